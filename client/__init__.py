@@ -1,0 +1,1 @@
+"""The institution: everything that touches its data, keys and privacy budget."""

@@ -1,0 +1,1 @@
+"""How an institution trains, one file a strategy."""

@@ -1,0 +1,1 @@
+"""What the hub and the institutions must agree on."""

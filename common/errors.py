@@ -1,0 +1,76 @@
+"""Every exception that fedfin raises on purpose, as one tree.
+
+Each message is one line that names the input, says what is wrong and what to do about it. It never quotes
+an institution's text: a message may cross the network or land in a log.
+"""
+
+__all__ = [
+    "AdapterRefused",
+    "BudgetExceeded",
+    "CheckpointError",
+    "ConfigurationError",
+    "DataError",
+    "EnvelopeError",
+    "FedfinError",
+    "LedgerError",
+    "MessageError",
+    "ModelError",
+    "QuorumError",
+]
+
+
+class FedfinError(Exception):
+    """Base of all of them; commands print it as one line and leave with `exit_code`."""
+
+    exit_code = 2
+
+
+class ConfigurationError(FedfinError):
+    """A configuration or settings file holds a value that cannot be used."""
+
+
+class DataError(FedfinError):
+    """A data file is absent, malformed or unusable; rows are named by number, never by their text."""
+
+
+class ModelError(FedfinError):
+    """A base model is absent, or cannot do what was asked of it."""
+
+
+class CheckpointError(FedfinError):
+    """A run's saved state is corrupt, or belongs to another run."""
+
+
+class LedgerError(FedfinError):
+    """A journal or ledger does not verify, is held by another process, or names an unknown event."""
+
+
+class QuorumError(FedfinError):
+    """Too few institutions contributed to a round; the run is saved and can be resumed."""
+
+
+class MessageError(FedfinError):
+    """Bytes received are not a message of this protocol."""
+
+
+class CodedError(FedfinError):
+    """An error with a stable reason code that may be sent to the other side and counted."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class AdapterRefused(CodedError):
+    """A foreign adapter failed the gate (missing, extra, misshapen or non-finite tensors, ...)."""
+
+
+class EnvelopeError(CodedError):
+    """A sealed message could not be opened, or was not made by whom it should have been."""
+
+
+class BudgetExceeded(CodedError):
+    """A training does not fit in what is left of the institution's privacy budget."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("budget", message)

@@ -1,0 +1,1 @@
+"""The hub: whom to ask, what to accept, how to combine it."""
