@@ -1,0 +1,49 @@
+# fedfin: make demo | make test | make lint | make bench
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?= runs/demo
+# Nothing here talks to the network after installation.
+export FLWR_TELEMETRY_ENABLED = 0
+export FLWR_DISABLE_UPDATE_CHECK = 1
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: help env demo test lint bench clean
+help:
+	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
+	@echo "make test   the test suite (about 10 minutes)"
+	@echo "make lint   ruff, mypy --strict, import contracts"
+	@echo "make bench  what privacy and federation cost, beside what you would use instead"
+	@echo "make env    only create $(VENV) from constraints.txt"
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	  || { echo "fedfin needs Python 3.11 to 3.13: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
+	@echo "Creating $(VENV) with the versions of constraints.txt (some minutes, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@touch $@
+	@echo "$(VENV) is ready."
+
+demo: env
+	@$(BIN)/fedfin-simulate demo --out $(OUT)
+
+test: env
+	@$(BIN)/python -m pytest -q
+
+lint: env
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: env
+	@$(BIN)/python -m benchmarks.dp_step
+	@$(BIN)/python -m benchmarks.throughput
+	@$(BIN)/python -m benchmarks.round_overhead
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info
