@@ -1,0 +1,217 @@
+"""Labelled text as immutable datasets, read from files and checked before the first round.
+
+Messages name file, row and column, never a value: label and text columns are both an institution's own.
+"""
+
+import hmac
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from common.errors import DataError
+from common.rows import read_rows, read_text
+
+__all__ = [
+    "Dataset",
+    "Example",
+    "TokenExample",
+    "duplicates",
+    "examples_of",
+    "labels_of",
+    "merge",
+    "read_conll",
+    "read_conll_documents",
+    "read_examples",
+    "read_rows",
+    "validate",
+]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text and the index of its label."""
+
+    text: str
+    label: int
+
+
+@dataclass(frozen=True)
+class TokenExample:
+    """One sentence as words, and the index of each word's tag."""
+
+    words: tuple[str, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples of one kind, the label names their indices stand for, and a name for messages."""
+
+    examples: tuple[Example | TokenExample, ...]
+    labels: tuple[str, ...]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def label_counts(self) -> tuple[int, ...]:
+        """How often each label occurs (texts, or words of sentences), in the order of `labels`."""
+        counts: Counter[int] = Counter()
+        for example in self.examples:
+            counts.update((example.label,) if isinstance(example, Example) else example.labels)
+        return tuple(counts[index] for index in range(len(self.labels)))
+
+    def fingerprint(self, key: bytes) -> str:
+        """Hex HMAC-SHA256 under `key` of the examples as a multiset: order and `name` do not matter.
+
+        Keyed, so that nobody without the key can test whether a guessed text is among the examples.
+        """
+        rows = sorted(hmac.digest(key, self._row(example), "sha256") for example in self.examples)
+        return hmac.new(key, b"dataset" + b"".join(rows), "sha256").hexdigest()
+
+    def _row(self, example: Example | TokenExample) -> bytes:
+        if isinstance(example, Example):
+            return json.dumps(["text", example.text, self.labels[example.label]]).encode()
+        return json.dumps(["words", example.words, [self.labels[label] for label in example.labels]]).encode()
+
+
+def read_examples(path: Path, text_column: str, label_column: str, labels: Sequence[str] | None = None) -> Dataset:
+    """Read a classification data set; without `labels`, those found in the file become the label set.
+
+    Raises:
+        DataError: see `read_rows`, `examples_of` and `validate`.
+    """
+    rows = read_rows(path, (text_column, label_column))
+    dataset = examples_of(rows, text_column, label_column, labels, str(path))
+    validate(dataset)
+    return dataset
+
+
+def examples_of(
+    rows: Sequence[dict[str, str]],
+    text_column: str,
+    label_column: str,
+    labels: Sequence[str] | None,
+    name: str,
+    numbers: Sequence[int] | None = None,
+) -> Dataset:
+    """Rows to a dataset; `numbers` are the rows' numbers in the file where `rows` is a part of it.
+
+    Raises:
+        DataError: an empty text or label, a label outside `labels`, a text column that holds only numbers.
+    """
+    numbers = range(1, len(rows) + 1) if numbers is None else numbers
+    for number, row in zip(numbers, rows, strict=True):
+        for column in (text_column, label_column):
+            if not row[column].strip():
+                raise DataError(f'{name}: row {number}, column "{column}" is empty: fill it or leave the row out')
+    if rows and all(_is_number(row[text_column]) for row in rows):
+        raise DataError(f'{name}: column "{text_column}" holds only numbers: name the column with the text')
+    known = labels_of(row[label_column] for row in rows) if labels is None else tuple(labels)
+    index = {label: position for position, label in enumerate(known)}
+    examples = []
+    for number, row in zip(numbers, rows, strict=True):
+        label = index.get(row[label_column].strip())
+        if label is None:
+            raise DataError(f'{name}: row {number}, column "{label_column}" holds a label that is not {_named(known)}')
+        examples.append(Example(row[text_column].strip(), label))
+    return Dataset(tuple(examples), known, name)
+
+
+def labels_of(values: Iterable[str]) -> tuple[str, ...]:
+    """The distinct labels in a fixed order: by number when all are numbers, else by text."""
+    found = sorted({value.strip() for value in values})
+    return tuple(sorted(found, key=int)) if all(label.lstrip("-").isdecimal() for label in found) else tuple(found)
+
+
+def read_conll(path: Path, labels: Sequence[str] | None = None) -> Dataset:
+    """Read sentences for token classification: first column the word, last column its tag, blank line between.
+
+    `-DOCSTART-` lines part documents and are no sentences; `labels` defaults to the tags found, "O" first.
+
+    Raises:
+        DataError: an unreadable file, a line without a tag, a tag outside `labels`, a single tag only.
+    """
+    documents = read_conll_documents(path, labels)
+    whole = tuple(example for document in documents for example in document.examples)
+    dataset = Dataset(whole, documents[0].labels, str(path))
+    validate(dataset)
+    return dataset
+
+
+def read_conll_documents(path: Path, labels: Sequence[str] | None = None) -> tuple[Dataset, ...]:
+    """The same, one dataset a document, named "document_1", ..., all with the same labels; row = line of the file."""
+    documents: list[list[list[tuple[int, str, str]]]] = [[[]]]
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        fields = line.split()
+        if not fields:
+            documents[-1].append([])
+        elif fields[0] == "-DOCSTART-":
+            documents.append([[]])
+        elif len(fields) < 2:
+            raise DataError(f"{path}: row {number} has a word and no tag: give each line a word and, last, its tag")
+        else:
+            for field in (fields[0], fields[-1]):
+                if not field.isprintable() and any("\ud800" <= c <= "\udfff" for c in field):
+                    raise DataError(f"{path}: row {number} is not UTF-8: convert the file")
+            documents[-1][-1].append((number, fields[0], fields[-1]))
+    sentences = [[s for s in document if s] for document in documents if any(document)]
+    if not sentences:
+        raise DataError(f"{path}: the file holds no sentences")
+    tags = {tag for document in sentences for s in document for _, _, tag in s}
+    known = tuple(labels) if labels else tuple(sorted(tags, key=lambda tag: (tag != "O", tag)))
+    index = {tag: position for position, tag in enumerate(known)}
+    for document in sentences:
+        for number, _, tag in (entry for s in document for entry in s):
+            if tag not in index:
+                raise DataError(f"{path}: row {number}, last column holds a tag that is not {_named(known)}")
+    return tuple(
+        Dataset(
+            tuple(TokenExample(tuple(w for _, w, _ in s), tuple(index[tag] for _, _, tag in s)) for s in document),
+            known,
+            f"document_{position}",
+        )
+        for position, document in enumerate(sentences, start=1)
+    )
+
+
+def validate(dataset: Dataset) -> None:
+    """Refuse what cannot be learned from, and log how many examples occur more than once.
+
+    Raises:
+        DataError: no examples, or all of them carry one label.
+    """
+    if not dataset.examples:
+        raise DataError(f"{dataset.name}: there are no examples")
+    if sum(count > 0 for count in dataset.label_counts()) < 2:
+        raise DataError(f"{dataset.name}: all examples carry one label: give at least two labels to tell apart")
+    if repeated := duplicates(dataset):
+        # Under DP with records as the unit, a text that occurs twice is protected half as well.
+        log.warning("%s: %d of %d examples are duplicates", dataset.name, repeated, len(dataset))
+
+
+def duplicates(dataset: Dataset) -> int:
+    """How many examples repeat the text of an earlier one."""
+    return len(dataset) - len({e.text if isinstance(e, Example) else e.words for e in dataset.examples})
+
+
+def merge(datasets: Sequence[Dataset], name: str) -> Dataset:
+    """All examples of datasets that share their labels, in the order given."""
+    return replace(datasets[0], examples=tuple(e for d in datasets for e in d.examples), name=name)
+
+
+def _named(labels: Sequence[str]) -> str:
+    return f"one of {', '.join(labels)}" if len(labels) <= 9 else f"one of the {len(labels)} labels of this run"
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value.replace(",", "").replace("%", ""))
+    except ValueError:
+        return False
+    return True
