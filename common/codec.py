@@ -166,7 +166,7 @@ def decode(data: bytes, spec: Spec, max_bytes: int = MAX_ADAPTER_BYTES) -> Tenso
     numbers = len(data) - len(spec.header)
     if numbers != spec.data_bytes:
         raise AdapterRefused("malformed", f"adapter: {numbers} bytes of numbers: its header declares {spec.data_bytes}")
-    flat = np.frombuffer(data, dtype="<f4", offset=len(spec.header)).astype(np.float32)
+    flat = np.frombuffer(data, dtype="<f4", offset=len(spec.header))
     tensors: Tensors = {}
     start = 0
     for name, shape, _ in spec.tensors:
@@ -174,7 +174,7 @@ def decode(data: bytes, spec: Spec, max_bytes: int = MAX_ADAPTER_BYTES) -> Tenso
         if not np.isfinite(values).all():
             raise AdapterRefused("non_finite", f"adapter tensor {name}: holds NaN or infinity: training diverged")
         # A copy each: a tensor kept for long must not keep the whole adapter alive.
-        tensors[name] = values.reshape(shape).copy()
+        tensors[name] = values.reshape(shape).astype(np.float32)
         start += values.size
     return tensors
 
