@@ -1,0 +1,137 @@
+"""How the report writes numbers and codes; one place, so that a figure reads the same wherever it stands."""
+
+import math
+from collections.abc import Sequence
+
+__all__ = ["METRICS", "capitalised", "count", "epsilon", "listed", "metric", "plain", "reason", "share", "size"]
+
+METRICS = {
+    "accuracy": "accuracy",
+    "weighted_f1": "weighted F1",
+    "macro_f1": "macro F1",
+    "high_risk_f1": "high-risk F1",
+    "entity_f1": "entity F1",
+    "f1": "entity F1",
+    "rouge_l": "ROUGE-L",
+}
+
+# By whole outcome first, then by its code; a code is the institution's own ("declined"), the hub's ("refused") or
+# the transport's ("failed").
+_REASONS = {
+    "declined:error": "the training failed at the institution; the details stay there",
+    "failed:error": "the message could not be carried to the institution or back",
+    "budget": "the training did not fit in what was left of the institution's privacy budget; nothing was trained",
+    "config": "the institution's settings do not allow this configuration",
+    "base_model": "the institution's base model is not the one that the run names",
+    "task": "the institution does not take part in this task",
+    "privacy_limit": "the run asks for less privacy than the institution allows",
+    "replay": "the institution had seen this message before, or it belonged to another round",
+    "busy": "the institution was still training for another message",
+    "silent": "no answer came before the deadline",
+    "unknown_sender": "the sender is not enrolled",
+    "not_asked": "the sender was not asked in this round",
+    "wrong_sender": "the message was made by somebody else",
+    "wrong_run": "the message belonged to another run",
+    "wrong_round": "the message belonged to another round",
+    "wrong_recipient": "the message was meant for another hub",
+    "wrong_kind": "the message was neither a contribution nor a refusal",
+    "code": "the contribution was made by another version of the code",
+    "spec": "the contribution was made for another adapter",
+    "statement": "its privacy statement is not what the run asked for",
+    "replayed": "the same adapter had been sent before",
+    "norm": "the update was larger than the run's max_update_norm",
+    "missing": "the adapter lacked a tensor",
+    "extra": "the adapter held a tensor that was not asked for",
+    "shape": "a tensor of the adapter had another shape than agreed",
+    "dtype": "a tensor of the adapter had another number type than agreed",
+    "non_finite": "the adapter held infinite or undefined numbers",
+    "too_large": "the message was larger than allowed",
+    "message": "the message could not be read",
+    "malformed": "the message could not be read",
+    "context": "the envelope was made for another run, round, kind or party",
+    "keys": "the envelope was made with other keys than those enrolled",
+    "signature": "the envelope's signature does not verify",
+    "ciphertext": "the envelope could not be opened",
+}
+
+
+def reason(outcome: str) -> str | None:
+    """What a round's outcome means, or None for one that is not known here.
+
+    >>> reason("refused:norm")
+    "the update was larger than the run's max_update_norm"
+    """
+    return _REASONS.get(outcome) or _REASONS.get(outcome.rpartition(":")[2])
+
+
+def epsilon(value: float | None) -> str:
+    """An epsilon at three decimals, rounded up: a privacy loss is never shown smaller than it is.
+
+    >>> epsilon(2.99961), epsilon(3.0), epsilon(float("inf")), epsilon(None)
+    ('3.000', '3.000', '∞', '–')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞"
+    return f"{math.ceil(round(value * 1000, 6)) / 1000:.3f}"
+
+
+def metric(value: float | None) -> str:
+    """A metric between 0 and 1, three decimals."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def capitalised(words: str) -> str:
+    """The first letter large, the others as they are ("F1" stays)."""
+    return words[:1].upper() + words[1:]
+
+
+def plain(value: object) -> str:
+    """A value of a configuration or statement: numbers short, absent things as a dash."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(v) for v in value) or "–"
+    return str(value)
+
+
+def count(value: float | None) -> str:
+    """A whole number with thin spaces between thousands."""
+    return "–" if value is None or not math.isfinite(value) else f"{int(value):,}".replace(",", "\u202f")
+
+
+def share(part: float | None, whole: float | None) -> str:
+    """Per cent of `whole`, rounded up like an epsilon."""
+    if part is None or whole is None:
+        return "–"
+    if math.isinf(part) or whole <= 0:
+        return "all" if part > 0 else "0 %"
+    return f"{math.ceil(round(100 * part / whole, 6))} %"
+
+
+def size(value: float | None) -> str:
+    """Bytes in decimal units.
+
+    >>> size(999), size(1_240_000), size(None)
+    ('999 B', '1.24 MB', '–')
+    """
+    if value is None:
+        return "–"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}" if value < 1000 * scale else f"{value / scale:.0f} {unit}"
+    return f"{value:.0f} B"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
