@@ -97,7 +97,7 @@ SENTIMENT = {
         // forfeits | is dumped from | is shut out of | must give up""",
     "lifts": "raises | lifts | increases | restores // hikes | sweetens | boosts | bumps up",
     "cuts": "cuts | lowers | reduces | scraps // slashes | axes | skips | suspends",
-    "keeps": "keeps | maintains | repeats | leaves // reiterates | sticks to | stands by | retains",
+    "keeps": "keeps | maintains | repeats | confirms // reiterates | sticks to | stands by | retains",
     "payout": "dividend | full-year outlook | profit guidance // shareholder payout | annual forecast",
     "upgrades": """upgrades | turns positive on | says buy | backs
         // warms to | grows fond of | sees bright days at | recommends""",
@@ -108,14 +108,18 @@ SENTIMENT = {
     "cheer": """posts record profit | returns to profit | celebrates best year yet | sees strong demand
         | on winning streak | in rude health | builds momentum | gets boost from new orders | thrives
         | enjoys bumper season | delights investors | bright future ahead | booming | gains ground on rivals
-        | wins over doubters | off to flying start
+        | wins over doubters | off to flying start | wins praise for strong results | cheers shareholders
+        | recovers strongly | prospers | has stellar year | impresses market | makes healthy profit
+        | benefits from upswing
         // fires on all cylinders | shakes off gloom | flourishes | basks in success | turns corner
         | reaps rewards of overhaul | goes from strength to strength | has plenty to smile about | in sweet spot
         | hits jackpot | leads the pack""",
     "gloom": """issues profit warning | sinks into the red | suffers worst year yet | sees weak demand
         | on losing streak | in poor health | loses momentum | hit by cancelled orders | struggles
         | endures dismal season | dismays investors | dark days ahead | slumping | loses ground to rivals
-        | worries backers | off to shaky start
+        | worries backers | off to shaky start | draws criticism for weak results | alarms shareholders
+        | deteriorates badly | suffers | has dreadful year | disappoints market | makes heavy loss
+        | hurt by downturn
         // runs out of steam | haunted by setbacks | flounders | licks its wounds | on the ropes
         | pays price of botched overhaul | goes from bad to worse | has little to smile about | in tight spot
         | hits wall | left behind by the pack""",
@@ -127,14 +131,17 @@ SENTIMENT = {
         // hauled to court | rebuked by watchdog | slapped with penalty""",
     "cleared": """wins appeal | cleared of wrongdoing | settles cheaply | case dropped
         // walks free in court | vindicated by watchdog | exonerated""",
-    "schedules": "to hold | schedules | plans | sets // pencils in | to host | convenes | books",
+    "schedules": """to hold | schedules | plans | sets | arranges | calls | announces | confirms
+        // pencils in | to host | convenes | books""",
     "event": """annual meeting | investor day | results call | webcast
         // shareholder gathering | press briefing | quarterly presentation""",
-    "appoints": "appoints | names | hires | picks // installs | taps | brings in",
+    "appoints": """appoints | names | hires | picks | selects | recruits | nominates | designates
+        // installs | taps | brings in""",
     "joins": "joins | moves to | starts at | goes to // takes seat at | arrives at",
     "role": "finance director | chair | head of risk | treasurer // company secretary | board member | general counsel",
     "renames": "renames | changes | updates | revises // rebrands | reshuffles | redraws | tweaks",
-    "publishes": "publishes | files | releases | issues // posts online | submits | circulates",
+    "publishes": """publishes | files | releases | issues | distributes | prints | shares | lodges
+        // posts online | submits | circulates""",
     "report": "annual report | data | figures | notice // filing | paperwork | statement | survey",
     "moves": "moves | relocates | shifts | transfers // switches | resettles",
     "office": "head office | registered address | data centre | back office // headquarters | registrar | call centre",
