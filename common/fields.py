@@ -1,0 +1,208 @@
+"""Frozen dataclasses that check themselves: what a field may hold stands in its annotation and nowhere else.
+
+A value that is out of place is a `ConfigurationError` naming `section.key`, whether it came from TOML, from JSON or
+from `dataclasses.replace`; so an instance that exists is valid.
+"""
+
+import difflib
+import json
+import math
+import types
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from common.errors import ConfigurationError
+
+__all__ = ["Range", "Section", "build", "check_value", "naming", "near", "refuse_unknown", "shown"]
+
+
+S = TypeVar("S", bound="Section")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; `above` and `below` leave the ends themselves out."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.above else self.low <= value) and (
+            value < self.high if self.below else value <= self.high
+        )
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.above else 'at least'} {self.low:g}"
+        if math.isinf(self.high):
+            return low
+        return f"{low} and {'below' if self.below else 'at most'} {self.high:.12g}"
+
+
+class Section:
+    """Base of a frozen dataclass that is one section of a configuration.
+
+    Subclasses set `section` and may override `check` for what one field alone cannot tell.
+    """
+
+    section: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for key, hint in _hints(type(self)).items():
+            object.__setattr__(self, key, check_value(getattr(self, key), hint, self.place(key)))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse combinations of fields that are each valid alone."""
+
+    @classmethod
+    def place(cls, key: str) -> str:
+        """Where `key` stands in the file: `section.key`."""
+        return f"{cls.section}.{key}"
+
+    def refuse(self, key: str, why: str) -> NoReturn:
+        """Raise the error about `key`; `why` goes on after its name."""
+        raise ConfigurationError(f"{self.place(key)} {why}")
+
+
+def build(cls: type[S], given: object) -> S:
+    """An instance of `cls` from one table of a file.
+
+    Raises:
+        ConfigurationError: not a table, an unknown or missing key, a value or combination that cannot be used.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{cls.section} is {shown(given)}: write it as a table, [{cls.section}]")
+    refuse_unknown(given, _hints(cls), cls.section)
+    for field in fields(cls):  # type: ignore[arg-type]
+        if field.default is MISSING and field.name not in given:
+            raise ConfigurationError(f"{cls.place(field.name)} is missing: give {_words(_hints(cls)[field.name])}")
+    return cls(**given)
+
+
+def refuse_unknown(given: Mapping[str, object], known: Collection[str], section: str = "") -> None:
+    """Refuse the first key of `given` that is not `known`, naming the nearest that is."""
+    for key in given:
+        if key not in known:
+            place = shown(key)[1:-1]
+            hint = near(key, known) or f"use {', '.join(known)}"
+            where = f"{section}.{place} is not a known key" if section else f"[{place}] is not a known section"
+            raise ConfigurationError(f"{where}: {hint}")
+
+
+def near(value: str, known: Collection[str]) -> str:
+    """A question that offers the nearest of `known`, or nothing."""
+    found = difflib.get_close_matches(value, known, n=1)
+    return f"did you mean {found[0]}?" if found else ""
+
+
+def shown(value: object) -> str:
+    """`value` as a file would hold it, on one line and short."""
+    if isinstance(value, Mapping):
+        return "a table"
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Put the name of the file in front of every `ConfigurationError` from the block."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from None
+
+
+def check_value(value: object, hint: Any, place: str) -> Any:
+    """`value` as the type `hint` wants it (an integer becomes a float, a list a tuple, a text a path).
+
+    Understood are bool, int, float, str, Path, tuple[str, ...], Literal of texts, Section classes, unions of these
+    with each other and None, and `Annotated` with a `Range`.
+
+    Raises:
+        ConfigurationError: it is of another type, out of range, not finite, or an empty or many-lined text.
+    """
+    kinds, limits = _parts(hint)
+    for kind in kinds:
+        fitted = _fit(value, kind)
+        if fitted is not _UNFIT and (limits is None or fitted is None or fitted in limits):
+            return fitted
+    question = near(value, _choices(kinds)) if isinstance(value, str) else ""
+    advice = f"{question} use {_words(hint)}".lstrip()
+    raise ConfigurationError(f"{place} is {shown(value)}: {advice}")
+
+
+_UNFIT = object()
+
+
+def _fit(value: object, kind: Any) -> Any:
+    """`value` as a `kind`, or `_UNFIT`."""
+    if kind is types.NoneType:
+        return None if value is None else _UNFIT
+    if kind is bool or kind is int:
+        return value if type(value) is kind else _UNFIT
+    if kind is float:
+        # Adding zero turns -0.0 into 0.0: one value, one digest.
+        return number + 0.0 if (number := _finite(value)) is not None else _UNFIT
+    if kind is str:
+        return value if _is_text(value) else _UNFIT
+    if kind is Path:
+        return Path(str(value)) if isinstance(value, Path) or _is_text(value) else _UNFIT
+    if get_origin(kind) is Literal:
+        return value if isinstance(value, str) and value in get_args(kind) else _UNFIT
+    if get_origin(kind) is tuple:
+        fits = isinstance(value, list | tuple) and all(_is_text(v) for v in value) and len(set(value)) == len(value)
+        return tuple(value) if fits else _UNFIT  # type: ignore[arg-type]
+    return value if isinstance(kind, type) and isinstance(value, kind) else _UNFIT
+
+
+def _finite(value: object) -> float | None:
+    if type(value) not in (int, float):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and bool(value.strip()) and value == value.strip()
+
+
+def _words(hint: Any) -> str:
+    """What a field may hold, in words."""
+    kinds, limits = _parts(hint)
+    bounds = f" {limits}" if limits else ""
+    words = {bool: "true or false", int: f"a whole number{bounds}", float: f"a number{bounds}", str: "a text"}
+    words |= {Path: "a path", types.NoneType: "leave it out"}
+    found = []
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            found.append(" or ".join(f'"{choice}"' for choice in get_args(kind)))
+        elif get_origin(kind) is tuple:
+            found.append("a list of different texts")
+        else:
+            found.append(words.get(kind) or f"a table, [{kind.section}]")
+    return ", or ".join(found)
+
+
+def _choices(kinds: tuple[Any, ...]) -> list[str]:
+    return [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+
+
+def _parts(hint: Any) -> tuple[tuple[Any, ...], Range | None]:
+    limits = None
+    if get_origin(hint) is Annotated:
+        hint, limits = get_args(hint)[:2]
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return kinds, limits
+
+
+def _hints(cls: type[Section]) -> dict[str, Any]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(cls)}  # type: ignore[arg-type]

@@ -1,0 +1,114 @@
+"""The financial tasks as data: what each predicts, and the LoRA settings it starts from.
+
+Target modules are roles ("query", "value", ...), not module names: `common.adapters` translates them to the base
+model's own. A base model may need more than the preset; `adapter.target_modules = "all-linear"` is that choice.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from common.errors import ConfigurationError
+
+__all__ = ["TASKS", "Head", "Task", "task"]
+
+
+class Head(StrEnum):
+    """What the model puts out: one label for a text, one for each word, or a text."""
+
+    SEQUENCE = "sequence"
+    TOKEN = "token"  # noqa: S105 - a word, not a secret
+    SUMMARY = "summary"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task and its preset.
+
+    labels: in the order of the model's outputs; empty means that they are those found in the data.
+    rank, alpha, target_modules, dropout: LoRA; dropout counts without differential privacy only.
+    metric: the figure of `common.metrics` that matters most.
+    high_risk: indices of the labels whose misses cost most.
+    """
+
+    name: str
+    head: Head
+    labels: tuple[str, ...]
+    rank: int
+    alpha: int
+    target_modules: tuple[str, ...]
+    dropout: float
+    metric: str
+    high_risk: tuple[int, ...] = ()
+
+
+_ALL = (
+    Task(
+        name="sentiment_analysis",
+        head=Head.SEQUENCE,
+        labels=("negative", "neutral", "positive"),
+        rank=8,
+        alpha=16,
+        target_modules=("query", "value"),
+        dropout=0.05,
+        metric="weighted_f1",
+    ),
+    Task(
+        name="risk_classification",
+        head=Head.SEQUENCE,
+        labels=("very_low", "low", "medium", "high", "very_high"),
+        rank=16,
+        alpha=32,
+        target_modules=("query", "value", "key", "dense"),
+        dropout=0.1,
+        metric="high_risk_f1",
+        high_risk=(2, 3, 4),
+    ),
+    Task(
+        name="financial_ner",
+        head=Head.TOKEN,
+        labels=(),
+        rank=32,
+        alpha=64,
+        target_modules=("query", "value", "key", "dense"),
+        dropout=0.1,
+        metric="entity_f1",
+    ),
+    Task(
+        name="document_classification",
+        head=Head.SEQUENCE,
+        labels=(),
+        rank=12,
+        alpha=24,
+        target_modules=("query", "key", "value"),
+        dropout=0.08,
+        metric="weighted_f1",
+    ),
+    Task(
+        name="document_summarization",
+        head=Head.SUMMARY,
+        labels=(),
+        rank=16,
+        alpha=32,
+        target_modules=("query", "key", "value", "out"),
+        dropout=0.1,
+        metric="rouge_l",
+    ),
+)
+
+TASKS: Mapping[str, Task] = MappingProxyType({each.name: each for each in _ALL})
+
+
+def task(name: str) -> Task:
+    """The task called `name`.
+
+    Raises:
+        ConfigurationError: there is none; the message lists those there are.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    near = difflib.get_close_matches(name, TASKS, n=1)
+    hint = f'did you mean "{near[0]}"? ' if near else ""
+    raise ConfigurationError(f'task.name is "{name[:40]}": {hint}use one of {", ".join(TASKS)}')

@@ -1,0 +1,36 @@
+import pytest
+
+from common.errors import ConfigurationError
+from common.tasks import TASKS, Head, task
+
+# The five tasks as the project promises them, written down a second time.
+PROMISED = {
+    "sentiment_analysis": (8, 16, {"query", "value"}, 0.05, Head.SEQUENCE),
+    "risk_classification": (16, 32, {"query", "value", "key", "dense"}, 0.1, Head.SEQUENCE),
+    "financial_ner": (32, 64, {"query", "value", "key", "dense"}, 0.1, Head.TOKEN),
+    "document_classification": (12, 24, {"query", "key", "value"}, 0.08, Head.SEQUENCE),
+    "document_summarization": (16, 32, {"query", "key", "value", "out"}, 0.1, Head.SUMMARY),
+}
+
+
+def test_the_five_tasks_have_the_promised_presets() -> None:
+    found = {t.name: (t.rank, t.alpha, set(t.target_modules), t.dropout, t.head) for t in TASKS.values()}
+    assert found == PROMISED
+
+
+def test_high_risk_means_the_upper_three_of_five_levels() -> None:
+    risk = task("risk_classification")
+    assert [risk.labels[index] for index in risk.high_risk] == ["medium", "high", "very_high"]
+    assert len(risk.labels) == 5
+
+
+def test_tasks_are_found_by_their_own_name_and_cannot_be_changed() -> None:
+    assert all(task(name).name == name for name in TASKS)
+    with pytest.raises(TypeError):
+        TASKS["other"] = task("financial_ner")  # type: ignore[index]
+
+
+def test_an_unknown_task_is_answered_with_the_nearest_and_all_names() -> None:
+    with pytest.raises(ConfigurationError, match='did you mean "financial_ner"') as caught:
+        task("finacial_ner")
+    assert all(name in str(caught.value) for name in TASKS)
