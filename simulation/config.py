@@ -1,0 +1,132 @@
+"""A simulation's TOML file: the run, the data its institutions hold, and what those institutions would decide."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from common.config import RUN_SECTIONS, RunConfig, parse_run
+from common.errors import ConfigurationError
+from common.fields import Range, Section, build, naming, refuse_unknown
+from common.toml import parse_toml, read_config
+
+__all__ = ["DataConfig", "InstitutionsConfig", "SimulationConfig", "load_simulation"]
+
+VARIABLE = "FEDFIN_DATA"
+FALLBACK = Path("..", "shared", "data")
+_FILES_ONLY = ("train", "test", "institution_column", "split_column", "institutions", "dirichlet_alpha")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Section):
+    """Where the text comes from and which institution holds which part.
+
+    source: "synthetic" for the four banks of our grammar, or "files".
+    institution_column, or institutions with dirichlet_alpha: rows divided by a column, or by a label skew (a smaller
+    alpha is a stronger skew).
+    test, or split_column: a file of its own, or a column that says "train" or "test"; else `test_fraction` is held out.
+    """
+
+    section = "data"
+    source: Literal["files", "synthetic"] = "files"
+    train: Path | None = None
+    test: Path | None = None
+    text_column: str = "text"
+    label_column: str = "label"
+    institution_column: str | None = None
+    split_column: str | None = None
+    institutions: Annotated[int | None, Range(2, 10_000)] = None
+    dirichlet_alpha: Annotated[float | None, Range(0, 1_000_000, above=True)] = None
+    test_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.2
+
+    def check(self) -> None:
+        if self.source == "synthetic":
+            for key in _FILES_ONLY:
+                if getattr(self, key) is not None:
+                    self.refuse(key, 'is given, but source = "synthetic" needs no files: leave one of the two out')
+            return
+        if self.train is None:
+            self.refuse("train", 'is missing: give the path of a data file, or source = "synthetic"')
+        if (self.institution_column is None) == (self.institutions is None):
+            both = "is missing" if self.institutions is None else "stands beside data.institutions"
+            self.refuse("institution_column", f"{both}: give exactly one of institution_column and institutions")
+        if (self.institutions is None) != (self.dirichlet_alpha is None):
+            self.refuse("dirichlet_alpha", "and data.institutions go together: give both (alpha 0.5 is a strong skew)")
+        if self.test is not None and self.split_column is not None:
+            self.refuse("split_column", "stands beside data.test: give at most one of them")
+        columns = [self.text_column, self.label_column, self.institution_column, self.split_column]
+        named = [column for column in columns if column is not None]
+        if len(set(named)) != len(named):
+            twice = next(column for column in named if named.count(column) > 1)
+            self.refuse("text_column", f'and the other columns must differ: "{twice}" is named twice')
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstitutionsConfig(Section):
+    """What every simulated institution decides for itself.
+
+    max_epsilon: limit of its ledger at the run's delta. size_bands: whether it declares the power of two below its
+    number of records. noise: "fixed" repeats itself for tests and protects nobody.
+    """
+
+    section = "institutions"
+    max_epsilon: Annotated[float | None, Range(0, above=True)] = None
+    size_bands: bool = True
+    noise: Literal["system", "fixed"] = "system"
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """One simulation. `source` is the file and `text` what stood in it."""
+
+    run: RunConfig
+    data: DataConfig
+    institutions: InstitutionsConfig
+    source: Path
+    text: str
+
+
+def load_simulation(path: Path, relative_to: Path | None = None) -> SimulationConfig:
+    """Read a simulation's file; its data paths are absolute afterwards.
+
+    Args:
+        relative_to: the directory that relative data paths start from; the file's own by default.
+
+    Raises:
+        ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
+    """
+    text, source = read_config(path), str(path)
+    tables = parse_toml(text, source)
+    with naming(source):
+        refuse_unknown(tables, (*RUN_SECTIONS, "data", "institutions"))
+        if "data" not in tables:
+            raise ConfigurationError('data is missing: add [data] with train = "FILE", or source = "synthetic"')
+    run = parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, source)
+    with naming(source):
+        data = _resolved(build(DataConfig, tables["data"]), relative_to or path.parent)
+        institutions = build(InstitutionsConfig, tables.get("institutions", {}))
+        if data.institutions is not None:
+            for key in ("quorum", "institutions_per_round"):
+                if (getattr(run.aggregation, key) or 0) > data.institutions:
+                    run.aggregation.refuse(key, f"is more than data.institutions = {data.institutions}: lower it")
+    return SimulationConfig(run=run, data=data, institutions=institutions, source=path, text=text)
+
+
+def _resolved(data: DataConfig, start: Path) -> DataConfig:
+    return replace(data, train=_absolute(data, "train", start), test=_absolute(data, "test", start))
+
+
+def _absolute(data: DataConfig, key: Literal["train", "test"], start: Path) -> Path | None:
+    path = data.train if key == "train" else data.test
+    if path is None:
+        return None
+    first = path.parts[0] if path.parts else ""
+    if not first.startswith("$"):
+        return (start / path).resolve()
+    if first != f"${VARIABLE}":
+        data.refuse(key, f"starts with {first}: ${VARIABLE} is the only variable used here")
+    root = Path(os.environ.get(VARIABLE) or FALLBACK)
+    if not root.is_dir():
+        state = f"is {root}, which is no directory" if os.environ.get(VARIABLE) else "is not set"
+        data.refuse(key, f"uses ${VARIABLE}, which {state}: set {VARIABLE} to your data directory")
+    return root.joinpath(*path.parts[1:]).resolve()
