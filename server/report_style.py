@@ -50,6 +50,7 @@ th, td { padding: 6px 14px 6px 0; } th:last-child, td:last-child { padding-right
 td { border-bottom: 1px solid var(--rule); vertical-align: top; overflow-wrap: anywhere; }
 .figure { text-align: right; white-space: nowrap; }
 tr.marked td { font-weight: 600; background: var(--tint); }
+td > .refused { display: block; min-width: 12em; }
 .refused { color: var(--alarm); } @media (prefers-color-scheme: dark) { .refused { color: #f08a90; } }
 dl.facts { display: grid; grid-template-columns: 11em 1fr; gap: 4px 20px; margin: 10px 0; }
 dl.facts dt { color: var(--soft); } dl.facts dd { margin: 0; overflow-wrap: anywhere; }

@@ -219,7 +219,9 @@ def participation(run: RunFiles) -> Html:
         missing = {name: r.outcomes.get(name) or "no answer" for name in {*r.asked, *r.outcomes} - {*r.contributed}}
         codes |= set(missing.values())
         refused = tag("span", "; ".join(f"{n} {code}" for n, code in sorted(missing.items())), class_="refused")
-        asked, contributed = _names(r.asked, everyone), _names(r.contributed, everyone)
+        asked, contributed = _names(r.asked, everyone), _names(r.contributed, {*r.asked})
+        if 4 < len(r.contributed) < len(r.asked):  # who is missing stands beside it
+            contributed = f"{len(r.contributed)} of {len(r.asked)}"
         figures_ = [size(r.bytes_up), size(r.bytes_down), f"{r.seconds:.1f} s"]
         digest = tag("code", r.adapter_digest[:10], title=r.adapter_digest)
         rows.append([str(r.round), asked, contributed, refused if missing else "none", digest, *figures_])

@@ -45,12 +45,15 @@ def test_bars_start_at_zero_and_are_in_proportion() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=14))
-def test_labels_never_lie_on_each_other(values: list[float]) -> None:
+def test_labels_never_lie_on_each_other_nor_outside(values: list[float]) -> None:
     lines = [Line(f"bank {i}", ((1, v),)) for i, v in enumerate(values)]
-    svg = line_plot(lines, "d", "round")
-    places = sorted(float(y) for y in re.findall(r'<text x="[\d.]+" y="([-\d.]+)" class="end">', svg))
-    assert len(places) == len(values)
+    svg = line_plot(lines, "d", "round", [Reference("limit", 0.0)])
+    places = sorted(float(y) for y in re.findall(r'<text x="[\d.]+" y="([-\d.]+)" class="end', svg))
+    assert len(places) == len(values) + 1
     assert all(after - before > 14 for before, after in itertools.pairwise(places))
+    axis = numbers(svg, r'y="([\d.]+)" class="tick" text-anchor="middle"')[0]
+    assert places[0] > 8
+    assert places[-1] < axis
 
 
 def test_axis_numbers_differ_however_close_the_values() -> None:

@@ -71,6 +71,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     out = write_example(tmp_path, rename=names)
     change(out / "result.json", name=evil[0], task=evil[1], labels=evil)
     change(out / "config.json", model={"base": evil[1]}, seed=evil[2])
+    history = json.loads((out / "history.json").read_text())
+    (out / "history.json").write_text(json.dumps([r | {"adapter_digest": '" onclick="alert(1)'} for r in history]))
     (out / "config.toml").write_text(f"# {evil[0]} {evil[2]}")
     page = report(out)
     kinds = {tag for tag, _ in page.tags}
@@ -238,6 +240,15 @@ def test_one_file_is_enough_for_a_page(tmp_path: Path, kept: str) -> None:
         elif path.name != kept:
             path.unlink()
     assert "What was run" in report(out).text
+
+
+def test_without_any_statement_the_standing_limits_are_still_named(tmp_path: Path) -> None:
+    out = write_example(tmp_path)
+    for path in out.glob("institutions/*/statement.json"):
+        path.unlink()
+    text = report(out).text
+    for words in ("no amplification", "hyperparameters", "test set, which is taken to be public", "one record"):
+        assert words in text, words
 
 
 def test_missing_statement_is_said_and_claims_nothing(tmp_path: Path) -> None:
