@@ -243,6 +243,13 @@ def test_json_that_is_no_configuration_is_one_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_json_has_one_layout_and_no_keys_besides() -> None:
+    values = json.loads(run().to_json())
+    for extra, hint in ({"run": VALID["run"]}, "rounds"), ({"privcy": {}}, "privacy"):
+        with pytest.raises(ConfigurationError, match=f"is not a known key: did you mean {hint}"):
+            RunConfig.from_json(json.dumps(values | extra))
+
+
 @pytest.mark.parametrize("place", sorted(sections()))
 def test_json_goes_through_the_same_checks(place: str) -> None:
     keys = {"task.name": "task", "task.labels": "labels"}
