@@ -195,29 +195,32 @@ def load_federation(
         ConfigurationError: settings that do not say how to split the data, or a task without data for it.
         DataError: anything wrong with a file; see `common.data`.
     """
-    if cfg.train == Path("synthetic"):
-        return synthetic_banks(seed, task)
-    if (cfg.institution_column is None) == (cfg.institutions is None):
-        raise ConfigurationError(
-            "data: give either institution_column, or institutions (a number) to deal the rows out"
-        )
+    if cfg.source == "synthetic":
+        banks = synthetic_banks(seed, task)
+        if labels and tuple(labels) != banks.test.labels:
+            raise ConfigurationError(
+                f"task.labels: the synthetic banks have {', '.join(banks.test.labels)}: leave it out"
+            )
+        return banks
+    if cfg.train is None:
+        raise ConfigurationError('data.train is missing: give the path of a data file, or source = "synthetic"')
     match head:
         case "sequence":
-            return _sequences(cfg, tuple(labels), seed)
+            return _sequences(cfg, cfg.train, tuple(labels), seed)
         case "token":
-            return _sentences(cfg, tuple(labels), seed)
+            return _sentences(cfg, cfg.train, tuple(labels), seed)
         case _:
             raise ConfigurationError(f'task.name: "{task}" cannot be simulated: choose one that labels texts or words')
 
 
-def _sequences(cfg: "DataConfig", labels: tuple[str, ...], seed: int) -> Federation:
-    train, test = _read(cfg, seed)
+def _sequences(cfg: "DataConfig", source: Path, labels: tuple[str, ...], seed: int) -> Federation:
+    train, test = _read(cfg, source, seed)
     known = labels or labels_of(row.values[cfg.label_column] for row in train)
-    train_name, test_name = str(cfg.train), str(cfg.test or cfg.train)
+    train_name, test_name = str(source), str(cfg.test or source)
 
-    def dataset(rows: Sequence[_Row], source: str) -> Dataset:
+    def dataset(rows: Sequence[_Row], name: str) -> Dataset:
         numbers = [row.number for row in rows]
-        return examples_of([row.values for row in rows], cfg.text_column, cfg.label_column, known, source, numbers)
+        return examples_of([row.values for row in rows], cfg.text_column, cfg.label_column, known, name, numbers)
 
     pooled, hub = dataset(train, train_name), dataset(test, test_name)
     validate(pooled)
@@ -235,10 +238,10 @@ def _sequences(cfg: "DataConfig", labels: tuple[str, ...], seed: int) -> Federat
     return Federation(parts, hub, {n: replace(dataset(rows, test_name), name=n) for n, rows in of_test.items()})
 
 
-def _read(cfg: "DataConfig", seed: int) -> tuple[list[_Row], list[_Row]]:
+def _read(cfg: "DataConfig", source: Path, seed: int) -> tuple[list[_Row], list[_Row]]:
     wanted = [cfg.text_column, cfg.label_column]
     extra = [column for column in (cfg.institution_column, cfg.split_column) if column is not None]
-    rows = [_Row(number, row) for number, row in enumerate(read_rows(cfg.train, [*wanted, *extra]), start=1)]
+    rows = [_Row(number, row) for number, row in enumerate(read_rows(source, [*wanted, *extra]), start=1)]
     if cfg.test is not None:
         return rows, [_Row(number, row) for number, row in enumerate(read_rows(cfg.test, wanted), start=1)]
     if cfg.split_column is None:
@@ -246,7 +249,7 @@ def _read(cfg: "DataConfig", seed: int) -> tuple[list[_Row], list[_Row]]:
     else:
         for row in rows:
             if row.values[cfg.split_column].strip() not in {"train", "test"}:
-                raise DataError(f'{cfg.train}: row {row.number}, column "{cfg.split_column}" is neither train nor test')
+                raise DataError(f'{source}: row {row.number}, column "{cfg.split_column}" is neither train nor test')
         chosen = [row.values[cfg.split_column].strip() == "test" for row in rows]
     return (
         [row for row, testing in zip(rows, chosen, strict=True) if not testing],
@@ -259,9 +262,9 @@ def _in_test(text: str, fraction: float, seed: int) -> bool:
     return int.from_bytes(hashlib.sha256(f"{seed}|{text}".encode()).digest()[:8]) < fraction * 2**64
 
 
-def _sentences(cfg: "DataConfig", labels: tuple[str, ...], seed: int) -> Federation:
+def _sentences(cfg: "DataConfig", source: Path, labels: tuple[str, ...], seed: int) -> Federation:
     """CoNLL files; their documents are the institutions where institution_column = "document"."""
-    documents = read_conll_documents(cfg.train, labels)
+    documents = read_conll_documents(source, labels)
     known = documents[0].labels
     if cfg.test is not None:
         test = merge(read_conll_documents(cfg.test, known), str(cfg.test))
@@ -275,13 +278,11 @@ def _sentences(cfg: "DataConfig", labels: tuple[str, ...], seed: int) -> Federat
                     if isinstance(e, TokenExample) and _in_test(" ".join(e.words), cfg.test_fraction, seed) is testing
                 )
                 sides[testing].append(replace(document, examples=kept))
-        documents, test = tuple(d for d in sides[False] if d.examples), merge(sides[True], str(cfg.train))
-    pooled = merge(documents, str(cfg.train))
+        documents, test = tuple(d for d in sides[False] if d.examples), merge(sides[True], str(source))
+    pooled = merge(documents, str(source))
     validate(pooled)
     if not len(test):
-        raise DataError(
-            f"{cfg.train}: no sentences are left for the test: raise data.test_fraction or name a test file"
-        )
+        raise DataError(f"{source}: no sentences are left for the test: raise data.test_fraction or name a test file")
     if cfg.institution_column is None:
         train = dirichlet_split(pooled, cfg.institutions or 0, cfg.dirichlet_alpha, seed)
     elif cfg.institution_column == "document":

@@ -3,8 +3,8 @@
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from common.data import Dataset, Example, TokenExample, merge
 from common.errors import ConfigurationError, DataError
+from simulation.config import DataConfig
 from simulation.grammar import SYMBOL, Wordings
 from simulation.institutions import LABEL_NOISE, Federation, dirichlet_split, load_federation, synthetic_banks
 from simulation.wordings import BANKS, RISK, SENTIMENT, SHARED
@@ -20,23 +21,12 @@ TASKS = ["sentiment_analysis", "risk_classification"]
 SECRET = "zxq-secret-phrase"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The fields of simulation.config.DataConfig that a federation is made from."""
-
-    train: Path
-    test: Path | None = None
-    text_column: str = "text"
-    label_column: str = "label"
-    institution_column: str | None = None
-    split_column: str | None = None
-    institutions: int | None = None
-    dirichlet_alpha: float | None = None
-    test_fraction: float = 0.2
+def files(train: Path, test: Path | None = None, **fields: Any) -> DataConfig:
+    return DataConfig(train=train, test=test, **fields)
 
 
-def load(settings: Settings, labels: tuple[str, ...] = (), head: str = "sequence", **options: str) -> Federation:
-    return load_federation(settings, labels, head, **options)  # type: ignore[arg-type]
+def load(settings: DataConfig, labels: tuple[str, ...] = (), head: str = "sequence") -> Federation:
+    return load_federation(settings, labels, head)
 
 
 def texts(dataset: Dataset) -> list[str]:
@@ -134,6 +124,14 @@ def test_unknown_synthetic_task_lists_those_that_exist() -> None:
         synthetic_banks(0, "financial_ner")
 
 
+def test_synthetic_source_gives_the_task_its_banks_and_refuses_other_labels() -> None:
+    config = DataConfig(source="synthetic")
+    assert load_federation(config, (), "sequence", task=TASKS[1], seed=5) == synthetic_banks(5, TASKS[1])
+    assert load(config, ("negative", "neutral", "positive")) == synthetic_banks(0)
+    with pytest.raises(ConfigurationError, match=r"task\.labels: the synthetic banks have negative, neutral"):
+        load(config, ("bad", "good"))
+
+
 def table(path: Path, rows: list[dict[str, str]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -153,7 +151,7 @@ def desk_rows(n: int = 120) -> list[dict[str, str]]:
 
 def test_columns_say_institution_and_split(tmp_path: Path) -> None:
     path = table(tmp_path / "a.jsonl", desk_rows())
-    federation = load(Settings(path, institution_column="desk", split_column="split"))
+    federation = load(files(path, institution_column="desk", split_column="split"))
     assert list(federation.train) == ["banks", "fx_rates"]
     assert sorted(texts(federation.test)) == sorted(r["text"] for r in desk_rows() if r["split"] == "test")
     assert texts(federation.train["banks"]) == [
@@ -166,18 +164,18 @@ def test_columns_say_institution_and_split(tmp_path: Path) -> None:
 def test_own_test_file_needs_no_institutions(tmp_path: Path) -> None:
     train = table(tmp_path / "a.jsonl", desk_rows())
     test = table(tmp_path / "b.jsonl", [{"text": "t", "label": "up"}])
-    federation = load(Settings(train, test, institution_column="desk"))
+    federation = load(files(train, test, institution_column="desk"))
     assert federation.test.examples == (Example("t", 2),)
     assert federation.test_by_institution == {"all": federation.test}
     table(test, [{"text": SECRET, "label": "sideways"}])
     with pytest.raises(DataError, match=r'b.jsonl: row 1, column "label" holds a label that is not'):
-        load(Settings(train, test, institution_column="desk"))
+        load(files(train, test, institution_column="desk"))
 
 
 def test_fraction_split_keeps_equal_texts_together_whatever_the_order(tmp_path: Path) -> None:
     rows = desk_rows(400) + desk_rows(400)
-    one = load(Settings(table(tmp_path / "a.jsonl", rows), institution_column="desk"))
-    two = load(Settings(table(tmp_path / "b.jsonl", rows[::-1]), institution_column="desk"))
+    one = load(files(table(tmp_path / "a.jsonl", rows), institution_column="desk"))
+    two = load(files(table(tmp_path / "b.jsonl", rows[::-1]), institution_column="desk"))
     assert set(texts(one.test)) == set(texts(two.test))
     assert not set(texts(one.test)) & {t for d in one.train.values() for t in texts(d)}
     assert len(one.test) / 800 == pytest.approx(0.2, abs=0.06)
@@ -198,21 +196,19 @@ def test_bad_row_is_named_by_its_number_in_the_file(
     rows = desk_rows()
     rows[6] |= change
     with pytest.raises(DataError, match=expected) as raised:
-        load(Settings(table(tmp_path / "a.jsonl", rows), institution_column="desk", split_column="split"))
+        load(files(table(tmp_path / "a.jsonl", rows), institution_column="desk", split_column="split"))
     assert SECRET not in str(raised.value)
 
 
 def test_one_label_or_no_test_rows_or_no_split_is_refused(tmp_path: Path) -> None:
     path = table(tmp_path / "a.jsonl", [r | {"label": "up"} for r in desk_rows()])
     with pytest.raises(DataError, match="one label"):
-        load(Settings(path, institution_column="desk"))
+        load(files(path, institution_column="desk"))
     path = table(tmp_path / "a.jsonl", [r | {"split": "train"} for r in desk_rows()])
     with pytest.raises(DataError, match="no rows are left for the test"):
-        load(Settings(path, institution_column="desk", split_column="split"))
-    with pytest.raises(ConfigurationError, match="institution_column"):
-        load(Settings(path))
+        load(files(path, institution_column="desk", split_column="split"))
     with pytest.raises(ConfigurationError, match="cannot be simulated"):
-        load(Settings(path, institutions=2), head="summary")
+        load(files(path, institutions=2, dirichlet_alpha=1.0), head="summary")
 
 
 @pytest.mark.parametrize("alpha", [None, 0.3, 100.0])
@@ -238,11 +234,11 @@ def test_conll_documents_are_institutions(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     sentences = "x O\nBank I-ORG\n\n" * 3
     path.write_text("".join(f"-DOCSTART- O\n\n{sentences}y{d} O\n\n" for d in range(3)))
-    federation = load(Settings(path, path, institution_column="document"), head="token")
+    federation = load(files(path, path, institution_column="document"), head="token")
     assert {n: len(d) for n, d in federation.train.items()} == {"document_1": 4, "document_2": 4, "document_3": 4}
     assert federation.test.examples[0] == TokenExample(("x", "Bank"), (0, 1))
     with pytest.raises(ConfigurationError, match="document"):
-        load(Settings(path, path, institution_column="desk"), head="token")
+        load(files(path, path, institution_column="desk"), head="token")
 
 
 DESKS = Path(os.environ.get("FEDFIN_DATA", "../shared/data")) / "sentfin" / "desks.csv"
@@ -250,7 +246,7 @@ DESKS = Path(os.environ.get("FEDFIN_DATA", "../shared/data")) / "sentfin" / "des
 
 @pytest.mark.skipif(not DESKS.exists(), reason="needs FEDFIN_DATA")
 def test_six_desks_of_sentfin() -> None:
-    federation = load(Settings(DESKS, institution_column="desk", split_column="split"))
+    federation = load(files(DESKS, institution_column="desk", split_column="split"))
     sizes = {name: len(d) for name, d in federation.train.items()}
     assert len(sizes) == 6
     assert (sum(sizes.values()), len(federation.test)) == (7538, 1923)
