@@ -5,7 +5,8 @@ magic line | SHA-256 of the rest, hex, newline | header (canonical JSON) | adapt
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,7 +51,12 @@ class RoundRecord:
 
     def to_json(self) -> dict[str, Any]:
         """A value that `json.dumps` takes."""
-        return asdict(self)
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @cached_property
+    def text(self) -> str:
+        """`to_json` as canonical JSON; kept, since every later checkpoint holds it again."""
+        return canonical(self.to_json()).decode()
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -74,6 +80,16 @@ class RunState:
     history: tuple[RoundRecord, ...] = ()
     missed: tuple[RoundRecord, ...] = ()
 
+    @cached_property
+    def encoded(self) -> bytes:
+        """The adapter as bytes: sent, digested and saved, so encoded once."""
+        return encode(self.adapter)
+
+    @cached_property
+    def adapter_digest(self) -> str:
+        """SHA-256 of `encoded`, in hex: `codec.digest(adapter)`."""
+        return hashlib.sha256(self.encoded).hexdigest()
+
 
 def exists(directory: Path) -> bool:
     """Whether a state was ever saved in `directory`; a crash before the first save leaves none."""
@@ -86,15 +102,15 @@ def save(state: RunState, directory: Path) -> None:
     Raises:
         CheckpointError: it cannot be written (no space, no permission).
     """
-    parts = [encode(state.adapter), *(encode(tensors) for tensors in state.optimizer_state.values())]
+    parts = [state.encoded, *(encode(tensors) for tensors in state.optimizer_state.values())]
     header = {
         "run_id": state.run_id,
         "config_digest": state.config_digest,
         "next_round": state.next_round,
         "spec": Spec.of(state.adapter).to_json(),
         "moments": list(state.optimizer_state),
-        "history": [record.to_json() for record in state.history],
-        "missed": [record.to_json() for record in state.missed],
+        "history": [record.text for record in state.history],
+        "missed": [record.text for record in state.missed],
     }
     rest = frame(_BODY, canonical(header), b"".join(parts))
     path = directory / _FILE
@@ -126,17 +142,21 @@ def load(directory: Path) -> RunState:
 
 def _read(data: bytes) -> RunState:
     header, body = unframe(_BODY, data, _MAX_HEADER_BYTES)
-    fields = parse_object(header)
-    spec, moments = Spec.from_json(fields["spec"]), fields["moments"]
+    values = parse_object(header)
+    spec, moments = Spec.from_json(values["spec"]), values["moments"]
     size = len(spec.header) + spec.data_bytes
     parts = [bytes(body[start : start + size]) for start in range(0, len(body), size)]
     adapter, *remembered = [decode(part, spec) for part in parts]
     return RunState(
-        run_id=fields["run_id"],
-        config_digest=fields["config_digest"],
-        next_round=fields["next_round"],
+        run_id=values["run_id"],
+        config_digest=values["config_digest"],
+        next_round=values["next_round"],
         adapter=adapter,
         optimizer_state=dict(zip(moments, remembered, strict=True)),
-        history=tuple(RoundRecord.from_json(record) for record in fields["history"]),
-        missed=tuple(RoundRecord.from_json(record) for record in fields["missed"]),
+        history=_records(values["history"]),
+        missed=_records(values["missed"]),
     )
+
+
+def _records(texts: list[str]) -> tuple[RoundRecord, ...]:
+    return tuple(RoundRecord.from_json(parse_object(text)) for text in texts)

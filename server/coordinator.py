@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol
 
-from common.codec import Spec, Tensors, digest, encode
+from common.codec import Spec, Tensors, digest
 from common.config import RunConfig
 from common.envelope import Context, Keys, PublicKeys, seal
 from common.errors import CheckpointError, ConfigurationError, QuorumError
@@ -88,13 +88,11 @@ def _play_round(
     asked = choose(state, hub)
     assignment = _assignment(state, hub)
 
-    # 2. Seal it to each, and say so in the audit log before anything leaves.
+    # 2. Seal it to each, signed.
     sealed = {name: _seal(assignment, state, hub, name) for name in asked}
-    question = hashlib.sha256(assignment).hexdigest()
-    audit("round_opened", {**_standing(state), "asked": list(asked), "assignment_digest": question})
 
     # 3. Let the institutions train; they answer sealed, or not at all.
-    replies = transport.exchange(state.next_round, dict(sealed), hub.config.aggregation.deadline_s)
+    replies = transport.exchange(state.next_round, sealed, hub.config.aggregation.deadline_s)
 
     # 4. Admit what may count; what is refused is recorded with its reason.
     verdict = admit(replies, _expected(state, hub, asked))
@@ -119,16 +117,16 @@ def _play_round(
         weights=shares,
         seconds=time.monotonic() - started,
     )
-    state = replace(
+    after = replace(
         state,
         next_round=state.next_round + 1,
         adapter=adapter,
         optimizer_state=optimizer_state,
         history=(*state.history, record),
     )
-    save(state)
-    audit("round_closed", {"run_id": state.run_id, **record.to_json()})
-    return state
+    save(after)
+    audit("round_closed", {"run_id": state.run_id, "adapter_digest_before": state.adapter_digest, **record.to_json()})
+    return after
 
 
 def choose(state: RunState, hub: Hub) -> tuple[str, ...]:
@@ -167,7 +165,7 @@ def _assignment(state: RunState, hub: Hub) -> bytes:
         round=state.next_round,
         config_json=hub.config.to_json(),
         spec_json=hub.spec.to_json(),
-        adapter=encode(state.adapter),
+        adapter=state.encoded,
         code_digest=code_digest(),
     ).to_bytes()
 
@@ -212,7 +210,7 @@ def _record(
         bytes_up=sum(len(reply) for reply in replies.values() if isinstance(reply, bytes)),
         bytes_down=sum(map(len, sealed.values())),
         seconds=0.0,
-        adapter_digest=digest(state.adapter),
+        adapter_digest=state.adapter_digest,
         contributions={name: reply.digest for name, reply in accepted.items()},
     )
 
@@ -251,5 +249,5 @@ def _standing(state: RunState) -> dict[str, Any]:
         "config_digest": state.config_digest,
         "next_round": state.next_round,
         "attempts_missed": len(state.missed),
-        "adapter_digest": digest(state.adapter),
+        "adapter_digest": state.adapter_digest,
     }
