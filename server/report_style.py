@@ -78,6 +78,8 @@ footer { margin-top: 52px; border-top: 1px solid var(--rule); padding-top: 10px;
     --alarm: #b3121d; --caution: #8a5a00; --caution-tint: #fff;
   }
   @page { margin: 16mm 14mm; }
+  table { font-size: 8.5pt; } th, td { padding-right: 8px; } td > .refused { min-width: 7em; }
+  th.figure { white-space: normal; overflow-wrap: anywhere; }
   body { padding: 0; max-width: none; font-size: 10.5pt; } nav { display: none; }
   h2, h3, figcaption { break-after: avoid; } figure, tr, .banner, .figures, .statement { break-inside: avoid; }
   .refused { color: var(--alarm); } .scroll { overflow: visible; } thead { display: table-header-group; }
