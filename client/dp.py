@@ -61,7 +61,7 @@ class DpSettings:
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
     """Opacus' optimiser with our noise, division by the expected batch alone, and steps without any example.
 
-    Physical batches of one logical batch: `signal_skip_step(True)` before all `step` calls but the last.
+    One logical batch is `accumulate` for each of its physical batches, none if it is empty, and then one `step`.
     """
 
     def __init__(
@@ -75,8 +75,27 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
             loss_reduction="mean",
         )
         self._noise = noise
-        self.examples = 0
-        self.clipped = 0
+        self._examples = 0
+        self._clipped = 0
+
+    def accumulate(self, losses: Tensor) -> None:
+        """Backward through the examples' `losses`, shape (B,), and add their clipped gradients to the batch's sum."""
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self.clip_and_accumulate()
+
+    def pre_step(self, closure: Callable[[], float] | None = None) -> bool:
+        """Noise and divide the sum of what was accumulated: of nothing at all, in an empty batch."""
+        if closure is not None or any(p.grad_sample is not None for p in self.params):
+            raise RuntimeError("gradients that were not clipped: call accumulate for each physical batch, then step")
+        self.add_noise()
+        self.scale_grad()
+        return True
+
+    def take_clip_fraction(self) -> float:
+        """Share of the examples since the last call whose gradient was clipped. Private: it must not leave."""
+        fraction = self._clipped / max(1, self._examples)
+        self._examples = self._clipped = 0
+        return fraction
 
     def clip_and_accumulate(self) -> None:
         """Add each example's gradient, scaled to L2 norm at most C over all parameters, to `p.summed_grad`.
@@ -94,8 +113,8 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
             total = torch.mv(sample.T, factors).view_as(parameter)
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
             parameter.grad_sample = None  # used once; a second step without a backward pass is then an error
-        self.examples += len(norms)
-        self.clipped += int((norms > self.max_grad_norm).sum()) + int((~finite).sum())
+        self._examples += len(norms)
+        self._clipped += int((norms > self.max_grad_norm).sum()) + int((~finite).sum())
 
     def add_noise(self) -> None:
         """Set `p.grad` to the clipped sum plus normal noise of standard deviation sigma C, added in float64."""
@@ -103,23 +122,16 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         values = torch.from_numpy(self._noise.normal(sum(p.numel() for p in self.params)) * scale)
         chunks = torch.split(values, [p.numel() for p in self.params])
         for parameter, chunk in zip(self.params, chunks, strict=True):
-            noised = parameter.summed_grad.to("cpu", torch.float64) + chunk.view(parameter.shape)
-            parameter.grad = noised.to(parameter.device, parameter.dtype)
+            total = chunk.view(parameter.shape)
+            if parameter.summed_grad is not None:
+                total = total + parameter.summed_grad.to("cpu", torch.float64)
+            parameter.grad = total.to(parameter.device, parameter.dtype)
             parameter.summed_grad = None
 
     def scale_grad(self) -> None:
         """Divide by the expected batch size; the drawn size is private and never enters."""
         for parameter in self.params:
             parameter.grad /= self.expected_batch_size
-
-    def step_without_examples(self) -> None:
-        """The step of an empty Poisson batch: noise alone, accounted like any other."""
-        for parameter in self.params:
-            parameter.summed_grad = torch.zeros_like(parameter)
-        self.add_noise()
-        self.scale_grad()
-        self.original_optimizer.step()
-        self._is_last_step_skipped = False
 
 
 @contextmanager

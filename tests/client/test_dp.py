@@ -1,8 +1,6 @@
 """The DP step on small plain networks: clipped, noised, divided and forgotten as the guarantee says."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +11,7 @@ from torch import nn
 from client.dp import DpSettings, make_private, verify_per_example_gradients
 from client.noise import FixedNoise, SystemNoise
 from common.errors import ConfigurationError, ModelError
-
-
-def _reference():
-    path = Path(__file__).parents[1] / "reference" / "per_example.py"
-    spec = importlib.util.spec_from_file_location("reference_per_example", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _reference()
+from tests.reference.per_example import clipped_sum, relative_error
 
 
 class Net(nn.Module):
@@ -65,13 +53,9 @@ def one_step(model, x, y, given, expected=10.0, noise=None, splits=1, lr=1.0):
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     with make_private(model, sgd(model, lr), given, expected, noise or SystemNoise()) as optimizer:
         parts = list(zip(x.tensor_split(splits), y.tensor_split(splits), strict=True)) if len(x) else []
-        for i, (px, py) in enumerate(parts):
-            optimizer.zero_grad(set_to_none=True)
-            losses(model, px, py).sum().backward()
-            optimizer.signal_skip_step(i < len(parts) - 1)
-            optimizer.step()
-        if not parts:
-            optimizer.step_without_examples()
+        for px, py in parts:
+            optimizer.accumulate(losses(model, px, py))
+        optimizer.step()
     return {name: (before[name] - p.detach()) / lr for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -83,9 +67,9 @@ def test_a_noiseless_step_is_the_slow_loop_over_the_expected_batch_size(clip, sp
     exact = Net().double()
     trained = {name: p for name, p in exact.named_parameters() if p.requires_grad}
     alone = [lambda i=i: losses(exact, x[i : i + 1].double(), y[i : i + 1])[0] for i in range(len(x))]
-    expected, norms = reference.clipped_sum(trained, alone, clip)
+    expected, norms = clipped_sum(trained, alone, clip)
     assert clip > 50 or max(norms) > clip, "the case must clip something"
-    assert reference.relative_error(moved, {name: total / 7.5 for name, total in expected.items()}) < 1e-5
+    assert relative_error(moved, {name: total / 7.5 for name, total in expected.items()}) < 1e-5
 
 
 def test_the_step_does_not_depend_on_how_many_examples_were_drawn():
@@ -190,13 +174,31 @@ def test_nothing_of_opacus_stays_behind_even_after_a_failure():
     one_step(Net(), x, y, settings())  # and another training may begin
 
 
-def test_a_gradient_cannot_be_used_twice():
+def test_a_gradient_is_used_for_one_step_only():
+    model, (x, y) = Net(), batch(3)
+    with make_private(model, sgd(model), settings(), 1.0, SystemNoise()) as optimizer:
+        optimizer.accumulate(losses(model, x, y))
+        optimizer.step()
+        after = {name: p.detach().clone() for name, p in model.named_parameters()}
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, after[name])
+
+
+def test_a_gradient_that_was_not_clipped_stops_the_step():
     model, (x, y) = Net(), batch(3)
     with make_private(model, sgd(model), settings(), 1.0, SystemNoise()) as optimizer:
         losses(model, x, y).sum().backward()
-        optimizer.step()
-        with pytest.raises(ValueError, match="not initialized"):
+        with pytest.raises(RuntimeError, match="not clipped"):
             optimizer.step()
+
+
+def test_a_backward_pass_that_the_hooks_missed_is_an_error_and_not_a_silent_empty_batch():
+    model, (x, y) = Net(), batch(3)
+    with make_private(model, sgd(model), settings(), 1.0, SystemNoise()) as optimizer:
+        model.eval()
+        with pytest.raises((ValueError, RuntimeError)):
+            optimizer.accumulate(losses(model, x, y))
 
 
 class Scaled(Net):

@@ -1,0 +1,276 @@
+"""The one training loop: local steps on one institution's examples, private or not.
+
+A logical batch is what the privacy accountant or the learning rate knows about; it is computed in physical batches of
+examples of like length, which bound memory and change nothing. The loss of an example is its own mean over its own
+tokens, so that no example weighs on another's gradient.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from client.dp import DpSettings, make_private, verify_per_example_gradients
+from client.noise import NoiseSource
+from common.adapters import AdaptedModel
+from common.errors import ConfigurationError, DataError
+from common.prefix import FrozenFeatures
+from common.tokens import IGNORED, Batch, TokenizedSet, token_batches
+
+__all__ = ["PrefixCache", "TrainingPlan", "TrainingStats", "example_losses", "train"]
+
+Rows = NDArray[np.int64]
+_PROBE_TEXTS = ("net sales of the bank rose in the third quarter", "profit fell")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One local training.
+
+    steps: logical batches, each followed by one optimiser step.
+    sampling_probability: with `dp`, each example's chance to be in a step's batch; without, the share of the examples
+        in each shuffled minibatch.
+    head_learning_rate: of the task head; `learning_rate` is that of the adapter.
+    optimizer: "sgd", "adam" or "adamw"; its state begins and ends with the training.
+    max_batch_tokens: padded tokens of a physical batch.
+    dp: None trains without privacy.
+    seed: order of the minibatches and adapter dropout; privacy's randomness never comes from it.
+
+    Raises:
+        ConfigurationError: what would be trained is not what `dp` says, or the optimiser is unknown.
+    """
+
+    steps: int
+    sampling_probability: float
+    learning_rate: float
+    head_learning_rate: float
+    optimizer: str
+    max_batch_tokens: int
+    dp: DpSettings | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in _OPTIMIZERS:
+            raise ConfigurationError(f"training.optimizer is {self.optimizer!r}: use one of {', '.join(_OPTIMIZERS)}")
+        if self.steps < 1 or not 0 < self.sampling_probability <= 1:
+            raise ConfigurationError(
+                "training: steps must be 1 or more, the sampling probability above 0 and at most 1"
+            )
+        dp = self.dp
+        if dp is not None and (dp.steps, dp.sampling_probability) != (self.steps, self.sampling_probability):
+            raise ConfigurationError("training: steps and sampling probability differ from those that are accounted")
+
+
+@dataclass(frozen=True)
+class TrainingStats:
+    """What happened, one entry a step. All of it is private: it stays inside the institution."""
+
+    steps: int
+    examples_drawn: tuple[int, ...]
+    loss: tuple[float, ...]
+    clip_fraction: tuple[float, ...]
+    seconds: float
+
+
+class PrefixCache:
+    """What the frozen part of the model makes of each example, computed once and kept for all steps and rounds.
+
+    Bound to the first model and data set it is filled from; their frozen part never changes.
+    """
+
+    def __init__(self) -> None:
+        self._owner: tuple[AdaptedModel, TokenizedSet] | None = None
+        self._features: FrozenFeatures | None = None
+
+    def fill(self, model: AdaptedModel, data: TokenizedSet, max_batch_tokens: int) -> None:
+        """Compute what is not there yet; nothing, where the model has no frozen part below all that is trained.
+
+        Raises:
+            ConfigurationError: the cache holds the states of other examples or of another model.
+        """
+        if self._owner is None:
+            self._features = model.features(data, max_batch_tokens)
+            self._owner = (model, data)
+        elif self._owner[0] is not model or self._owner[1] is not data:
+            raise ConfigurationError("prefix cache: it belongs to another model or data set: use a new one")
+
+    def batch(self, data: TokenizedSet, rows: Rows, device: str) -> Batch:
+        """`data.batch(rows)`, with the frozen part's output where the model has one."""
+        return data.batch(rows, device) if self._features is None else self._features.batch(data, rows, device)
+
+
+def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of each example, (B,): of its label, or the mean over its own labelled tokens.
+
+    Args:
+        logits: (B, C) with labels (B,), or (B, T, C) with labels (B, T); IGNORED labels do not count.
+    """
+    if logits.ndim == 2:
+        return nn.functional.cross_entropy(logits, labels, reduction="none")
+    each = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
+    return each.sum(1) / (labels != IGNORED).sum(1).clamp(min=1)
+
+
+def train(
+    model: AdaptedModel,
+    data: TokenizedSet,
+    plan: TrainingPlan,
+    noise: NoiseSource | None,
+    cache: PrefixCache | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> TrainingStats:
+    """Train the adapter that `model` holds, in place.
+
+    Args:
+        noise: what privacy draws from; needed exactly when `plan.dp` is given.
+        cache: kept by the caller to spare the frozen blocks in later rounds.
+        on_step: called with steps done and steps in all.
+
+    Raises:
+        DataError: there is no example, or no label.
+        ConfigurationError: `noise` does not go with `plan.dp`.
+        ModelError: a trainable parameter cannot be trained privately; nothing was changed.
+    """
+    started = time.monotonic()
+    if not len(data) or data.labels is None:
+        raise DataError("training data: it holds no labelled example: nothing can be trained")
+    if (noise is None) != (plan.dp is None):
+        raise ConfigurationError("training: privacy settings and a noise source come together or not at all")
+    lengths, cache, device = data.lengths, cache or PrefixCache(), model.base.device
+    drawn: list[int] = []
+    losses: list[float] = []
+    clipped: list[float] = []
+    cache.fill(model, data, plan.max_batch_tokens)
+    with _training(model, plan), ExitStack() as stack:
+        stepper = _stepper(model, data, plan, noise, stack)
+        for step, rows in enumerate(_logical_batches(len(data), plan, noise), start=1):
+            total = 0.0
+            for part in token_batches(lengths, rows, plan.max_batch_tokens):
+                batch = cache.batch(data, part, device)
+                each = _losses(model, batch)
+                stepper.accumulate(each)
+                total += float(each.detach().sum())
+            stepper.step()
+            drawn.append(len(rows))
+            losses.append(total / max(1, len(rows)))
+            clipped.append(stepper.take_clip_fraction())
+            if on_step is not None:
+                on_step(step, plan.steps)
+    return TrainingStats(plan.steps, tuple(drawn), tuple(losses), tuple(clipped), time.monotonic() - started)
+
+
+class _Stepper(Protocol):
+    """How gradients of one logical batch become one optimiser step."""
+
+    def accumulate(self, losses: Tensor) -> None: ...
+    def step(self) -> object: ...
+    def take_clip_fraction(self) -> float: ...
+
+
+class _PlainStepper:
+    """Without privacy: the mean over the minibatch."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, batch_size: int) -> None:
+        self._optimizer, self._batch_size = optimizer, batch_size
+
+    def accumulate(self, losses: Tensor) -> None:
+        (losses.sum() / self._batch_size).backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> None:
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def take_clip_fraction(self) -> float:
+        return 0.0
+
+
+def _stepper(
+    model: AdaptedModel, data: TokenizedSet, plan: TrainingPlan, noise: NoiseSource | None, stack: ExitStack
+) -> _Stepper:
+    optimizer = _optimizer(model, plan)
+    if plan.dp is None or noise is None:
+        return _PlainStepper(optimizer, _minibatch_size(len(data), plan))
+    expected = plan.sampling_probability * len(data)
+    private = stack.enter_context(make_private(model.module, optimizer, plan.dp, expected, noise))
+    _verify(model, data)
+    return private
+
+
+def _minibatch_size(examples: int, plan: TrainingPlan) -> int:
+    return max(1, round(plan.sampling_probability * examples))
+
+
+def _logical_batches(examples: int, plan: TrainingPlan, noise: NoiseSource | None) -> Iterator[Rows]:
+    """Rows of each step: with privacy, independent coins (maybe none); without, minibatches that go through all."""
+    if noise is not None:
+        for _ in range(plan.steps):
+            yield np.flatnonzero(noise.uniform_mask(examples, plan.sampling_probability))
+        return
+    generator, size = np.random.default_rng(plan.seed), _minibatch_size(examples, plan)
+    waiting = np.zeros(0, dtype=np.int64)
+    for _ in range(plan.steps):
+        if len(waiting) < size:
+            waiting = np.concatenate([waiting, generator.permutation(examples)])
+        yield waiting[:size]
+        waiting = waiting[size:]
+
+
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+def _optimizer(model: AdaptedModel, plan: TrainingPlan) -> torch.optim.Optimizer:
+    heads = model.head_names()
+    trained = model.trainable()
+    groups = [
+        {"params": [p for name, p in trained.items() if name not in heads], "lr": plan.learning_rate},
+        {"params": [p for name, p in trained.items() if name in heads], "lr": plan.head_learning_rate},
+    ]
+    return _OPTIMIZERS[plan.optimizer]([group for group in groups if group["params"]])
+
+
+def _losses(model: AdaptedModel, batch: Batch) -> Tensor:
+    if batch.labels is None:
+        raise DataError("training data: a batch without labels")
+    return example_losses(model.logits(batch), batch.labels)
+
+
+@contextmanager
+def _training(model: AdaptedModel, plan: TrainingPlan) -> Iterator[None]:
+    """Training mode and dropout from the plan's seed inside; outside, the process and the model as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        model.train_mode()
+        try:
+            yield
+        finally:
+            model.eval_mode()
+            for parameter in model.trainable().values():
+                parameter.grad = None
+
+
+def _verify(model: AdaptedModel, data: TokenizedSet) -> None:
+    """Probe per-example gradients on two public sentences, from where the training starts too."""
+    batch = model.encode(_PROBE_TEXTS).batch([0, 1], model.base.device)
+    per_token = data.labels is not None and data.labels[0].ndim == 1
+    first = torch.zeros_like(batch.input_ids[:, 0])
+    labels = torch.where(batch.attention_mask.bool(), 0, IGNORED) if per_token else first
+    model.eval_mode()
+    hidden = model.prefix(batch)
+    model.train_mode(dropout=False)
+
+    def losses(rows: slice) -> Tensor:
+        states = None if hidden is None else hidden[rows]
+        return _losses(model, Batch(batch.input_ids[rows], batch.attention_mask[rows], labels[rows], states))
+
+    verify_per_example_gradients(model.module, losses)
+    model.train_mode()
