@@ -1,0 +1,93 @@
+"""What a round costs beyond training: `python -m benchmarks.round_overhead`.
+
+Four institutions answer a real, sealed assignment with the adapter they were sent, without training a step. What is
+left is what every round pays: signing, sealing, opening, checking, combining, the checkpoint and the audit log.
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from common.codec import Spec, Tensors, encode
+from common.config import RunConfig, parse_run
+from common.envelope import Context, Keys, open_sealed, seal
+from common.journal import Journal
+from common.messages import Assignment, Contribution, code_digest
+from server import checkpoint, coordinator
+from server.checkpoint import RunState
+from server.coordinator import Evaluation, Failure, Hub
+
+ROUNDS = 30
+INSTITUTIONS = 4
+# The adapter of the shipped benchmark: B of rank 8 on all linear layers of two MiniLM blocks, and the head.
+SHAPES = {f"block.{i}.{name}.lora_B.weight": (1536 if name == "up" else 384, 8) for i in (4, 5) for name in ("q", "k", "v", "o", "up", "down")}
+
+
+class Echo:
+    """Institutions that open, check and answer, and do not train."""
+
+    def __init__(self, hub: Keys, institutions: dict[str, Keys], spec: Spec) -> None:
+        self._hub, self._institutions, self._spec = hub, institutions, spec
+
+    def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
+        """Answer for every institution."""
+        return {name: self._answer(self._institutions[name], round_, data) for name, data in sealed.items()}
+
+    def _answer(self, keys: Keys, round_: int, sealed: bytes) -> bytes:
+        run_id = "overhead"
+        question = Assignment.from_bytes(open_sealed(sealed, keys, self._hub.public, Context(run_id, round_, "assignment", "hub", keys.name)))
+        answer = Contribution(run_id, round_, question.adapter, self._spec.digest(), code_digest(), None, None)
+        return seal(answer.to_bytes(), keys, self._hub.public, Context(run_id, round_, "contribution", keys.name, "hub"))
+
+
+def config() -> RunConfig:
+    """The smallest run that asks for what is measured."""
+    return parse_run(
+        {
+            "run": {"name": "overhead", "seed": 0, "rounds": ROUNDS},
+            "task": {"name": "sentiment_analysis"},
+            "training": {"local_steps": 1, "sampling_rate": 0.1, "learning_rate": 1.0},
+            "privacy": {"level": "none"},
+        },
+        "benchmarks/round_overhead.py",
+    )
+
+
+def main() -> None:
+    """Print the milliseconds of a round, and of its parts."""
+    rng = np.random.default_rng(0)
+    adapter: Tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in sorted(SHAPES.items())}
+    adapter["classifier.weight"] = rng.normal(size=(3, 384)).astype(np.float32)
+    hub, run = Keys.generate("hub"), config()
+    institutions = {f"bank-{i}": Keys.generate(f"bank-{i}") for i in range(INSTITUTIONS)}
+    spec = Spec.of(adapter)
+    state = RunState(run_id="overhead", config_digest=run.digest(), next_round=1, adapter=adapter)
+    seconds: list[float] = []
+    with tempfile.TemporaryDirectory() as directory, Journal.open(Path(directory) / "audit.jsonl", hub) as journal:
+        last = time.perf_counter()
+
+        def on_round(_: object) -> None:
+            nonlocal last
+            seconds.append(time.perf_counter() - last)
+            last = time.perf_counter()
+
+        coordinator.run(
+            state,
+            Hub(hub, {name: keys.public for name, keys in institutions.items()}, run, spec),
+            Echo(hub, institutions, spec),
+            evaluate=lambda _: Evaluation({}, {}),
+            save=lambda current: checkpoint.save(current, Path(directory) / "checkpoint"),
+            audit=lambda kind, body: journal.append(kind, body),
+            on_round=on_round,
+        )
+    milliseconds = sorted(1000 * s for s in seconds[3:])
+    size = len(encode(adapter))
+    print(f"a round of {INSTITUTIONS} institutions, adapter of {size / 1e3:.0f} kB, no training, no evaluation:")
+    print(f"  {statistics.median(milliseconds):.1f} ms (min {milliseconds[0]:.1f}, max {milliseconds[-1]:.1f}, {len(milliseconds)} rounds); aim: under 20 ms")
+
+
+if __name__ == "__main__":
+    main()

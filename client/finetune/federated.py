@@ -1,0 +1,179 @@
+"""One institution's part of one round: charge the ledger, train, hand back the adapter.
+
+The order is the guarantee. What the training will cost is worked out from the institution's own data and limits;
+the ledger is charged before the data is touched; only then does a gradient exist. A crash after the charge leaves
+it standing.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from client.dp import DpSettings
+from client.noise import FixedNoise, NoiseSource, SystemNoise
+from client.settings import InstitutionSettings
+from client.training import PrefixCache, TrainingPlan, train
+from common.accounting import DpSgdEvent, calibrate
+from common.adapters import AdaptedModel
+from common.config import RunConfig
+from common.errors import BudgetExceeded
+from common.ledger import PrivacyLedger
+from common.messages import PrivacyStatement, RefusalCode
+from common.tokens import TokenizedSet
+
+__all__ = ["FederatedJob", "PreparedData", "Refused", "plan_training", "run"]
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a fault
+    """The institution declines an assignment; only `code` is ever sent."""
+
+    def __init__(self, code: RefusalCode, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """An institution's training rows, tokenised once, with the frozen blocks' output cached beside them."""
+
+    tokens: TokenizedSet
+    fingerprint: str
+    cache: PrefixCache | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class FederatedJob:
+    """Everything one round needs. `global_adapter` is what the hub sent, already past the codec's gate."""
+
+    config: RunConfig
+    run_id: str
+    round: int
+    settings: InstitutionSettings
+    ledger: PrivacyLedger
+    model: AdaptedModel
+    data: PreparedData
+    base_digest: str
+    on_step: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round leaves at the institution; the statement is the only part besides the adapter that travels."""
+
+    statement: PrivacyStatement | None
+    seconds: float
+
+
+def sampling_rate(config: RunConfig, records: int) -> float:
+    """Poisson sampling probability q of every step: given by the run, or its expected batch over these records."""
+    training = config.training
+    if training.sampling_rate is not None:
+        return training.sampling_rate
+    if training.expected_batch_size is None or training.expected_batch_size > records:
+        raise Refused(RefusalCode.CONFIG, "the run's expected batch is larger than this institution's data")
+    return training.expected_batch_size / records
+
+
+def steps_per_round(config: RunConfig, rate: float) -> int:
+    """Steps of one round; an epoch is 1/q expected batches."""
+    training = config.training
+    if training.local_steps is not None:
+        return training.local_steps
+    return max(1, math.ceil((training.local_epochs or 1.0) / rate))
+
+
+def plan_training(config: RunConfig, records: int, settings: InstitutionSettings) -> TrainingPlan:
+    """The training of one round, its noise calibrated by the institution itself.
+
+    A target epsilon is met over `rounds x steps`: the most participation the hub could ask for, so no luck in
+    being left out is counted on.
+
+    Raises:
+        Refused: the run asks for less privacy than the institution's settings allow.
+    """
+    rate = sampling_rate(config, records)
+    steps = steps_per_round(config, rate)
+    return TrainingPlan(
+        steps=steps,
+        sampling_probability=rate,
+        learning_rate=config.training.learning_rate,
+        head_learning_rate=config.training.head_learning_rate or config.training.learning_rate,
+        optimizer=config.training.optimizer,
+        max_batch_tokens=config.training.max_batch_tokens,
+        dp=_privacy(config, records, settings, rate, steps),
+        seed=config.seed,
+    )
+
+
+def _privacy(
+    config: RunConfig, records: int, settings: InstitutionSettings, rate: float, steps: int
+) -> DpSettings | None:
+    privacy = config.privacy
+    if privacy.level == "none":
+        if not settings.allow_without_privacy:
+            raise Refused(RefusalCode.PRIVACY_LIMIT, "this institution does not train without differential privacy")
+        return None
+    if privacy.delta is None or privacy.delta >= 1 / records:
+        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run's delta is not below one over this institution's records")
+    noise = privacy.noise_multiplier
+    if privacy.target_epsilon is not None:
+        noise = calibrate(privacy.target_epsilon, privacy.delta, rate, steps * config.rounds)
+    if noise is None or noise <= 0 or noise < settings.min_noise_multiplier:
+        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run's noise is below this institution's minimum")
+    return DpSettings(
+        noise_multiplier=noise, clipping_norm=privacy.clipping_norm, sampling_probability=rate, steps=steps
+    )
+
+
+def noise_source(job: FederatedJob) -> NoiseSource:
+    """Fresh operating-system entropy for each training; the fixed source exists in simulation alone."""
+    if job.settings.noise == "system":
+        return SystemNoise()
+    text = f"fixed noise, not private|{job.config.seed}|{job.settings.name}|{job.round}"
+    return FixedNoise(hashlib.sha256(text.encode()).digest())
+
+
+def run(job: FederatedJob) -> Outcome:
+    """Train `job.model`, which holds the global adapter, in place.
+
+    Raises:
+        Refused: the institution's limits or its budget forbid this training; nothing was charged.
+    """
+    plan = plan_training(job.config, len(job.data), job.settings)
+    if plan.dp is None:
+        stats = train(job.model, job.data.tokens, plan, None, cache=job.data.cache, on_step=job.on_step)
+        return Outcome(statement=None, seconds=stats.seconds)
+    delta = job.config.privacy.delta
+    if delta is None:
+        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run names no delta")
+    event = DpSgdEvent(
+        noise_multiplier=plan.dp.noise_multiplier,
+        sampling_probability=plan.sampling_probability,
+        steps=plan.steps,
+    )
+    try:
+        reservation = job.ledger.reserve(
+            run_id=job.run_id,
+            round=job.round,
+            event=event,
+            delta=delta,
+            max_epsilon=job.settings.max_epsilon,
+            data_fingerprint=job.data.fingerprint,
+            base_digest=job.base_digest,
+        )
+    except BudgetExceeded as error:
+        raise Refused(RefusalCode.BUDGET, str(error)) from error
+    stats = train(job.model, job.data.tokens, plan, noise_source(job), cache=job.data.cache, on_step=job.on_step)
+    job.ledger.settle(reservation, plan.steps)
+    statement = PrivacyStatement(
+        noise_multiplier=plan.dp.noise_multiplier,
+        clipping_norm=plan.dp.clipping_norm,
+        steps=plan.steps,
+        delta=delta,
+        epsilon=job.ledger.epsilon(delta),
+    )
+    return Outcome(statement=statement, seconds=stats.seconds)

@@ -1,0 +1,89 @@
+"""What the federation is compared with: the same data and test set, without the others or without a model.
+
+These trainings belong to the simulation, which sees all data anyway. A bank would pay for its own from its own
+budget; so each bank alone is trained with exactly the privacy of the federated run.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from client.finetune.federated import plan_training
+from client.noise import FixedNoise, SystemNoise
+from client.training import PrefixCache, train
+from common.data import Dataset, Example
+from common.metrics import Counts
+from common.tasks import Head, task
+from simulation.evaluation import HubEvaluator
+from simulation.workspace import Workspace
+
+__all__ = ["Baseline", "compute_baselines"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One row to compare with; `epsilon` is None where nothing protects the rows."""
+
+    name: str
+    accuracy: float
+    weighted_f1: float
+    epsilon: float | None
+    note: str
+
+
+def _row(name: str, predicted: list[int], test: Dataset, note: str) -> Baseline:
+    counts = Counts.of([e.label for e in test.examples if isinstance(e, Example)], predicted, len(test.labels))
+    return Baseline(name, counts.accuracy, counts.weighted_f1, None, note)
+
+
+def majority(workspace: Workspace) -> Baseline:
+    """Always answer the training rows' commonest label."""
+    test = workspace.federation.test
+    labels = Counter(e.label for d in workspace.federation.train.values() for e in d.examples if isinstance(e, Example))
+    return _row("majority guess", [labels.most_common(1)[0][0]] * len(test), test, "knows only which label is commonest")
+
+
+def bag_of_words(workspace: Workspace) -> Baseline:
+    """TF-IDF (words and pairs) + logistic regression on all banks' rows pooled, without privacy."""
+    rows = [e for _, d in sorted(workspace.federation.train.items()) for e in d.examples if isinstance(e, Example)]
+    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=10, max_iter=1000))
+    model.fit([e.text for e in rows], [e.label for e in rows])
+    test = workspace.federation.test
+    predicted = [int(label) for label in model.predict([e.text for e in test.examples if isinstance(e, Example)])]
+    return _row("bag of words, all rows pooled", predicted, test, "TF-IDF + logistic regression; no privacy, shares the text")
+
+
+def alone(workspace: Workspace, evaluator: HubEvaluator, name: str) -> Baseline:
+    """One bank with its own rows, and the noise, clip and number of steps of the whole federated run."""
+    agent = workspace.institution(name)
+    local = agent.prepare(workspace.config)
+    plan = plan_training(workspace.config, len(local.data), agent.settings)
+    steps = plan.steps * workspace.config.rounds
+    dp = replace(plan.dp, steps=steps) if plan.dp else None
+    noise = FixedNoise(f"alone|{name}|{workspace.config.seed}".encode().ljust(32)[:32]) if agent.settings.noise == "fixed" else SystemNoise()
+    local.adapted.load(local.adapted.initial())
+    train(local.adapted, local.data.tokens, replace(plan, steps=steps, dp=dp), noise if dp else None, cache=PrefixCache())
+    result = evaluator(local.adapted.export())
+    return Baseline(f"{name} alone", result.metrics["accuracy"], result.metrics["weighted_f1"], None, f"{len(local.data)} rows, same steps and noise")
+
+
+def compute_baselines(workspace: Workspace, evaluator: HubEvaluator, epsilon: dict[str, float], on_done: Callable[[str], None] | None = None) -> list[Baseline]:
+    """Majority, bag of words, the base model as it came, and each bank alone at the federation's epsilon.
+
+    Only for classification; a token task is compared with its base model and the banks alone.
+    """
+    rows: list[Baseline] = []
+    if task(workspace.config.task).head is Head.SEQUENCE:
+        rows += [majority(workspace), bag_of_words(workspace)]
+    untrained = evaluator(workspace.adapted.initial()).metrics
+    rows.append(Baseline("base model, head untrained", untrained["accuracy"], untrained["weighted_f1"], None, "before round 1"))
+    for name in sorted(workspace.federation.train):
+        row = alone(workspace, evaluator, name)
+        rows.append(replace(row, epsilon=epsilon.get(name)))
+        if on_done is not None:
+            on_done(name)
+    return rows

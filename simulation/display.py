@@ -1,0 +1,115 @@
+"""What a person sees while a federation runs, and the table it closes with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from server.checkpoint import RoundRecord
+from simulation.workspace import Workspace
+
+__all__ = ["Display"]
+
+
+class Display:
+    """Progress on standard error, the closing table on standard output; with `quiet`, no table."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._rounds: TaskID | None = None
+        self._training: TaskID | None = None
+        self._history: list[RoundRecord] = []
+
+    @contextmanager
+    def running(self, workspace: Workspace) -> Iterator[None]:
+        """Show one bar for the rounds and one for the training under way."""
+        names, config = sorted(workspace.federation.train), workspace.config
+        self._console.print(
+            f"[bold]{config.name}[/bold]: {len(names)} institutions, {config.rounds} rounds, "
+            f"{workspace.adapted.parameters_trained:,} of {workspace.adapted.parameters_total:,} parameters trained"
+        )
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            self._progress = progress
+            self._rounds = progress.add_task("rounds", total=config.rounds)
+            self._training = progress.add_task("training", total=1)
+            yield
+        self._progress = None
+
+    def steps(self, institution: str, done: int, total: int) -> None:
+        """Move the bar of the training under way."""
+        if self._progress and self._training is not None:
+            self._progress.update(self._training, description=f"{institution} trains", completed=done, total=total)
+
+    def round(self, record: RoundRecord) -> None:
+        """Say in a line how a round ended."""
+        self._history.append(record)
+        if self._progress and self._rounds is not None:
+            self._progress.update(self._rounds, completed=record.round)
+        accuracy = f"accuracy {record.metrics['accuracy']:.3f}, " if record.metrics else ""
+        spent = f"largest epsilon {max(record.epsilon.values()):.2f}, " if record.epsilon else ""
+        refused = {name: outcome for name, outcome in record.outcomes.items() if outcome != "contributed"}
+        tail = f"; not in it: {', '.join(f'{n} ({o})' for n, o in sorted(refused.items()))}" if refused else ""
+        self._console.print(
+            f"round {record.round}: {len(record.contributed)} of {len(record.asked)} contributed, {accuracy}{spent}"
+            f"{record.bytes_up / 1e6:.2f} MB up, {record.seconds:.1f} s{tail}"
+        )
+
+    def stage(self, text: str) -> None:
+        """Say what begins now."""
+        self._console.print(f"[dim]{text} ...[/dim]")
+
+    def summary(self, workspace: Workspace, result: dict[str, Any]) -> None:
+        """The closing tables and where to look next."""
+        if self._quiet:
+            return
+        console = Console()
+        console.print(_rounds_table(workspace))
+        if result["baselines"]:
+            console.print(_comparison_table(result))
+        if result["noise"] == "fixed":
+            console.print("[bold red]The noise was fixed by a seed: this run protects nobody.[/bold red]")
+        console.print(f"adapter: {result['adapter']}\nreport:  {result['report']}", soft_wrap=True, highlight=False)
+
+
+def _rounds_table(workspace: Workspace) -> Table:
+    from server import checkpoint
+
+    names = sorted(workspace.federation.train)
+    table = Table(title="By round: the hub's test set, and epsilon spent by each institution so far")
+    for column in ("round", "participants", "accuracy", "weighted F1", *names, "MB sent"):
+        table.add_column(column, justify="right")
+    for record in checkpoint.load(workspace.out / "checkpoint").history:
+        metrics = record.metrics or {}
+        table.add_row(
+            str(record.round),
+            f"{len(record.contributed)}/{len(record.asked)}",
+            *(f"{metrics[key]:.3f}" if key in metrics else "-" for key in ("accuracy", "weighted_f1")),
+            *(f"{record.epsilon[name]:.2f}" if name in record.epsilon else "-" for name in names),
+            f"{(record.bytes_up + record.bytes_down) / 1e6:.2f}",
+        )
+    return table
+
+
+def _comparison_table(result: dict[str, Any]) -> Table:
+    table = Table(title="What the federation gained, on the same test set")
+    for column in ("model", "accuracy", "weighted F1", "epsilon", ""):
+        table.add_column(column, justify="left" if column in ("model", "") else "right")
+    for row in result["baselines"]:
+        spent = f"{row['epsilon']:.2f}" if row["epsilon"] is not None else "-"
+        table.add_row(row["name"], f"{row['accuracy']:.3f}", f"{row['weighted_f1']:.3f}", spent, row["note"])
+    spent = max((e for e in result["epsilon"].values() if e is not None), default=None)
+    table.add_section()
+    table.add_row(
+        "[bold]the federation[/bold]",
+        f"[bold]{result['accuracy']:.3f}[/bold]",
+        f"[bold]{result['weighted_f1']:.3f}[/bold]",
+        f"{spent:.2f}" if spent is not None else "-",
+        "only sealed adapters travelled",
+    )
+    return table

@@ -1,0 +1,122 @@
+"""The same run on Flower's simulation engine: Ray workers hold the institutions, sealed bytes travel as messages.
+
+Workers are not tied to institutions, so every message reopens its institution from its directory; only the base
+model stays loaded in a worker. Ledger and outbox are on disk, where a deployed institution has them too.
+"""
+
+import functools
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from common.errors import FedfinError
+from common.flower_records import from_record, to_record
+from server.checkpoint import RunState
+from server.coordinator import Failure
+from simulation.evaluation import HubEvaluator
+from simulation.runner import Progress, coordinate
+from simulation.workspace import Workspace
+
+__all__ = ["run_on_flower"]
+
+
+@functools.lru_cache(maxsize=1)
+def _reopen(out: str, threads: int) -> Workspace:
+    torch.set_num_threads(threads)
+    return Workspace.reopen(Path(out))
+
+
+@functools.lru_cache(maxsize=64)
+def _institution_name(out: str, partition: int) -> str:
+    return sorted(path.name for path in (Path(out) / "institutions").iterdir())[partition]
+
+
+def client_app(out: Path, threads: int) -> ClientApp:
+    """An app whose node `partition-id` is the institution of that place in the sorted list of names."""
+    app = ClientApp()
+    directory = str(out)
+
+    @app.query()
+    def name(message: Message, context: Context) -> Message:
+        partition = int(context.node_config["partition-id"])
+        return Message(to_record(_institution_name(directory, partition).encode()), reply_to=message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        partition = int(context.node_config["partition-id"])
+        institution = _institution_name(directory, partition)
+        agent = _reopen(directory, threads).institution(institution)
+        try:
+            answer = agent.handle(from_record(message.content))
+        except FedfinError:
+            # Flower would carry the exception's text to the hub.
+            answer = b""
+        return Message(to_record(answer), reply_to=message)
+
+    return app
+
+
+class GridTransport:
+    """Carries sealed bytes over a Flower grid, to the node of each institution."""
+
+    def __init__(self, grid: Grid, nodes: int) -> None:
+        self._grid = grid
+        while len(ids := list(grid.get_node_ids())) < nodes:
+            pass
+        questions = [Message(to_record(b""), dst_node_id=node, message_type="query") for node in ids]
+        replies = grid.send_and_receive(questions)
+        self._nodes = {from_record(r.content).decode(): r.metadata.src_node_id for r in replies if not r.has_error()}
+
+    def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
+        """Ask every addressed institution at once; whoever has not answered by the deadline is silent."""
+        names = {self._nodes[name]: name for name in sealed}
+        messages = [
+            Message(to_record(data), dst_node_id=self._nodes[name], message_type="train", ttl=deadline_s)
+            for name, data in sealed.items()
+        ]
+        answers: dict[str, bytes | Failure] = {name: Failure("silent", "no answer by the deadline") for name in sealed}
+        for reply in self._grid.send_and_receive(messages, timeout=deadline_s):
+            name = names[reply.metadata.src_node_id]
+            data = b"" if reply.has_error() else from_record(reply.content)
+            answers[name] = data or Failure("error", "the institution could not answer")
+        return answers
+
+
+def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: Progress) -> RunState:
+    """Run the remaining rounds on Flower's engine. With fixed noise it ends in the adapter of the in-process run.
+
+    Raises:
+        QuorumError: as in process; the state is saved.
+    """
+    from flwr.simulation import run_simulation
+
+    threads = torch.get_num_threads()
+    ended: list[RunState | FedfinError] = []
+    server = ServerApp()
+    nodes = len(workspace.federation.train)
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        try:
+            ended.append(coordinate(workspace, state, GridTransport(grid, nodes), evaluator, progress))
+        except FedfinError as error:
+            ended.append(error)
+
+    workers = max(1, (os.cpu_count() or 1) // threads)
+    backend = {
+        "init_args": {"num_cpus": workers * threads, "include_dashboard": False, "log_to_driver": False},
+        "client_resources": {"num_cpus": threads, "num_gpus": 0.0},
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run_simulation(server, client_app(workspace.out, threads), num_supernodes=nodes, backend_config=backend)
+    if not ended:
+        raise FedfinError(f"{workspace.out}: Flower's engine stopped before the run ended: continue with `resume`")
+    if isinstance(ended[0], FedfinError):
+        raise ended[0]
+    return ended[0]

@@ -1,0 +1,138 @@
+"""Run or resume a simulated federation, from a configuration to the files a person reads."""
+
+import functools
+import json
+import time
+from dataclasses import asdict
+from typing import Any, Literal
+
+from common.codec import digest
+from common.journal import Journal
+from server import checkpoint, coordinator
+from server.checkpoint import RoundRecord, RunState
+from server.coordinator import Transport
+from server.report import write_report
+from simulation.baselines import compute_baselines
+from simulation.evaluation import HubEvaluator
+from simulation.in_process import InProcessTransport
+from simulation.statements import write_statements
+from simulation.workspace import Workspace, write_json
+
+__all__ = ["Engine", "Progress", "execute"]
+
+Engine = Literal["in-process", "flower"]
+
+
+class Progress:
+    """What a command shows while it runs; this one shows nothing."""
+
+    def steps(self, institution: str, done: int, total: int) -> None:
+        """`done` of `total` training steps of this round are finished at `institution`."""
+
+    def round(self, record: RoundRecord) -> None:
+        """A round has ended."""
+
+    def stage(self, text: str) -> None:
+        """Something longer begins."""
+
+
+def execute(workspace: Workspace, engine: Engine = "in-process", baselines: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+    """Take the run from wherever its directory says it is to its end; returns what `result.json` holds.
+
+    The state is saved after every round, so a process killed at any moment is continued by calling this again.
+    """
+    progress = progress or Progress()
+    saved = workspace.out / "checkpoint"
+    state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace)
+    evaluator = HubEvaluator(workspace.adapted, workspace.federation)
+    started = time.monotonic()
+    if state.next_round <= workspace.config.rounds:
+        if engine == "flower":
+            from simulation.flower import run_on_flower
+
+            state = run_on_flower(workspace, state, evaluator, progress)
+        else:
+            state = run_in_process(workspace, state, evaluator, progress)
+    return finish(workspace, state, evaluator, engine, baselines, progress, time.monotonic() - started)
+
+
+def first_state(workspace: Workspace) -> RunState:
+    """Round 1 has not begun: the initial adapter changes nothing about the base model."""
+    return RunState(
+        run_id=workspace.run_id,
+        config_digest=workspace.config.digest(),
+        next_round=1,
+        adapter=workspace.adapted.initial(),
+    )
+
+
+def run_in_process(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: Progress) -> RunState:
+    """Every institution is an `Agent` in this process, asked one after another."""
+    agents = {name: workspace.institution(name) for name in sorted(workspace.federation.train)}
+    for name, agent in agents.items():
+        agent.on_step = functools.partial(progress.steps, name)
+    return coordinate(workspace, state, InProcessTransport(agents), evaluator, progress)
+
+
+def coordinate(
+    workspace: Workspace, state: RunState, transport: Transport, evaluator: HubEvaluator, progress: Progress
+) -> RunState:
+    """The hub's round loop over any transport, with the audit log and the checkpoint in the run's directory."""
+    with Journal.open(workspace.out / "audit.jsonl", workspace.hub_keys) as journal:
+        return coordinator.run(
+            state,
+            workspace.hub(),
+            transport,
+            evaluate=evaluator,
+            save=lambda current: checkpoint.save(current, workspace.out / "checkpoint"),
+            audit=lambda kind, body: journal.append(kind, body),
+            on_round=progress.round,
+        )
+
+
+def finish(
+    workspace: Workspace,
+    state: RunState,
+    evaluator: HubEvaluator,
+    engine: Engine,
+    baselines: bool,
+    progress: Progress,
+    seconds: float,
+) -> dict[str, Any]:
+    """Write what the run leaves: adapter, history, statements, result, report."""
+    progress.stage("writing the adapter, the statements and the report")
+    out, config, adapted = workspace.out, workspace.config, workspace.adapted
+    adapted.load(state.adapter)
+    final = evaluator(state.adapter)
+    statements = write_statements(workspace)
+    epsilon = {name: statement["epsilon_run"] for name, statement in statements.items()}
+    adapted.save_pretrained(out / "adapter", card_facts(workspace, final.metrics, epsilon))
+    write_json(out / "history.json", [record.to_json() for record in state.history])
+    rows = compute_baselines(workspace, evaluator, epsilon, progress.stage) if baselines else []
+    previous = json.loads((out / "result.json").read_text()) if (out / "result.json").exists() else {}
+    result = {
+        "name": config.name,
+        "task": config.task,
+        **final.metrics,
+        "rounds": len(state.history),
+        "epsilon": epsilon,
+        "delta": config.privacy.delta,
+        "bytes_up": sum(record.bytes_up for record in state.history),
+        "bytes_down": sum(record.bytes_down for record in state.history),
+        "seconds": round(sum(record.seconds for record in state.history), 2),
+        "seconds_this_command": round(seconds, 2),
+        "adapter": str(out / "adapter"),
+        "adapter_digest": digest(state.adapter),
+        "labels": list(workspace.federation.test.labels),
+        "noise": workspace.simulation.institutions.noise,
+        "unit": "record",
+        "adjacency": "add-or-remove-one",
+        "baselines": [asdict(row) for row in rows] or previous.get("baselines", []),
+        "parameters_trained": adapted.parameters_trained,
+        "parameters_total": adapted.parameters_total,
+        "engine": engine,
+        "report": str(out / "report.html"),
+    }
+    write_json(out / "result.json", result)
+    write_report(out)
+    return result

@@ -1,0 +1,179 @@
+"""The output directory of a simulated run: laid out once, reopened by `resume` and by Flower's worker processes.
+
+Hub and institutions are the deployed ones; here they only live under one roof, each in a directory of its own.
+"""
+
+import functools
+import importlib.metadata
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from client.agent import Agent, LocalModel
+from client.finetune.federated import PreparedData, plan_training
+from client.settings import InstitutionSettings
+from client.training import PrefixCache
+from common.adapters import AdaptedModel, adapt
+from common.config import RunConfig
+from common.data import Dataset
+from common.envelope import Keys, PublicKeys
+from common.errors import CheckpointError, ConfigurationError
+from common.files import write_atomic
+from common.model import LoadedBase, load_base
+from common.tasks import task
+from server.coordinator import Hub
+from simulation.config import SimulationConfig, load_simulation
+from simulation.institutions import Federation, load_federation
+
+__all__ = ["Workspace", "write_json"]
+
+PACKAGES = ("torch", "transformers", "peft", "opacus", "flwr", "dp-accounting", "cryptography", "numpy", "safetensors")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def size_band(records: int) -> int:
+    """The power of two at or below `records`: what a simulated privacy officer declares."""
+    return 1 << (records.bit_length() - 1)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One run's directory and what its configuration describes."""
+
+    out: Path
+    simulation: SimulationConfig
+    run_id: str
+    federation: Federation
+
+    @property
+    def config(self) -> RunConfig:
+        """The part of the configuration that the hub signs into every assignment."""
+        return self.simulation.run
+
+    @classmethod
+    def create(cls, source: Path, out: Path) -> "Workspace":
+        """Validate everything, then lay the directory out.
+
+        Raises:
+            ConfigurationError, DataError, ModelError: before anything is written.
+        """
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigurationError(f"{out}: the output directory is not empty: choose another, or `resume` it")
+        simulation = load_simulation(source)
+        workspace = cls._over(simulation, out)
+        workspace._check()
+        workspace.base  # noqa: B018 - an absent base model must be known before anything is written
+        write_atomic(out / "config.toml", simulation.text.encode())
+        write_json(out / "versions.json", versions())
+        write_json(out / "config.json", json.loads(workspace.config.to_json()))
+        Keys.generate("hub").save(out / "hub")
+        for name in workspace.federation.train:
+            directory = out / "institutions" / name
+            Keys.generate(name).save(directory / "keys")
+            write_json(directory / "settings.json", asdict(workspace.settings(name)))
+        # Written last: a directory with run.json is a complete one.
+        write_json(out / "run.json", {"run_id": workspace.run_id, "source": str(source.resolve()), "data": workspace.data_digest()})
+        return workspace
+
+    @classmethod
+    def reopen(cls, out: Path) -> "Workspace":
+        """Open a directory that `create` laid out, for `resume` or in a worker process.
+
+        Raises:
+            CheckpointError: it is not a run's directory, or the data has changed since.
+        """
+        try:
+            run = json.loads((out / "run.json").read_text())
+            source, data = Path(run["source"]), str(run["data"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{out}: not the directory of a run (run.json is absent or damaged): start one with `run`") from error
+        workspace = cls._over(load_simulation(out / "config.toml", relative_to=source.parent), out)
+        if workspace.data_digest() != data:
+            raise CheckpointError(f"{out}: the data has changed since this run began: start a new run")
+        return workspace
+
+    @classmethod
+    def _over(cls, simulation: SimulationConfig, out: Path) -> "Workspace":
+        head = task(simulation.run.task).head
+        federation = load_federation(simulation.data, simulation.run.labels, head, task=simulation.run.task, seed=simulation.run.seed)
+        return cls(out.resolve(), simulation, f"{simulation.run.name}-{simulation.run.digest()[:12]}", federation)
+
+    def _check(self) -> None:
+        """Let every institution work out its own training before anyone starts."""
+        from client.finetune.federated import Refused
+
+        for name, dataset in self.federation.train.items():
+            try:
+                plan_training(self.config, len(dataset), self.settings(name))
+            except Refused as refused:
+                raise ConfigurationError(f"institution {name}: {refused} ({refused.code}): change the run, or leave it out") from None
+
+    def data_digest(self) -> str:
+        """A fingerprint of all training rows; in simulation one process sees them all anyway."""
+        return "-".join(d.fingerprint(b"simulation")[:8] for _, d in sorted(self.federation.train.items()))
+
+    def settings(self, name: str) -> InstitutionSettings:
+        """The settings of one simulated institution, from the configuration's [institutions]."""
+        given = self.simulation.institutions
+        return InstitutionSettings(
+            name=name,
+            max_epsilon=given.max_epsilon,
+            allow_without_privacy=self.config.privacy.level == "none",
+            size_band=size_band(len(self.federation.train[name])) if given.size_bands else None,
+            noise=given.noise,
+        )
+
+    @functools.cached_property
+    def base(self) -> LoadedBase:
+        """The base model, loaded once and shared by every institution in this process."""
+        return load_base(self.config.model, task(self.config.task), len(self.federation.test.labels))
+
+    @functools.cached_property
+    def adapted(self) -> AdaptedModel:
+        """The run's adapter on the base model; every user loads its own weights into it first."""
+        torch.set_num_threads(max(1, torch.get_num_threads()))
+        return adapt(self.base, self.config.adapter, task(self.config.task), seed=self.config.seed)
+
+    def institution(self, name: str) -> Agent:
+        """Open one institution: its keys, ledger and outbox from its directory, its data from the federation."""
+        directory = self.out / "institutions" / name
+        keys = Keys.load(directory / "keys")
+        dataset = self.federation.train[name]
+
+        @functools.cache
+        def local() -> LocalModel:
+            tokens = self.adapted.encode_dataset(dataset)
+            data = PreparedData(tokens, dataset.fingerprint(keys.fingerprint_key()), PrefixCache())
+            return LocalModel(self.adapted, data, self.base.digest)
+
+        def prepare(config: RunConfig) -> LocalModel:
+            if config.digest() != self.config.digest():
+                raise ConfigurationError("the assignment's configuration is not this run's")
+            return local()
+
+        return Agent(directory, self.settings(name), keys, self.hub_keys.public, prepare)
+
+    @functools.cached_property
+    def hub_keys(self) -> Keys:
+        return Keys.load(self.out / "hub")
+
+    def hub(self) -> Hub:
+        """The hub's view: its keys, the institutions' public keys, the run and what may travel."""
+        institutions: dict[str, PublicKeys] = {
+            name: Keys.load(self.out / "institutions" / name / "keys").public for name in sorted(self.federation.train)
+        }
+        return Hub(keys=self.hub_keys, institutions=institutions, config=self.config, spec=self.adapted.spec)
+
+
+def versions() -> dict[str, Any]:
+    """What this run was computed with."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "machine": platform.machine(), **found}

@@ -1,0 +1,119 @@
+"""A whole federation, with a tiny random encoder: what a run leaves, and that it can be cut anywhere."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common.errors import CheckpointError, ConfigurationError
+from common.keys import Keys
+from common.ledger import PrivacyLedger
+from simulation.cli import main
+from simulation.runner import execute
+from simulation.workspace import Workspace
+from tests.simulation.helpers import write_simulation
+
+
+def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
+    config = write_simulation(tmp_path)
+    result = execute(Workspace.create(config, tmp_path / "out"), baselines=True)
+    out = tmp_path / "out"
+    for name in ("config.toml", "versions.json", "history.json", "result.json", "report.html", "audit.jsonl", "adapter/adapter_model.safetensors"):
+        assert (out / name).is_file(), name
+    assert set(result) >= {"accuracy", "weighted_f1", "rounds", "epsilon", "delta", "bytes_up", "bytes_down", "seconds", "adapter"}
+    assert result["rounds"] == 2
+    assert set(result["epsilon"]) == {"north", "south", "west"}
+    assert all(0 < value <= 8 for value in result["epsilon"].values())
+    assert {row["name"] for row in result["baselines"]} >= {"majority guess", "north alone", "south alone", "west alone"}
+
+
+def test_only_adapter_tensors_travel_and_b_is_half(tmp_path: Path) -> None:
+    both = execute(Workspace.create(write_simulation(tmp_path, train="AB"), tmp_path / "ab"))
+    only_b = execute(Workspace.create(write_simulation(tmp_path, train="B"), tmp_path / "b"))
+    assert only_b["bytes_up"] < both["bytes_up"]
+
+
+def test_the_ledger_holds_what_the_statement_says(tmp_path: Path) -> None:
+    workspace = Workspace.create(write_simulation(tmp_path), tmp_path / "out")
+    result = execute(workspace)
+    directory = tmp_path / "out" / "institutions" / "north"
+    with PrivacyLedger.open(directory / "ledger.jsonl", Keys.load(directory / "keys")) as ledger:
+        assert sum(event.steps for event in ledger.spent()) == 2 * 2
+        assert ledger.epsilon(1e-4) == pytest.approx(result["epsilon"]["north"])
+
+
+def test_fixed_noise_repeats_and_system_noise_does_not(tmp_path: Path) -> None:
+    digests = [
+        execute(Workspace.create(write_simulation(tmp_path, noise=noise), tmp_path / f"{noise}{i}"))["adapter_digest"]
+        for noise in ("fixed", "system")
+        for i in range(2)
+    ]
+    assert digests[0] == digests[1]
+    assert digests[2] != digests[3]
+
+
+def test_an_institution_at_its_limit_refuses_and_the_run_goes_on(tmp_path: Path) -> None:
+    config = write_simulation(tmp_path, max_epsilon=5.0, quorum=0)
+    with pytest.raises(Exception, match="contribut"):
+        execute(Workspace.create(config, tmp_path / "out"))
+    directory = tmp_path / "out" / "institutions" / "north"
+    with PrivacyLedger.open(directory / "ledger.jsonl", Keys.load(directory / "keys")) as ledger:
+        assert ledger.epsilon(1e-4) <= 5.0
+
+
+def test_a_full_output_directory_is_refused_untouched(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match="not empty"):
+        Workspace.create(write_simulation(tmp_path), tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_changed_data_is_noticed_on_resume(tmp_path: Path) -> None:
+    config = write_simulation(tmp_path)
+    Workspace.create(config, tmp_path / "out")
+    rows = (tmp_path / "rows.csv").read_text().splitlines()
+    (tmp_path / "rows.csv").write_text("\n".join(rows[:-1]) + "\n")
+    with pytest.raises(CheckpointError, match="data has changed"):
+        Workspace.reopen(tmp_path / "out")
+
+
+def test_a_corrupt_checkpoint_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_simulation(tmp_path)
+    assert main(["run", str(config), "--out", str(tmp_path / "out"), "--json"]) == 0
+    capsys.readouterr()
+    files = [p for p in (tmp_path / "out" / "checkpoint").rglob("*") if p.is_file()]
+    damaged = max(files, key=lambda p: p.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-7] + b"garbage")
+    assert main(["resume", str(tmp_path / "out"), "--json"]) == 2
+    captured = capsys.readouterr()
+    assert "checkpoint" in captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.3, 0.8])
+def test_kill_9_then_resume_ends_in_the_same_bytes(tmp_path: Path, wait_s: float) -> None:
+    config = write_simulation(tmp_path, noise="fixed", rounds=6, local_steps=6)
+    expected = execute(Workspace.create(config, tmp_path / "whole"))
+    command = [sys.executable, "-m", "simulation.cli", "run", str(config), "--out", str(tmp_path / "cut"), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."})
+    ledger = tmp_path / "cut" / "institutions" / "north" / "ledger.jsonl"
+    while not ledger.exists() and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(wait_s)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = execute(Workspace.reopen(tmp_path / "cut"))
+    assert resumed["adapter_digest"] == expected["adapter_digest"]
+    assert all(resumed["epsilon"][name] >= expected["epsilon"][name] - 1e-9 for name in expected["epsilon"])
+
+
+def test_the_last_line_of_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(write_simulation(tmp_path)), "--out", str(tmp_path / "out"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert Path(result["adapter"]).is_dir()
