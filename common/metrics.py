@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,18 +69,10 @@ class Counts:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Counts) and np.array_equal(self.matrix, other.matrix)
 
-    def __hash__(self) -> int:
-        return hash((self.matrix.shape, self.matrix.tobytes()))
-
     @property
     def total(self) -> int:
         """How many examples were counted."""
         return int(self.matrix.sum())
-
-    @property
-    def support(self) -> NDArray[np.int64]:
-        """(labels,): how many examples truly have each label."""
-        return np.asarray(self.matrix.sum(axis=1), dtype=np.int64)
 
     @property
     def accuracy(self) -> float:
@@ -101,7 +93,7 @@ class Counts:
         return _f1(hits, self.matrix[:, label].sum() - hits, self.matrix[label].sum() - hits)
 
     def _weighted(self, figures: Iterable[float]) -> float:
-        return _ratio(float(np.dot(self.support, np.fromiter(figures, dtype=np.float64))), self.total)
+        return _ratio(float(np.dot(self.matrix.sum(axis=1), np.fromiter(figures, dtype=np.float64))), self.total)
 
     @property
     def weighted_precision(self) -> float:
@@ -200,9 +192,7 @@ class EntityCounts:
             right.update(kind for kind, _, _ in real & claimed)
             wrong.update(kind for kind, _, _ in claimed - real)
             missed.update(kind for kind, _, _ in real - claimed)
-        pairs = [
-            (a, b) for tags, guesses in zip(truth, predicted, strict=True) for a, b in zip(tags, guesses, strict=True)
-        ]
+        pairs = list(zip(chain(*truth), chain(*predicted), strict=True))
         return cls(dict(right), dict(wrong), dict(missed), len(pairs), sum(a == b for a, b in pairs))
 
     def __add__(self, other: "EntityCounts") -> "EntityCounts":
@@ -272,15 +262,10 @@ class EntityCounts:
         except (ValueError, TypeError):
             raise DataError("entity counts: not JSON of this version: write it with to_json") from None
         by_type = (counts.true_positive, counts.false_positive, counts.false_negative)
-        if not all(isinstance(c, dict) and _all_counts(c.values()) for c in by_type):
-            raise DataError("entity counts: expected whole numbers of 0 or more by type")
-        if not _all_counts((counts.words, counts.words_right)):
+        numbers = [n for part in by_type for n in (part.values() if isinstance(part, dict) else (None,))]
+        if not all(type(n) is int and n >= 0 for n in (*numbers, counts.words, counts.words_right)):
             raise DataError("entity counts: expected whole numbers of 0 or more")
         return counts
-
-
-def _all_counts(values: Iterable[Any]) -> bool:
-    return all(type(value) is int and value >= 0 for value in values)
 
 
 def headline(counts: Counts | EntityCounts) -> dict[str, float]:

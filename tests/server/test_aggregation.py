@@ -67,8 +67,10 @@ def test_the_mean_is_the_exact_mean_rounded_to_float32(rows: list[tuple[float, i
 @given(st.randoms(use_true_random=False))
 def test_the_mean_is_the_same_bits_in_whatever_order_contributions_come(random: Any) -> None:
     rng = np.random.default_rng(random.randrange(2**32))
-    contributions = {f"bank-{i}": tensors(*rng.normal(size=50)) for i in range(7)}
-    shares = weights({name: 2 ** random.randrange(12) for name in contributions}, "size_band")
+    # Huge and opposite values: another order of addition would leave another remainder.
+    contributions = {f"bank-{i}": tensors(*(rng.normal(size=50) * 1e15 ** (i % 3))) for i in range(6)}
+    contributions |= {f"mirror-{i}": {n: -v for n, v in contributions[f"bank-{i}"].items()} for i in range(6)}
+    shares = weights(dict.fromkeys(contributions), "uniform")
     shuffled = list(contributions)
     random.shuffle(shuffled)
     once = mean(contributions, shares)

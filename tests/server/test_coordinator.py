@@ -104,6 +104,16 @@ def test_a_server_optimizer_changes_the_path_and_remembers(federate: Any, kind: 
     assert final.adapter["a.weight"].tobytes() != plain.adapter["a.weight"].tobytes()
 
 
+def test_momentum_goes_on_from_round_to_round(federate: Any) -> None:
+    federation = federate(rounds=2, aggregation={"server_optimizer": "momentum", "server_momentum": 0.5})
+    first, second = federation.run(), federation.states[0]
+    start, here = federation.start().adapter["b.weight"], second.adapter["b.weight"]
+    train = federation.institutions["bank-a"].train
+    velocity = here.astype(np.float64) - start
+    mean = np.mean([train(name, 2, second.adapter)["b.weight"] for name in BANKS], axis=0, dtype=np.float64)
+    np.testing.assert_allclose(first.adapter["b.weight"], here + 0.5 * velocity + (mean - here), rtol=1e-5, atol=1e-6)
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(BANKS), st.permutations(BANKS))
 def test_the_order_in_which_answers_arrive_changes_nothing(
