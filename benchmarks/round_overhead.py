@@ -23,7 +23,11 @@ from server.coordinator import Evaluation, Failure, Hub
 ROUNDS = 30
 INSTITUTIONS = 4
 # The adapter of the shipped benchmark: B of rank 8 on all linear layers of two MiniLM blocks, and the head.
-SHAPES = {f"block.{i}.{name}.lora_B.weight": (1536 if name == "up" else 384, 8) for i in (4, 5) for name in ("q", "k", "v", "o", "up", "down")}
+SHAPES = {
+    f"block.{i}.{name}.lora_B.weight": (1536 if name == "up" else 384, 8)
+    for i in (4, 5)
+    for name in ("q", "k", "v", "o", "up", "down")
+}
 
 
 class Echo:
@@ -38,9 +42,13 @@ class Echo:
 
     def _answer(self, keys: Keys, round_: int, sealed: bytes) -> bytes:
         run_id = "overhead"
-        question = Assignment.from_bytes(open_sealed(sealed, keys, self._hub.public, Context(run_id, round_, "assignment", "hub", keys.name)))
+        question = Assignment.from_bytes(
+            open_sealed(sealed, keys, self._hub.public, Context(run_id, round_, "assignment", "hub", keys.name))
+        )
         answer = Contribution(run_id, round_, question.adapter, self._spec.digest(), code_digest(), None, None)
-        return seal(answer.to_bytes(), keys, self._hub.public, Context(run_id, round_, "contribution", keys.name, "hub"))
+        return seal(
+            answer.to_bytes(), keys, self._hub.public, Context(run_id, round_, "contribution", keys.name, "hub")
+        )
 
 
 def config() -> RunConfig:
@@ -86,7 +94,9 @@ def main() -> None:
     milliseconds = sorted(1000 * s for s in seconds[3:])
     size = len(encode(adapter))
     print(f"a round of {INSTITUTIONS} institutions, adapter of {size / 1e3:.0f} kB, no training, no evaluation:")
-    print(f"  {statistics.median(milliseconds):.1f} ms (min {milliseconds[0]:.1f}, max {milliseconds[-1]:.1f}, {len(milliseconds)} rounds); aim: under 20 ms")
+    print(
+        f"  {statistics.median(milliseconds):.1f} ms (min {milliseconds[0]:.1f}, max {milliseconds[-1]:.1f}, {len(milliseconds)} rounds); aim: under 20 ms"
+    )
 
 
 if __name__ == "__main__":

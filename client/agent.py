@@ -98,7 +98,9 @@ class Agent:
         return reply
 
     def _refuse_replay(self, outbox: Path, round_: int) -> None:
-        answered = [int(path.name[:10]) for path in outbox.iterdir() if path.name[:10].isdigit()] if outbox.is_dir() else []
+        answered = (
+            [int(path.name[:10]) for path in outbox.iterdir() if path.name[:10].isdigit()] if outbox.is_dir() else []
+        )
         if answered and round_ <= max(answered):
             raise Refused(RefusalCode.REPLAY, f"round {max(answered)} of this run was answered already")
 

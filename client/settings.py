@@ -35,4 +35,6 @@ class InstitutionSettings:
             raise ConfigurationError(f"settings of {self.name}: min_noise_multiplier must be 0 or more")
         band = self.size_band
         if band is not None and (band < 1 or band & (band - 1)):
-            raise ConfigurationError(f"settings of {self.name}: size_band is {band}: use a power of two, or leave it out")
+            raise ConfigurationError(
+                f"settings of {self.name}: size_band is {band}: use a power of two, or leave it out"
+            )

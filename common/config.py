@@ -197,6 +197,10 @@ class RunConfig(Section):
         least = max(preset.high_risk, default=1) + 1
         if 0 < len(self.labels) < least:
             self.refuse("labels", f"holds {len(self.labels)} label: {self.task} needs at least {least}")
+        if self.privacy.level != "none" and self.training.sampling_rate is None:
+            # With a batch size, q and so noise and epsilon are functions of the exact number of rows.
+            way = "is given, but under differential privacy it would give row counts away: give sampling_rate"
+            self.training.refuse("expected_batch_size", way)
         if self.training.max_batch_tokens < self.model.max_tokens:
             budget = f"is {self.training.max_batch_tokens}, less than one text of model.max_tokens"
             self.training.refuse("max_batch_tokens", f"{budget} = {self.model.max_tokens}: raise it")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -177,33 +178,43 @@ def load_classifier(
     """
     count = labels if isinstance(labels, int) else len(labels)
     path = resolve_base(base)
-    with _quiet(), torch.random.fork_rng():
-        try:
-            if head == Head.TOKEN:
-                auto = transformers.AutoModelForTokenClassification
-                model = auto.from_pretrained(path, num_labels=count, **kwargs)
-            elif head != Head.SEQUENCE:
-                raise ModelError(f"base model {base}: a {head} head is not trained here: choose a classification task")
-            elif pooling == "native":
-                auto = transformers.AutoModelForSequenceClassification
-                model = auto.from_pretrained(path, num_labels=count, **kwargs)
-            else:
-                model = MeanPoolClassifier(_encoder(path, **kwargs), count)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise ModelError(f"base model {base}: could not be loaded: {reason}") from error
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"base model {base}: loading gave no model")
+    if head not in (Head.SEQUENCE, Head.TOKEN):
+        raise ModelError(f"base model {base}: a {head} head is not trained here: choose a classification task")
+    native = pooling == "native" or head == Head.TOKEN
+    auto = transformers.AutoModel
+    if native:
+        token = head == Head.TOKEN
+        auto = (
+            transformers.AutoModelForTokenClassification if token else transformers.AutoModelForSequenceClassification
+        )
+        kwargs["num_labels"] = count
+    with _quiet(), torch.random.fork_rng(), _one_line(base):
+        loaded, info = auto.from_pretrained(path, output_loading_info=True, **kwargs)
+        model: nn.Module = loaded if native else MeanPoolClassifier(_encoder(loaded), count)
+    # transformers would fill them with random numbers, others at every institution.
+    untrained = _head_names(model) if native else ("pooler",)
+    absent = sorted(key for key in info["missing_keys"] if key.split(".")[0] not in untrained)
+    if absent:
+        advice = "set model.pooling to 'mean'" if ".pooler." in absent[0] else "copy the whole model there"
+        raise ModelError(f"base model {base}: its files lack {absent[0]}: {advice}")
     return model.eval()
 
 
-def _encoder(path: str, **kwargs: Any) -> Any:
-    model = transformers.AutoModel.from_pretrained(path, **kwargs)
+def _encoder(model: Any) -> Any:
     if model.config.is_encoder_decoder:
         return model.get_encoder()
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model
+
+
+@contextmanager
+def _one_line(base: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        raise ModelError(f"base model {base}: could not be loaded: {reason}") from error
 
 
 def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", quantize4bit: bool = False) -> LoadedBase:
@@ -227,7 +238,7 @@ def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", qu
     model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
     if not quantize4bit:
         model = model.to(device)
-    with _quiet():
+    with _quiet(), _one_line(cfg.base):
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

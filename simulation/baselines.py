@@ -44,17 +44,23 @@ def majority(workspace: Workspace) -> Baseline:
     """Always answer the training rows' commonest label."""
     test = workspace.federation.test
     labels = Counter(e.label for d in workspace.federation.train.values() for e in d.examples if isinstance(e, Example))
-    return _row("majority guess", [labels.most_common(1)[0][0]] * len(test), test, "knows only which label is commonest")
+    return _row(
+        "majority guess", [labels.most_common(1)[0][0]] * len(test), test, "knows only which label is commonest"
+    )
 
 
 def bag_of_words(workspace: Workspace) -> Baseline:
     """TF-IDF (words and pairs) + logistic regression on all banks' rows pooled, without privacy."""
     rows = [e for _, d in sorted(workspace.federation.train.items()) for e in d.examples if isinstance(e, Example)]
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=10, max_iter=1000))
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=10, max_iter=1000)
+    )
     model.fit([e.text for e in rows], [e.label for e in rows])
     test = workspace.federation.test
     predicted = [int(label) for label in model.predict([e.text for e in test.examples if isinstance(e, Example)])]
-    return _row("bag of words, all rows pooled", predicted, test, "TF-IDF + logistic regression; no privacy, shares the text")
+    return _row(
+        "bag of words, all rows pooled", predicted, test, "TF-IDF + logistic regression; no privacy, shares the text"
+    )
 
 
 def alone(workspace: Workspace, evaluator: HubEvaluator, name: str) -> Baseline:
@@ -64,14 +70,31 @@ def alone(workspace: Workspace, evaluator: HubEvaluator, name: str) -> Baseline:
     plan = plan_training(workspace.config, len(local.data), agent.settings)
     steps = plan.steps * workspace.config.rounds
     dp = replace(plan.dp, steps=steps) if plan.dp else None
-    noise = FixedNoise(f"alone|{name}|{workspace.config.seed}".encode().ljust(32)[:32]) if agent.settings.noise == "fixed" else SystemNoise()
+    noise = (
+        FixedNoise(f"alone|{name}|{workspace.config.seed}".encode().ljust(32)[:32])
+        if agent.settings.noise == "fixed"
+        else SystemNoise()
+    )
     local.adapted.load(local.adapted.initial())
-    train(local.adapted, local.data.tokens, replace(plan, steps=steps, dp=dp), noise if dp else None, cache=PrefixCache())
+    train(
+        local.adapted, local.data.tokens, replace(plan, steps=steps, dp=dp), noise if dp else None, cache=PrefixCache()
+    )
     result = evaluator(local.adapted.export())
-    return Baseline(f"{name} alone", result.metrics["accuracy"], result.metrics["weighted_f1"], None, f"{len(local.data)} rows, same steps and noise")
+    return Baseline(
+        f"{name} alone",
+        result.metrics["accuracy"],
+        result.metrics["weighted_f1"],
+        None,
+        f"{len(local.data)} rows, same steps and noise",
+    )
 
 
-def compute_baselines(workspace: Workspace, evaluator: HubEvaluator, epsilon: dict[str, float], on_done: Callable[[str], None] | None = None) -> list[Baseline]:
+def compute_baselines(
+    workspace: Workspace,
+    evaluator: HubEvaluator,
+    epsilon: dict[str, float],
+    on_done: Callable[[str], None] | None = None,
+) -> list[Baseline]:
     """Majority, bag of words, the base model as it came, and each bank alone at the federation's epsilon.
 
     Only for classification; a token task is compared with its base model and the banks alone.
@@ -80,7 +103,9 @@ def compute_baselines(workspace: Workspace, evaluator: HubEvaluator, epsilon: di
     if task(workspace.config.task).head is Head.SEQUENCE:
         rows += [majority(workspace), bag_of_words(workspace)]
     untrained = evaluator(workspace.adapted.initial()).metrics
-    rows.append(Baseline("base model, head untrained", untrained["accuracy"], untrained["weighted_f1"], None, "before round 1"))
+    rows.append(
+        Baseline("base model, head untrained", untrained["accuracy"], untrained["weighted_f1"], None, "before round 1")
+    )
     for name in sorted(workspace.federation.train):
         row = alone(workspace, evaluator, name)
         rows.append(replace(row, epsilon=epsilon.get(name)))

@@ -35,12 +35,19 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
         return added
 
-    run = command("run", "run a federation described by a TOML file", "run benchmarks/sentfin_desks.toml --out runs/desks")
+    run = command(
+        "run", "run a federation described by a TOML file", "run benchmarks/sentfin_desks.toml --out runs/desks"
+    )
     run.add_argument("config", type=Path, metavar="CONFIG.toml")
     demo = command("demo", "four synthetic banks, a real encoder, about four minutes", "demo --out runs/demo")
     for each in (run, demo):
         each.add_argument("--out", type=Path, metavar="DIR", help="an empty or new directory (default: runs/NAME)")
-        each.add_argument("--engine", choices=("in-process", "flower"), default="in-process", help="flower: Flower's simulation engine, on Ray")
+        each.add_argument(
+            "--engine",
+            choices=("in-process", "flower"),
+            default="in-process",
+            help="flower: Flower's simulation engine, on Ray",
+        )
     run.add_argument("--baselines", action="store_true", help="also train each institution alone, and a bag of words")
     resume = command("resume", "continue a run at the exact round where it stopped", "resume runs/desks")
     report = command("report", "write report.html again from a run's files", "report runs/desks")
@@ -62,7 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fedfin-simulate: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("fedfin-simulate: interrupted; every finished round is saved: continue with `fedfin-simulate resume DIR`", file=sys.stderr)
+        print(
+            "fedfin-simulate: interrupted; every finished round is saved: continue with `fedfin-simulate resume DIR`",
+            file=sys.stderr,
+        )
         return 130
 
 

@@ -22,8 +22,8 @@ class DataConfig(Section):
     """Where the text comes from and which institution holds which part.
 
     source: "synthetic" for the four banks of our grammar, or "files".
-    institution_column, or institutions with dirichlet_alpha: rows divided by a column, or by a label skew (a smaller
-    alpha is a stronger skew).
+    institution_column, or institutions: rows divided by a column, or dealt out to that many; evenly, or with a label
+    skew where dirichlet_alpha is given (smaller is stronger). One institution is central training.
     test, or split_column: a file of its own, or a column that says "train" or "test"; else `test_fraction` is held out.
     """
 
@@ -35,7 +35,7 @@ class DataConfig(Section):
     label_column: str = "label"
     institution_column: str | None = None
     split_column: str | None = None
-    institutions: Annotated[int | None, Range(2, 10_000)] = None
+    institutions: Annotated[int | None, Range(1, 10_000)] = None
     dirichlet_alpha: Annotated[float | None, Range(0, 1_000_000, above=True)] = None
     test_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.2
 
@@ -50,8 +50,8 @@ class DataConfig(Section):
         if (self.institution_column is None) == (self.institutions is None):
             both = "is missing" if self.institutions is None else "stands beside data.institutions"
             self.refuse("institution_column", f"{both}: give exactly one of institution_column and institutions")
-        if (self.institutions is None) != (self.dirichlet_alpha is None):
-            self.refuse("dirichlet_alpha", "and data.institutions go together: give both (alpha 0.5 is a strong skew)")
+        if self.dirichlet_alpha is not None and self.institutions is None:
+            self.refuse("dirichlet_alpha", "goes with data.institutions, the number to deal the rows out to: give it")
         if self.test is not None and self.split_column is not None:
             self.refuse("split_column", "stands beside data.test: give at most one of them")
         columns = [self.text_column, self.label_column, self.institution_column, self.split_column]

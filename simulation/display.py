@@ -33,7 +33,13 @@ class Display:
             f"[bold]{config.name}[/bold]: {len(names)} institutions, {config.rounds} rounds, "
             f"{workspace.adapted.parameters_trained:,} of {workspace.adapted.parameters_total:,} parameters trained"
         )
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self._console, transient=True) as progress:
             self._progress = progress
             self._rounds = progress.add_task("rounds", total=config.rounds)

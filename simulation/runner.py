@@ -3,6 +3,7 @@
 import functools
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -36,7 +37,9 @@ class Progress:
         """Something longer begins."""
 
 
-def execute(workspace: Workspace, engine: Engine = "in-process", baselines: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+def execute(
+    workspace: Workspace, engine: Engine = "in-process", baselines: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
     """Take the run from wherever its directory says it is to its end; returns what `result.json` holds.
 
     The state is saved after every round, so a process killed at any moment is continued by calling this again.
@@ -136,3 +139,25 @@ def finish(
     write_json(out / "result.json", result)
     write_report(out)
     return result
+
+
+def card_facts(
+    workspace: Workspace, metrics: Mapping[str, float], epsilon: Mapping[str, float | None]
+) -> dict[str, str]:
+    """What the adapter's model card says about where it comes from."""
+    spent = [value for value in epsilon.values() if value is not None]
+    privacy = workspace.config.privacy
+    if not spent:
+        protection = "none: trained without differential privacy"
+    elif workspace.simulation.institutions.noise == "fixed":
+        protection = "none: the noise came from a fixed seed"
+    else:
+        protection = (
+            f"epsilon {max(spent):.3f} at delta {privacy.delta:g} for one record, the most of any institution (PLD)"
+        )
+    return {
+        "Task": f"{workspace.config.task}: {', '.join(workspace.federation.test.labels)}",
+        "Trained by": f"{len(workspace.federation.train)} institutions, {workspace.config.rounds} rounds, {workspace.run_id}",
+        "On the hub's test set": ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()),
+        "Privacy": protection,
+    }

@@ -6,7 +6,7 @@ from typing import Any
 from client.prv import epsilon_prv
 from common.accounting import epsilon
 from common.envelope import Keys
-from common.ledger import PrivacyLedger
+from common.ledger import read_charges
 from simulation.workspace import Workspace, write_json
 
 __all__ = ["write_statements"]
@@ -48,9 +48,10 @@ def statement(workspace: Workspace, name: str) -> dict[str, Any]:
     }
     if privacy.level == "none" or privacy.delta is None:
         return facts | {"epsilon_run": None, "epsilon_cumulative": None, "sampler": "shuffled", "covers": []}
-    with PrivacyLedger.open(directory / "ledger.jsonl", Keys.load(directory / "keys")) as ledger:
-        here, everything = ledger.spent(run_id=workspace.run_id), ledger.spent()
-        entries = len(ledger.entries)
+    path = directory / "ledger.jsonl"
+    charges = read_charges(path, Keys.load(directory / "keys").public) if path.exists() else ()
+    everything = [charge.event for charge in charges]
+    here = [charge.event for charge in charges if charge.reservation.run_id == workspace.run_id]
     return facts | {
         "sampler": "Poisson",
         "noise_multiplier": here[-1].noise_multiplier if here else None,
@@ -63,5 +64,5 @@ def statement(workspace: Workspace, name: str) -> dict[str, Any]:
         "epsilon_prv": epsilon_prv(here, privacy.delta),
         "max_epsilon": workspace.settings(name).max_epsilon,
         "accountant": f"PLD, dp-accounting {importlib.metadata.version('dp-accounting')}",
-        "ledger_entries": entries,
+        "ledger_entries": len(charges),
     }

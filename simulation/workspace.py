@@ -7,19 +7,16 @@ import functools
 import importlib.metadata
 import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from client.agent import Agent, LocalModel
-from client.finetune.federated import PreparedData, plan_training
+from client.finetune.federated import PreparedData, Refused, plan_training
 from client.settings import InstitutionSettings
 from client.training import PrefixCache
 from common.adapters import AdaptedModel, adapt
 from common.config import RunConfig
-from common.data import Dataset
 from common.envelope import Keys, PublicKeys
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic
@@ -80,7 +77,10 @@ class Workspace:
             Keys.generate(name).save(directory / "keys")
             write_json(directory / "settings.json", asdict(workspace.settings(name)))
         # Written last: a directory with run.json is a complete one.
-        write_json(out / "run.json", {"run_id": workspace.run_id, "source": str(source.resolve()), "data": workspace.data_digest()})
+        write_json(
+            out / "run.json",
+            {"run_id": workspace.run_id, "source": str(source.resolve()), "data": workspace.data_digest()},
+        )
         return workspace
 
     @classmethod
@@ -94,7 +94,9 @@ class Workspace:
             run = json.loads((out / "run.json").read_text())
             source, data = Path(run["source"]), str(run["data"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{out}: not the directory of a run (run.json is absent or damaged): start one with `run`") from error
+            raise CheckpointError(
+                f"{out}: not the directory of a run (run.json is absent or damaged): start one with `run`"
+            ) from error
         workspace = cls._over(load_simulation(out / "config.toml", relative_to=source.parent), out)
         if workspace.data_digest() != data:
             raise CheckpointError(f"{out}: the data has changed since this run began: start a new run")
@@ -103,18 +105,22 @@ class Workspace:
     @classmethod
     def _over(cls, simulation: SimulationConfig, out: Path) -> "Workspace":
         head = task(simulation.run.task).head
-        federation = load_federation(simulation.data, simulation.run.labels, head, task=simulation.run.task, seed=simulation.run.seed)
+        federation = load_federation(
+            simulation.data, simulation.run.labels, head, task=simulation.run.task, seed=simulation.run.seed
+        )
+        # What the data decides becomes part of what is signed.
+        simulation = replace(simulation, run=replace(simulation.run, labels=federation.test.labels))
         return cls(out.resolve(), simulation, f"{simulation.run.name}-{simulation.run.digest()[:12]}", federation)
 
     def _check(self) -> None:
         """Let every institution work out its own training before anyone starts."""
-        from client.finetune.federated import Refused
-
         for name, dataset in self.federation.train.items():
             try:
                 plan_training(self.config, len(dataset), self.settings(name))
             except Refused as refused:
-                raise ConfigurationError(f"institution {name}: {refused} ({refused.code}): change the run, or leave it out") from None
+                raise ConfigurationError(
+                    f"institution {name}: {refused} ({refused.code}): change the run, or leave it out"
+                ) from None
 
     def data_digest(self) -> str:
         """A fingerprint of all training rows; in simulation one process sees them all anyway."""
@@ -139,7 +145,6 @@ class Workspace:
     @functools.cached_property
     def adapted(self) -> AdaptedModel:
         """The run's adapter on the base model; every user loads its own weights into it first."""
-        torch.set_num_threads(max(1, torch.get_num_threads()))
         return adapt(self.base, self.config.adapter, task(self.config.task), seed=self.config.seed)
 
     def institution(self, name: str) -> Agent:

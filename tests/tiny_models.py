@@ -17,6 +17,11 @@ from transformers import (
     T5Config,
 )
 
+from common.adapters import AdaptedModel, adapt, seeded
+from common.config import AdapterConfig, ModelConfig
+from common.model import load_base
+from common.tasks import TASKS, Task
+
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "llama", "t5", "bart")
 
 # MPNet takes id 1 for padding whatever its configuration says, so no text may use it.
@@ -123,3 +128,28 @@ def save_tiny_model(directory: Path, family: str = "bert", *, layers: int = 2, h
     model.save_pretrained(directory)
     tiny_tokenizer().save_pretrained(directory)
     return directory
+
+
+def tiny_adapted(
+    path: Path,
+    *,
+    family: str = "bert",
+    which: Task = TASKS["sentiment_analysis"],
+    pooling: Any = "mean",
+    blocks: int = 3,
+    labels: int = 3,
+    **adapter: Any,
+) -> AdaptedModel:
+    """An adapter of rank 2 (train B, unless said otherwise) on a tiny model that is kept below `path`."""
+    directory = path / f"{family}{blocks}"
+    if not directory.exists():
+        save_tiny_model(directory, family, layers=blocks)
+    base = load_base(ModelConfig(base=str(directory), pooling=pooling), which, labels)
+    settings: dict[str, Any] = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "train": "B", **adapter}
+    return adapt(base, AdapterConfig(**settings), which, seed=7)
+
+
+def shaken(model: AdaptedModel, seed: int = 1) -> AdaptedModel:
+    """`model` away from its start, where B and the head are zero and hide everything else."""
+    model.load({name: start + 0.3 * seeded(seed, name, start.shape) for name, start in model.initial().items()})
+    return model

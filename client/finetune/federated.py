@@ -8,7 +8,7 @@ it standing.
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from client.dp import DpSettings
 from client.noise import FixedNoise, NoiseSource, SystemNoise
@@ -18,7 +18,7 @@ from common.accounting import DpSgdEvent, calibrate
 from common.adapters import AdaptedModel
 from common.config import RunConfig
 from common.errors import BudgetExceeded
-from common.ledger import PrivacyLedger
+from common.ledger import Charge, PrivacyLedger
 from common.messages import PrivacyStatement, RefusalCode
 from common.tokens import TokenizedSet
 
@@ -137,24 +137,7 @@ def noise_source(job: FederatedJob) -> NoiseSource:
     return FixedNoise(hashlib.sha256(text.encode()).digest())
 
 
-def run(job: FederatedJob) -> Outcome:
-    """Train `job.model`, which holds the global adapter, in place.
-
-    Raises:
-        Refused: the institution's limits or its budget forbid this training; nothing was charged.
-    """
-    plan = plan_training(job.config, len(job.data), job.settings)
-    if plan.dp is None:
-        stats = train(job.model, job.data.tokens, plan, None, cache=job.data.cache, on_step=job.on_step)
-        return Outcome(statement=None, seconds=stats.seconds)
-    delta = job.config.privacy.delta
-    if delta is None:
-        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run names no delta")
-    event = DpSgdEvent(
-        noise_multiplier=plan.dp.noise_multiplier,
-        sampling_probability=plan.sampling_probability,
-        steps=plan.steps,
-    )
+def _reserve(job: FederatedJob, event: DpSgdEvent, delta: float) -> Charge:
     try:
         reservation = job.ledger.reserve(
             run_id=job.run_id,
@@ -167,13 +150,50 @@ def run(job: FederatedJob) -> Outcome:
         )
     except BudgetExceeded as error:
         raise Refused(RefusalCode.BUDGET, str(error)) from error
+    return Charge(reservation)
+
+
+def _repeated(job: FederatedJob, event: DpSgdEvent) -> Charge | None:
+    """An interrupted attempt at this round whose very noise would be repeated: the same release, charged once.
+
+    Only fixed noise repeats itself; with the operating system's every attempt is a release of its own.
+    """
+    if job.settings.noise != "fixed":
+        return None
+    place = (job.run_id, job.round, event)
+    same = [c for c in job.ledger.charges if (c.reservation.run_id, c.reservation.round, c.reservation.event) == place]
+    return same[-1] if same else None
+
+
+def run(job: FederatedJob) -> Outcome:
+    """Train `job.model`, which holds the global adapter, in place.
+
+    Raises:
+        Refused: the institution's limits or its budget forbid this training; nothing was charged.
+    """
+    plan = plan_training(job.config, len(job.data), job.settings)
+    plan = replace(plan, seed=plan.seed + job.round)
+    if plan.dp is None:
+        stats = train(job.model, job.data.tokens, plan, None, cache=job.data.cache, on_step=job.on_step)
+        return Outcome(statement=None, seconds=stats.seconds)
+    delta = job.config.privacy.delta
+    if delta is None:
+        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run names no delta")
+    event = DpSgdEvent(
+        noise_multiplier=plan.dp.noise_multiplier,
+        sampling_probability=plan.sampling_probability,
+        steps=plan.steps,
+    )
+    reservation = _repeated(job, event) or _reserve(job, event, delta)
     stats = train(job.model, job.data.tokens, plan, noise_source(job), cache=job.data.cache, on_step=job.on_step)
-    job.ledger.settle(reservation, plan.steps)
+    if reservation.steps_done is None:
+        job.ledger.settle(reservation.reservation, plan.steps)
     statement = PrivacyStatement(
         noise_multiplier=plan.dp.noise_multiplier,
         clipping_norm=plan.dp.clipping_norm,
         steps=plan.steps,
         delta=delta,
-        epsilon=job.ledger.epsilon(delta),
+        epsilon=job.ledger.epsilon(delta, job.run_id),
+        sampling_probability=job.config.training.sampling_rate,
     )
     return Outcome(statement=statement, seconds=stats.seconds)

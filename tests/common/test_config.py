@@ -324,7 +324,7 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     if layers != "none" and draw(st.booleans()):
         adapter["train"] = draw(st.sampled_from(["AB", "B"]))
     length = draw(st.sampled_from([{"local_steps": 7}, {"local_epochs": 0.5}]))
-    batch = draw(st.sampled_from([{"sampling_rate": 1}, {"sampling_rate": 1e-3}, {"expected_batch_size": 64}]))
+    batch = draw(st.sampled_from([{"sampling_rate": 1}, {"sampling_rate": 1e-3}]))
     training = draw(
         optional(
             head_learning_rate=POSITIVE,

@@ -20,7 +20,9 @@ def write_rows(path: Path) -> None:
             for number in range(size):
                 label = draw.choice(sorted(WORDS))
                 words = [draw.choice(WORDS[label]) for _ in range(draw.randint(2, 6))]
-                writer.writerow([f"{bank} {' '.join(words)} {number}", label, bank, "test" if number % 5 == 0 else "train"])
+                writer.writerow(
+                    [f"{bank} {' '.join(words)} {number}", label, bank, "test" if number % 5 == 0 else "train"]
+                )
 
 
 def write_simulation(

@@ -38,7 +38,7 @@ WRONG: dict[str, list[Any]] = {
     "data.label_column": ["", 3, "text"],
     "data.institution_column": ["", 3, "text"],
     "data.split_column": ["", 3, "label"],
-    "data.institutions": [1, 0, -4, 2.5, "4", True],
+    "data.institutions": [0, -4, 2.5, "4", True],
     "data.dirichlet_alpha": [0.0, -1.0, NAN, "0.5"],
     "data.test_fraction": [0, 1, 0.0, 1.0, -0.2, NAN, "0.2"],
     "institutions.max_epsilon": [0.0, -8, NAN, math.inf, "8"],
@@ -103,8 +103,7 @@ COMBINATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, "data.train is missing"),
     "no division": ({"train": "rows.csv"}, "data.institution_column is missing: give exactly one of"),
     "two divisions": (BY_COLUMN | BY_SKEW, "data.institution_column stands beside"),
-    "no alpha": ({"train": "rows.csv", "institutions": 4}, "data.dirichlet_alpha and data.institutions go together"),
-    "alpha alone": (BY_COLUMN | {"dirichlet_alpha": 1.0}, "data.dirichlet_alpha and data.institutions go together"),
+    "alpha alone": (BY_COLUMN | {"dirichlet_alpha": 1.0}, "data.dirichlet_alpha goes with data.institutions"),
     "two tests": (BY_COLUMN | {"test": "test.csv", "split_column": "split"}, "data.split_column stands beside"),
     **{
         f"synthetic {key}": ({"source": "synthetic", key: value}, f"data.{key} is given, but")

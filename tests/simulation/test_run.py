@@ -23,13 +23,36 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
     config = write_simulation(tmp_path)
     result = execute(Workspace.create(config, tmp_path / "out"), baselines=True)
     out = tmp_path / "out"
-    for name in ("config.toml", "versions.json", "history.json", "result.json", "report.html", "audit.jsonl", "adapter/adapter_model.safetensors"):
+    for name in (
+        "config.toml",
+        "versions.json",
+        "history.json",
+        "result.json",
+        "report.html",
+        "audit.jsonl",
+        "adapter/adapter_model.safetensors",
+    ):
         assert (out / name).is_file(), name
-    assert set(result) >= {"accuracy", "weighted_f1", "rounds", "epsilon", "delta", "bytes_up", "bytes_down", "seconds", "adapter"}
+    assert set(result) >= {
+        "accuracy",
+        "weighted_f1",
+        "rounds",
+        "epsilon",
+        "delta",
+        "bytes_up",
+        "bytes_down",
+        "seconds",
+        "adapter",
+    }
     assert result["rounds"] == 2
     assert set(result["epsilon"]) == {"north", "south", "west"}
     assert all(0 < value <= 8 for value in result["epsilon"].values())
-    assert {row["name"] for row in result["baselines"]} >= {"majority guess", "north alone", "south alone", "west alone"}
+    assert {row["name"] for row in result["baselines"]} >= {
+        "majority guess",
+        "north alone",
+        "south alone",
+        "west alone",
+    }
 
 
 def test_only_adapter_tensors_travel_and_b_is_half(tmp_path: Path) -> None:
@@ -101,7 +124,9 @@ def test_kill_9_then_resume_ends_in_the_same_bytes(tmp_path: Path, wait_s: float
     config = write_simulation(tmp_path, noise="fixed", rounds=6, local_steps=6)
     expected = execute(Workspace.create(config, tmp_path / "whole"))
     command = [sys.executable, "-m", "simulation.cli", "run", str(config), "--out", str(tmp_path / "cut"), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."})
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."}
+    )
     ledger = tmp_path / "cut" / "institutions" / "north" / "ledger.jsonl"
     while not ledger.exists() and process.poll() is None:
         time.sleep(0.005)
