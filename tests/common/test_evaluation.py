@@ -1,0 +1,75 @@
+"""Evaluation counts what the loaded weights predict, however the examples are batched or cached."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from common.data import Dataset, Example, TokenExample
+from common.evaluation import evaluate, predict, predict_words, prepare
+from common.metrics import Counts, EntityCounts
+from common.tasks import task
+from tests.tiny_models import shaken, tiny_adapted
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+
+TEXTS = ["profit rises", "net loss of the bank widens", "sales flat", "the contract", "share falls in the quarter"]
+LABELS = [0, 1, 2, 1, 0]
+DATASET = Dataset(tuple(map(Example, TEXTS, LABELS)), ("a", "b", "c"), "test")
+SENTENCES = (("xyz", "bank", "rises"), ("profit",), ("the", "bank", "of", "abc", "falls"))
+TAGS = ("O", "B-ORG", "I-ORG")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.mark.parametrize("layers", ["all", "last:1", "none"])
+def test_counts_are_those_of_one_example_at_a_time(path: Path, layers: str) -> None:
+    model = shaken(tiny_adapted(path, layers=layers, train="AB"))
+    prepared = prepare(model, DATASET)
+    assert (prepared.features is None) == (layers == "all")
+    for seed in (1, 2):
+        shaken(model, seed)
+        with torch.no_grad():
+            slow = [int(model.logits(model.encode([text]).batch([0])).argmax()) for text in TEXTS]
+        matrix = np.zeros((3, 3), dtype=np.int64)
+        for truth, given in zip(LABELS, slow, strict=True):
+            matrix[truth, given] += 1
+        assert predict(model, TEXTS) == slow
+        for data in (prepared, DATASET):
+            for budget in (1, 20, 8192):
+                counts = evaluate(model, data, budget)
+                assert isinstance(counts, Counts)
+                assert np.array_equal(counts.matrix, matrix)
+    assert predict(model, []) == []
+
+
+@pytest.mark.parametrize("layers", ["all", "last:1"])
+def test_token_predictions_are_put_back_on_words(path: Path, layers: str) -> None:
+    model = shaken(tiny_adapted(path, which=task("financial_ner"), layers=layers))
+    slow = []
+    for words in SENTENCES:
+        tokens = model.encode_words([words])
+        with torch.no_grad():
+            best = model.logits(tokens.batch([0]))[0].argmax(-1).tolist()
+        firsts, position = [], 1
+        for word in words:
+            firsts.append(best[position])
+            position += 1 if word in {"the", "bank", "of", "rises", "profit", "falls"} else 3
+        slow.append(firsts)
+    assert predict_words(model, SENTENCES) == slow
+    truth = [(1, 2, 0), (0,), (1, 2, 2, 2, 0)]
+    counts = evaluate(model, Dataset(tuple(map(TokenExample, SENTENCES, truth)), TAGS, "words"))
+    named = [[TAGS[label] for label in row] for row in truth], [[TAGS[label] for label in row] for row in slow]
+    assert counts == EntityCounts.of(*named)
+
+
+def test_words_beyond_the_maximum_are_outside(path: Path) -> None:
+    model = shaken(tiny_adapted(path, which=task("financial_ner")))
+    long = ("bank",) * 100
+    (given,) = predict_words(model, [long], outside=7)
+    assert given[62:] == [7] * 38
+    assert 7 not in given[:62]
