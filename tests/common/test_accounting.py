@@ -1,5 +1,6 @@
 """Epsilon is never below an independent definition of it, and hardly above."""
 
+import doctest
 import importlib.util
 import math
 import subprocess
@@ -208,3 +209,7 @@ def test_importing_it_loads_no_numerical_library():
     code = "import sys, common.accounting, common.ledger; print({'torch', 'scipy', 'dp_accounting'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_numbers_in_its_docstring_are_true():
+    assert doctest.testmod(accounting).failed == 0
