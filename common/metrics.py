@@ -4,7 +4,9 @@ Whoever evaluates a part returns counts; the whole is their sum, never a mean of
 denominator is empty is 0, as in scikit-learn with `zero_division=0`.
 """
 
+import functools
 import json
+import operator
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from common.errors import DataError
 
-__all__ = ["Counts", "EntityCounts", "entities", "headline", "rouge_l"]
+__all__ = ["Counts", "EntityCounts", "entities", "headline", "rouge_l", "total"]
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -266,6 +268,21 @@ class EntityCounts:
         if not all(type(n) is int and n >= 0 for n in (*numbers, counts.words, counts.words_right)):
             raise DataError("entity counts: expected whole numbers of 0 or more")
         return counts
+
+
+def total(parts: Sequence[Counts | EntityCounts]) -> Counts | EntityCounts:
+    """The counts of the whole from those of its parts, which are all of one kind.
+
+    Raises:
+        DataError: there is no part, or parts of two kinds.
+    """
+    sequence = [part for part in parts if isinstance(part, Counts)]
+    entity = [part for part in parts if isinstance(part, EntityCounts)]
+    if sequence and not entity:
+        return functools.reduce(operator.add, sequence)
+    if entity and not sequence:
+        return functools.reduce(operator.add, entity)
+    raise DataError("counts: no parts, or parts of different tasks: they have no total")
 
 
 def headline(counts: Counts | EntityCounts) -> dict[str, float]:

@@ -30,7 +30,7 @@ _FAMILIES = frozenset(
 )
 
 
-class _Reached(Exception):  # noqa: N818 - carries a value out of a forward pass that need not go on
+class _Reached(Exception):
     def __init__(self, value: Tensor) -> None:
         super().__init__()
         self.value = value

@@ -69,7 +69,7 @@ class Verdict:
     outcomes: Mapping[str, str]
 
 
-class _Out(Exception):  # noqa: N818 - an outcome, not a fault
+class _Out(Exception):
     """This reply does not count."""
 
 

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line, with an example for each command."""
     top = argparse.ArgumentParser(
         prog="fedfin-simulate",
-        description="Institutions fine-tune one language model together, under differential privacy: all of it on one machine.",
+        description="A federation on one machine: institutions fine-tune one language model together, privately.",
         epilog="example: fedfin-simulate run benchmarks/sentfin_desks.toml --out runs/desks",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

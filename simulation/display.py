@@ -9,12 +9,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from server.checkpoint import RoundRecord
+from simulation.runner import Progress as RunProgress
 from simulation.workspace import Workspace
 
 __all__ = ["Display"]
 
 
-class Display:
+class Display(RunProgress):
     """Progress on standard error, the closing table on standard output; with `quiet`, no table."""
 
     def __init__(self, quiet: bool = False) -> None:
@@ -109,13 +110,13 @@ def _comparison_table(result: dict[str, Any]) -> Table:
     for row in result["baselines"]:
         spent = f"{row['epsilon']:.2f}" if row["epsilon"] is not None else "-"
         table.add_row(row["name"], f"{row['accuracy']:.3f}", f"{row['weighted_f1']:.3f}", spent, row["note"])
-    spent = max((e for e in result["epsilon"].values() if e is not None), default=None)
+    highest = max((e for e in result["epsilon"].values() if e is not None), default=None)
     table.add_section()
     table.add_row(
         "[bold]the federation[/bold]",
         f"[bold]{result['accuracy']:.3f}[/bold]",
         f"[bold]{result['weighted_f1']:.3f}[/bold]",
-        f"{spent:.2f}" if spent is not None else "-",
+        f"{highest:.2f}" if highest is not None else "-",
         "only sealed adapters travelled",
     )
     return table

@@ -3,7 +3,7 @@
 from common.adapters import AdaptedModel
 from common.codec import Tensors
 from common.evaluation import Prepared, evaluate, prepare
-from common.metrics import headline
+from common.metrics import headline, total
 from server.coordinator import Evaluation
 from simulation.institutions import Federation
 
@@ -23,7 +23,6 @@ class HubEvaluator:
         """Metrics of the whole are computed from the summed counts of its parts."""
         self._adapted.load(tensors)
         counts = {name: evaluate(self._adapted, part) for name, part in self._parts.items()}
-        whole = next(iter(counts.values()))
-        for other in list(counts.values())[1:]:
-            whole = whole + other
-        return Evaluation(headline(whole), {name: headline(part) for name, part in counts.items()})
+        return Evaluation(
+            headline(total(list(counts.values()))), {name: headline(part) for name, part in counts.items()}
+        )

@@ -41,12 +41,12 @@ def client_app(out: Path, threads: int) -> ClientApp:
     app = ClientApp()
     directory = str(out)
 
-    @app.query()
+    @app.query()  # type: ignore[untyped-decorator]
     def name(message: Message, context: Context) -> Message:
         partition = int(context.node_config["partition-id"])
         return Message(to_record(_institution_name(directory, partition).encode()), reply_to=message)
 
-    @app.train()
+    @app.train()  # type: ignore[untyped-decorator]
     def train(message: Message, context: Context) -> Message:
         partition = int(context.node_config["partition-id"])
         institution = _institution_name(directory, partition)
@@ -72,7 +72,7 @@ class GridTransport:
         replies = grid.send_and_receive(questions)
         self._nodes = {from_record(r.content).decode(): r.metadata.src_node_id for r in replies if not r.has_error()}
 
-    def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
+    def exchange(self, _round: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
         """Ask every addressed institution at once; whoever has not answered by the deadline is silent."""
         names = {self._nodes[name]: name for name in sealed}
         messages = [
@@ -100,8 +100,8 @@ def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator
     server = ServerApp()
     nodes = len(workspace.federation.train)
 
-    @server.main()
-    def main(grid: Grid, context: Context) -> None:
+    @server.main()  # type: ignore[untyped-decorator]
+    def main(grid: Grid, _context: Context) -> None:
         try:
             ended.append(coordinate(workspace, state, GridTransport(grid, nodes), evaluator, progress))
         except FedfinError as error:

@@ -16,7 +16,7 @@ class InProcessTransport:
         self._agents = agents
         self._on_answer = on_answer
 
-    def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
+    def exchange(self, _round: int, sealed: dict[str, bytes], _deadline_s: float) -> dict[str, bytes | Failure]:
         """Ask every addressed institution; one that cannot answer becomes a `Failure` and the others go on."""
         answers: dict[str, bytes | Failure] = {}
         for name, assignment in sealed.items():

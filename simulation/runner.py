@@ -157,7 +157,8 @@ def card_facts(
         )
     return {
         "Task": f"{workspace.config.task}: {', '.join(workspace.federation.test.labels)}",
-        "Trained by": f"{len(workspace.federation.train)} institutions, {workspace.config.rounds} rounds, {workspace.run_id}",
+        "Trained by": f"{len(workspace.federation.train)} institutions, {workspace.config.rounds} rounds",
+        "Run": workspace.run_id,
         "On the hub's test set": ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()),
         "Privacy": protection,
     }

@@ -22,10 +22,13 @@ from common.ledger import Charge, PrivacyLedger
 from common.messages import PrivacyStatement, RefusalCode
 from common.tokens import TokenizedSet
 
+# Without noise epsilon is infinite at every delta below one.
+_ANY_DELTA = 1e-6
+
 __all__ = ["FederatedJob", "PreparedData", "Refused", "plan_training", "run"]
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
+class Refused(Exception):
     """The institution declines an assignment; only `code` is ever sent."""
 
     def __init__(self, code: RefusalCode, why: str) -> None:
@@ -173,12 +176,12 @@ def run(job: FederatedJob) -> Outcome:
     """
     plan = plan_training(job.config, len(job.data), job.settings)
     plan = replace(plan, seed=plan.seed + job.round)
-    if plan.dp is None:
+    delta = job.config.privacy.delta
+    if plan.dp is None or delta is None:
+        # Charged too: whatever follows on the same rows, no later statement may show a finite epsilon.
+        _reserve(job, DpSgdEvent(noise_multiplier=0.0, sampling_probability=1.0, steps=plan.steps), _ANY_DELTA)
         stats = train(job.model, job.data.tokens, plan, None, cache=job.data.cache, on_step=job.on_step)
         return Outcome(statement=None, seconds=stats.seconds)
-    delta = job.config.privacy.delta
-    if delta is None:
-        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run names no delta")
     event = DpSgdEvent(
         noise_multiplier=plan.dp.noise_multiplier,
         sampling_probability=plan.sampling_probability,

@@ -213,7 +213,7 @@ with PrivacyLedger.open(directory / "ledger.jsonl", Keys.load(directory / "keys"
 
 def test_kill_9_at_twenty_random_moments_never_loses_a_step(tmp_path):
     KEYS.save(tmp_path / "keys")
-    chance, path, unsettled = random.Random(7), tmp_path / "ledger.jsonl", 0  # noqa: S311
+    chance, path, unsettled = random.Random(7), tmp_path / "ledger.jsonl", 0
     for _ in range(20):
         command = [sys.executable, "-c", WORKER, str(tmp_path)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:

@@ -1,0 +1,95 @@
+"""What privacy adds to a training step: `python -m benchmarks.dp_step`.
+
+One logical batch through the same loop with and without DP-SGD, on the packaged encoder: equal examples, equal physical
+batches, equal adapter. Trainings of one step alternate, so that whatever else the machine does falls on both, and
+medians are compared. Peak memory is the highest resident size of a process of its own for each.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from benchmarks.encoder import Case, prepared
+from client.dp import DpSettings
+from client.noise import SystemNoise
+from client.training import PrefixCache, TrainingPlan, train
+from common.adapters import AdaptedModel
+from common.tokens import TokenizedSet
+
+AIM = 1.10
+CASES = (
+    Case("whole encoder, 64 x 64 tokens", rows=64, tokens=64, layers="all", train="AB"),
+    Case("last 2 blocks, B only, 256 x ~20 tokens", rows=256, tokens=20, layers="last:2", train="B"),
+)
+
+
+def plan(case: Case, private: bool) -> TrainingPlan:
+    """One step over every row: the same work for both, whatever the coins would say."""
+    dp = DpSettings(noise_multiplier=1.0, clipping_norm=1.0, sampling_probability=1.0, steps=1) if private else None
+    return TrainingPlan(1, 1.0, 1e-3, 1e-3, "sgd", 2048, dp, 0)
+
+
+def seconds(model: AdaptedModel, data: TokenizedSet, case: Case, private: bool, cache: PrefixCache) -> float:
+    """Processor time of one training of one step: what the machine's other users do is left out."""
+    started = time.process_time()
+    train(model, data, plan(case, private), SystemNoise() if private else None, cache)
+    return time.process_time() - started
+
+
+def measure(case: Case, repeats: int) -> tuple[float, float, float]:
+    """Median seconds of a private and of a plain step, and the median of the ratios of neighbours."""
+    model, data = prepared(case)
+    cache, times = PrefixCache(), {True: [0.0], False: [0.0]}
+    for repeat in range(repeats + 1):
+        for private in (True, False) if repeat % 2 else (False, True):
+            times[private].append(seconds(model, data, case, private, cache))
+    dp, plain = times[True][2:], times[False][2:]  # the first of each warms up
+    ratios = [a / b for a, b in zip(dp, plain, strict=True)]
+    return statistics.median(dp), statistics.median(plain), statistics.median(ratios)
+
+
+def peak_mebibytes(index: int, private: bool) -> float:
+    """Highest resident memory of a fresh process that takes three steps."""
+    command = [sys.executable, "-m", "benchmarks.dp_step", "--peak", str(index), "--private" if private else "--plain"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def print_peak(case: Case, private: bool) -> None:
+    """The child process of `peak_mebibytes`."""
+    model, data = prepared(case)
+    cache = PrefixCache()
+    for _ in range(3):
+        seconds(model, data, case, private, cache)
+    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def main() -> None:
+    """Print seconds, memory and their ratios for each case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9, help="steps of each kind that count")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--private", action="store_true", help=argparse.SUPPRESS)
+    kind.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak is not None:
+        print_peak(CASES[arguments.peak], arguments.private)
+        return
+    for index, case in enumerate(CASES):
+        dp, plain, ratio = measure(case, arguments.repeats)
+        memory = [peak_mebibytes(index, private) for private in (True, False)]
+        print(f"{case.name} ({int(np.sum(prepared(case)[1].lengths)):,} tokens a step)")
+        print(f"  processor seconds  DP {dp:.3f}  plain {plain:.3f}  ratio {ratio:.3f}  (aim: at most {AIM:.2f})")
+        print(f"  peak memory, MiB   DP {memory[0]:.0f}  plain {memory[1]:.0f}  ratio {memory[0] / memory[1]:.3f}")
+
+
+if __name__ == "__main__":
+    main()

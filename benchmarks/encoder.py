@@ -1,0 +1,91 @@
+"""The packaged encoder with an adapter, and made-up headlines of chosen length: what the benchmarks train."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from common.adapters import AdaptedModel, adapt
+from common.config import AdapterConfig, ModelConfig
+from common.model import load_base
+from common.tasks import task
+from common.tokens import TokenizedSet
+
+__all__ = ["Case", "adapted", "headlines", "prepared"]
+
+_WORDS = [
+    "profit",
+    "loss",
+    "bank",
+    "share",
+    "price",
+    "rises",
+    "falls",
+    "quarter",
+    "company",
+    "net",
+    "sales",
+    "million",
+    "euro",
+    "market",
+    "contract",
+    "agreement",
+    "the",
+    "of",
+    "in",
+    "to",
+    "its",
+    "by",
+    "operating",
+    "unchanged",
+    "strong",
+    "weak",
+    "bond",
+    "yield",
+    "rate",
+    "credit",
+    "default",
+    "loan",
+    "fund",
+    "stock",
+    "index",
+    "gold",
+    "oil",
+]
+LABELS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained: `rows` headlines of about `tokens` tokens, and which part of the encoder."""
+
+    name: str
+    rows: int
+    tokens: int
+    layers: str
+    train: Literal["AB", "B"]
+    spread: float = 0.0
+
+
+def headlines(case: Case, seed: int = 0) -> tuple[list[str], list[int]]:
+    """Texts and labels. Lengths are log-normal with the case's spread: most texts short, few long."""
+    rng = np.random.default_rng(seed)
+    words = np.exp(rng.normal(np.log(case.tokens - 2), case.spread, case.rows)).round().astype(int).clip(1, 254)
+    return [" ".join(rng.choice(_WORDS, n)) for n in words], [
+        int(label) for label in rng.integers(0, LABELS, case.rows)
+    ]
+
+
+def adapted(case: Case, max_tokens: int = 256) -> AdaptedModel:
+    """MiniLM with rank 8 on all linear layers of the case's blocks, without dropout."""
+    kind = task("sentiment_analysis")
+    config = AdapterConfig(
+        rank=8, alpha=16, dropout=0.0, target_modules="all-linear", layers=case.layers, train=case.train
+    )
+    return adapt(load_base(ModelConfig(max_tokens=max_tokens), kind, LABELS), config, kind, seed=0)
+
+
+def prepared(case: Case) -> tuple[AdaptedModel, TokenizedSet]:
+    """The model and its tokenised examples."""
+    model = adapted(case)
+    return model, model.encode(*headlines(case))
