@@ -95,6 +95,8 @@ def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator
     """
     from flwr.simulation import run_simulation
 
+    # Ray would run its workers at low priority, and they are what the run waits for.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     threads = torch.get_num_threads()
     ended: list[RunState | FedfinError] = []
     server = ServerApp()

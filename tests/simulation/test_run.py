@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import CheckpointError, ConfigurationError
+from common.errors import CheckpointError, ConfigurationError, QuorumError
 from common.keys import Keys
 from common.ledger import PrivacyLedger
+from server import checkpoint
 from simulation.cli import main
 from simulation.runner import execute
 from simulation.workspace import Workspace
@@ -80,13 +81,15 @@ def test_fixed_noise_repeats_and_system_noise_does_not(tmp_path: Path) -> None:
     assert digests[2] != digests[3]
 
 
-def test_an_institution_at_its_limit_refuses_and_the_run_goes_on(tmp_path: Path) -> None:
-    config = write_simulation(tmp_path, max_epsilon=5.0, quorum=0)
-    with pytest.raises(Exception, match="contribut"):
+def test_institutions_at_their_limit_refuse_and_the_run_stops_with_its_reason(tmp_path: Path) -> None:
+    config = write_simulation(tmp_path, max_epsilon=7.0)
+    with pytest.raises(QuorumError):
         execute(Workspace.create(config, tmp_path / "out"))
+    missed = checkpoint.load(tmp_path / "out" / "checkpoint").missed
+    assert set(missed[-1].outcomes.values()) == {"declined:budget"}
     directory = tmp_path / "out" / "institutions" / "north"
     with PrivacyLedger.open(directory / "ledger.jsonl", Keys.load(directory / "keys")) as ledger:
-        assert ledger.epsilon(1e-4) <= 5.0
+        assert 0 < ledger.epsilon(1e-4) <= 7.0
 
 
 def test_a_full_output_directory_is_refused_untouched(tmp_path: Path) -> None:
