@@ -108,6 +108,9 @@ class Agent:
         if assignment.code_digest != code_digest():
             raise Refused(RefusalCode.CONFIG, "the hub runs other code than this institution reviewed")
         config = RunConfig.from_json(assignment.config_json)
+        if not 1 <= assignment.round <= config.rounds:
+            # Noise that meets a target epsilon is calibrated over the run's rounds: one more would exceed it.
+            raise Refused(RefusalCode.CONFIG, f"the run has {config.rounds} rounds and this is none of them")
         local = self.prepare(config)
         spec = local.adapted.spec
         local.adapted.load(decode(assignment.adapter, spec))

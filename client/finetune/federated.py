@@ -14,7 +14,7 @@ from client.dp import DpSettings
 from client.noise import FixedNoise, NoiseSource, SystemNoise
 from client.settings import InstitutionSettings
 from client.training import PrefixCache, TrainingPlan, train
-from common.accounting import DpSgdEvent, calibrate
+from common.accounting import DpSgdEvent, calibrate, epsilon
 from common.adapters import AdaptedModel
 from common.config import RunConfig
 from common.errors import BudgetExceeded
@@ -156,6 +156,13 @@ def _reserve(job: FederatedJob, event: DpSgdEvent, delta: float) -> Charge:
     return Charge(reservation)
 
 
+def _reserve_private(job: FederatedJob, event: DpSgdEvent, delta: float) -> Charge:
+    if math.isinf(epsilon([*job.ledger.spent(job.run_id), event], delta)):
+        # No statement could be made of it: it would be charged, infinitely, and never answered.
+        raise Refused(RefusalCode.PRIVACY_LIMIT, "with this training the run's epsilon would be infinite")
+    return _reserve(job, event, delta)
+
+
 def _repeated(job: FederatedJob, event: DpSgdEvent) -> Charge | None:
     """An interrupted attempt at this round whose very noise would be repeated: the same release, charged once.
 
@@ -187,7 +194,7 @@ def run(job: FederatedJob) -> Outcome:
         sampling_probability=plan.sampling_probability,
         steps=plan.steps,
     )
-    reservation = _repeated(job, event) or _reserve(job, event, delta)
+    reservation = _repeated(job, event) or _reserve_private(job, event, delta)
     stats = train(job.model, job.data.tokens, plan, noise_source(job), cache=job.data.cache, on_step=job.on_step)
     if reservation.steps_done is None:
         job.ledger.settle(reservation.reservation, plan.steps)
