@@ -81,10 +81,12 @@ class TrainingStats:
 class PrefixCache:
     """What the frozen part of the model makes of each example, computed once and kept for all steps and rounds.
 
-    Bound to the first model and data set it is filled from; their frozen part never changes.
+    Bound to the first model and data set it is filled from; their frozen part never changes. It also remembers that
+    the model's per-example gradients were verified.
     """
 
     def __init__(self) -> None:
+        self.verified = False
         self._owner: tuple[AdaptedModel, TokenizedSet] | None = None
         self._features: FrozenFeatures | None = None
 
@@ -148,7 +150,7 @@ def train(
     clipped: list[float] = []
     cache.fill(model, data, plan.max_batch_tokens)
     with _training(model, plan), ExitStack() as stack:
-        stepper = _stepper(model, data, plan, noise, stack)
+        stepper = _stepper(model, data, plan, noise, cache, stack)
         for step, rows in enumerate(_logical_batches(len(data), plan, noise), start=1):
             total = 0.0
             for part in token_batches(lengths, rows, plan.max_batch_tokens):
@@ -191,14 +193,21 @@ class _PlainStepper:
 
 
 def _stepper(
-    model: AdaptedModel, data: TokenizedSet, plan: TrainingPlan, noise: NoiseSource | None, stack: ExitStack
+    model: AdaptedModel,
+    data: TokenizedSet,
+    plan: TrainingPlan,
+    noise: NoiseSource | None,
+    cache: PrefixCache,
+    stack: ExitStack,
 ) -> _Stepper:
     optimizer = _optimizer(model, plan)
     if plan.dp is None or noise is None:
         return _PlainStepper(optimizer, _minibatch_size(len(data), plan))
     expected = plan.sampling_probability * len(data)
     private = stack.enter_context(make_private(model.module, optimizer, plan.dp, expected, noise))
-    _verify(model, data)
+    if not cache.verified:
+        _verify(model, data)
+        cache.verified = True
     return private
 
 

@@ -32,7 +32,7 @@ MIN_ROWS = 10  # of an institution that a Dirichlet split makes
 HUB = "all"  # the one part of a test set whose rows belong to no institution
 KEPT = 0.8  # share of the test's wordings that no training row uses
 LABEL_NOISE = 0.04  # share of training labels replaced by another one; the test has none
-TRAIN_ROWS = {"retail_bank": 1200, "commodities_desk": 800, "corporate_bank": 600, "fund_house": 400}
+TRAIN_ROWS = {"retail_bank": 2400, "commodities_desk": 1600, "corporate_bank": 1200, "fund_house": 800}
 TEST_ROWS = 200  # of each bank, so that a small bank counts as much as a large one
 
 # Label set, grammar, and each bank's label weights in the label set's order: every bank sees another part of the world.
@@ -70,7 +70,7 @@ class Federation:
 
 
 def synthetic_banks(seed: int, task: str = "sentiment_analysis") -> Federation:
-    """Four banks with 400 to 1,200 training headlines each, and 200 test headlines of each bank.
+    """Four banks with 800 to 2,400 training headlines each, and 200 test headlines of each bank.
 
     The same seed gives the same headlines; no headline occurs twice, in training and test together.
 

@@ -168,6 +168,11 @@ PRIVATE = VALID["privacy"]
 COMBINATIONS = {
     "both lengths": ("training", {"local_epochs": 1.0}, "training.local_steps stands beside training.local_epochs"),
     "both batches": ("training", {"expected_batch_size": 8}, "training.sampling_rate stands beside"),
+    "batch size under privacy": (
+        "training",
+        {"expected_batch_size": 8, "sampling_rate": None},
+        "training.expected_batch_size is given, but under differential privacy",
+    ),
     "small budget": ("training", {"max_batch_tokens": 63}, "training.max_batch_tokens is 63, less than one text"),
     "B of nothing": ("adapter", {"layers": "none", "train": "B"}, 'adapter.train is "B", but layers = "none"'),
     "quorum": ("aggregation", {"quorum": 3, "institutions_per_round": 2}, "aggregation.quorum is 3, but"),
@@ -350,6 +355,8 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         max_tokens=st.integers(4, 512),
         dtype=st.sampled_from(["float32", "bfloat16"]),
     )
+    if privacy["level"] == "none" and draw(st.booleans()):
+        batch = {"expected_batch_size": 64}
     return {
         "run": {"name": "a run", "seed": draw(st.integers(0, 2**63 - 1)), "rounds": draw(st.integers(1, 10**6))},
         "task": table,

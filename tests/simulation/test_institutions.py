@@ -50,7 +50,7 @@ def test_same_seed_same_headlines_and_another_seed_others() -> None:
 def test_banks_differ_in_size_labels_and_vocabulary(banks: Federation) -> None:
     sizes = [len(d) for d in banks.train.values()]
     assert len(set(sizes)) == len(banks.train) == 4
-    assert sum(sizes) == 3000
+    assert sum(sizes) == 6000
     shares = [[count / len(d) for count in d.label_counts()] for d in banks.train.values()]
     for label in range(len(banks.test.labels)):
         assert max(s[label] for s in shares) - min(s[label] for s in shares) > 0.1
@@ -61,7 +61,7 @@ def test_banks_differ_in_size_labels_and_vocabulary(banks: Federation) -> None:
 
 def test_no_headline_occurs_twice_and_all_are_short(banks: Federation) -> None:
     every = [t for d in (*banks.train.values(), banks.test) for t in texts(d)]
-    assert len(set(every)) == len(every) == 3800
+    assert len(set(every)) == len(every) == 6800
     assert max(len(t.split()) for t in every) <= 18
     assert not any("{" in t or "|" in t or "//" in t or "  " in t for t in every)
 
