@@ -1,12 +1,14 @@
 """TOML files, read with one clear line for whatever is wrong with them."""
 
+import copy
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigurationError
 
-__all__ = ["load_toml", "parse_toml", "read_config"]
+__all__ = ["changed", "load_toml", "parse_toml", "read_config"]
 
 
 def read_config(path: Path) -> str:
@@ -40,3 +42,30 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
 def load_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; see `read_config` and `parse_toml` for what may be wrong with it."""
     return parse_toml(read_config(path), str(path))
+
+
+def changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """`tables` with each `section.key=value` of `changes` put in; a value is TOML, or else a bare text.
+
+    An empty value takes the key out.
+
+    Raises:
+        ConfigurationError: a change of another form.
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(tables))
+    for change in changes:
+        place, equals, value = change.partition("=")
+        section, dot, key = place.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise ConfigurationError(f"--set {change}: write it as section.key=value, as in privacy.target_epsilon=3")
+        table = result.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"--set {change}: {section} is not a section")
+        if not value.strip():
+            table.pop(key, None)
+            continue
+        try:
+            table[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[key] = value.strip()
+    return result

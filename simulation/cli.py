@@ -48,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
             default="in-process",
             help="flower: Flower's simulation engine, on Ray",
         )
+    for each in (run, demo):
+        change = "another value than the file's, as in --set privacy.target_epsilon=3"
+        each.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=change)
     run.add_argument("--baselines", action="store_true", help="also train each institution alone, and a bag of words")
     resume = command("resume", "continue a run at the exact round where it stopped", "resume runs/desks")
     report = command("report", "write report.html again from a run's files", "report runs/desks")
@@ -105,7 +108,7 @@ def _federate(given: argparse.Namespace) -> dict[str, Any]:
             raise ConfigurationError(f"{source}: no such configuration file: give the path of a TOML file")
         out = given.out or Path("runs") / source.stem
         display.stage(f"checking {source.name} and its data")
-        workspace = Workspace.create(source, out)
+        workspace = Workspace.create(source, out, given.set)
     with display.running(workspace):
         result = execute(workspace, given.engine, given.command == "demo" or given.baselines, display)
     display.summary(workspace, result)

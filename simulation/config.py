@@ -1,14 +1,17 @@
 """A simulation's TOML file: the run, the data its institutions hold, and what those institutions would decide."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tomli_w
+
 from common.config import RUN_SECTIONS, RunConfig, parse_run
 from common.errors import ConfigurationError
 from common.fields import Range, Section, build, naming, refuse_unknown
-from common.toml import parse_toml, read_config
+from common.toml import changed, parse_toml, read_config
 
 __all__ = ["DataConfig", "InstitutionsConfig", "SimulationConfig", "load_simulation"]
 
@@ -77,7 +80,7 @@ class InstitutionsConfig(Section):
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """One simulation. `source` is the file and `text` what stood in it."""
+    """One simulation. `source` is the file; `text` is what stood in it, changes included."""
 
     run: RunConfig
     data: DataConfig
@@ -86,17 +89,21 @@ class SimulationConfig:
     text: str
 
 
-def load_simulation(path: Path, relative_to: Path | None = None) -> SimulationConfig:
+def load_simulation(path: Path, relative_to: Path | None = None, changes: Sequence[str] = ()) -> SimulationConfig:
     """Read a simulation's file; its data paths are absolute afterwards.
 
     Args:
         relative_to: the directory that relative data paths start from; the file's own by default.
+        changes: values to put in place of the file's, each as `section.key=value`.
 
     Raises:
         ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
     """
     text, source = read_config(path), str(path)
     tables = parse_toml(text, source)
+    if changes:
+        tables = changed(tables, changes)
+        text = f"# {path.name}, with {', '.join(changes)}\n{tomli_w.dumps(tables)}"
     with naming(source):
         refuse_unknown(tables, (*RUN_SECTIONS, "data", "institutions"))
         if "data" not in tables:

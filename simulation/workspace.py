@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Workspace:
         return self.simulation.run
 
     @classmethod
-    def create(cls, source: Path, out: Path) -> "Workspace":
+    def create(cls, source: Path, out: Path, changes: Sequence[str] = ()) -> "Workspace":
         """Validate everything, then lay the directory out.
 
         Raises:
@@ -64,7 +65,7 @@ class Workspace:
         """
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigurationError(f"{out}: the output directory is not empty: choose another, or `resume` it")
-        simulation = load_simulation(source)
+        simulation = load_simulation(source, changes=changes)
         workspace = cls._over(simulation, out)
         workspace._check()
         workspace.base  # noqa: B018 - an absent base model must be known before anything is written

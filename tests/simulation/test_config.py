@@ -188,3 +188,14 @@ def test_the_demo_and_the_benchmark_are_shipped() -> None:
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     assert "*.toml" in packaged["simulation"]
     assert "LICENSE" in {path.name for path in ROOT.iterdir()}
+
+
+def test_set_replaces_a_value_and_the_kept_text_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path, BY_COLUMN)
+    changed = load_simulation(path, changes=["run.rounds=9", "task.name=document_classification"])
+    assert changed.run.rounds == 9
+    assert changed.run.task == "document_classification"
+    (tmp_path / "kept.toml").write_text(changed.text)
+    assert load_simulation(tmp_path / "kept.toml").run == changed.run
+    with pytest.raises(ConfigurationError, match="section.key=value"):
+        load_simulation(path, changes=["rounds=9"])
