@@ -15,7 +15,7 @@ from typing import Any
 
 import peft
 import torch
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from benchmarks.encoder import LABELS, Case, headlines, prepared
 from client.training import PrefixCache, TrainingPlan, train
@@ -65,6 +65,7 @@ def trainer(case: Case) -> Callable[[], float]:
                 dataloader_pin_memory=False,
             )
             one = Trainer(model, arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
+            one.remove_callback(PrinterCallback)
             started = time.process_time()
             one.train()
             return STEPS * case.rows / (time.process_time() - started)
