@@ -12,7 +12,9 @@ from common.errors import ConfigurationError, FedfinError
 __all__ = ["main"]
 
 DEMO = Path(__file__).with_name("demo.toml")
-QUIET = {
+ENVIRONMENT = {
+    # Threads that wait by spinning make a machine that does other work too several times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -64,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (2 for bad input, 130 when interrupted)."""
     given = parser().parse_args(arguments)
-    for name, value in QUIET.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         return _dispatch(given)
