@@ -105,7 +105,9 @@ class BlockSplit:
         ids = (
             torch.where(attention_mask.bool(), 0 if self.pad_id else 1, self.pad_id) if input_ids is None else input_ids
         )
-        with self._only_last(hidden):
+        # Kept states are float32; a base in bfloat16 wants its own.
+        dtype = next(self.body.get_submodule(self.embeddings_path).parameters()).dtype
+        with self._only_last(hidden.to(dtype)):
             output = self.model(input_ids=ids, attention_mask=attention_mask)
         logits: Tensor = output.logits
         return logits

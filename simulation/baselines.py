@@ -20,9 +20,10 @@ from common.data import Dataset, Example
 from common.metrics import Counts
 from common.tasks import Head, task
 from simulation.evaluation import HubEvaluator
+from simulation.institutions import Federation
 from simulation.workspace import Workspace
 
-__all__ = ["Baseline", "compute_baselines"]
+__all__ = ["Baseline", "bag_of_words", "compute_baselines", "majority"]
 
 
 @dataclass(frozen=True)
@@ -41,28 +42,28 @@ def _row(name: str, predicted: list[int], test: Dataset, note: str) -> Baseline:
     return Baseline(name, counts.accuracy, counts.weighted_f1, None, note)
 
 
-def majority(workspace: Workspace) -> Baseline:
+def majority(federation: Federation) -> Baseline:
     """Always answer the training rows' commonest label."""
-    test = workspace.federation.test
-    labels = Counter(e.label for d in workspace.federation.train.values() for e in d.examples if isinstance(e, Example))
+    test = federation.test
+    labels = Counter(e.label for d in federation.train.values() for e in d.examples if isinstance(e, Example))
     return _row(
         "majority guess", [labels.most_common(1)[0][0]] * len(test), test, "knows only which label is commonest"
     )
 
 
-def bag_of_words(workspace: Workspace) -> Baseline:
+def bag_of_words(federation: Federation) -> Baseline:
     """TF-IDF (words and pairs) + logistic regression on all banks' rows pooled, without privacy.
 
     Its strength of regularisation is chosen by cross-validation, so that it is not beaten for want of care.
     """
-    rows = [e for _, d in sorted(workspace.federation.train.items()) for e in d.examples if isinstance(e, Example)]
+    rows = [e for _, d in sorted(federation.train.items()) for e in d.examples if isinstance(e, Example)]
     model = GridSearchCV(
         make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=2000)),
         {"logisticregression__C": [0.1, 0.3, 1.0, 3.0, 10.0]},
         cv=3,
     )
     model.fit([e.text for e in rows], [e.label for e in rows])
-    test = workspace.federation.test
+    test = federation.test
     predicted = [int(label) for label in model.predict([e.text for e in test.examples if isinstance(e, Example)])]
     return _row("bag of words", predicted, test, "all rows pooled in one place, no privacy")
 
@@ -105,7 +106,7 @@ def compute_baselines(
     """
     rows: list[Baseline] = []
     if task(workspace.config.task).head is Head.SEQUENCE:
-        rows += [majority(workspace), bag_of_words(workspace)]
+        rows += [majority(workspace.federation), bag_of_words(workspace.federation)]
     untrained = evaluator(workspace.adapted.initial()).metrics
     rows.append(
         Baseline("base model, head untrained", untrained["accuracy"], untrained["weighted_f1"], None, "before round 1")

@@ -1,5 +1,6 @@
 """What a person sees while a federation runs, and the table it closes with."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,7 +60,7 @@ class Display(RunProgress):
         if self._progress and self._rounds is not None:
             self._progress.update(self._rounds, completed=record.round)
         accuracy = f"accuracy {record.metrics['accuracy']:.3f}, " if record.metrics else ""
-        spent = f"largest epsilon {max(record.epsilon.values()):.2f}, " if record.epsilon else ""
+        spent = f"largest epsilon {_epsilon(max(record.epsilon.values()))}, " if record.epsilon else ""
         refused = {name: outcome for name, outcome in record.outcomes.items() if outcome != "contributed"}
         tail = f"; not in it: {', '.join(f'{n} ({o})' for n, o in sorted(refused.items()))}" if refused else ""
         self._console.print(
@@ -84,6 +85,11 @@ class Display(RunProgress):
         console.print(f"adapter: {result['adapter']}\nreport:  {result['report']}", soft_wrap=True, highlight=False)
 
 
+def _epsilon(value: float | None) -> str:
+    """Two decimals, never below the figure itself."""
+    return "-" if value is None else f"{math.ceil(value * 100 - 1e-9) / 100:.2f}"
+
+
 def _rounds_table(workspace: Workspace) -> Table:
     from server import checkpoint
 
@@ -97,7 +103,7 @@ def _rounds_table(workspace: Workspace) -> Table:
             str(record.round),
             f"{len(record.contributed)}/{len(record.asked)}",
             *(f"{metrics[key]:.3f}" if key in metrics else "-" for key in ("accuracy", "weighted_f1")),
-            *(f"{record.epsilon[name]:.2f}" if name in record.epsilon else "-" for name in names),
+            *(_epsilon(record.epsilon.get(name)) for name in names),
             f"{(record.bytes_up + record.bytes_down) / 1e6:.2f}",
         )
     return table
@@ -108,7 +114,7 @@ def _comparison_table(result: dict[str, Any]) -> Table:
     for column in ("model", "accuracy", "weighted F1", "epsilon", ""):
         table.add_column(column, justify="left" if column in ("model", "") else "right")
     for row in result["baselines"]:
-        spent = f"{row['epsilon']:.2f}" if row["epsilon"] is not None else "-"
+        spent = _epsilon(row["epsilon"])
         table.add_row(row["name"], f"{row['accuracy']:.3f}", f"{row['weighted_f1']:.3f}", spent, row["note"])
     highest = max((e for e in result["epsilon"].values() if e is not None), default=None)
     table.add_section()
@@ -116,7 +122,7 @@ def _comparison_table(result: dict[str, Any]) -> Table:
         "[bold]the federation[/bold]",
         f"[bold]{result['accuracy']:.3f}[/bold]",
         f"[bold]{result['weighted_f1']:.3f}[/bold]",
-        f"{highest:.2f}" if highest is not None else "-",
+        _epsilon(highest),
         "only sealed adapters travelled",
     )
     return table

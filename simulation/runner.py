@@ -87,10 +87,17 @@ def coordinate(
             workspace.hub(),
             transport,
             evaluate=evaluator,
-            save=lambda current: checkpoint.save(current, workspace.out / "checkpoint"),
+            save=functools.partial(_save, workspace),
             audit=lambda kind, body: journal.append(kind, body),
             on_round=progress.round,
         )
+
+
+def _save(workspace: Workspace, state: RunState) -> None:
+    checkpoint.save(state, workspace.out / "checkpoint")
+    # Beside it for readers: what was played, and the attempts that fell short of the quorum.
+    rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
+    write_json(workspace.out / "history.json", [record.to_json() for record in rounds])
 
 
 def finish(
@@ -110,7 +117,6 @@ def finish(
     statements = write_statements(workspace)
     epsilon = {name: statement["epsilon_run"] for name, statement in statements.items()}
     adapted.save_pretrained(out / "adapter", card_facts(workspace, final.metrics, epsilon))
-    write_json(out / "history.json", [record.to_json() for record in state.history])
     rows = compute_baselines(workspace, evaluator, epsilon, progress.stage) if baselines else []
     previous = json.loads((out / "result.json").read_text()) if (out / "result.json").exists() else {}
     result = {

@@ -197,5 +197,5 @@ def test_set_replaces_a_value_and_the_kept_text_says_so(tmp_path: Path) -> None:
     assert changed.run.task == "document_classification"
     (tmp_path / "kept.toml").write_text(changed.text)
     assert load_simulation(tmp_path / "kept.toml").run == changed.run
-    with pytest.raises(ConfigurationError, match="section[.]key=value"):
+    with pytest.raises(ConfigurationError, match=r"section\.key=value"):
         load_simulation(path, changes=["rounds=9"])

@@ -1,0 +1,29 @@
+"""What any model must beat on a configuration's data: `python -m benchmarks.floors benchmarks/sentfin_desks.toml`."""
+
+import sys
+from pathlib import Path
+
+from common.errors import FedfinError
+from common.tasks import task
+from simulation.baselines import bag_of_words, majority
+from simulation.config import load_simulation
+from simulation.institutions import load_federation
+
+
+def main() -> int:
+    """Print majority guess and bag of words, on all rows pooled without privacy."""
+    try:
+        simulation = load_simulation(Path(sys.argv[1] if len(sys.argv) > 1 else "benchmarks/sentfin_desks.toml"))
+        head = task(simulation.run.task).head
+        run = simulation.run
+        federation = load_federation(simulation.data, run.labels, head, task=run.task, seed=run.seed)
+    except FedfinError as error:
+        print(f"floors: {error}", file=sys.stderr)
+        return error.exit_code
+    for row in (majority(federation), bag_of_words(federation)):
+        print(f"{row.name}: accuracy {row.accuracy:.3f}, weighted F1 {row.weighted_f1:.3f} ({row.note})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
