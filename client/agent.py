@@ -82,7 +82,7 @@ class Agent:
             return (outbox / name).read_bytes()
         try:
             self._refuse_replay(outbox, assignment.round)
-            answer = self._contribute(assignment)
+            answer = self._contribute(assignment, outbox)
         except Refused as refused:
             log.warning("round %d refused (%s): %s", assignment.round, refused.code, refused)
             return self._seal(Refusal(assignment.run_id, assignment.round, refused.code).to_bytes(), context, "refusal")
@@ -90,6 +90,7 @@ class Agent:
             log.error("round %d failed: %s", assignment.round, error)
             code = RefusalCode.CONFIG if isinstance(error, AdapterRefused | ConfigurationError) else RefusalCode.ERROR
             return self._seal(Refusal(assignment.run_id, assignment.round, code).to_bytes(), context, "refusal")
+        write_atomic(outbox / "config", RunConfig.from_json(assignment.config_json).digest().encode())
         reply = self._seal(answer.to_bytes(), context, "contribution")
         write_atomic(outbox / name, reply, mode=0o600)
         for old in outbox.iterdir():
@@ -104,13 +105,17 @@ class Agent:
         if answered and round_ <= max(answered):
             raise Refused(RefusalCode.REPLAY, f"round {max(answered)} of this run was answered already")
 
-    def _contribute(self, assignment: Assignment) -> Contribution:
+    def _contribute(self, assignment: Assignment, outbox: Path) -> Contribution:
         if assignment.code_digest != code_digest():
             raise Refused(RefusalCode.CONFIG, "the hub runs other code than this institution reviewed")
         config = RunConfig.from_json(assignment.config_json)
         if not 1 <= assignment.round <= config.rounds:
             # Noise that meets a target epsilon is calibrated over the run's rounds: one more would exceed it.
             raise Refused(RefusalCode.CONFIG, f"the run has {config.rounds} rounds and this is none of them")
+        bound = outbox / "config"
+        if bound.exists() and bound.read_text() != config.digest():
+            # The noise of the rounds answered so far was calibrated for the configuration they came with.
+            raise Refused(RefusalCode.CONFIG, "the hub changed the configuration of a run that has begun")
         local = self.prepare(config)
         spec = local.adapted.spec
         local.adapted.load(decode(assignment.adapter, spec))

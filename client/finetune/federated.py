@@ -75,6 +75,8 @@ def sampling_rate(config: RunConfig, records: int) -> float:
     """Poisson sampling probability q of every step: given by the run, or its expected batch over these records."""
     training = config.training
     if training.sampling_rate is not None:
+        if training.sampling_rate * records < 1:
+            raise Refused(RefusalCode.CONFIG, "the run's sampling rate draws less than one record of this data a step")
         return training.sampling_rate
     if training.expected_batch_size is None or training.expected_batch_size > records:
         raise Refused(RefusalCode.CONFIG, "the run's expected batch is larger than this institution's data")

@@ -193,6 +193,14 @@ def test_a_round_that_the_run_does_not_have_is_refused(bank: Bank, ask: Ask) -> 
     assert isinstance(bank.ask(ask(3)), Contribution)
 
 
+def test_a_run_is_held_to_the_configuration_it_began_with(bank: Bank, ask: Ask) -> None:
+    assert isinstance(bank.ask(ask(1)), Contribution)
+    charged = len(bank.charges())
+    assert bank.refusal(ask(2, config(rounds=2))) == RefusalCode.CONFIG
+    assert len(bank.charges()) == charged
+    assert isinstance(bank.ask(ask(2)), Contribution)
+
+
 def test_other_code_than_was_reviewed_is_refused_before_data_is_prepared(bank: Bank, ask: Ask) -> None:
     assert bank.refusal(ask(code_digest="0" * 64)) == RefusalCode.CONFIG
     assert bank.prepared == 0
