@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-OUT    ?= runs/demo
+OUT    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 # Nothing here talks to the network after installation.
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM = false
 .PHONY: help env demo test lint bench clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
-	@echo "make test   the test suite (about 10 minutes)"
+	@echo "make test   the test suite (about 3 minutes)"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 	@echo "make bench  what privacy and federation cost, beside what you would use instead"
 	@echo "make env    only create $(VENV) from constraints.txt"

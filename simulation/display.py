@@ -65,7 +65,8 @@ class Display(RunProgress):
         tail = f"; not in it: {', '.join(f'{n} ({o})' for n, o in sorted(refused.items()))}" if refused else ""
         self._console.print(
             f"round {record.round}: {len(record.contributed)} of {len(record.asked)} contributed, {accuracy}{spent}"
-            f"{record.bytes_up / 1e6:.2f} MB up, {record.seconds:.1f} s{tail}"
+            f"{record.bytes_up / 1e6:.2f} MB up, {record.seconds:.1f} s{tail}",
+            soft_wrap=True,
         )
 
     def stage(self, text: str) -> None:
