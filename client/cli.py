@@ -1,0 +1,29 @@
+"""fedfin-institution: everything that happens inside one institution."""
+
+import argparse
+import sys
+
+from common import command
+
+__all__ = ["main"]
+
+ADDERS: tuple[command.Add, ...] = ()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, with an example for each command."""
+    return command.top(
+        "fedfin-institution",
+        "One institution: fine-tune alone, join a federation, and keep its own account of what privacy has cost.",
+        "finetune --task sentiment_analysis --train train.csv --test test.csv --out runs/sentiment",
+        ADDERS,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (2 for bad input, 130 when interrupted)."""
+    return command.main(parser(), arguments, "interrupted; what was finished is saved: run the same command again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

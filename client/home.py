@@ -1,0 +1,94 @@
+"""An institution's directory: where its settings, keys, ledger and answers lie. Everything it must not lose is here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.settings import Settings, load_settings
+from common.errors import ConfigurationError
+from common.files import write_atomic
+from common.keys import Keys
+
+__all__ = ["Home"]
+
+TEMPLATE = """\
+# The settings of this institution. Nothing in this file is ever sent, and the hub cannot change it.
+
+[institution]
+name = "{name}"
+
+# The training rows: a .csv, .jsonl or .parquet file (or CoNLL for token tasks), relative to this file.
+# [data]
+# train = "train.csv"
+# text_column = "text"
+# label_column = "label"
+
+[model]
+allowed = ["minilm"]   # base models that may be trained here, as runs name them
+device = "auto"        # "cpu", "cuda", "cuda:1", or the first of these that is there
+
+# The privacy officer's limits: over all runs, for ever. A run that would pass them is refused before it trains.
+[limits]
+max_epsilon = 8.0
+delta = 1e-6                   # at which max_epsilon is meant: below one over the number of records
+min_noise_multiplier = 0.3
+allow_without_privacy = false
+
+# What may leave beside the adapter: nothing, unless it is declared here.
+[release]
+# size_band = 1024             # a power of two near the number of records, for the hub to weight by
+"""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths in the directory of one institution."""
+
+    directory: Path
+
+    @classmethod
+    def create(cls, directory: Path, name: str) -> "Home":
+        """Lay a new one out: keys (0600) and a commented `institution.toml`.
+
+        Raises:
+            ConfigurationError: it is an institution's directory already.
+            EnvelopeError: the name cannot be one, or the keys cannot be written.
+        """
+        home = cls(directory)
+        if home.settings_path.exists() or home.keys_path.exists():
+            raise ConfigurationError(f"{directory}: it holds an institution already: choose another directory")
+        Keys.generate(name).save(home.keys_path)
+        write_atomic(home.settings_path, TEMPLATE.format(name=name).encode(), mode=0o600)
+        return home
+
+    @property
+    def settings_path(self) -> Path:
+        return self.directory / "institution.toml"
+
+    @property
+    def keys_path(self) -> Path:
+        return self.directory / "keys"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The one privacy ledger over all runs and models that saw this institution's rows."""
+        return self.directory / "ledger.jsonl"
+
+    def settings(self) -> Settings:
+        """Read the settings.
+
+        Raises:
+            ConfigurationError: see `load_settings`; or there is no institution here.
+        """
+        if not self.settings_path.is_file():
+            raise ConfigurationError(
+                f"{self.directory}: no institution.toml: make one with `fedfin-institution init {self.directory}`"
+            )
+        return load_settings(self.settings_path)
+
+    def keys(self) -> Keys:
+        """Load the private keys.
+
+        Raises:
+            EnvelopeError: see `Keys.load`.
+        """
+        return Keys.load(self.keys_path)

@@ -1,0 +1,75 @@
+"""What the three commands share: their environment, one line for an error, exit codes, `--json`.
+
+A command is a function `add(commands)` in a module of its own; it imports what it needs when it runs, so that
+`--help` answers at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from common.errors import FedfinError
+
+__all__ = ["Commands", "main", "print_json", "subcommand", "top"]
+
+Commands = Any  # argparse's own type for the result of `add_subparsers` is private
+Add = Callable[[Commands], None]
+
+ENVIRONMENT = {
+    # Threads that wait by spinning make a machine that does other work too several times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+def top(prog: str, description: str, example: str, adders: Iterable[Add]) -> argparse.ArgumentParser:
+    """The parser of command `prog`, with a subcommand for each of `adders`."""
+    parser = argparse.ArgumentParser(prog=prog, description=description, epilog=f"example: {prog} {example}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in adders:
+        add(commands)
+    return parser
+
+
+def subcommand(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str, example: str
+) -> argparse.ArgumentParser:
+    """Add subcommand `name`, which `run` carries out and returns the exit code of; it takes `--json`."""
+    prog = str(commands._prog_prefix)
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text, epilog=f"example: {prog} {example}"
+    )
+    added.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
+    added.set_defaults(run=run)
+    return added
+
+
+def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupted: str) -> int:
+    """Run what `arguments` ask for; returns the exit code: 2 for bad input, 130 (after `interrupted`) for Ctrl-C."""
+    given = parser.parse_args(arguments)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        return int(given.run(given))
+    except FedfinError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read the output has closed it; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: {interrupted}", file=sys.stderr)
+        return 130
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """`value` as one line of JSON, for programs to read as the last line."""
+    print(json.dumps(value), flush=True)

@@ -1,0 +1,1 @@
+"""The subcommands of `fedfin-hub`, one file each with an `add(commands)`."""

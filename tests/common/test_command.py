@@ -1,0 +1,70 @@
+"""Commands end in one line and an exit code, whatever happens in them."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common import command
+from common.errors import ConfigurationError
+
+
+def _parser(run: object) -> argparse.ArgumentParser:
+    def add(commands: command.Commands) -> None:
+        command.subcommand(commands, "work", run, "does the work", "work")  # type: ignore[arg-type]
+
+    return command.top("fedfin-x", "Tests.", "work", (add,))
+
+
+def test_an_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: argparse.Namespace) -> int:
+        raise ConfigurationError("file.toml: run.seed is missing: add it")
+
+    assert command.main(_parser(run), ["work"], "interrupted") == 2
+    assert capsys.readouterr().err == "fedfin-x: file.toml: run.seed is missing: add it\n"
+
+
+def test_an_interrupt_says_what_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    assert command.main(_parser(run), ["work"], "interrupted; all is saved") == 130
+    assert "all is saved" in capsys.readouterr().err
+
+
+def test_json_is_one_object_on_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(given: argparse.Namespace) -> int:
+        command.print_json({"json": given.json})
+        return 0
+
+    assert command.main(_parser(run), ["work", "--json"], "") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"json": True}
+
+
+@pytest.mark.parametrize("module", ["server.cli", "client.cli", "simulation.cli"])
+def test_help_does_not_load_torch(module: str) -> None:
+    code = f"import sys, {module} as cli; cli.parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_ctrl_c_on_a_real_command_leaves_with_130(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    code = (
+        "import pathlib, sys, time\nfrom common import command\n"
+        f"def run(_):\n    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(60)\n"
+        "def add(c): command.subcommand(c, 'work', run, 'x', 'work')\n"
+        "sys.exit(command.main(command.top('fedfin-x', 'x', 'work', (add,)), ['work'], 'saved'))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
+        while not ready.exists():
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "fedfin-x: saved\n"
