@@ -7,11 +7,11 @@ give equal bytes.
 from pathlib import Path
 
 from common.files import write_atomic
-from server.markup import Html, join, table, tag
+from common.markup import Html, join, table, tag
+from common.report_style import STYLE
+from common.report_words import plain
 from server.report_privacy import banner, spending, statements
-from server.report_style import STYLE
 from server.report_utility import figures, headline, participation, utility, what_was_run
-from server.report_words import plain
 from server.run_files import RunFiles, load_run
 
 __all__ = ["render", "write_report"]

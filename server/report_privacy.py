@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from server.markup import Child, Html, join, table, tag
-from server.plots import Line, Reference, line_plot, merged
+from common.markup import Child, Html, join, table, tag
+from common.plots import Line, Reference, line_plot, merged
+from common.report_words import count, epsilon, listed, plain, share
 from server.report_utility import figure
-from server.report_words import count, epsilon, listed, plain, share
 from server.run_files import RunFiles
 
 __all__ = ["banner", "spending", "statements"]

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from server.markup import Html, join, table, tag
-from server.plots import Bar, Line, Reference, bars, grouped_bars, line_plot
-from server.report_words import METRICS, capitalised, count, epsilon, listed, metric, plain, reason, size
+from common.markup import Html, join, table, tag
+from common.plots import Bar, Line, Reference, bars, grouped_bars, line_plot
+from common.report_words import METRICS, capitalised, count, epsilon, listed, metric, plain, reason, size
 from server.run_files import Round, RunFiles
 
 __all__ = ["figures", "headline", "participation", "utility", "what_was_run"]

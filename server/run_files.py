@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import CheckpointError
-from server.report_words import METRICS
+from common.report_words import METRICS
 
 __all__ = ["Round", "RunFiles", "load_run"]
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.messages import RefusalCode
+from common.report_words import epsilon, reason
 from server import admission
 from server.report import write_report
-from server.report_words import epsilon, reason
 from tests.server.report_example import DOES_NOT_COVER, write_example
 
 VOID = {"meta"}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.markup import Html
-from server.plots import Bar, Line, Reference, bars, line_plot, merged
+from common.markup import Html
+from common.plots import Bar, Line, Reference, bars, line_plot, merged
 
 WIDTH = 860
 

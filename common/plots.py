@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.markup import Html, join, tag
+from common.markup import Html, join, tag
 
 __all__ = ["Bar", "Line", "Reference", "bars", "grouped_bars", "line_plot", "merged"]
 
