@@ -1,13 +1,26 @@
-"""Sealed bytes <-> Flower's RecordDict: one record, one value, nothing beside it."""
+"""What travels in Flower's messages: sealed bytes as one record, one value; or an error from a closed list."""
 
-from flwr.app import ConfigRecord, RecordDict
+from enum import StrEnum
+
+from flwr.app import ConfigRecord, Error, RecordDict
 
 from common.errors import MessageError
 
-__all__ = ["from_record", "to_record"]
+__all__ = ["RelayError", "from_error", "from_record", "to_error", "to_record"]
 
 _RECORD = "fedfin"
 _VALUE = "sealed"
+_ERROR_CODE = 700  # Flower's own codes are below 100
+
+
+class RelayError(StrEnum):
+    """Why an institution's relay brings no sealed answer; all that the hub learns of it."""
+
+    UNAVAILABLE = "unavailable"  # the agent is not running, or went away meanwhile
+    LATE = "late"  # it did not answer within the message's time
+    BUSY = "busy"  # too many questions wait already
+    UNREADABLE = "unreadable"  # the bytes are no assignment of this hub to this institution
+    FAILED = "failed"  # anything else
 
 
 def to_record(sealed: bytes) -> RecordDict:
@@ -28,3 +41,16 @@ def from_record(record: RecordDict) -> bytes:
     if not isinstance(sealed, bytes):
         raise MessageError("Flower message: its sealed value is not bytes: the sender may run another app")
     return sealed
+
+
+def to_error(why: RelayError) -> Error:
+    """`why` as Flower's error: a code and that one word, never an exception's text."""
+    return Error(code=_ERROR_CODE, reason=str(why))
+
+
+def from_error(error: Error) -> RelayError | None:
+    """What `to_error` wrote; None for an error of Flower's own, whose text is not to be trusted."""
+    try:
+        return RelayError(error.reason) if error.code == _ERROR_CODE else None
+    except ValueError:
+        return None

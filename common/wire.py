@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 __all__ = [
+    "AGENT_METHOD",
     "MAX_ADAPTER_BYTES",
     "MAX_MESSAGE_BYTES",
     "MAX_SEALED_BYTES",
@@ -24,6 +25,9 @@ MAX_ADAPTER_BYTES = 512 * 2**20
 """The largest adapter, in bytes; 134 million float32 values."""
 MAX_MESSAGE_BYTES = MAX_ADAPTER_BYTES + 16 * 2**20
 MAX_SEALED_BYTES = MAX_MESSAGE_BYTES + 2**20
+
+AGENT_METHOD = "/fedfin.Agent/Handle"
+"""What an institution's relay calls on its agent: a sealed assignment in, a sealed answer out."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,127}")
 _LENGTH_BYTES = 4

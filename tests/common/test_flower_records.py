@@ -11,9 +11,9 @@ from common.errors import MessageError
 with warnings.catch_warnings():
     # flwr 1.41 pins a typer that uses a name click 8.5 deprecates; not ours to mend, and only while importing.
     warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)
-    from flwr.app import ConfigRecord, MetricRecord, RecordDict
+    from flwr.app import ConfigRecord, Error, MetricRecord, RecordDict
 
-    from common.flower_records import from_record, to_record
+    from common.flower_records import RelayError, from_error, from_record, to_error, to_record
 
 
 @given(st.binary(max_size=500))
@@ -37,3 +37,15 @@ def test_sealed_bytes_survive_the_record(sealed: bytes) -> None:
 def test_any_other_record_is_refused(record: RecordDict) -> None:
     with pytest.raises(MessageError):
         from_record(record)
+
+
+@pytest.mark.parametrize("why", list(RelayError))
+def test_an_error_is_one_word_of_a_closed_list_and_survives_flower(why: RelayError) -> None:
+    error = to_error(why)
+    assert error.reason == str(why)
+    assert from_error(error) is why
+
+
+def test_an_error_of_flowers_own_is_none_of_ours() -> None:
+    assert from_error(Error(code=2, reason="unavailable")) is None
+    assert from_error(Error(code=to_error(RelayError.LATE).code, reason="/srv/bank/rows.csv")) is None
