@@ -10,12 +10,14 @@ __all__ = [
     "CheckpointError",
     "ConfigurationError",
     "DataError",
+    "EnrolmentError",
     "EnvelopeError",
     "FedfinError",
     "LedgerError",
     "MessageError",
     "ModelError",
     "QuorumError",
+    "ServiceError",
 ]
 
 
@@ -47,6 +49,14 @@ class LedgerError(FedfinError):
 
 class QuorumError(FedfinError):
     """Too few institutions contributed to a round; the run is saved and can be resumed."""
+
+
+class EnrolmentError(FedfinError):
+    """A request, package, certificate or revocation list cannot be used."""
+
+
+class ServiceError(FedfinError):
+    """A process or server of this installation cannot be started or reached."""
 
 
 class MessageError(FedfinError):

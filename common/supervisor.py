@@ -1,0 +1,228 @@
+"""Keep a few processes running: start them in order, restart what dies, end them in reverse.
+
+Each is a session of its own with its own log, so that a Ctrl-C in the terminal reaches only the supervisor, which then
+ends them one by one. Where the kernel can (Linux), they are ended with it even by `kill -9`.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from common.errors import ServiceError
+from common.files import write_atomic
+
+__all__ = ["Service", "Supervisor", "running_services"]
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
+_SETTLED_S = 30.0
+_READY_WITHIN_S = 90.0
+_END_WITHIN_S = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process to keep running.
+
+    Attributes:
+        command: program and arguments; never a secret, since everybody on the machine can read them.
+        directory: the working directory. Not a checkout: Flower would import what lies there.
+        log: its output, appended.
+        environment: on top of the supervisor's own.
+        ready: when given, `start` waits until it says yes, and fails when the process ends before.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    directory: Path
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ready: Callable[[], bool] | None = None
+
+
+@dataclass
+class _Child:
+    service: Service
+    process: subprocess.Popen[bytes] | None = None
+    since: float = 0.0
+    restarts: int = 0
+    pause: float = _FIRST_PAUSE_S
+    due: float = 0.0
+
+
+class Supervisor:
+    """Runs `services`. All methods belong to one thread: the death of that thread ends them.
+
+    Args:
+        state: a file that says what runs, for `running_services`.
+        say: told in a line whenever a process begins, ends or is to be restarted.
+    """
+
+    def __init__(self, services: Sequence[Service], state: Path, say: Callable[[str], None]) -> None:
+        self._children = [_Child(service) for service in services]
+        self._state, self._say = state, say
+
+    def start(self) -> None:
+        """Start all, in order; each is ready before the next begins.
+
+        Raises:
+            ServiceError: one ended, or was not ready in time. Those already started are ended again.
+        """
+        try:
+            for child in self._children:
+                self._launch(child)
+                self._await_ready(child)
+        except BaseException:
+            self.stop()
+            raise
+
+    def tick(self) -> None:
+        """Restart what has died, after a pause that grows while it keeps dying. Call this about twice a second."""
+        now = time.monotonic()
+        for child in self._children:
+            process = child.process
+            if process is not None and process.poll() is not None:
+                # What it left behind in its session goes with it.
+                _signal_group(process, signal.SIGKILL)
+                child.pause = _FIRST_PAUSE_S if now - child.since > _SETTLED_S else child.pause * 2
+                child.pause = min(child.pause, _LONGEST_PAUSE_S)
+                child.process, child.due = None, now + child.pause
+                self._say(f"{child.service.name} ended ({_ending(process)}): again in {child.pause:.0f} s")
+                self._write_state()
+            if child.process is None and now >= child.due:
+                child.restarts += 1
+                try:
+                    self._launch(child)
+                except ServiceError as error:
+                    child.pause = min(child.pause * 2, _LONGEST_PAUSE_S)
+                    child.due = now + child.pause
+                    self._say(str(error))
+
+    def restart(self, name: str) -> None:
+        """End the process called `name` and start it anew at once: it has to read something again."""
+        child = next(child for child in self._children if child.service.name == name)
+        _end(child, signal.SIGTERM)
+        self._launch(child)
+
+    def stop(self) -> None:
+        """End all, last one first: asked to (SIGTERM), and after ten seconds made to (SIGKILL)."""
+        for child in reversed(self._children):
+            if child.process is not None:
+                self._say(f"{child.service.name} is ending")
+                _end(child, signal.SIGTERM)
+        self._state.unlink(missing_ok=True)
+
+    def _launch(self, child: _Child) -> None:
+        service = child.service
+        try:
+            service.log.parent.mkdir(parents=True, exist_ok=True)
+            with _open_log(service.log) as log:
+                child.process = subprocess.Popen(
+                    service.command,
+                    cwd=service.directory,
+                    env={**os.environ, **service.environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                )
+        except OSError as error:
+            raise ServiceError(
+                f"{service.name}: {service.command[0]} cannot be started ({error.strerror}): is it installed?"
+            ) from None
+        child.since = time.monotonic()
+        self._say(f"{service.name} started (process {child.process.pid})")
+        self._write_state()
+
+    def _await_ready(self, child: _Child) -> None:
+        service, process = child.service, child.process
+        if service.ready is None or process is None:
+            return
+        while not service.ready():
+            if process.poll() is not None:
+                raise ServiceError(f"{service.name} did not start ({_ending(process)}): see the end of {service.log}")
+            if time.monotonic() - child.since > _READY_WITHIN_S:
+                raise ServiceError(f"{service.name} does not answer: see the end of {service.log}")
+            time.sleep(0.1)
+
+    def _write_state(self) -> None:
+        services = [
+            {
+                "name": child.service.name,
+                "pid": child.process.pid if child.process else None,
+                "restarts": child.restarts,
+                "log": str(child.service.log),
+            }
+            for child in self._children
+        ]
+        value = {"supervisor": os.getpid(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_atomic(self._state, json.dumps(value | {"services": services}).encode(), mode=0o600)
+
+
+def running_services(state: Path) -> list[dict[str, Any]]:
+    """What runs under a supervisor: `name`, `pid`, `up`, `restarts`, `log` of each; empty when there is none.
+
+    A supervisor that was killed leaves its file; then nothing is up.
+    """
+    try:
+        value = json.loads(state.read_bytes())
+        services = [dict(entry) for entry in value["services"]]
+        alive = _is_alive(int(value["supervisor"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [entry | {"up": alive and entry["pid"] is not None and _is_alive(entry["pid"])} for entry in services]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    # A zombie that nobody has waited for yet takes signals, too.
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+
+
+def _end(child: _Child, first: signal.Signals) -> None:
+    process = child.process
+    if process is None:
+        return
+    _signal_group(process, first)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_WITHIN_S)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+    child.process = None
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _ending(process: subprocess.Popen[bytes]) -> str:
+    code = process.returncode
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"
