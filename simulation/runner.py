@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from common.codec import digest
+from common.files import write_json
 from common.journal import Journal
 from server import checkpoint, coordinator
 from server.checkpoint import RoundRecord, RunState
@@ -17,7 +18,7 @@ from simulation.baselines import compute_baselines
 from simulation.evaluation import HubEvaluator
 from simulation.in_process import InProcessTransport
 from simulation.statements import write_statements
-from simulation.workspace import Workspace, write_json
+from simulation.workspace import Workspace
 
 __all__ = ["Engine", "Progress", "execute"]
 

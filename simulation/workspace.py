@@ -20,21 +20,16 @@ from common.adapters import AdaptedModel, adapt
 from common.config import RunConfig
 from common.envelope import Keys, PublicKeys
 from common.errors import CheckpointError, ConfigurationError
-from common.files import write_atomic
+from common.files import write_atomic, write_json
 from common.model import LoadedBase, load_base
 from common.tasks import task
 from server.coordinator import Hub
 from simulation.config import SimulationConfig, load_simulation
 from simulation.institutions import Federation, load_federation
 
-__all__ = ["Workspace", "write_json"]
+__all__ = ["Workspace"]
 
 PACKAGES = ("torch", "transformers", "peft", "opacus", "flwr", "dp-accounting", "cryptography", "numpy", "safetensors")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def size_band(records: int) -> int:
@@ -133,6 +128,7 @@ class Workspace:
         return InstitutionSettings(
             name=name,
             max_epsilon=given.max_epsilon,
+            delta=self.config.privacy.delta,
             allow_without_privacy=self.config.privacy.level == "none",
             size_band=size_band(len(self.federation.train[name])) if given.size_bands else None,
             noise=given.noise,
