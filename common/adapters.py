@@ -96,6 +96,19 @@ class AdaptedModel:
             raise ModelError(f"adapter: {len(tensors)} tensors: this model needs {len(self.spec.tensors)}")
         self._write(self._trainable, tensors)
 
+    def restore(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Put back what `save_pretrained` wrote: what is trained, and a frozen A.
+
+        Raises:
+            ModelError: a tensor is absent, misshapen or too many; nothing was changed.
+        """
+        for name, parameter in self._parameters.items():
+            if name not in tensors or tensors[name].shape != tuple(parameter.shape):
+                raise ModelError(f"adapter tensor {name}: absent or misshapen: it was trained on another model")
+        if len(tensors) != len(self._parameters):
+            raise ModelError(f"adapter: {len(tensors)} tensors: this model holds {len(self._parameters)}")
+        self._write(self._parameters, tensors)
+
     def export(self) -> Tensors:
         """A copy of what travels, sorted by name: trained LoRA factors and the head, never a frozen A."""
         return {name: _array(parameter) for name, parameter in self._trainable.items()}
@@ -156,16 +169,22 @@ class AdaptedModel:
         """Evaluation mode for all of it."""
         self.module.eval()
 
-    def save_pretrained(self, directory: str | Path, card: Mapping[str, Any] | None = None) -> None:
+    def save_pretrained(
+        self,
+        directory: str | Path,
+        card: Mapping[str, Any] | None = None,
+        beside: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Write the adapter in PEFT's format, the frozen A included, with a model card. Replaces `directory` whole.
 
         `PeftModel.from_pretrained(load_classifier(base, labels, pooling), directory)` gives the same logits.
 
         Args:
             card: what to say in the card, one line each, as name and value.
+            beside: other files of the directory, by name.
         """
         tensors = {name: _array(parameter) for name, parameter in sorted(self._parameters.items())}
-        write_adapter(Path(directory), self.base, self._config, tensors, card or {})
+        write_adapter(Path(directory), self.base, self._config, tensors, card or {}, beside or {})
 
     def release(self) -> LoadedBase:
         """Take the adapter off, so that another can be attached; this object is of no use afterwards."""

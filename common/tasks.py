@@ -63,7 +63,7 @@ _ALL = (
         alpha=32,
         target_modules=("query", "value", "key", "dense"),
         dropout=0.1,
-        metric="high_risk_f1",
+        metric="high_risk_macro_f1",
         high_risk=(2, 3, 4),
     ),
     Task(
