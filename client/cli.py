@@ -3,11 +3,12 @@
 import argparse
 import sys
 
+from client.commands import finetune
 from common import command
 
 __all__ = ["main"]
 
-ADDERS: tuple[command.Add, ...] = ()
+ADDERS: tuple[command.Add, ...] = (finetune.add,)
 
 
 def parser() -> argparse.ArgumentParser:

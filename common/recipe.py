@@ -106,8 +106,10 @@ def read_description(directory: Path) -> tuple[Recipe, str, dict[str, Any]]:
             fields["target_modules"] = tuple(fields["target_modules"])
         return Recipe(**fields), content["base_digest"], content["facts"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{directory}: no adapter of fedfin ({DESCRIPTION} is absent or damaged): give the directory "
-                         "that finetune wrote") from None
+        raise ModelError(
+            f"{directory}: no adapter of fedfin ({DESCRIPTION} is absent or damaged): give the directory "
+            "that finetune wrote"
+        ) from None
 
 
 def load_adapter(directory: Path, device: str = "cpu") -> tuple[AdaptedModel, Recipe, dict[str, Any]]:
@@ -126,7 +128,9 @@ def load_adapter(directory: Path, device: str = "cpu") -> tuple[AdaptedModel, Re
     try:
         model.restore(load_file(adapter_directory(directory) / "adapter_model.safetensors"))
     except (OSError, SafetensorError):
-        raise ModelError(f"{directory}: the adapter's weights are absent or damaged: copy the directory again") from None
+        raise ModelError(
+            f"{directory}: the adapter's weights are absent or damaged: copy the directory again"
+        ) from None
     return model, recipe, facts
 
 

@@ -78,14 +78,14 @@ def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
     count = len(kinds)
     for name in ("train", "test"):
         if len(getattr(given, name)) != count:
-            raise ConfigurationError(f"--{name} is given {len(getattr(given, name))} times: give it once for each --task")
+            raise ConfigurationError(
+                f"--{name} is given {len(getattr(given, name))} times: give it once for each --task"
+            )
     texts = _each(given.text_column, count, "text", "--text-column")
     classes = _each(given.label_column, count, "label", "--label-column")
     files = _each(given.labels, count, None, "--labels")
     found = []
-    for kind, train, test, text, label, file in zip(
-        kinds, given.train, given.test, texts, classes, files, strict=True
-    ):
+    for kind, train, test, text, label, file in zip(kinds, given.train, given.test, texts, classes, files, strict=True):
         rows = read_labelled(kind, train, text, label, read_label_file(file) if file else ())
         found.append(TaskData(kind, rows, read_labelled(kind, test, text, label, rows.labels)))
     return tuple(found)

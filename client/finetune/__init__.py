@@ -1,7 +1,7 @@
 """Fine-tuning: one file a strategy, each `run(job) -> outcome`. Strategies do not import each other.
 
-    from client.finetune import Job, finetune
-    outcome = finetune(Job(data=(TaskData(task("sentiment_analysis"), train, test),), out=Path("runs/sentiment")))
+from client.finetune import Job, finetune
+outcome = finetune(Job(data=(TaskData(task("sentiment_analysis"), train, test),), out=Path("runs/sentiment")))
 """
 
 from client.finetune.job import (

@@ -43,9 +43,7 @@ class Defaults:
     warmup: float
 
 
-def defaults(
-    adapter: AdapterChoice, training: TrainingChoice, head: Head, hidden_size: int, rows: int
-) -> Defaults:
+def defaults(adapter: AdapterChoice, training: TrainingChoice, head: Head, hidden_size: int, rows: int) -> Defaults:
     """The choices made, and for the rest:
 
     | setting | default | why |
@@ -53,7 +51,7 @@ def defaults(
     | rank | 16; 32 for a label a word; qlora 64 | tags need more directions than labels; QLoRA's paper has 64 |
     | alpha | twice the rank | keeps the size of an update as the rank changes |
     | modules | all linear | query and value alone stalled at .64 where all reached .82 (MiniLM, headlines) |
-    | rate | 1e-3 below width 512, else 2e-4; prompts 1e-2 | a small model needs larger steps; see `docs/finetuning.md` |
+    | rate | 1e-3 below width 512, else 2e-4; prompts 1e-2 | small models need larger steps; see docs/finetuning.md |
     | epochs | 3 to 10, near 1,500 steps | few rows need more passes |
     """
     prompt = adapter.method in ("prefix_tuning", "p_tuning")

@@ -6,6 +6,7 @@ functions of the seed and the step alone; a training cut anywhere and continued 
 look at private rows to choose when to stop. The two share model, batches and loss.)
 """
 
+import importlib
 import io
 import math
 import time
@@ -223,7 +224,7 @@ class _Fit:
                 tokens += int(part.tokens.lengths[chosen].sum())
         if self.penalty is not None:
             extra = self.penalty()
-            self.scaler.scale(extra).backward()
+            self.scaler.scale(extra).backward()  # type: ignore[no-untyped-call]
             loss += float(extra.detach())
         if not math.isfinite(loss):
             raise ConfigurationError(
@@ -264,7 +265,7 @@ class _Fit:
         with self.autocast:
             logits = part.logits(batch)
         total = example_losses(logits.float(), batch.labels).sum() / examples
-        self.scaler.scale(total).backward()
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         return float(total.detach())
 
     def _seconds(self) -> float:
@@ -316,9 +317,8 @@ def _optimizer(model: AdaptedModel, plan: LoopPlan) -> torch.optim.Optimizer:
     ]
     used = [group for group in groups if group["params"]]
     if plan.optimizer == "paged_adamw_32bit":
-        import bitsandbytes
-
-        paged: torch.optim.Optimizer = bitsandbytes.optim.PagedAdamW32bit(used, weight_decay=_WEIGHT_DECAY)
+        optim: Any = importlib.import_module("bitsandbytes.optim")
+        paged: torch.optim.Optimizer = optim.PagedAdamW32bit(used, weight_decay=_WEIGHT_DECAY)
         return paged
     return torch.optim.AdamW(used, weight_decay=_WEIGHT_DECAY)
 

@@ -122,4 +122,6 @@ def check(train: Dataset, test: Dataset) -> None:
     if not len(test):
         raise DataError(f"{test.name}: there are no examples")
     if test.labels != train.labels:
-        raise DataError(f"{test.name}: its labels are not those of {train.name}: read it with the training set's labels")
+        raise DataError(
+            f"{test.name}: its labels are not those of {train.name}: read it with the training set's labels"
+        )

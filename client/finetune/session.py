@@ -151,8 +151,11 @@ def open_session(job: Job) -> Session:
 
 def loop_plan(session: Session, metric: str) -> LoopPlan:
     """How `loop.fit` is to train it."""
-    chosen = {name: getattr(session.settings, name) for name in LoopPlan.__dataclass_fields__
-              if hasattr(session.settings, name)}
+    chosen = {
+        name: getattr(session.settings, name)
+        for name in LoopPlan.__dataclass_fields__
+        if hasattr(session.settings, name)
+    }
     training = session.job.training
     return LoopPlan(
         **chosen,
