@@ -30,7 +30,8 @@ class DataConfig(Section):
     test, or split_column: a file of its own, or a column that says "train" or "test"; else `test_fraction` is held out.
     test_values: instead of "test", what a test row holds in split_column, such as a year; all others train. With `test`
     too, those rows are left out.
-    public: text that anybody may read (a file or folder): a missing head of a language model is warmed up on it.
+    public: text that anybody may read (a file or folder): a missing head of a language model is warmed up on its first
+    `public_texts`, before round 1.
     """
 
     section = "data"
@@ -43,6 +44,7 @@ class DataConfig(Section):
     split_column: str | None = None
     test_values: tuple[str, ...] | None = None
     public: Path | None = None
+    public_texts: Annotated[int, Range(16, 10_000_000)] = 4000
     institutions: Annotated[int | None, Range(1, 10_000)] = None
     dirichlet_alpha: Annotated[float | None, Range(0, 1_000_000, above=True)] = None
     test_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.2

@@ -134,5 +134,5 @@ def test_training_lowers_the_perplexity_of_text_it_did_not_see(tmp_path):
 
 
 def test_a_model_without_a_mask_token_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="could not be loaded|no mask token"):
+    with pytest.raises(ModelError, match=r"could not be loaded|no mask token"):
         tiny_adapted(tmp_path, family="llama", which=KIND, labels=0)
