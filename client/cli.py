@@ -3,12 +3,11 @@
 import argparse
 import sys
 
-from client.commands import finetune, init, join, start, status
 from common import command
 
 __all__ = ["main"]
 
-ADDERS: tuple[command.Add, ...] = (finetune.add, init.add, join.add, start.add, status.add)
+ADDERS: tuple[command.Add, ...] = ()
 
 
 def parser() -> argparse.ArgumentParser:

@@ -66,11 +66,18 @@ class Supervisor:
     Args:
         state: a file that says what runs, for `running_services`.
         say: told in a line whenever a process begins, ends or is to be restarted.
+        given_up: asked while `start` waits; when it says yes, `start` fails.
     """
 
-    def __init__(self, services: Sequence[Service], state: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        services: Sequence[Service],
+        state: Path,
+        say: Callable[[str], None],
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._children = [_Child(service) for service in services]
-        self._state, self._say = state, say
+        self._state, self._say, self._given_up = state, say, given_up
 
     def start(self) -> None:
         """Start all, in order; each is ready before the next begins.
@@ -152,7 +159,7 @@ class Supervisor:
         while not service.ready():
             if process.poll() is not None:
                 raise ServiceError(f"{service.name} did not start ({_ending(process)}): see the end of {service.log}")
-            if time.monotonic() - child.since > _READY_WITHIN_S:
+            if self._given_up() or time.monotonic() - child.since > _READY_WITHIN_S:
                 raise ServiceError(f"{service.name} does not answer: see the end of {service.log}")
             time.sleep(0.1)
 

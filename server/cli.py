@@ -4,10 +4,24 @@ import argparse
 import sys
 
 from common import command
+from server.commands import approve, audit, certs, init, institutions, revoke, run, start, status
 
 __all__ = ["main"]
 
-ADDERS: tuple[command.Add, ...] = ()
+ADDERS: tuple[command.Add, ...] = (
+    init.add,
+    approve.add,
+    revoke.add,
+    institutions.add,
+    certs.add,
+    start.add,
+    status.add,
+    run.add_run,
+    run.add_resume,
+    run.add_stop,
+    run.add_report,
+    audit.add,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -49,7 +49,7 @@ class Transport(Protocol):
         ...
 
 
-Evaluate = Callable[[Tensors], Evaluation]
+Evaluate = Callable[[Tensors], Evaluation | None]
 Save = Callable[[RunState], None]
 Audit = Callable[[str, dict[str, Any]], object]
 

@@ -19,7 +19,7 @@ from client.training import PrefixCache, train
 from common.data import Dataset, Example
 from common.metrics import Counts
 from common.tasks import Head, task
-from simulation.evaluation import HubEvaluator
+from server.evaluation import HubEvaluator
 from simulation.institutions import Federation
 from simulation.workspace import Workspace
 

@@ -1,6 +1,7 @@
 """fedfin-simulate: a whole federation on one machine."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -81,10 +82,7 @@ def _report(given: argparse.Namespace) -> int:
     from server.report import write_report
 
     path = write_report(given.out)
-    if given.json:
-        command.print_json({"report": str(path)})
-    else:
-        print(path)
+    print(json.dumps({"report": str(path)}) if given.json else path)
     return 0
 
 

@@ -6,6 +6,7 @@ model stays loaded in a worker. Ledger and outbox are on disk, where a deployed 
 
 import functools
 import os
+import time
 import warnings
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import FedfinError
-from common.flower_records import from_record, to_record
+from common.flower_records import RelayError, from_record, to_error, to_record
 from server.checkpoint import RunState
-from server.coordinator import Failure
-from simulation.evaluation import HubEvaluator
+from server.evaluation import HubEvaluator
+from server.grid import GridTransport
 from simulation.runner import Progress, coordinate
 from simulation.workspace import Workspace
 
@@ -52,39 +53,21 @@ def client_app(out: Path, threads: int) -> ClientApp:
         institution = _institution_name(directory, partition)
         agent = _reopen(directory, threads).institution(institution)
         try:
-            answer = agent.handle(from_record(message.content))
+            return Message(to_record(agent.handle(from_record(message.content))), reply_to=message)
         except FedfinError:
             # Flower would carry the exception's text to the hub.
-            answer = b""
-        return Message(to_record(answer), reply_to=message)
+            return Message(to_error(RelayError.FAILED), reply_to=message)
 
     return app
 
 
-class GridTransport:
-    """Carries sealed bytes over a Flower grid, to the node of each institution."""
-
-    def __init__(self, grid: Grid, nodes: int) -> None:
-        self._grid = grid
-        while len(ids := list(grid.get_node_ids())) < nodes:
-            pass
-        questions = [Message(to_record(b""), dst_node_id=node, message_type="query") for node in ids]
-        replies = grid.send_and_receive(questions)
-        self._nodes = {from_record(r.content).decode(): r.metadata.src_node_id for r in replies if not r.has_error()}
-
-    def exchange(self, _round: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
-        """Ask every addressed institution at once; whoever has not answered by the deadline is silent."""
-        names = {self._nodes[name]: name for name in sealed}
-        messages = [
-            Message(to_record(data), dst_node_id=self._nodes[name], message_type="train", ttl=deadline_s)
-            for name, data in sealed.items()
-        ]
-        answers: dict[str, bytes | Failure] = {name: Failure("silent", "no answer by the deadline") for name in sealed}
-        for reply in self._grid.send_and_receive(messages, timeout=deadline_s):
-            name = names[reply.metadata.src_node_id]
-            data = b"" if reply.has_error() else from_record(reply.content)
-            answers[name] = data or Failure("error", "the institution could not answer")
-        return answers
+def nodes_by_name(grid: Grid, nodes: int) -> dict[str, int]:
+    """Ask every node which institution it plays, once all are there."""
+    while len(ids := list(grid.get_node_ids())) < nodes:
+        time.sleep(0.05)
+    questions = [Message(to_record(b""), dst_node_id=node, message_type="query") for node in ids]
+    replies = grid.send_and_receive(questions)
+    return {from_record(r.content).decode(): r.metadata.src_node_id for r in replies if not r.has_error()}
 
 
 def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: Progress) -> RunState:
@@ -105,7 +88,9 @@ def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator
     @server.main()  # type: ignore[untyped-decorator]
     def main(grid: Grid, _context: Context) -> None:
         try:
-            ended.append(coordinate(workspace, state, GridTransport(grid, nodes), evaluator, progress))
+            found = nodes_by_name(grid, nodes)
+            transport = GridTransport(grid, lambda: found, workspace.config.aggregation.quorum)
+            ended.append(coordinate(workspace, state, transport, evaluator, progress))
         except FedfinError as error:
             ended.append(error)
 

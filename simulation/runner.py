@@ -8,19 +8,16 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from common.codec import digest
-from common.errors import ConfigurationError
-from common.files import write_json
 from common.journal import Journal
-from common.tasks import Head, task
 from server import checkpoint, coordinator
 from server.checkpoint import RoundRecord, RunState
 from server.coordinator import Transport
+from server.evaluation import HubEvaluator
 from server.report import write_report
 from simulation.baselines import compute_baselines
-from simulation.evaluation import HubEvaluator
 from simulation.in_process import InProcessTransport
 from simulation.statements import write_statements
-from simulation.workspace import Workspace
+from simulation.workspace import Workspace, write_json
 
 __all__ = ["Engine", "Progress", "execute"]
 
@@ -48,13 +45,9 @@ def execute(
     The state is saved after every round, so a process killed at any moment is continued by calling this again.
     """
     progress = progress or Progress()
-    if baselines and task(workspace.config.task).head is Head.MASKED:
-        raise ConfigurationError(
-            "--baselines: a language model is compared with itself before round 1, which the result holds: leave it out"
-        )
     saved = workspace.out / "checkpoint"
-    state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace, progress)
-    evaluator = HubEvaluator(workspace.adapted, workspace.federation)
+    state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace)
+    evaluator = HubEvaluator(workspace.adapted, workspace.federation.test_by_institution)
     started = time.monotonic()
     if state.next_round <= workspace.config.rounds:
         if engine == "flower":
@@ -66,13 +59,13 @@ def execute(
     return finish(workspace, state, evaluator, engine, baselines, progress, time.monotonic() - started)
 
 
-def first_state(workspace: Workspace, progress: Progress) -> RunState:
-    """Round 1 has not begun: the initial adapter changes nothing about the base model, unless it was warmed up."""
+def first_state(workspace: Workspace) -> RunState:
+    """Round 1 has not begun: the initial adapter changes nothing about the base model."""
     return RunState(
         run_id=workspace.run_id,
         config_digest=workspace.config.digest(),
         next_round=1,
-        adapter=workspace.start(functools.partial(progress.steps, "the hub, on public text,")),
+        adapter=workspace.adapted.initial(),
     )
 
 
@@ -119,8 +112,8 @@ def finish(
     """Write what the run leaves: adapter, history, statements, result, report."""
     progress.stage("writing the adapter, the statements and the report")
     out, config, adapted = workspace.out, workspace.config, workspace.adapted
-    final, before = evaluator(state.adapter), evaluator(workspace.start())
     adapted.load(state.adapter)
+    final = evaluator(state.adapter)
     statements = write_statements(workspace)
     epsilon = {name: statement["epsilon_run"] for name, statement in statements.items()}
     adapted.save_pretrained(out / "adapter", card_facts(workspace, final.metrics, epsilon))
@@ -130,7 +123,6 @@ def finish(
         "name": config.name,
         "task": config.task,
         **final.metrics,
-        "before_round_1": dict(before.metrics),
         "rounds": len(state.history),
         "epsilon": epsilon,
         "delta": config.privacy.delta,

@@ -1,0 +1,141 @@
+"""Every symbol of Flower that its public API does not promise, in this one file; `test_flower_internals.py` holds each.
+
+Flower is pinned exactly. A new release is taken by making that test pass here, and nothing else has to change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from flwr.common.constant import ErrorCode
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.transport_pb2 import Scalar
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.error import FlowerError
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+
+from common.errors import ServiceError
+
+__all__ = ["APP_REFUSED", "EXPIRED", "FINISHED", "NODE_KEY_HEADER", "NODE_LOST", "Control", "NodeState"]
+
+APP_REFUSED: int = ErrorCode.INVALID_FAB
+"""The error of a node that does not run the app bundle."""
+NODE_LOST: int = ErrorCode.NODE_UNAVAILABLE
+"""The SuperLink's error for a node that has not been heard of any more."""
+EXPIRED: frozenset[int] = frozenset({ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE})
+"""The SuperLink's errors for a question or an answer whose time to live is over."""
+
+NODE_KEY_HEADER: str = FLEET_HTTP_PUBLIC_KEY_HEADER
+"""The request header that carries a node's public key (PEM, in base64)."""
+FINISHED = "finished"
+_ONLINE = "online"
+_UNREGISTERED = "unregistered"
+_KEY_IN_USE = 23
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node as the SuperLink knows it. `key` is its public key, as `pki.node_key_text`."""
+
+    node_id: int
+    key: str
+    online: bool
+    registered: bool
+
+
+class Control:
+    """The SuperLink's control API, as the hub's operator uses it. A context manager.
+
+    Raises (in every method):
+        ServiceError: the SuperLink does not answer, or refuses.
+    """
+
+    def __init__(self, address: str, authority_pem: str) -> None:
+        self._client: Any = ControlHttpClient.from_server_address(
+            address,
+            insecure=False,
+            root_certificates=authority_pem.encode(),
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+        )
+
+    def start_run(self, bundle: bytes, digest: str, settings: Mapping[str, str]) -> int:
+        """Begin a run of the app in `bundle` (its SHA-256 is `digest`); returns Flower's id for it."""
+        request = StartRunRequest(
+            fab=Fab(hash_str=digest, content=bundle),
+            override_config={key: Scalar(string=value) for key, value in settings.items()},
+        )
+        response = self._call(self._client.StartRun, request)
+        if not response.HasField("run_id"):
+            raise ServiceError("the SuperLink refused the app bundle: see its log")
+        return int(response.run_id)
+
+    def stop_run(self, run_id: int) -> None:
+        """End a run that has not ended."""
+        if self.run_status(run_id) not in (FINISHED, ""):
+            self._call(self._client.StopRun, StopRunRequest(run_id=run_id))
+
+    def run_status(self, run_id: int) -> str:
+        """ "pending", "starting", "running" or `FINISHED`; "" for a run that this SuperLink does not know."""
+        try:
+            response = self._call(self._client.ListRuns, ListRunsRequest(run_id=run_id))
+        except _Refused:
+            return ""
+        return str(response.run_dict[run_id].status.status) if run_id in response.run_dict else ""
+
+    def nodes(self) -> list[NodeState]:
+        """Every node that was ever registered."""
+        response = self._call(self._client.ListNodes, ListNodesRequest())
+        return [
+            NodeState(info.node_id, info.public_key.decode(), info.status == _ONLINE, info.status != _UNREGISTERED)
+            for info in response.nodes_info
+        ]
+
+    def register(self, key: str, name: str) -> None:
+        """Let the node with this public key connect. A key that was unregistered can never be again."""
+        try:
+            self._call(self._client.RegisterNode, RegisterNodeRequest(public_key=key.encode(), name=name))
+        except _Refused as refused:
+            if refused.code != _KEY_IN_USE:
+                raise
+
+    def unregister(self, node_id: int) -> None:
+        """Make a node leave, for good."""
+        self._call(self._client.UnregisterNode, UnregisterNodeRequest(node_id=node_id))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request)
+        except httpx.HTTPStatusError as error:
+            known = FlowerError.from_json(error.response.text)
+            raise _Refused(known.code if known else None, error.response.status_code) from None
+        except httpx.HTTPError as error:
+            raise ServiceError(f"the SuperLink does not answer ({type(error).__name__}): is the hub started?") from None
+
+
+class _Refused(ServiceError):
+    def __init__(self, code: int | None, status: int) -> None:
+        super().__init__(f"the SuperLink refused (status {status}, code {code}): see its log")
+        self.code = code

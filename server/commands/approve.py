@@ -1,0 +1,83 @@
+"""`fedfin-hub approve REQUEST`: let an institution in, after two people have compared a fingerprint."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from common import command
+from server.commands.options import add_hub, open_hub
+
+__all__ = ["add"]
+
+_LEAST = 16
+
+
+def add(commands: command.Commands) -> None:
+    """`approve`."""
+    text = "enrol the institution that made REQUEST, and write the package it joins with"
+    example = 'approve request.json --fingerprint "1f3a 90bc 77d0 4e12 ..."'
+    parser = command.subcommand(commands, "approve", _approve, text, example)
+    parser.add_argument("request", type=Path, metavar="REQUEST", help="request.json of `fedfin-institution init`")
+    words = "what the institution reads out over another channel; asked for where it is not given"
+    parser.add_argument("--fingerprint", metavar="HEX", help=words)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the package here")
+    add_hub(parser)
+
+
+def _approve(given: argparse.Namespace) -> int:
+    from common.enrolment import spoken
+    from common.files import write_atomic
+    from server.enrol import approve
+
+    home = open_hub(given)
+    request = _read(given.request)
+    _compare(request.keys.name, request.fingerprint, given.fingerprint)
+    package, path = approve(home, request)
+    if given.out is not None:
+        write_atomic(given.out, package.to_json().encode() + b"\n")
+        path = given.out
+    if given.json:
+        facts = {"institution": package.institution, "package": str(path), "fingerprint": package.fingerprint}
+        command.print_json(facts)
+        return 0
+    print(f"{package.institution} is enrolled; its package: {path}")
+    print(f"hand it over, and read to them: {spoken(package.fingerprint)}")
+    return 0
+
+
+def _read(path: Path):  # type: ignore[no-untyped-def]  # a Request, imported late
+    from common.enrolment import Request
+    from common.errors import EnrolmentError
+
+    try:
+        with path.open("rb") as file:
+            return Request.from_json(file.read(100_000))
+    except OSError as error:
+        raise EnrolmentError(f"{path}: cannot be read ({error.strerror}): give the institution's request") from None
+    except EnrolmentError as error:
+        raise EnrolmentError(f"{path}: {error}") from None
+
+
+def _compare(name: str, fingerprint: str, given: str | None) -> None:
+    """Raises EnrolmentError unless both people see the same."""
+    from common.enrolment import spoken
+    from common.errors import EnrolmentError
+
+    if given is not None:
+        digits = "".join(given.split()).lower()
+        if len(digits) < _LEAST or not fingerprint.startswith(digits):
+            raise EnrolmentError(
+                f"request of {name}: its fingerprint is {spoken(fingerprint)}, not the one given: do not enrol it"
+            )
+        return
+    if not sys.stdin.isatty():
+        raise EnrolmentError(
+            f"request of {name}: its fingerprint is {spoken(fingerprint)}: compare it with the institution over "
+            "another channel, and give --fingerprint"
+        )
+    print(f"request of {name}, with the fingerprint\n\n    {spoken(fingerprint)}\n")
+    if input("Does the institution read out the same, over another channel? [y/N] ").strip().lower() not in (
+        "y",
+        "yes",
+    ):
+        raise EnrolmentError(f"request of {name}: not enrolled")

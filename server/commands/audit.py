@@ -1,0 +1,40 @@
+"""`fedfin-hub audit verify`: find any edit, deletion or truncation of the audit logs, offline."""
+
+import argparse
+from pathlib import Path
+
+from common import command
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`audit verify [DIR]`."""
+    text = "verify the audit logs of the hub and of every run: hash chain, signatures, length"
+    parser = command.subcommand(commands, "audit", _audit, text, "audit verify /srv/fedfin-hub")
+    parser.add_argument("action", choices=("verify",))
+    parser.add_argument("hub", type=Path, nargs="?", metavar="DIR", help="the hub's directory, or a copy of it")
+    keys = "the hub's public.json as you were given it; else the one beside the logs"
+    parser.add_argument("--keys", type=Path, metavar="FILE", help=keys)
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from common.errors import EnvelopeError
+    from common.keys import PublicKeys
+    from server.audit import verify_all
+    from server.home import HubHome
+
+    public = None
+    if given.keys is not None:
+        try:
+            public = PublicKeys.from_json(given.keys.read_text())
+        except (OSError, UnicodeDecodeError):
+            raise EnvelopeError("keys", f"{given.keys}: cannot be read: give the hub's public.json") from None
+    found = verify_all(given.hub or HubHome.open(None).directory, public)
+    if given.json:
+        command.print_json({"hub": found.hub, "runs": dict(found.runs)})
+        return 0
+    print(f"the hub's audit log is whole: {found.hub} entries")
+    for run, entries in found.runs.items():
+        print(f"run {run}: whole, {entries} entries")
+    return 0

@@ -1,0 +1,38 @@
+"""`fedfin-hub init DIR`: a new hub."""
+
+import argparse
+from pathlib import Path
+
+from common import command
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`init`."""
+    text = "make a hub: certificate authority, server certificate, keys, a commented hub.toml"
+    example = "init /srv/fedfin-hub --address hub.example.org:8443"
+    parser = command.subcommand(commands, "init", _init, text, example)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a new or empty directory")
+    parser.add_argument("--name", default="hub", help="the hub's name (default: hub)")
+    address = "what institutions dial (default: this machine alone, 127.0.0.1:8443)"
+    parser.add_argument("--address", default="127.0.0.1:8443", metavar="HOST:PORT", help=address)
+    names = "another host name or IP address to certify; may be given again"
+    parser.add_argument("--also", action="append", default=[], metavar="NAME", help=names)
+
+
+def _init(given: argparse.Namespace) -> int:
+    from common.enrolment import spoken
+    from server.audit import note
+    from server.home import HubHome
+
+    home = HubHome.create(given.directory, given.name, given.address, given.also)
+    public = home.keys().public
+    note(home, "hub_created", {"hub": public.name, "keys": public.fingerprint})
+    if given.json:
+        command.print_json({"hub": str(home.directory), "fingerprint": public.fingerprint})
+        return 0
+    print(f"hub {public.name} in {home.directory}: its keys are {spoken(public.fingerprint)}")
+    print(f"settings: {home.settings_path}")
+    print(f"next: fedfin-hub approve REQUEST --hub {home.directory}, then fedfin-hub start")
+    return 0

@@ -1,0 +1,42 @@
+"""`fedfin-hub institutions`: who is enrolled."""
+
+import argparse
+from typing import Any
+
+from common import command
+from server.commands.options import add_hub, open_hub
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`institutions`."""
+    text = "list who is enrolled, who is connected, and until when their certificates last"
+    parser = command.subcommand(commands, "institutions", _institutions, text, "institutions --hub /srv/fedfin-hub")
+    add_hub(parser)
+
+
+def _institutions(given: argparse.Namespace) -> int:
+    from server.status import institutions
+
+    found = institutions(open_hub(given))
+    if given.json:
+        command.print_json({"institutions": found})
+        return 0
+    _show(found)
+    return 0
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not found:
+        print("nobody is enrolled yet: fedfin-hub approve REQUEST")
+        return
+    table = Table()
+    for column in ("institution", "state", "certificate until", "keys"):
+        table.add_column(column)
+    for entry in found:
+        table.add_row(entry["name"], entry["state"], entry["certificate_until"][:10], entry["fingerprint"][:16])
+    Console().print(table)

@@ -1,0 +1,134 @@
+"""`fedfin-hub run | resume | stop | report`: a federation on the enrolled institutions."""
+
+import argparse
+from pathlib import Path
+
+from common import command
+from server.commands.options import add_hub, open_hub
+
+__all__ = ["add_report", "add_resume", "add_run", "add_stop"]
+
+
+def add_run(commands: command.Commands) -> None:
+    """`run CONFIG.toml`."""
+    text = "start a federation on the enrolled institutions and follow it; Ctrl-C leaves it running"
+    parser = command.subcommand(commands, "run", _run, text, "run headlines.toml --hub /srv/fedfin-hub")
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+    parser.add_argument("--name", metavar="RUN", help="the run's name (default: that of the file, and a random end)")
+    change = "another value than the file's, as in --set privacy.target_epsilon=3"
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=change)
+    _add_detach(parser)
+    add_hub(parser)
+
+
+def add_resume(commands: command.Commands) -> None:
+    """`resume RUN`."""
+    text = "continue a run that was stopped or missed its quorum, at the exact round; or follow one that runs"
+    parser = command.subcommand(commands, "resume", _resume, text, "resume headlines-1a2b3c4d")
+    parser.add_argument("run_name", metavar="RUN")
+    _add_detach(parser)
+    add_hub(parser)
+
+
+def add_stop(commands: command.Commands) -> None:
+    """`stop RUN`."""
+    text = "stop a run; every finished round is kept, and `resume` continues it"
+    parser = command.subcommand(commands, "stop", _stop, text, "stop headlines-1a2b3c4d")
+    parser.add_argument("run_name", metavar="RUN")
+    add_hub(parser)
+
+
+def add_report(commands: command.Commands) -> None:
+    """`report RUN`."""
+    text = "write report.html again from a run's files, finished or not"
+    parser = command.subcommand(commands, "report", _report, text, "report headlines-1a2b3c4d")
+    parser.add_argument("run_name", metavar="RUN")
+    add_hub(parser)
+
+
+def _add_detach(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--detach", action="store_true", help="return at once; `status` says where it stands")
+
+
+def _run(given: argparse.Namespace) -> int:
+    from common.errors import ConfigurationError
+    from server.audit import note
+    from server.keeper import start_playing
+    from server.runs import Run
+
+    home = open_hub(given)
+    if not given.config.is_file():
+        raise ConfigurationError(f"{given.config}: no such configuration file: give the path of a TOML file")
+    with home.control() as control:
+        control.nodes()  # the hub answers, before anything is written
+        run = Run.create(home, given.config, given.name, given.set)
+        config, _ = run.config()
+        note(home, "run_created", {"run": run.name, "config_digest": config.digest()})
+        start_playing(run, control)
+    return _followed(given, run)
+
+
+def _resume(given: argparse.Namespace) -> int:
+    from server.audit import note
+    from server.keeper import start_playing
+    from server.runs import FINISHED, Run
+
+    run = Run.open(open_hub(given), given.run_name)
+    outcome = run.outcome()
+    if outcome is not None and outcome["state"] != FINISHED:
+        with run.home.control() as control:
+            control.nodes()
+            note(run.home, "run_resumed", {"run": run.name, "round": run.next_round()})
+            run.reopen()
+            start_playing(run, control)
+    return _followed(given, run)
+
+
+def _stop(given: argparse.Namespace) -> int:
+    from common.errors import CheckpointError
+    from server.audit import note
+    from server.keeper import stop_playing
+    from server.runs import STOPPED, Run
+
+    run = Run.open(open_hub(given), given.run_name)
+    outcome = run.outcome()
+    if outcome is not None:
+        raise CheckpointError(f"run {run.name}: it has ended already ({outcome['state']})")
+    with run.home.control() as control:
+        control.nodes()
+        # First, so that nobody starts it again.
+        run.end(STOPPED, "stopped by the operator")
+        stop_playing(run, control)
+        note(run.home, "run_stopped", {"run": run.name, "round": run.next_round()})
+    if given.json:
+        command.print_json({"run": run.name, "state": STOPPED, "round": run.next_round()})
+    else:
+        print(f"run {run.name} is stopped at round {run.next_round()}; `fedfin-hub resume {run.name}` continues it")
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from server.report import write_report
+    from server.runs import Run
+
+    path = write_report(Run.open(open_hub(given), given.run_name).directory)
+    if given.json:
+        command.print_json({"report": str(path)})
+    else:
+        print(path)
+    return 0
+
+
+def _followed(given: argparse.Namespace, run) -> int:  # type: ignore[no-untyped-def]  # a Run, imported late
+    from server.follow import follow
+
+    if given.detach:
+        if given.json:
+            command.print_json({"run": run.name, "state": "running"})
+        else:
+            print(f"run {run.name} goes on at the hub: `fedfin-hub status`")
+        return 0
+    result = follow(run, quiet=given.json)
+    if given.json:
+        command.print_json(result)
+    return 0 if result["state"] == "finished" else 2

@@ -1,0 +1,55 @@
+"""`fedfin-hub start`: SuperLink, SuperExec and gateway, kept running until told to stop."""
+
+import argparse
+
+from common import command
+from server.commands.options import add_hub, open_hub
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`start`."""
+    text = "start the hub and keep it running; Ctrl-C or SIGTERM stops it, runs go on at the next start"
+    parser = command.subcommand(commands, "start", _start, text, "start --hub /srv/fedfin-hub")
+    add_hub(parser)
+
+
+def _start(given: argparse.Namespace) -> int:
+    import logging
+    import signal
+    import threading
+
+    from common.errors import ServiceError
+    from common.supervisor import Supervisor
+    from server.keeper import Keeper
+    from server.services import prepare_services
+    from server.status import certificates, starting
+
+    home = open_hub(given)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log = logging.getLogger("fedfin.hub")
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    with starting(home):
+        for entry in certificates(home):
+            if entry["state"] != "valid":
+                log.warning("the certificate of %s ends in %.0f days", entry["name"], entry["days_left"])
+        supervisor = Supervisor(prepare_services(home), home.services_path, log.info, stopping.is_set)
+        keeper = Keeper(home)
+        try:
+            supervisor.start()
+            log.info("the hub is up: institutions dial %s", home.settings().gateway.address)
+            while not stopping.wait(0.3):
+                supervisor.tick()
+                keeper.tick()
+        except ServiceError:
+            if not stopping.is_set():
+                raise
+        finally:
+            supervisor.stop()
+            home.superlink_path.unlink(missing_ok=True)
+    log.info("the hub is stopped; unfinished runs go on at the next start")
+    return 0

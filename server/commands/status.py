@@ -1,0 +1,41 @@
+"""`fedfin-hub status`: what is up, who is connected, which round."""
+
+import argparse
+from typing import Any
+
+from common import command
+from server.commands.options import add_hub, open_hub
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`status`."""
+    text = "say what is up, who is connected, and where each run stands"
+    parser = command.subcommand(commands, "status", _status, text, "status --hub /srv/fedfin-hub --json")
+    add_hub(parser)
+
+
+def _status(given: argparse.Namespace) -> int:
+    from server.status import status
+
+    found = status(open_hub(given))
+    if given.json:
+        command.print_json(found)
+    else:
+        _show(found)
+    return 0
+
+
+def _show(found: dict[str, Any]) -> None:
+    print(f"hub:          {'started' if found['started'] else 'not started'} ({found['hub']})")
+    for entry in found["services"]:
+        restarts = f", restarted {entry['restarts']} times" if entry["restarts"] else ""
+        print(f"  {entry['name']:12}{'up' if entry['up'] else 'down'}{restarts}")
+    print(f"institutions: {len(found['institutions'])}")
+    for entry in found["institutions"]:
+        print(f"  {entry['name']:24}{entry['state']}")
+    print(f"runs:         {len(found['runs'])}")
+    for run in found["runs"]:
+        waiting = f", waiting for {', '.join(run['waiting'])}" if run["waiting"] else ""
+        print(f"  {run['run']:40}{run['state']}, round {run['round']} of {run['rounds']}{waiting}")

@@ -1,0 +1,181 @@
+"""One run, played in Flower's ServerApp process from its directory: the coordinator over a real network.
+
+The process may be killed at any moment. Another one is then started for the same directory, and goes on at the exact
+round (see `server.keeper`). Keys and run lie in the hub's directory, which the environment names; nothing of them is in
+Flower's hands.
+"""
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from common.adapters import AdaptedModel, adapt
+from common.codec import Tensors, digest
+from common.config import RunConfig
+from common.errors import FedfinError, QuorumError
+from common.journal import Entry, Journal
+from common.model import load_base
+from common.tasks import task
+from server import checkpoint, coordinator
+from server.audit import RUN_PURPOSE, run_ended
+from server.checkpoint import RoundRecord, RunState
+from server.coordinator import Evaluation, Hub
+from server.evaluation import HubEvaluator
+from server.grid import GridTransport
+from server.home import HubHome
+from server.report import write_report
+from server.runs import FAILED, FINISHED, QUORUM, Run, write_json
+from server.testset import read_test_set
+
+__all__ = ["play"]
+
+
+def play(grid: Grid, run: str, flower_run: str) -> None:
+    """Play what is left of a run and write how it ended; an outcome of it, good or bad, is never an exception.
+
+    Raises:
+        FedfinError: there is no such run, or another process plays it.
+    """
+    opened = Run.open(HubHome.open(None), run)
+    with opened.playing(flower_run):
+        if opened.outcome() is not None:
+            return
+        try:
+            _play(grid, opened)
+            ended, message = FINISHED, ""
+        except QuorumError as error:
+            ended, message = QUORUM, str(error)
+        except FedfinError as error:
+            ended, message = FAILED, str(error)
+        _close(opened, ended, message)
+
+
+def _play(grid: Grid, run: Run) -> None:
+    config, data = run.config()
+    head = task(config.task)
+    base = load_base(config.model, head, len(config.labels))
+    adapted = adapt(base, config.adapter, head, seed=config.seed)
+    evaluator = HubEvaluator(adapted, {"test": read_test_set(data, config)}) if data is not None else None
+    members = run.home.members()
+    state = checkpoint.load(run.checkpoint) if checkpoint.exists(run.checkpoint) else _first_state(run, config, adapted)
+    hub = Hub(run.home.keys(), {name: entry.keys for name, entry in members.items()}, config, adapted.spec)
+    node_keys = {entry.request.node_key: name for name, entry in members.items()}
+    transport = GridTransport(
+        grid,
+        connected=lambda: _connected(grid, node_keys),
+        quorum=config.aggregation.quorum,
+        on_progress=functools.partial(_show_progress, run),
+    )
+    with Journal.open(run.directory / "audit.jsonl", hub.keys, RUN_PURPOSE) as journal:
+        state = coordinator.run(
+            state,
+            hub,
+            transport,
+            evaluate=evaluator or _no_evaluation,
+            save=functools.partial(_save, run),
+            audit=lambda kind, body: journal.append(kind, body),
+        )
+    _finish(run, state, config, adapted, evaluator(state.adapter) if evaluator else None)
+
+
+def _first_state(run: Run, config: RunConfig, adapted: AdaptedModel) -> RunState:
+    return RunState(run_id=run.name, config_digest=config.digest(), next_round=1, adapter=adapted.initial())
+
+
+def _connected(grid: Grid, node_keys: Mapping[str, str]) -> dict[str, int]:
+    """Node ids of the institutions that are connected, by the node keys they enrolled with."""
+    nodes: Any = grid.get_nodes()  # not of the interface, but of both grids
+    found = ((node_keys.get(node.public_key.decode()), node.node_id) for node in nodes)
+    return {name: node_id for name, node_id in found if name is not None}
+
+
+def _no_evaluation(_: Tensors) -> Evaluation | None:
+    return None
+
+
+def _show_progress(run: Run, round_: int, answered: tuple[str, ...], waiting: tuple[str, ...]) -> None:
+    value = {"round": round_, "answered": list(answered), "waiting": list(waiting), "time": time.time()}
+    write_json(run.directory / "progress.json", value)
+
+
+def _save(run: Run, state: RunState) -> None:
+    checkpoint.save(state, run.checkpoint)
+    # Beside it for readers: what was played, and the attempts that fell short of the quorum.
+    rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
+    write_json(run.directory / "history.json", [record.to_json() for record in rounds])
+
+
+def _finish(run: Run, state: RunState, config: RunConfig, adapted: AdaptedModel, final: Evaluation | None) -> None:
+    """Write what the run leaves: adapter, result, report."""
+    adapted.load(state.adapter)
+    epsilon = _largest_by_institution(state.history)
+    metrics = final.metrics if final else {}
+    adapted.save_pretrained(run.directory / "adapter", _card(run, state, config, metrics, epsilon))
+    write_json(
+        run.directory / "result.json",
+        {
+            "name": config.name,
+            "task": config.task,
+            **metrics,
+            "rounds": len(state.history),
+            "epsilon": epsilon,
+            "delta": config.privacy.delta,
+            "bytes_up": sum(record.bytes_up for record in state.history),
+            "bytes_down": sum(record.bytes_down for record in state.history),
+            "seconds": round(sum(record.seconds for record in state.history), 2),
+            "adapter": str(run.directory / "adapter"),
+            "adapter_digest": digest(state.adapter),
+            "labels": list(config.labels),
+            "unit": "record",
+            "adjacency": "add-or-remove-one",
+            "parameters_trained": adapted.parameters_trained,
+            "parameters_total": adapted.parameters_total,
+            "engine": "deployed",
+            "report": str(run.directory / "report.html"),
+        },
+    )
+    write_report(run.directory)
+
+
+def _largest_by_institution(history: tuple[RoundRecord, ...]) -> dict[str, float]:
+    """The figure that each institution stated last: its own, for this run so far."""
+    stated: dict[str, float] = {}
+    for record in history:
+        stated |= record.epsilon
+    return stated
+
+
+def _card(
+    run: Run, state: RunState, config: RunConfig, metrics: Mapping[str, float], epsilon: Mapping[str, float]
+) -> dict[str, str]:
+    """What the adapter's model card says about where it comes from."""
+    protection = "none: trained without differential privacy"
+    if config.privacy.level != "none":
+        protection = (
+            f"epsilon {max(epsilon.values(), default=0.0):.3f} at delta {config.privacy.delta:g} for one record, the "
+            "most that any institution stated"
+        )
+    contributors = {name for record in state.history for name in record.contributed}
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    return {
+        "Task": f"{config.task}: {', '.join(config.labels)}",
+        "Trained by": f"{len(contributors)} institutions, {config.rounds} rounds",
+        "Run": run.name,
+        "On the hub's test set": shown or "not evaluated",
+        "Privacy": protection,
+    }
+
+
+def _close(run: Run, ended: str, message: str) -> None:
+    """Tell the hub's audit log first: what counts as ended is in it."""
+    path = run.directory / "audit.jsonl"
+    entries: tuple[Entry, ...] = ()
+    if path.exists():
+        with Journal.open(path, run.home.keys(), RUN_PURPOSE) as journal:
+            entries = journal.entries
+    run_ended(run.home, run.name, ended, entries)
+    (run.directory / "progress.json").unlink(missing_ok=True)
+    run.end(ended, message)
