@@ -125,6 +125,7 @@ class Agent:
                     config=config,
                     run_id=assignment.run_id,
                     round=assignment.round,
+                    hub=self.hub.name,
                     settings=self.settings,
                     ledger=ledger,
                     model=local.adapted,

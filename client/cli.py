@@ -3,11 +3,12 @@
 import argparse
 import sys
 
+from client.commands import finetune, init, join, start, status
 from common import command
 
 __all__ = ["main"]
 
-ADDERS: tuple[command.Add, ...] = ()
+ADDERS: tuple[command.Add, ...] = (finetune.add, init.add, join.add, start.add, status.add)
 
 
 def parser() -> argparse.ArgumentParser:

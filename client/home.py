@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.settings import Settings, load_settings
+from common.enrolment import Package
 from common.errors import ConfigurationError
 from common.files import write_atomic
 from common.keys import Keys
@@ -73,6 +74,45 @@ class Home:
         """The one privacy ledger over all runs and models that saw this institution's rows."""
         return self.directory / "ledger.jsonl"
 
+    @property
+    def request_path(self) -> Path:
+        """What the hub's operator is sent."""
+        return self.directory / "request.json"
+
+    @property
+    def package_path(self) -> Path:
+        """What the hub's operator sent back, verified."""
+        return self.directory / "hub.json"
+
+    @property
+    def tls(self) -> Path:
+        """`client.key` (0600), `client.pem`, `ca.pem`: how this institution and the hub know each other's machines."""
+        return self.directory / "tls"
+
+    @property
+    def node_key_path(self) -> Path:
+        """The private key of the Flower node (0600)."""
+        return self.directory / "node" / "node.ecdsa"
+
+    @property
+    def flower_home(self) -> Path:
+        """Flower's directory, which holds the approved app and nothing else."""
+        return self.directory / "flwr"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, locks and what is up; everything in it can be deleted while nothing runs."""
+        return self.directory / "run"
+
+    @property
+    def socket(self) -> Path:
+        """Where the agent answers the relay."""
+        return self.run / "agent.sock"
+
+    @property
+    def logs(self) -> Path:
+        return self.directory / "logs"
+
     def settings(self) -> Settings:
         """Read the settings.
 
@@ -84,6 +124,20 @@ class Home:
                 f"{self.directory}: no institution.toml: make one with `fedfin-institution init {self.directory}`"
             )
         return load_settings(self.settings_path)
+
+    def package(self) -> Package:
+        """What the hub sent back, its signature verified again.
+
+        Raises:
+            ConfigurationError: the institution has not joined a hub.
+            EnrolmentError: the file was changed.
+        """
+        if not self.package_path.is_file():
+            raise ConfigurationError(
+                f"{self.directory}: not joined yet: send {self.request_path.name} to the hub's operator, "
+                f"then run `fedfin-institution join {self.directory} PACKAGE`"
+            )
+        return Package.from_json(self.package_path.read_bytes())
 
     def keys(self) -> Keys:
         """Load the private keys.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from common.accounting import Limit
 from common.errors import ConfigurationError
 from common.fields import Range, Section, build, naming, refuse_unknown, shown
 from common.tasks import TASKS
@@ -18,8 +19,9 @@ __all__ = ["DataSettings", "InstitutionSettings", "ModelSettings", "Settings", "
 class InstitutionSettings:
     """The privacy officer's limits and declarations for one institution.
 
-    max_epsilon: what all trainings together, over all runs, may spend; None sets no limit.
-    delta: at which `max_epsilon` is meant; None takes each run's own, which must then be below one over the records.
+    max_epsilon: what all trainings together, over all runs, may spend at `delta`; None sets no limit.
+    delta: at which `max_epsilon` is meant, whatever a run says; below one over the number of records. A run that
+        states its epsilon at a larger delta is refused.
     min_noise_multiplier: trainings with less noise than this are refused.
     allow_without_privacy: whether a run of privacy level "none" is accepted at all.
     size_band: declared power of two that the hub may weight by; a decision, not a statistic. None declares nothing.
@@ -41,6 +43,10 @@ class InstitutionSettings:
             )
         if self.delta is not None and not 0 < self.delta < 1:
             raise ConfigurationError(f"settings of {self.name}: delta is {self.delta}: use a number between 0 and 1")
+        if self.max_epsilon is not None and self.delta is None:
+            raise ConfigurationError(
+                f"settings of {self.name}: max_epsilon means something only at a delta: give one below 1 / records"
+            )
         if not self.min_noise_multiplier >= 0:
             raise ConfigurationError(f"settings of {self.name}: min_noise_multiplier must be 0 or more")
         band = self.size_band
@@ -48,6 +54,11 @@ class InstitutionSettings:
             raise ConfigurationError(
                 f"settings of {self.name}: size_band is {band}: use a power of two, or leave it out"
             )
+
+    @property
+    def limit(self) -> Limit | None:
+        """What the ledger may hold at most."""
+        return None if self.max_epsilon is None or self.delta is None else Limit(self.max_epsilon, self.delta)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,8 +111,14 @@ def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy of each example, (B,): of its label, or the mean over its own labelled tokens.
 
     Args:
-        logits: (B, C) with labels (B,), or (B, T, C) with labels (B, T); IGNORED labels do not count.
+        logits: (B, C) with labels (B,), or (B, T, C) with labels (B, T); IGNORED labels do not count. Also (M, C) for
+            the M labels of (B, T) that count, in their order.
     """
+    if logits.ndim == 2 and labels.ndim == 2:
+        counted = labels != IGNORED
+        chosen = nn.functional.cross_entropy(logits, labels[counted], reduction="none")
+        sums = torch.zeros_like(labels, dtype=chosen.dtype).masked_scatter(counted, chosen).sum(1)
+        return sums / counted.sum(1).clamp(min=1)
     if logits.ndim == 2:
         return nn.functional.cross_entropy(logits, labels, reduction="none")
     each = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)

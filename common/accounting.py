@@ -1,9 +1,9 @@
 """Privacy events -> epsilon; target epsilon -> noise multiplier.
 
-Adjacency: add or remove one record. Mechanism: Poisson-subsampled Gaussian (DP-SGD, arXiv 1607.00133).
-Figure of record: privacy-loss distributions of `dp-accounting` (arXiv 2106.02848 for composition, 2207.04380 for the
-discretisation), which estimate pessimistically: the true epsilon is at most the one given. RDP stands beside it as a
-check. Epsilon is a fold over immutable events and knows nothing of rounds, runs or files.
+Adjacency: add or remove one unit, a record or a customer. Mechanism: Poisson-subsampled Gaussian (DP-SGD, arXiv
+1607.00133). Figure of record: privacy-loss distributions (`common.loss_distributions`), which estimate pessimistically:
+the true epsilon is at most the one given. RDP stands beside it as a check. Epsilon is a fold over immutable events and
+knows nothing of rounds, runs or files.
 
 >>> round(epsilon([DpSgdEvent(1.0, 0.01, 1000)], 1e-5), 2)
 1.83
@@ -16,20 +16,30 @@ check. Epsilon is a fold over immutable events and knows nothing of rounds, runs
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
-from typing import Any, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self
 
 from common.errors import ConfigurationError, LedgerError
 
-__all__ = ["MAX_STEPS", "DpSgdEvent", "Limit", "calibrate", "epsilon", "epsilon_rdp", "fold", "steps_left"]
+if TYPE_CHECKING:  # it needs scipy, which takes a while to load
+    from common.loss_distributions import Losses
+
+__all__ = [
+    "MAX_STEPS",
+    "DpSgdEvent",
+    "Limit",
+    "calibrate",
+    "epsilon",
+    "epsilon_rdp",
+    "fold",
+    "loss_distribution",
+    "steps_left",
+]
 
 MAX_STEPS = 1_000_000
 """The most steps one event may have, and the most that `steps_left` reports."""
 _KIND = "dp_sgd"
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.05, 1e5
-_FAR, _VAST = 500.0, 1e5
-# One group of steps, as composed: noise multiplier, sampling probability, number of steps.
-_Group = tuple[float, float, int]
 
 
 @dataclass(frozen=True)
@@ -105,8 +115,23 @@ def fold(events: Iterable[DpSgdEvent]) -> dict[tuple[float, float], int]:
     return groups
 
 
-def epsilon(events: Iterable[DpSgdEvent], delta: float) -> float:
+def loss_distribution(events: Iterable[DpSgdEvent], group: int = 1) -> "Losses | None":
+    """The privacy loss of all events together, for `group` units added or removed at once; None where it is infinite.
+
+    Raises:
+        ConfigurationError: a group of fewer than 1 or more than 100 units.
+    """
+    if not 1 <= group <= 100:
+        raise ConfigurationError(f"group privacy: a group of {group} units: ask for 1 to 100")
+    from common.loss_distributions import composed
+
+    return composed(_composable(fold(events)), group)
+
+
+def epsilon(events: Iterable[DpSgdEvent], delta: float, group: int = 1) -> float:
     """The epsilon, at `delta`, of all events together: never below the true one, at most about 0.2 % above it.
+
+    `group`: units (records or customers) that are added or removed together.
 
     | events | result |
     |---|---|
@@ -116,16 +141,11 @@ def epsilon(events: Iterable[DpSgdEvent], delta: float) -> float:
     | sampling probabilities below 1e-4 | up to tens of percent above |
 
     Raises:
-        ConfigurationError: delta is not between 0 and 1.
+        ConfigurationError: delta is not between 0 and 1, or a group that cannot be one.
     """
     _check_delta(delta)
-    groups = _groups(fold(events))
-    if not groups:
-        return 0.0
-    width = _grid(groups)
-    if width is None:
-        return math.inf
-    return _epsilon_at(_composed(groups, width), delta)
+    losses = loss_distribution(events, group)
+    return math.inf if losses is None else losses.epsilon(delta)
 
 
 def epsilon_rdp(events: Iterable[DpSgdEvent], delta: float) -> float:
@@ -227,8 +247,8 @@ def _round_up(value: float, digits: int) -> float:
     return round(math.ceil(value * scale) / scale, places)
 
 
-def _groups(folded: Mapping[tuple[float, float], int]) -> tuple[_Group, ...]:
-    """Groups to compose. Gaussians without sampling become the one Gaussian that they are together, exactly."""
+def _composable(folded: Mapping[tuple[float, float], int]) -> tuple[tuple[float, float, int], ...]:
+    """Steps to compose. Gaussians without sampling become the one Gaussian that they are together, exactly."""
     sampled = [(noise, probability, steps) for (noise, probability), steps in folded.items() if probability < 1]
     plain = [(noise, steps) for (noise, probability), steps in folded.items() if probability == 1]
     if not plain:
@@ -236,93 +256,3 @@ def _groups(folded: Mapping[tuple[float, float], int]) -> tuple[_Group, ...]:
     if any(noise == 0 for noise, _ in plain):
         return ((0.0, 1.0, 1), *sampled)
     return ((1 / math.sqrt(math.fsum(steps / noise**2 for noise, steps in plain)), 1.0, 1), *sampled)
-
-
-def _grid(groups: tuple[_Group, ...]) -> float | None:
-    """Width of the loss grid: a power of two, so that equal settings meet in the cache; None where epsilon is vast.
-
-    Rounding one step's loss, of standard deviation s, to a grid of width h adds about min(h^2 / 6, 0.8 h s) to its
-    variance. The widest grid is taken that adds at most about 0.05 % to the variance of the whole (0.2 % where many
-    settings make it slow), but no finer than what some 100,000 cells can hold. Pessimistic at any width; the choice is
-    only for precision.
-    """
-    if any(noise < 1e-3 for noise, _, _ in groups):
-        return None
-    spreads = [(_spread(noise, probability), steps) for noise, probability, steps in groups]
-    variance = math.fsum(steps * spread**2 for spread, steps in spreads)
-    mean = math.fsum(
-        steps * min(spread**2, q / noise**2) / 2 for (spread, steps), (noise, q, _) in zip(spreads, groups, strict=True)
-    )
-    single = max(10 / noise + 0.5 / noise**2 for noise, _, _ in groups)
-    coarsest_needed = max(single / 2**16, (mean + 20 * math.sqrt(variance) + single) / 2**18)
-    if coarsest_needed > 0.5:
-        return None
-
-    def added(width: float) -> float:
-        return math.fsum(steps * min(width**2 / 6, 0.8 * width * spread) for spread, steps in spreads)
-
-    tolerance = 0.0005 if len(groups) <= 16 else 0.002
-    exponent = -1
-    while added(2.0**exponent) > tolerance * variance and 2.0 ** (exponent - 1) >= coarsest_needed:
-        exponent -= 1
-    return 2.0**exponent
-
-
-def _spread(noise: float, probability: float) -> float:
-    """About the standard deviation of one step's privacy loss: exact for small losses, bounded for large ones."""
-    inverse = noise**-2
-    small = probability * math.sqrt(math.expm1(min(inverse, 50.0)))
-    return min(small, math.sqrt(probability * (inverse + (1 - probability) * inverse**2 / 4)))
-
-
-def _epsilon_at(losses: Any, delta: float) -> float:
-    """Epsilon of a composed privacy-loss distribution; inf above `_VAST`."""
-    import numpy
-
-    with numpy.errstate(over="ignore"):
-        found = float(losses.get_epsilon_for_delta(delta))
-    if found < _FAR:
-        return found
-    # The library works with exp(-loss), which leaves float64 near a loss of 700; delta, given epsilon, stays sound.
-    low, high = _FAR, _VAST
-    if losses.get_delta_for_epsilon(high) > delta:
-        return math.inf
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        low, high = (low, middle) if losses.get_delta_for_epsilon(middle) <= delta else (middle, high)
-    return high
-
-
-@lru_cache(maxsize=512)
-def _power(noise: float, probability: float, width: float, exponent: int) -> Any:
-    """2**exponent steps of one setting, by squaring."""
-    if exponent:
-        half = _power(noise, probability, width, exponent - 1)
-        return half.compose(half)
-    from dp_accounting.pld import privacy_loss_distribution
-
-    return privacy_loss_distribution.from_gaussian_mechanism(
-        standard_deviation=noise, sampling_prob=probability, value_discretization_interval=width
-    )
-
-
-@lru_cache(maxsize=256)
-def _repeated(group: _Group, width: float) -> Any:
-    noise, probability, steps = group
-    powers = [_power(noise, probability, width, bit) for bit in range(steps.bit_length()) if steps >> bit & 1]
-    return reduce(_compose, powers)
-
-
-@lru_cache(maxsize=16)
-def _product(groups: tuple[_Group, ...], width: float) -> Any:
-    return reduce(_compose, (_repeated(group, width) for group in groups))
-
-
-def _composed(groups: tuple[_Group, ...], width: float) -> Any:
-    """All groups together. A run adds to its last setting round after round: what came before it is composed once."""
-    last = _repeated(groups[-1], width)
-    return _compose(_product(groups[:-1], width), last) if len(groups) > 1 else last
-
-
-def _compose(left: Any, right: Any) -> Any:
-    return left.compose(right)

@@ -17,9 +17,14 @@ __all__ = ["write_adapter"]
 
 
 def write_adapter(
-    directory: Path, base: LoadedBase, config: peft.LoraConfig, tensors: Tensors, card: Mapping[str, Any]
+    directory: Path,
+    base: LoadedBase,
+    config: peft.LoraConfig,
+    tensors: Tensors,
+    card: Mapping[str, Any],
+    beside: Mapping[str, bytes],
 ) -> None:
-    """Write weights, configuration and card beside `directory`, then put them in its place.
+    """Write weights, configuration, card and the files `beside` them in a draft, then put it in `directory`'s place.
 
     Equal adapters give equal bytes. Raises OSError where the disk refuses; the old directory then still stands.
     """
@@ -29,6 +34,8 @@ def write_adapter(
         write_atomic(draft / "adapter_model.safetensors", encode(tensors))
         write_atomic(draft / "adapter_config.json", _config_json(config).encode())
         write_atomic(draft / "README.md", _card(base, config, card).encode())
+        for name, content in beside.items():
+            write_atomic(draft / name, content)
         draft.chmod(0o755)
         if directory.exists():
             shutil.rmtree(directory)

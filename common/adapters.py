@@ -24,11 +24,12 @@ from common.codec import Spec, Tensors
 from common.config import AdapterConfig
 from common.data import Dataset
 from common.errors import ModelError
+from common.masking import masked
 from common.model import LoadedBase
 from common.modules import parse_layers, target_names
 from common.prefix import FrozenFeatures, split
 from common.tasks import Head, Task
-from common.tokens import Batch, TokenizedSet, tokenize_dataset, tokenize_texts, tokenize_words
+from common.tokens import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts, tokenize_words
 
 __all__ = ["AdaptedModel", "adapt", "seeded"]
 
@@ -96,6 +97,19 @@ class AdaptedModel:
             raise ModelError(f"adapter: {len(tensors)} tensors: this model needs {len(self.spec.tensors)}")
         self._write(self._trainable, tensors)
 
+    def restore(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Put back what `save_pretrained` wrote: what is trained, and a frozen A.
+
+        Raises:
+            ModelError: a tensor is absent, misshapen or too many; nothing was changed.
+        """
+        for name, parameter in self._parameters.items():
+            if name not in tensors or tensors[name].shape != tuple(parameter.shape):
+                raise ModelError(f"adapter tensor {name}: absent or misshapen: it was trained on another model")
+        if len(tensors) != len(self._parameters):
+            raise ModelError(f"adapter: {len(tensors)} tensors: this model holds {len(self._parameters)}")
+        self._write(self._parameters, tensors)
+
     def export(self) -> Tensors:
         """A copy of what travels, sorted by name: trained LoRA factors and the head, never a frozen A."""
         return {name: _array(parameter) for name, parameter in self._trainable.items()}
@@ -111,14 +125,21 @@ class AdaptedModel:
         return tokenize_words(self.base.tokenizer, sentences, self.base.max_tokens, labels)
 
     def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
-        """A data set as ids and labels, in its order."""
-        return tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
+        """A data set as ids and labels, in its order; for a masked head, some ids hidden (the same in every run)."""
+        tokens = tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
+        return masked(tokens, self.base.tokenizer, seed=0) if self.base.head == Head.MASKED else tokens
 
     def logits(self, batch: Batch) -> Tensor:
-        """(B, C), or (B, T, C) for a token head; from `batch.hidden` on where it is there."""
+        """(B, C), or (B, T, C) for a token head; from `batch.hidden` on where it is there.
+
+        For a masked head (M, V): the hidden tokens alone, those that have a label.
+        """
+        masked_head = self.base.head == Head.MASKED and batch.labels is not None
+        chosen = batch.labels != IGNORED if masked_head and batch.labels is not None else None
         if batch.hidden is not None:
-            return self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids)
-        logits: Tensor = self.base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+            return self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids, chosen)
+        extra = {} if chosen is None else {"chosen": chosen}
+        logits: Tensor = self.base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits
         return logits
 
     def prefix(self, batch: Batch) -> Tensor | None:
@@ -129,7 +150,9 @@ class AdaptedModel:
         """
         return None if self._split is None else self._split.prefix(batch)
 
-    def logits_from(self, hidden: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None) -> Tensor:
+    def logits_from(
+        self, hidden: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None, chosen: Tensor | None = None
+    ) -> Tensor:
         """`logits`, from the output of `prefix` on. With a gradient.
 
         Raises:
@@ -137,7 +160,7 @@ class AdaptedModel:
         """
         if self._split is None:
             raise ModelError(f"base model {self.base.name}: its frozen blocks cannot be computed apart: use logits")
-        return self._split.logits(hidden, attention_mask, input_ids)
+        return self._split.logits(hidden, attention_mask, input_ids, chosen)
 
     def features(self, data: TokenizedSet, max_batch_tokens: int = 8192) -> FrozenFeatures | None:
         """`prefix` of a whole set, to be kept: it stays true whatever is loaded or trained. None as for `prefix`."""
@@ -156,16 +179,22 @@ class AdaptedModel:
         """Evaluation mode for all of it."""
         self.module.eval()
 
-    def save_pretrained(self, directory: str | Path, card: Mapping[str, Any] | None = None) -> None:
+    def save_pretrained(
+        self,
+        directory: str | Path,
+        card: Mapping[str, Any] | None = None,
+        beside: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Write the adapter in PEFT's format, the frozen A included, with a model card. Replaces `directory` whole.
 
         `PeftModel.from_pretrained(load_classifier(base, labels, pooling), directory)` gives the same logits.
 
         Args:
             card: what to say in the card, one line each, as name and value.
+            beside: other files of the directory, by name.
         """
         tensors = {name: _array(parameter) for name, parameter in sorted(self._parameters.items())}
-        write_adapter(Path(directory), self.base, self._config, tensors, card or {})
+        write_adapter(Path(directory), self.base, self._config, tensors, card or {}, beside or {})
 
     def release(self) -> LoadedBase:
         """Take the adapter off, so that another can be attached; this object is of no use afterwards."""

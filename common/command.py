@@ -5,13 +5,13 @@ A command is a function `add(commands)` in a module of its own; it imports what 
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from common.errors import FedfinError
+from common.files import json_text
 
 __all__ = ["Commands", "main", "print_json", "subcommand", "top"]
 
@@ -71,5 +71,5 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """`value` as one line of JSON, for programs to read as the last line."""
-    print(json.dumps(value), flush=True)
+    """`value` as one line of JSON, for programs to read as the last line; an infinite epsilon is "infinity"."""
+    print(json_text(value), flush=True)

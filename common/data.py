@@ -50,7 +50,10 @@ class TokenExample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples of one kind, the label names their indices stand for, and a name for messages."""
+    """Examples of one kind, the label names their indices stand for, and a name for messages.
+
+    Without label names it is unlabelled text: the examples' label 0 then means nothing.
+    """
 
     examples: tuple[Example | TokenExample, ...]
     labels: tuple[str, ...]
@@ -76,7 +79,7 @@ class Dataset:
 
     def _row(self, example: Example | TokenExample) -> bytes:
         if isinstance(example, Example):
-            return json.dumps(["text", example.text, self.labels[example.label]]).encode()
+            return json.dumps(["text", example.text, *self.labels[example.label : example.label + 1]]).encode()
         return json.dumps(["words", example.words, [self.labels[label] for label in example.labels]]).encode()
 
 
@@ -188,7 +191,7 @@ def validate(dataset: Dataset) -> None:
     """
     if not dataset.examples:
         raise DataError(f"{dataset.name}: there are no examples")
-    if sum(count > 0 for count in dataset.label_counts()) < 2:
+    if dataset.labels and sum(count > 0 for count in dataset.label_counts()) < 2:
         raise DataError(f"{dataset.name}: all examples carry one label: give at least two labels to tell apart")
     if repeated := duplicates(dataset):
         # Under DP with records as the unit, a text that occurs twice is protected half as well.

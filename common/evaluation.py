@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from common.adapters import AdaptedModel
 from common.data import Dataset, Example, TokenExample
-from common.metrics import Counts, EntityCounts
+from common.errors import DataError
+from common.metrics import AnyCounts, Counts, EntityCounts, WordCounts
 from common.prefix import FrozenFeatures
-from common.tokens import IGNORED, TokenizedSet, token_batches
+from common.tasks import Head
+from common.tokens import IGNORED, Batch, TokenizedSet, token_batches
 
-__all__ = ["Prepared", "evaluate", "predict", "predict_words", "prepare"]
+__all__ = ["Prepared", "evaluate", "guessed", "predict", "predict_words", "prepare"]
 
 _BATCH_TOKENS = 8192
 _OUTSIDE = "O"
@@ -34,15 +36,16 @@ def prepare(model: AdaptedModel, dataset: Dataset) -> Prepared:
     return Prepared(dataset, tokens, model.features(tokens, _BATCH_TOKENS))
 
 
-def evaluate(
-    model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: int = _BATCH_TOKENS
-) -> Counts | EntityCounts:
-    """Counts of `data` under the weights now loaded: a confusion matrix, or entities for a token head.
+def evaluate(model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: int = _BATCH_TOKENS) -> AnyCounts:
+    """Counts of `data` under the weights now loaded: a confusion matrix; entities for a token head; words guessed for
+    a masked one.
 
     Words beyond the model's maximum of tokens count as predicted outside every entity.
     """
     prepared = data if isinstance(data, Prepared) else prepare(model, data)
     dataset = prepared.dataset
+    if model.base.head == Head.MASKED:
+        return guessed(model, prepared.tokens, prepared.features, max_batch_tokens)
     outputs = _outputs(model, prepared.tokens, prepared.features, max_batch_tokens)
     if _is_token_set(dataset):
         outside = dataset.labels.index(_OUTSIDE) if _OUTSIDE in dataset.labels else 0
@@ -68,6 +71,31 @@ def predict_words(
 
 
 @torch.no_grad()
+def guessed(
+    model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None = None, max_batch_tokens: int = 4096
+) -> WordCounts:
+    """What a masked head makes of the hidden tokens of `tokens`: those that have a label."""
+    model.eval_mode()
+    counts = WordCounts(0, 0, 0.0)
+    for indices in token_batches(tokens.lengths, np.arange(len(tokens)), max_batch_tokens):
+        batch = _batch(model, tokens, features, indices)
+        if batch.labels is None:
+            raise DataError("test data: it has no hidden tokens: mask it first")
+        truth = batch.labels[batch.labels != IGNORED]
+        scores = model.logits(batch)
+        loss = float(torch.nn.functional.cross_entropy(scores, truth, reduction="sum"))
+        counts += WordCounts(int(truth.numel()), int((scores.argmax(-1) == truth).sum()), loss)
+    return counts
+
+
+def _batch(
+    model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None, indices: NDArray[np.int64]
+) -> Batch:
+    device = model.base.device
+    return tokens.batch(indices, device) if features is None else features.batch(tokens, indices, device)
+
+
+@torch.no_grad()
 def _outputs(
     model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None, max_batch_tokens: int
 ) -> list[NDArray[np.int64]]:
@@ -76,13 +104,7 @@ def _outputs(
     lengths = tokens.lengths
     outputs: dict[int, NDArray[np.int64]] = {}
     for indices in token_batches(lengths, np.arange(len(tokens)), max_batch_tokens):
-        source = tokens if features is None else features
-        batch = (
-            source.batch(indices, model.base.device)
-            if isinstance(source, TokenizedSet)
-            else source.batch(tokens, indices, model.base.device)
-        )
-        best = model.logits(batch).argmax(-1).cpu().numpy()
+        best = model.logits(_batch(model, tokens, features, indices)).argmax(-1).cpu().numpy()
         for row, index in enumerate(indices):
             outputs[int(index)] = best[row] if best.ndim == 1 else best[row, : lengths[index]]
     return [outputs[index] for index in range(len(tokens))]

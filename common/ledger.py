@@ -2,39 +2,88 @@
 
 A training is *reserved* (on disk, fsynced) before a gradient exists and *settled* after it with the steps it took.
 A reservation that was never settled, because of a crash, a kill or a power cut, counts in full, for ever. So at every
-moment the ledger shows at least what was spent. Other data, a new run or a reinstalled package start no new budget:
-fingerprints are recorded, not consulted.
+moment the ledger shows at least what was spent. Other data, another base model, a new run or a reinstalled package
+start no new budget: all of it is one sum, and where the data changed is written down and said.
+
+One ledger protects one unit, records or customers. Neither bounds the other (a customer may have any number of
+records; a record is not a whole customer), so a training for the other unit is refused, never added up.
 
 Exactly what `common.journal` protects is protected here; its docstring says what no file can.
 """
 
+import logging
 import math
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from common.accounting import DpSgdEvent, Limit, epsilon
 from common.errors import BudgetExceeded, LedgerError
 from common.journal import Entry, Journal, verify
 from common.keys import Keys, PublicKeys
+from common.wire import is_name
 
-__all__ = ["PURPOSE", "Charge", "PrivacyLedger", "Reservation", "charges", "read_charges"]
+__all__ = ["PURPOSE", "Charge", "PrivacyLedger", "Reservation", "Unit", "Use", "charges", "read_charges"]
 
 PURPOSE = "privacy ledger"
+Unit = Literal["record", "customer"]
 _RESERVED, _SETTLED = "reserved", "settled"
+
+log = logging.getLogger("fedfin.ledger")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """What a training is for and on what: everything a statement needs beside the event. It stays in the institution.
+
+    run_id, round: which training; one outside a federation is round 1 of a run of its own.
+    asked_by: the hub that asked for it, or the institution itself.
+    unit: what each event adds or removes one of. population: how many of them every step drew from.
+    delta: at which the run states its epsilon, None without privacy. clipping_norm: L2, 0 without privacy.
+    noise: "system", or "fixed", which protects nobody.
+    data_fingerprint: keyed, of the rows (`Dataset.fingerprint`). base_digest: of the base model.
+
+    Raises:
+        LedgerError: a value that cannot be one.
+    """
+
+    run_id: str
+    round: int
+    asked_by: str
+    task: str
+    base_digest: str
+    data_fingerprint: str
+    population: int
+    unit: Unit = "record"
+    delta: float | None
+    clipping_norm: float
+    noise: Literal["system", "fixed"] = "system"
+
+    def __post_init__(self) -> None:
+        texts = (self.run_id, self.asked_by, self.task, self.base_digest, self.data_fingerprint)
+        if not all(map(is_name, texts)) or self.unit not in ("record", "customer"):
+            raise LedgerError("privacy ledger: a training is named by short names, and protects records or customers")
+        if self.noise not in ("system", "fixed"):
+            raise LedgerError("privacy ledger: noise is of the system, or fixed")
+        if any(type(number) is not int or number < 0 for number in (self.round, self.population)):
+            raise LedgerError("privacy ledger: round and population are whole numbers, 0 or more")
+        if self.delta is not None and not (type(self.delta) is float and 0 < self.delta < 1):
+            raise LedgerError("privacy ledger: delta is between 0 and 1, or absent")
+        if isinstance(self.clipping_norm, bool) or not 0 <= self.clipping_norm < math.inf:
+            raise LedgerError("privacy ledger: clipping_norm is a finite number, 0 or more")
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """The right to train `event` once. `sequence` is its entry in the ledger."""
+    """The right to train `event` once. `sequence` is its entry in the ledger, of the moment `time` (UTC)."""
 
     sequence: int
-    run_id: str
-    round: int
+    time: str
     event: DpSgdEvent
+    use: Use
 
 
 @dataclass(frozen=True)
@@ -73,40 +122,33 @@ class PrivacyLedger:
             journal.close()
             raise
 
-    def reserve(
-        self,
-        *,
-        run_id: str,
-        round: int,
-        event: DpSgdEvent,
-        delta: float,
-        max_epsilon: float | None,
-        data_fingerprint: str,
-        base_digest: str,
-    ) -> Reservation:
+    def reserve(self, event: DpSgdEvent, use: Use, limit: Limit | None) -> Reservation:
         """Charge `event`; when this returns, the charge survives anything, and the data may be touched.
 
-        `max_epsilon`: the most that everything in this ledger and `event` may cost at `delta`; None sets no limit.
+        `limit`: the most that everything in this ledger and `event` may cost; None sets none. Its delta is the
+        institution's, whatever the delta of the run.
 
         Raises:
-            BudgetExceeded: it does not fit; nothing was written.
+            BudgetExceeded: it does not fit, or protects another unit than this ledger; nothing was written.
             LedgerError: it could not be written; do not train.
         """
         with self._mutex:
-            after = None
-            if max_epsilon is not None:
-                after = self._fit(event, Limit(max_epsilon, delta))
+            self._check_unit(event, use)
+            after = None if limit is None else self._fit(event, limit)
             body = {
-                "run_id": run_id,
-                "round": round,
                 "event": event.to_json(),
-                "delta": delta,
-                "max_epsilon": max_epsilon,
+                "use": asdict(use),
+                "limit": None if limit is None else asdict(limit),
                 "epsilon_after": after,
-                "data_fingerprint": data_fingerprint,
-                "base_digest": base_digest,
             }
+            before = next(reversed(self._charges.values()), None)
             entry = self._journal.append(_RESERVED, body)
+            if before is not None and before.reservation.use.data_fingerprint != use.data_fingerprint:
+                log.warning(
+                    "the training data changed between entries %d and %d of the ledger: what was spent stays spent",
+                    before.reservation.sequence,
+                    entry.sequence,
+                )
             return self._note(entry).reservation
 
     def settle(self, reservation: Reservation, steps_done: int) -> None:
@@ -136,11 +178,11 @@ class PrivacyLedger:
     def spent(self, run_id: str | None = None) -> tuple[DpSgdEvent, ...]:
         """What counts, oldest first: of one run, or of all. Unsettled reservations count in full."""
         with self._mutex:
-            found = [charge for charge in self._charges.values() if run_id in (None, charge.reservation.run_id)]
+            found = [charge for charge in self._charges.values() if run_id in (None, charge.reservation.use.run_id)]
         return tuple(charge.event for charge in found)
 
     def epsilon(self, delta: float, run_id: str | None = None) -> float:
-        """What all of it together costs at `delta`, for one record added or removed."""
+        """What all of it together costs at `delta`, for one unit added or removed."""
         return epsilon(self.spent(run_id), delta)
 
     @property
@@ -165,6 +207,14 @@ class PrivacyLedger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_unit(self, event: DpSgdEvent, use: Use) -> None:
+        other = _unit(self._charges.values()) or use.unit
+        if event.noise_multiplier and other != use.unit:
+            raise BudgetExceeded(
+                f"this ledger protects each {other} and the training each {use.unit}: one does not bound the other, so "
+                f"no epsilon covers both: train with privacy.unit = {other}"
+            )
 
     def _fit(self, event: DpSgdEvent, limit: Limit) -> float:
         spent = self.spent()
@@ -201,12 +251,19 @@ def read_charges(path: Path, public: PublicKeys) -> tuple[Charge, ...]:
     return tuple(charges(verify(path, public, PURPOSE)).values())
 
 
+def _unit(charged: Iterable[Charge]) -> Unit | None:
+    """What the ledger protects; None before the first private training (one without noise protects nothing)."""
+    return next((c.reservation.use.unit for c in charged if c.reservation.event.noise_multiplier), None)
+
+
 def _apply(folded: dict[int, Charge], entry: Entry) -> Charge:
     body: Any = entry.body
     try:
         if entry.kind == _RESERVED:
-            event = DpSgdEvent.from_json(body["event"])
-            sequence, charge = entry.sequence, Charge(Reservation(entry.sequence, body["run_id"], body["round"], event))
+            event, use = DpSgdEvent.from_json(body["event"]), Use(**body["use"])
+            if event.noise_multiplier and _unit(folded.values()) not in (None, use.unit):
+                raise KeyError
+            sequence, charge = entry.sequence, Charge(Reservation(entry.sequence, entry.time, event, use))
         elif entry.kind == _SETTLED and folded[body["reservation"]].steps_done is None:
             sequence, charge = body["reservation"], replace(folded[body["reservation"]], steps_done=body["steps"])
             _ = charge.event

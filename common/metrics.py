@@ -6,6 +6,7 @@ denominator is empty is 0, as in scikit-learn with `zero_division=0`.
 
 import functools
 import json
+import math
 import operator
 import re
 from collections import Counter
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from common.errors import DataError
 
-__all__ = ["Counts", "EntityCounts", "entities", "headline", "rouge_l", "total"]
+__all__ = ["AnyCounts", "Counts", "EntityCounts", "WordCounts", "entities", "headline", "rouge_l", "total"]
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -270,7 +271,32 @@ class EntityCounts:
         return counts
 
 
-def total(parts: Sequence[Counts | EntityCounts]) -> Counts | EntityCounts:
+@dataclass(frozen=True)
+class WordCounts:
+    """What a language model made of tokens it had to guess: how many, how many were right, their summed loss (nats)."""
+
+    tokens: int
+    right: int
+    loss: float
+
+    def __add__(self, other: "WordCounts") -> "WordCounts":
+        return WordCounts(self.tokens + other.tokens, self.right + other.right, self.loss + other.loss)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the tokens whose likeliest guess was right."""
+        return _ratio(self.right, self.tokens)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(mean loss a token): among how many equally likely tokens the model still wavers. Lower is better."""
+        return math.exp(min(_ratio(self.loss, self.tokens), 700.0))
+
+
+AnyCounts = Counts | EntityCounts | WordCounts
+
+
+def total(parts: Sequence[AnyCounts]) -> AnyCounts:
     """The counts of the whole from those of its parts, which are all of one kind.
 
     Raises:
@@ -278,15 +304,23 @@ def total(parts: Sequence[Counts | EntityCounts]) -> Counts | EntityCounts:
     """
     sequence = [part for part in parts if isinstance(part, Counts)]
     entity = [part for part in parts if isinstance(part, EntityCounts)]
-    if sequence and not entity:
+    words = [part for part in parts if isinstance(part, WordCounts)]
+    if sequence and not entity and not words:
         return functools.reduce(operator.add, sequence)
-    if entity and not sequence:
+    if entity and not sequence and not words:
         return functools.reduce(operator.add, entity)
+    if words and not sequence and not entity:
+        return functools.reduce(operator.add, words)
     raise DataError("counts: no parts, or parts of different tasks: they have no total")
 
 
-def headline(counts: Counts | EntityCounts) -> dict[str, float]:
-    """The figures every report opens with: accuracy, weighted and macro F1; for entities also the micro F1."""
+def headline(counts: AnyCounts) -> dict[str, float]:
+    """The figures every report opens with: accuracy, weighted and macro F1; for entities also the micro F1.
+
+    Of a language model: accuracy and perplexity.
+    """
+    if isinstance(counts, WordCounts):
+        return {"accuracy": counts.accuracy, "perplexity": counts.perplexity}
     figures = {"accuracy": counts.accuracy, "weighted_f1": counts.weighted_f1, "macro_f1": counts.macro_f1}
     return figures | {"entity_f1": counts.entity_f1} if isinstance(counts, EntityCounts) else figures
 

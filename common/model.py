@@ -16,6 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from common.base_files import base_digest, resolve_base
 from common.config import ModelConfig
 from common.errors import ModelError
+from common.masked_model import MaskedLanguageModel
 from common.quiet import quiet
 from common.tasks import Head, Task
 
@@ -102,7 +103,7 @@ def load_classifier(
     Args:
         labels: how many, or their names.
         pooling: "mean" for `MeanPoolClassifier`, "native" for the architecture's own head. Token heads are native.
-        head: "sequence" or "token".
+        head: "sequence", "token", or "masked", whose labels are the base model's own words.
         kwargs: for transformers' `from_pretrained` (dtype, device_map, quantization_config, ...).
 
     Raises:
@@ -110,6 +111,8 @@ def load_classifier(
     """
     count = labels if isinstance(labels, int) else len(labels)
     path = resolve_base(base)
+    if head == Head.MASKED:
+        return _load_masked(base, path, **kwargs)
     if head not in (Head.SEQUENCE, Head.TOKEN):
         raise ModelError(f"base model {base}: a {head} head is not trained here: choose a classification task")
     native = pooling == "native" or head == Head.TOKEN
@@ -130,6 +133,16 @@ def load_classifier(
         advice = "set model.pooling to 'mean'" if ".pooler." in absent[0] else "copy the whole model there"
         raise ModelError(f"base model {base}: its files lack {absent[0]}: {advice}")
     return model.eval()
+
+
+def _load_masked(base: str, path: str, **kwargs: Any) -> nn.Module:
+    with quiet(), torch.random.fork_rng(), _one_line(base):
+        loaded, info = transformers.AutoModelForMaskedLM.from_pretrained(path, output_loading_info=True, **kwargs)
+    body = f"{loaded.base_model_prefix}."
+    absent = sorted(key for key in info["missing_keys"] if key.startswith(body))
+    if absent:
+        raise ModelError(f"base model {base}: its files lack {absent[0]}: copy the whole model there")
+    return MaskedLanguageModel(loaded, own_head=not info["missing_keys"]).eval()
 
 
 def _encoder(model: Any) -> Any:
@@ -162,7 +175,7 @@ def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", qu
         ModelError: as `resolve_base` and `load_classifier`.
     """
     path = resolve_base(cfg.base)
-    native = task.head == Head.TOKEN or cfg.pooling == "native"
+    native = task.head in (Head.TOKEN, Head.MASKED) or cfg.pooling == "native"
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.dtype]
     kwargs: dict[str, Any] = {"dtype": dtype}
     if quantize4bit:
@@ -172,6 +185,8 @@ def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", qu
         model = model.to(device)
     with quiet(), _one_line(cfg.base):
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    if task.head == Head.MASKED and tokenizer.mask_token_id is None:
+        raise ModelError(f"base model {cfg.base}: its tokenizer has no mask token: choose an encoder, such as minilm")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     config: Any = model.config
@@ -209,6 +224,8 @@ def _nf4() -> Any:
 
 def _head_names(model: Any) -> tuple[str, ...]:
     """The children that are not the pretrained body, in order; only those with parameters."""
+    if isinstance(model, MaskedLanguageModel):
+        return ("head",)
     body = "encoder" if isinstance(model, MeanPoolClassifier) else model.base_model_prefix
     return tuple(
         name for name, child in model.named_children() if name != body and any(True for _ in child.parameters())

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from common.masked_model import MaskedLanguageModel
 from common.model import LoadedBase, MeanPoolClassifier
 from common.modules import block_stacks
 from common.tasks import Head
@@ -98,8 +99,14 @@ class BlockSplit:
             below = stack[self.first - 1]
         return _run_until(self.model, _stop_after(below), batch)
 
-    def logits(self, hidden: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None) -> Tensor:
-        """What the whole model gives, from `hidden` on."""
+    def logits(
+        self,
+        hidden: Tensor,
+        attention_mask: Tensor,
+        input_ids: Tensor | None = None,
+        chosen: Tensor | None = None,
+    ) -> Tensor:
+        """What the whole model gives, from `hidden` on; `chosen` as for `MaskedLanguageModel`."""
         # The model's own forward runs, over fewer blocks, so that masks, positions and pooling stay its affair. It
         # reads nothing from the ids but where the padding is.
         ids = (
@@ -108,7 +115,8 @@ class BlockSplit:
         # Kept states are float32; a base in bfloat16 wants its own.
         dtype = next(self.body.get_submodule(self.embeddings_path).parameters()).dtype
         with self._only_last(hidden.to(dtype)):
-            output = self.model(input_ids=ids, attention_mask=attention_mask)
+            extra = {} if chosen is None else {"chosen": chosen}
+            output = self.model(input_ids=ids, attention_mask=attention_mask, **extra)
         logits: Tensor = output.logits
         return logits
 
@@ -146,8 +154,16 @@ class HeadSplit:
             return hidden[torch.arange(len(batch), device=hidden.device), last]
         return hidden
 
-    def logits(self, hidden: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """(B, C) or (B, T, C): the head alone."""
+    def logits(
+        self,
+        hidden: Tensor,
+        attention_mask: Tensor,  # noqa: ARG002
+        input_ids: Tensor | None = None,  # noqa: ARG002
+        chosen: Tensor | None = None,
+    ) -> Tensor:
+        """(B, C) or (B, T, C): the head alone; `chosen` as for `MaskedLanguageModel`."""
+        if isinstance(self.model, MaskedLanguageModel):
+            return self.model.decode(hidden, chosen)
         logits: Tensor = self.head(hidden)
         return logits
 
@@ -161,17 +177,17 @@ def split(base: LoadedBase, trained_blocks: int | None) -> BlockSplit | HeadSpli
     if trained_blocks is None:
         return None
     model: Any = base.model
-    mean = isinstance(model, MeanPoolClassifier)
+    wrapped = isinstance(model, MeanPoolClassifier | MaskedLanguageModel)
     pad = int(model.config.pad_token_id)
     head = getattr(model, base.head_names[0])
     if trained_blocks == 0 and len(base.head_names) == 1 and _is_linear(head):
-        token = base.head == Head.TOKEN
+        token = base.head in (Head.TOKEN, Head.MASKED)
         # A decoder's head sees every position, and the model picks the last real one afterwards.
         last_token = not token and base.head_names[0] == "score"
         return HeadSplit(model, head, last_token, pad)
     if base.family not in _FAMILIES:
         return None
-    body = model.encoder if mean else getattr(model, model.base_model_prefix)
+    body = model.encoder if wrapped else getattr(model, model.base_model_prefix)
     stacks = block_stacks(body)
     if len(stacks) != 1:
         return None

@@ -16,11 +16,12 @@ __all__ = ["TASKS", "Head", "Task", "task"]
 
 
 class Head(StrEnum):
-    """What the model puts out: one label for a text, one for each word, or a text."""
+    """What the model puts out: one label for a text, one for each word, a text, or the words that were hidden."""
 
     SEQUENCE = "sequence"
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     SUMMARY = "summary"
+    MASKED = "masked"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ _ALL = (
         alpha=32,
         target_modules=("query", "value", "key", "dense"),
         dropout=0.1,
-        metric="high_risk_f1",
+        metric="high_risk_macro_f1",
         high_risk=(2, 3, 4),
     ),
     Task(
@@ -95,6 +96,17 @@ _ALL = (
         target_modules=("query", "key", "value", "out"),
         dropout=0.1,
         metric="rouge_l",
+    ),
+    # Continual pretraining on unlabelled text; dropout stays off, so that the same masks give the same loss.
+    Task(
+        name="masked_language_modelling",
+        head=Head.MASKED,
+        labels=(),
+        rank=16,
+        alpha=32,
+        target_modules=("query", "value", "key", "dense"),
+        dropout=0.0,
+        metric="perplexity",
     ),
 )
 

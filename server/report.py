@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.files import write_atomic
 from common.markup import Html, join, table, tag
-from common.report_style import STYLE
+from common.page import page
 from common.report_words import plain
 from server.report_privacy import banner, spending, statements
 from server.report_utility import figures, headline, participation, utility, what_was_run
@@ -16,8 +16,6 @@ from server.run_files import RunFiles, load_run
 
 __all__ = ["render", "write_report"]
 
-# Even if some text slipped through the escaping, a browser would run and load nothing.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _SECTIONS = (
     ("run", "What was run"),
     ("utility", "Utility"),
@@ -46,16 +44,8 @@ def render(run: RunFiles) -> str:
     name = plain(run.result.get("name") or run.config.get("name") or run.run_id or "run")
     task = str(run.result.get("task") or run.config.get("task") or "").replace("_", " ")
     links = [tag("a", words, href=f"#{anchor}") for anchor, words in _SECTIONS]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("title", f"{name}: federated fine-tuning report"),
-        tag("style", Html(STYLE)),
-    )
-    body = tag(
-        "body",
+    return page(
+        f"{name}: federated fine-tuning report",
         banner(run),
         tag(
             "header",
@@ -70,7 +60,6 @@ def render(run: RunFiles) -> str:
         ),
         tag("footer", "Made by fedfin from the files of the run; it holds nothing that they do not."),
     )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
 def repeating(run: RunFiles) -> Html:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.markup import Child, Html, join, table, tag
+from common.page import figure
 from common.plots import Line, Reference, line_plot, merged
 from common.report_words import count, epsilon, listed, plain, share
-from server.report_utility import figure
 from server.run_files import RunFiles
 
 __all__ = ["banner", "spending", "statements"]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from common import page
 from common.markup import Html, join, table, tag
 from common.plots import Bar, Line, Reference, bars, grouped_bars, line_plot
 from common.report_words import METRICS, capitalised, count, epsilon, listed, metric, plain, reason, size
@@ -74,14 +75,7 @@ def figures(run: RunFiles) -> Html:
     named = "ε, were noise real" if run.unprotected else "Largest ε"
     shown += [(named, epsilon(run.largest_epsilon)), ("δ", plain(run.result.get("delta")))]
     shown += [("Sent up", size(total(run, "bytes_up"))), ("Sent down", size(total(run, "bytes_down")))]
-    cells = [tag("div", tag("dt", name), tag("dd", value)) for name, value in shown if value != "–"]
-    return tag("dl", *cells, class_="figures") if cells else Html("")
-
-
-def facts(rows: list[tuple[str, str]]) -> Html:
-    """A list of terms and values, without those that are absent."""
-    found = [join(tag("dt", name), tag("dd", value)) for name, value in rows if value not in {"", "–"}]
-    return tag("dl", *found, class_="facts") if found else Html("")
+    return page.figures(shown)
 
 
 def what_was_run(run: RunFiles) -> Html:
@@ -116,7 +110,7 @@ def what_was_run(run: RunFiles) -> Html:
         ("Time in rounds", f"{run.result['seconds']:.0f} s" if run.result.get("seconds") is not None else ""),
         ("Versions", ", ".join(f"{name} {plain(value)}" for name, value in run.versions.items())),
     ]
-    return join(tag("h2", "What was run", id="run"), facts(rows))
+    return join(tag("h2", "What was run", id="run"), page.facts(rows))
 
 
 def _pooling(model: Mapping[str, Any]) -> str:
@@ -128,11 +122,6 @@ def _pooling(model: Mapping[str, Any]) -> str:
 def _settings(values: Mapping[str, Any]) -> str:
     given = ((k.replace("_", " "), v) for k, v in values.items() if v is not None)
     return ", ".join(f"{name} {plain(value)}" for name, value in given)
-
-
-def figure(caption: str, plot: Html) -> Html:
-    """A plot under its caption; nothing where there is nothing to plot."""
-    return tag("figure", tag("figcaption", caption), plot) if plot else Html("")
 
 
 def utility(run: RunFiles) -> Html:
@@ -150,7 +139,8 @@ def utility(run: RunFiles) -> Html:
     last = next((r for r in reversed(run.rounds) if r.by_institution), None)
     return join(
         tag("h2", "Utility", id="utility"),
-        figure("Global model on the hub's test set, after each round", by_round) or _nothing("No round was evaluated."),
+        page.figure("Global model on the hub's test set, after each round", by_round)
+        or _nothing("No round was evaluated."),
         _by_institution(last, present[:2]) if last else None,
         _baselines(run),
     )
@@ -166,7 +156,7 @@ def _by_institution(last: Round, metrics: list[str]) -> Html:
         for name, found in sorted(last.by_institution.items())
     ]
     plot = grouped_bars(groups, [METRICS.get(m, m) for m in metrics], "Metrics by institution")
-    return figure(f"Global model on each institution's test rows, after round {last.round}", plot)
+    return page.figure(f"Global model on each institution's test rows, after round {last.round}", plot)
 
 
 def _baselines(run: RunFiles) -> Html:
@@ -196,7 +186,7 @@ def _baselines(run: RunFiles) -> Html:
     return join(
         tag("h3", "What it is compared with"),
         table(["Model", "", "Accuracy", "Weighted F1", "ε"], body, protected, words=2, marked=(len(rows) - 1,)),
-        figure(
+        page.figure(
             "Accuracy on the hub's test set", bars(seen, "Accuracy of the federation and of what it is compared with")
         ),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import CheckpointError
+from common.files import INFINITE
 from common.report_words import METRICS
 
 __all__ = ["Round", "RunFiles", "load_run"]
@@ -98,6 +99,7 @@ class _Reader:
         value = self.value.get(key)
         if value is None:
             return default
+        value = math.inf if value == INFINITE else value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(key, "a number")
         if value != value or (abs(value) > _LARGEST and value != math.inf):  # NaN, or absurd
@@ -193,8 +195,9 @@ def _checked_result(source: str, value: object) -> dict[str, Any]:
         inner = _Reader(f"{source}: baselines[{index}]", row)
         for key in ("name", "note"):
             inner.text(key)
-        for key in (*METRICS, "epsilon"):
+        for key in METRICS:
             inner.number(key)
+        row["epsilon"] = inner.number("epsilon")
     return {**reader.value, "epsilon": reader.numbers("epsilon"), "baselines": rows}
 
 
@@ -206,11 +209,15 @@ _STATED_TEXTS = ("records_unit", "adjacency", "sampler", "accountant", "noise_so
 
 
 def _statement(reader: _Reader) -> dict[str, Any]:
-    for key in _STATED_NUMBERS:
-        reader.number(key)
+    numbers = {key: reader.number(key) for key in _STATED_NUMBERS if key in reader.value}
     for key in _STATED_TEXTS:
         reader.text(key)
-    return {**reader.value, "covers": reader.texts("covers"), "does_not_cover": reader.texts("does_not_cover")}
+    return {
+        **reader.value,
+        **numbers,
+        "covers": reader.texts("covers"),
+        "does_not_cover": reader.texts("does_not_cover"),
+    }
 
 
 def load_run(out_dir: Path) -> RunFiles:

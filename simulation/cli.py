@@ -1,7 +1,6 @@
 """fedfin-simulate: a whole federation on one machine."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -82,7 +81,10 @@ def _report(given: argparse.Namespace) -> int:
     from server.report import write_report
 
     path = write_report(given.out)
-    print(json.dumps({"report": str(path)}) if given.json else path)
+    if given.json:
+        command.print_json({"report": str(path)})
+    else:
+        print(path)
     return 0
 
 

@@ -17,7 +17,7 @@ __all__ = ["DataConfig", "InstitutionsConfig", "SimulationConfig", "load_simulat
 
 VARIABLE = "FEDFIN_DATA"
 FALLBACK = Path("..", "shared", "data")
-_FILES_ONLY = ("train", "test", "institution_column", "split_column", "institutions", "dirichlet_alpha")
+_FILES_ONLY = ("train", "test", "public", "institution_column", "split_column", "institutions", "dirichlet_alpha")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,10 @@ class DataConfig(Section):
     institution_column, or institutions: rows divided by a column, or dealt out to that many; evenly, or with a label
     skew where dirichlet_alpha is given (smaller is stronger). One institution is central training.
     test, or split_column: a file of its own, or a column that says "train" or "test"; else `test_fraction` is held out.
+    test_values: instead of "test", what a test row holds in split_column, such as a year; all others train. With `test`
+    too, those rows are left out.
+    public: text that anybody may read (a file or folder): a missing head of a language model is warmed up on its first
+    `public_texts`, before round 1.
     """
 
     section = "data"
@@ -38,6 +42,9 @@ class DataConfig(Section):
     label_column: str = "label"
     institution_column: str | None = None
     split_column: str | None = None
+    test_values: tuple[str, ...] | None = None
+    public: Path | None = None
+    public_texts: Annotated[int, Range(16, 10_000_000)] = 4000
     institutions: Annotated[int | None, Range(1, 10_000)] = None
     dirichlet_alpha: Annotated[float | None, Range(0, 1_000_000, above=True)] = None
     test_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.2
@@ -55,8 +62,10 @@ class DataConfig(Section):
             self.refuse("institution_column", f"{both}: give exactly one of institution_column and institutions")
         if self.dirichlet_alpha is not None and self.institutions is None:
             self.refuse("dirichlet_alpha", "goes with data.institutions, the number to deal the rows out to: give it")
-        if self.test is not None and self.split_column is not None:
+        if self.test is not None and self.split_column is not None and self.test_values is None:
             self.refuse("split_column", "stands beside data.test: give at most one of them")
+        if self.test_values is not None and self.split_column is None:
+            self.refuse("test_values", "goes with data.split_column, the column that holds them: give it")
         columns = [self.text_column, self.label_column, self.institution_column, self.split_column]
         named = [column for column in columns if column is not None]
         if len(set(named)) != len(named):
@@ -120,11 +129,12 @@ def load_simulation(path: Path, relative_to: Path | None = None, changes: Sequen
 
 
 def _resolved(data: DataConfig, start: Path) -> DataConfig:
-    return replace(data, train=_absolute(data, "train", start), test=_absolute(data, "test", start))
+    train, test, public = (_absolute(data, key, start) for key in ("train", "test", "public"))
+    return replace(data, train=train, test=test, public=public)
 
 
-def _absolute(data: DataConfig, key: Literal["train", "test"], start: Path) -> Path | None:
-    path = data.train if key == "train" else data.test
+def _absolute(data: DataConfig, key: str, start: Path) -> Path | None:
+    path: Path | None = getattr(data, key)
     if path is None:
         return None
     first = path.parts[0] if path.parts else ""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from common.tasks import Head, task
 from server.checkpoint import RoundRecord
 from simulation.runner import Progress as RunProgress
 from simulation.workspace import Workspace
@@ -59,7 +60,8 @@ class Display(RunProgress):
         self._history.append(record)
         if self._progress and self._rounds is not None:
             self._progress.update(self._rounds, completed=record.round)
-        accuracy = f"accuracy {record.metrics['accuracy']:.3f}, " if record.metrics else ""
+        shown = {name: value for name, value in (record.metrics or {}).items() if name in ("accuracy", "perplexity")}
+        accuracy = "".join(f"{name} {value:.{_DECIMALS.get(name, 3)}f}, " for name, value in shown.items())
         spent = f"largest epsilon {_epsilon(max(record.epsilon.values()))}, " if record.epsilon else ""
         refused = {name: outcome for name, outcome in record.outcomes.items() if outcome != "contributed"}
         tail = f"; not in it: {', '.join(f'{n} ({o})' for n, o in sorted(refused.items()))}" if refused else ""
@@ -81,9 +83,15 @@ class Display(RunProgress):
         console.print(_rounds_table(workspace))
         if result["baselines"]:
             console.print(_comparison_table(result))
+        before = result["before_round_1"]
+        if "perplexity" in before:
+            console.print(f"perplexity before round 1: {before['perplexity']:.1f}; now: {result['perplexity']:.1f}")
         if result["noise"] == "fixed":
             console.print("[bold red]The noise was fixed by a seed: this run protects nobody.[/bold red]")
         console.print(f"adapter: {result['adapter']}\nreport:  {result['report']}", soft_wrap=True, highlight=False)
+
+
+_DECIMALS = {"perplexity": 1}
 
 
 def _epsilon(value: float | None) -> str:
@@ -96,14 +104,15 @@ def _rounds_table(workspace: Workspace) -> Table:
 
     names = sorted(workspace.federation.train)
     table = Table(title="By round: the hub's test set, and epsilon spent by each institution so far")
-    for column in ("round", "participants", "accuracy", "weighted F1", *names, "MB sent"):
+    second = "perplexity" if task(workspace.config.task).head is Head.MASKED else "weighted_f1"
+    for column in ("round", "participants", "accuracy", second.replace("_f1", " F1"), *names, "MB sent"):
         table.add_column(column, justify="right")
     for record in checkpoint.load(workspace.out / "checkpoint").history:
         metrics = record.metrics or {}
         table.add_row(
             str(record.round),
             f"{len(record.contributed)}/{len(record.asked)}",
-            *(f"{metrics[key]:.3f}" if key in metrics else "-" for key in ("accuracy", "weighted_f1")),
+            *(f"{metrics[key]:.{_DECIMALS.get(key, 3)}f}" if key in metrics else "-" for key in ("accuracy", second)),
             *(_epsilon(record.epsilon.get(name)) for name in names),
             f"{(record.bytes_up + record.bytes_down) / 1e6:.2f}",
         )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.corpora import read_corpus
 from common.data import Dataset, Example, TokenExample, examples_of, labels_of, merge, read_conll_documents, validate
 from common.errors import ConfigurationError, DataError
 from common.rows import read_rows
@@ -209,12 +210,14 @@ def load_federation(
             return _sequences(cfg, cfg.train, tuple(labels), seed)
         case "token":
             return _sentences(cfg, cfg.train, tuple(labels), seed)
+        case "masked":
+            return _texts(cfg, cfg.train, seed)
         case _:
             raise ConfigurationError(f'task.name: "{task}" cannot be simulated: choose one that labels texts or words')
 
 
 def _sequences(cfg: "DataConfig", source: Path, labels: tuple[str, ...], seed: int) -> Federation:
-    train, test = _read(cfg, source, seed)
+    train, test = _read(cfg, source, (cfg.text_column, cfg.label_column), seed)
     known = labels or labels_of(row.values[cfg.label_column] for row in train)
     train_name, test_name = str(source), str(cfg.test or source)
 
@@ -238,23 +241,51 @@ def _sequences(cfg: "DataConfig", source: Path, labels: tuple[str, ...], seed: i
     return Federation(parts, hub, {n: replace(dataset(rows, test_name), name=n) for n, rows in of_test.items()})
 
 
-def _read(cfg: "DataConfig", source: Path, seed: int) -> tuple[list[_Row], list[_Row]]:
-    wanted = [cfg.text_column, cfg.label_column]
+def _texts(cfg: "DataConfig", source: Path, seed: int) -> Federation:
+    """Text without labels; the test may be any corpus that `read_corpus` reads."""
+    train, test = _read(replace(cfg, test=None), source, (cfg.text_column,), seed)
+    if cfg.test is not None:
+        test = [_Row(number, {cfg.text_column: text}) for number, text in enumerate(read_corpus(cfg.test), start=1)]
+    if not test:
+        raise DataError(f"{source}: no texts are left for the test: raise data.test_fraction or name a test file")
+
+    def dataset(rows: Sequence[_Row], name: str) -> Dataset:
+        filled = [text for row in rows if (text := row.values[cfg.text_column].strip())]
+        return Dataset(tuple(Example(text, 0) for text in filled), (), name)
+
+    pooled, hub = dataset(train, str(source)), dataset(test, str(cfg.test or source))
+    validate(pooled)
+    if cfg.institution_column is None:
+        return Federation(dirichlet_split(pooled, cfg.institutions or 0, cfg.dirichlet_alpha, seed), hub, {HUB: hub})
+    column = cfg.institution_column
+    parts = {name: dataset(rows, name) for name, rows in split_by_column(train, column, str(source)).items()}
+    if cfg.test is not None:
+        return Federation(parts, hub, {HUB: hub})
+    of_test = {name: dataset(rows, name) for name, rows in split_by_column(test, column, str(source)).items()}
+    return Federation(parts, hub, of_test)
+
+
+def _read(cfg: "DataConfig", source: Path, wanted: Sequence[str], seed: int) -> tuple[list[_Row], list[_Row]]:
     extra = [column for column in (cfg.institution_column, cfg.split_column) if column is not None]
     rows = [_Row(number, row) for number, row in enumerate(read_rows(source, [*wanted, *extra]), start=1)]
     if cfg.test is not None:
-        return rows, [_Row(number, row) for number, row in enumerate(read_rows(cfg.test, wanted), start=1)]
+        kept = [row for row in rows if not _is_test_value(cfg, row)]
+        return kept, [_Row(number, row) for number, row in enumerate(read_rows(cfg.test, wanted), start=1)]
     if cfg.split_column is None:
         chosen = [_in_test(row.values[cfg.text_column].strip(), cfg.test_fraction, seed) for row in rows]
     else:
         for row in rows:
-            if row.values[cfg.split_column].strip() not in {"train", "test"}:
+            if cfg.test_values is None and row.values[cfg.split_column].strip() not in {"train", "test"}:
                 raise DataError(f'{source}: row {row.number}, column "{cfg.split_column}" is neither train nor test')
-        chosen = [row.values[cfg.split_column].strip() == "test" for row in rows]
+        chosen = [_is_test_value(cfg, row) for row in rows]
     return (
         [row for row, testing in zip(rows, chosen, strict=True) if not testing],
         [row for row, testing in zip(rows, chosen, strict=True) if testing],
     )
+
+
+def _is_test_value(cfg: "DataConfig", row: _Row) -> bool:
+    return cfg.split_column is not None and row.values[cfg.split_column].strip() in (cfg.test_values or ("test",))
 
 
 def _in_test(text: str, fraction: float, seed: int) -> bool:

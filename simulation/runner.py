@@ -8,7 +8,10 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from common.codec import digest
+from common.errors import ConfigurationError
+from common.files import write_json
 from common.journal import Journal
+from common.tasks import Head, task
 from server import checkpoint, coordinator
 from server.checkpoint import RoundRecord, RunState
 from server.coordinator import Transport
@@ -17,7 +20,7 @@ from server.report import write_report
 from simulation.baselines import compute_baselines
 from simulation.in_process import InProcessTransport
 from simulation.statements import write_statements
-from simulation.workspace import Workspace, write_json
+from simulation.workspace import Workspace
 
 __all__ = ["Engine", "Progress", "execute"]
 
@@ -45,8 +48,12 @@ def execute(
     The state is saved after every round, so a process killed at any moment is continued by calling this again.
     """
     progress = progress or Progress()
+    if baselines and task(workspace.config.task).head is Head.MASKED:
+        raise ConfigurationError(
+            "--baselines: a language model is compared with itself before round 1, which the result holds: leave it out"
+        )
     saved = workspace.out / "checkpoint"
-    state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace)
+    state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace, progress)
     evaluator = HubEvaluator(workspace.adapted, workspace.federation.test_by_institution)
     started = time.monotonic()
     if state.next_round <= workspace.config.rounds:
@@ -59,13 +66,13 @@ def execute(
     return finish(workspace, state, evaluator, engine, baselines, progress, time.monotonic() - started)
 
 
-def first_state(workspace: Workspace) -> RunState:
-    """Round 1 has not begun: the initial adapter changes nothing about the base model."""
+def first_state(workspace: Workspace, progress: Progress) -> RunState:
+    """Round 1 has not begun: the initial adapter changes nothing about the base model, unless it was warmed up."""
     return RunState(
         run_id=workspace.run_id,
         config_digest=workspace.config.digest(),
         next_round=1,
-        adapter=workspace.adapted.initial(),
+        adapter=workspace.start(functools.partial(progress.steps, "the hub, on public text,")),
     )
 
 
@@ -112,8 +119,8 @@ def finish(
     """Write what the run leaves: adapter, history, statements, result, report."""
     progress.stage("writing the adapter, the statements and the report")
     out, config, adapted = workspace.out, workspace.config, workspace.adapted
+    final, before = evaluator(state.adapter), evaluator(workspace.start())
     adapted.load(state.adapter)
-    final = evaluator(state.adapter)
     statements = write_statements(workspace)
     epsilon = {name: statement["epsilon_run"] for name, statement in statements.items()}
     adapted.save_pretrained(out / "adapter", card_facts(workspace, final.metrics, epsilon))
@@ -123,6 +130,7 @@ def finish(
         "name": config.name,
         "task": config.task,
         **final.metrics,
+        "before_round_1": dict(before.metrics),
         "rounds": len(state.history),
         "epsilon": epsilon,
         "delta": config.privacy.delta,

@@ -6,8 +6,9 @@ from typing import Any
 from client.prv import epsilon_prv
 from common.accounting import epsilon
 from common.envelope import Keys
+from common.files import write_json
 from common.ledger import read_charges
-from simulation.workspace import Workspace, write_json
+from simulation.workspace import Workspace
 
 __all__ = ["write_statements"]
 
@@ -51,7 +52,7 @@ def statement(workspace: Workspace, name: str) -> dict[str, Any]:
     path = directory / "ledger.jsonl"
     charges = read_charges(path, Keys.load(directory / "keys").public) if path.exists() else ()
     everything = [charge.event for charge in charges]
-    here = [charge.event for charge in charges if charge.reservation.run_id == workspace.run_id]
+    here = [charge.event for charge in charges if charge.reservation.use.run_id == workspace.run_id]
     return facts | {
         "sampler": "Poisson",
         "noise_multiplier": here[-1].noise_multiplier if here else None,

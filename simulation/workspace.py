@@ -7,7 +7,8 @@ import functools
 import importlib.metadata
 import json
 import platform
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,23 @@ from client.agent import Agent, LocalModel
 from client.finetune.federated import PreparedData, Refused, plan_training
 from client.settings import InstitutionSettings
 from client.training import PrefixCache
+from client.warm_up import needs_warm_up, warm_up
 from common.adapters import AdaptedModel, adapt
+from common.codec import Tensors, decode, encode
 from common.config import RunConfig
+from common.corpora import general_english, read_corpus
 from common.envelope import Keys, PublicKeys
 from common.errors import CheckpointError, ConfigurationError
-from common.files import write_atomic
+from common.files import write_atomic, write_json
 from common.model import LoadedBase, load_base
-from common.tasks import task
+from common.tasks import Head, task
 from server.coordinator import Hub
 from simulation.config import SimulationConfig, load_simulation
 from simulation.institutions import Federation, load_federation
 
-__all__ = ["Workspace", "write_json"]
+__all__ = ["Workspace"]
 
 PACKAGES = ("torch", "transformers", "peft", "opacus", "flwr", "dp-accounting", "cryptography", "numpy", "safetensors")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def size_band(records: int) -> int:
@@ -114,7 +113,9 @@ class Workspace:
         return cls(out.resolve(), simulation, f"{simulation.run.name}-{simulation.run.digest()[:12]}", federation)
 
     def _check(self) -> None:
-        """Let every institution work out its own training before anyone starts."""
+        """Let every institution work out its own training before anyone starts; read the public text, if any."""
+        if task(self.config.task).head is Head.MASKED:
+            self._public_texts()
         for name, dataset in self.federation.train.items():
             try:
                 plan_training(self.config, len(dataset), self.settings(name))
@@ -133,6 +134,7 @@ class Workspace:
         return InstitutionSettings(
             name=name,
             max_epsilon=given.max_epsilon,
+            delta=self.config.privacy.delta,
             allow_without_privacy=self.config.privacy.level == "none",
             size_band=size_band(len(self.federation.train[name])) if given.size_bands else None,
             noise=given.noise,
@@ -147,6 +149,32 @@ class Workspace:
     def adapted(self) -> AdaptedModel:
         """The run's adapter on the base model; every user loads its own weights into it first."""
         return adapt(self.base, self.config.adapter, task(self.config.task), seed=self.config.seed)
+
+    def start(self, on_step: Callable[[int, int], None] | None = None) -> Tensors:
+        """Where round 1 starts; a missing language-model head is warmed up on public text. Worked out once and kept."""
+        kept = self.out / "start.safetensors"
+        if kept.exists():
+            return decode(kept.read_bytes(), self.adapted.spec)
+        self.adapted.load(self.adapted.initial())
+        if needs_warm_up(self.adapted):
+            warm_up(
+                self.adapted,
+                self._public_texts(),
+                max_batch_tokens=self.config.training.max_batch_tokens,
+                seed=self.config.seed,
+                on_step=on_step,
+            )
+        start = self.adapted.export()
+        write_atomic(kept, encode(start))
+        return start
+
+    def _public_texts(self) -> list[str]:
+        data = self.simulation.data
+        if data.public is None:
+            return general_english()
+        texts = read_corpus(data.public)
+        random.Random(self.config.seed).shuffle(texts)  # noqa: S311 - an order, not a secret
+        return texts[: data.public_texts]
 
     def institution(self, name: str) -> Agent:
         """Open one institution: its keys, ledger and outbox from its directory, its data from the federation."""

@@ -1,1 +1,30 @@
-"""How an institution trains, one file a strategy."""
+"""Fine-tuning: one file a strategy, each `run(job) -> outcome`. Strategies do not import each other.
+
+from client.finetune import Job, finetune
+outcome = finetune(Job(data=(TaskData(task("sentiment_analysis"), train, test),), out=Path("runs/sentiment")))
+"""
+
+from client.finetune.job import (
+    AdapterChoice,
+    Job,
+    Outcome,
+    Previous,
+    PrivacyChoice,
+    TaskData,
+    TrainingChoice,
+)
+
+__all__ = ["AdapterChoice", "Job", "Outcome", "Previous", "PrivacyChoice", "TaskData", "TrainingChoice", "finetune"]
+
+
+def finetune(job: Job) -> Outcome:
+    """Fine-tune, and leave adapter, card and results in `job.out`. See `Job` and `Outcome`.
+
+    Raises:
+        FedfinError: one line naming the input that is wrong; nothing is trained then.
+    """
+    # Imported when used: a command line that only describes a job starts without torch.
+    from client.finetune import single_task
+
+    strategies = {"single_task": single_task.run}
+    return strategies[job.strategy](job)

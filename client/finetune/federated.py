@@ -18,12 +18,9 @@ from common.accounting import DpSgdEvent, calibrate, epsilon
 from common.adapters import AdaptedModel
 from common.config import RunConfig
 from common.errors import BudgetExceeded
-from common.ledger import Charge, PrivacyLedger
+from common.ledger import Charge, PrivacyLedger, Use
 from common.messages import PrivacyStatement, RefusalCode
 from common.tokens import TokenizedSet
-
-# Without noise epsilon is infinite at every delta below one.
-_ANY_DELTA = 1e-6
 
 __all__ = ["FederatedJob", "PreparedData", "Refused", "plan_training", "run"]
 
@@ -50,11 +47,12 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class FederatedJob:
-    """Everything one round needs. `global_adapter` is what the hub sent, already past the codec's gate."""
+    """Everything one round needs. `model` holds what the hub sent, already past the codec's gate."""
 
     config: RunConfig
     run_id: str
     round: int
+    hub: str
     settings: InstitutionSettings
     ledger: PrivacyLedger
     model: AdaptedModel
@@ -122,16 +120,28 @@ def _privacy(
         if not settings.allow_without_privacy:
             raise Refused(RefusalCode.PRIVACY_LIMIT, "this institution does not train without differential privacy")
         return None
-    if privacy.delta is None or privacy.delta >= 1 / records:
-        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run's delta is not below one over this institution's records")
+    delta = _checked_delta(privacy.delta, records, settings)
     noise = privacy.noise_multiplier
     if privacy.target_epsilon is not None:
-        noise = calibrate(privacy.target_epsilon, privacy.delta, rate, steps * config.rounds)
+        noise = calibrate(privacy.target_epsilon, delta, rate, steps * config.rounds)
     if noise is None or noise <= 0 or noise < settings.min_noise_multiplier:
         raise Refused(RefusalCode.PRIVACY_LIMIT, "the run's noise is below this institution's minimum")
     return DpSettings(
         noise_multiplier=noise, clipping_norm=privacy.clipping_norm, sampling_probability=rate, steps=steps
     )
+
+
+def _checked_delta(delta: float | None, records: int, settings: InstitutionSettings) -> float:
+    """Delta below one over the records, by way of the officer's own where there is one.
+
+    A hub that proposes one delta after another then learns the officer's, which was declared; the answers would
+    otherwise count the records for it.
+    """
+    if settings.delta is not None and settings.delta >= 1 / records:
+        raise Refused(RefusalCode.PRIVACY_LIMIT, "limits.delta is not below one over this institution's records")
+    if delta is None or delta >= 1 / records or (settings.delta is not None and delta > settings.delta):
+        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run's delta is above limits.delta, or not below one over records")
+    return delta
 
 
 def noise_source(job: FederatedJob) -> NoiseSource:
@@ -142,27 +152,31 @@ def noise_source(job: FederatedJob) -> NoiseSource:
     return FixedNoise(hashlib.sha256(text.encode()).digest())
 
 
-def _reserve(job: FederatedJob, event: DpSgdEvent, delta: float) -> Charge:
+def _reserve(job: FederatedJob, event: DpSgdEvent) -> Charge:
+    privacy = job.config.privacy
+    use = Use(
+        run_id=job.run_id,
+        round=job.round,
+        asked_by=job.hub,
+        task=job.config.task,
+        base_digest=job.base_digest,
+        data_fingerprint=job.data.fingerprint,
+        population=len(job.data),
+        delta=privacy.delta,
+        clipping_norm=privacy.clipping_norm,
+        noise=job.settings.noise,
+    )
     try:
-        reservation = job.ledger.reserve(
-            run_id=job.run_id,
-            round=job.round,
-            event=event,
-            delta=delta,
-            max_epsilon=job.settings.max_epsilon,
-            data_fingerprint=job.data.fingerprint,
-            base_digest=job.base_digest,
-        )
+        return Charge(job.ledger.reserve(event, use, job.settings.limit))
     except BudgetExceeded as error:
         raise Refused(RefusalCode.BUDGET, str(error)) from error
-    return Charge(reservation)
 
 
 def _reserve_private(job: FederatedJob, event: DpSgdEvent, delta: float) -> Charge:
     if math.isinf(epsilon([*job.ledger.spent(job.run_id), event], delta)):
         # No statement could be made of it: it would be charged, infinitely, and never answered.
         raise Refused(RefusalCode.PRIVACY_LIMIT, "with this training the run's epsilon would be infinite")
-    return _reserve(job, event, delta)
+    return _reserve(job, event)
 
 
 def _repeated(job: FederatedJob, event: DpSgdEvent) -> Charge | None:
@@ -173,7 +187,8 @@ def _repeated(job: FederatedJob, event: DpSgdEvent) -> Charge | None:
     if job.settings.noise != "fixed":
         return None
     place = (job.run_id, job.round, event)
-    same = [c for c in job.ledger.charges if (c.reservation.run_id, c.reservation.round, c.reservation.event) == place]
+    charges = [(charge, charge.reservation) for charge in job.ledger.charges]
+    same = [charge for charge, r in charges if (r.use.run_id, r.use.round, r.event) == place]
     return same[-1] if same else None
 
 
@@ -188,7 +203,7 @@ def run(job: FederatedJob) -> Outcome:
     delta = job.config.privacy.delta
     if plan.dp is None or delta is None:
         # Charged too: whatever follows on the same rows, no later statement may show a finite epsilon.
-        _reserve(job, DpSgdEvent(noise_multiplier=0.0, sampling_probability=1.0, steps=plan.steps), _ANY_DELTA)
+        _reserve(job, DpSgdEvent(noise_multiplier=0.0, sampling_probability=1.0, steps=plan.steps))
         stats = train(job.model, job.data.tokens, plan, None, cache=job.data.cache, on_step=job.on_step)
         return Outcome(statement=None, seconds=stats.seconds)
     event = DpSgdEvent(

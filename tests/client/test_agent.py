@@ -244,7 +244,7 @@ def test_a_run_without_privacy_is_refused_unless_the_institution_allows_it(
 def test_a_training_above_the_budget_is_refused_with_nothing_written(
     tmp_path: Path, ask: Ask, local: LocalModel
 ) -> None:
-    bank = Bank(tmp_path / "bank", local, max_epsilon=0.05)
+    bank = Bank(tmp_path / "bank", local, max_epsilon=0.05, delta=1e-4)
     assert bank.refusal(ask()) == RefusalCode.BUDGET
     assert bank.charges() == ()
 

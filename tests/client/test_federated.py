@@ -87,8 +87,10 @@ def job(loaded: tuple[AdaptedModel, PreparedData], ledger: PrivacyLedger) -> Job
 
     def make(run: RunConfig | None = None, round_: int = 1, run_id: str = "run 1", **settings: Any) -> FederatedJob:
         model.load(model.initial())
+        if "max_epsilon" in settings:
+            settings = {"delta": DELTA} | settings
         own = InstitutionSettings("bank", **settings)
-        return FederatedJob(run or config(), run_id, round_, own, ledger, model, data, "b" * 64)
+        return FederatedJob(run or config(), run_id, round_, "hub", own, ledger, model, data, "b" * 64)
 
     return make
 
@@ -229,6 +231,43 @@ def test_delta_must_be_below_one_over_the_number_of_records(job: Job, ledger: Pr
     assert len(ledger.charges) == 1
 
 
+def test_a_run_cannot_state_its_epsilon_at_a_larger_delta_than_the_officers(job: Job, ledger: PrivacyLedger) -> None:
+    officer = 1e-5
+    assert refused(job(custom(delta=2e-5), delta=officer)) == RefusalCode.PRIVACY_LIMIT
+    federated.run(job(custom(delta=officer), delta=officer))
+    assert len(ledger.charges) == 1
+
+
+def test_an_officers_delta_is_held_against_the_records_so_that_no_question_of_the_hub_counts_them() -> None:
+    declared = InstitutionSettings("bank", delta=1e-3)
+
+    def answer(records: int, delta: float) -> RefusalCode | None:
+        try:
+            plan_training(custom(delta=delta), records, declared)
+        except Refused as error:
+            return error.code
+        return None
+
+    for delta in (0.5, 1e-2, 1.1e-3, 1e-3, 1e-4, 1e-9):
+        assert len({answer(records, delta) for records in (30, 300, 999)}) == 1
+    assert {answer(1000, delta) for delta in (1e-3, 1e-9)} == {RefusalCode.PRIVACY_LIMIT}
+
+
+def test_the_limit_is_checked_at_the_officers_delta_not_at_the_runs(job: Job) -> None:
+    limit = epsilon([EVENT], 1e-6)
+    assert epsilon([EVENT], 1e-9) > limit
+    federated.run(job(custom(delta=1e-9), max_epsilon=limit, delta=1e-6))
+    assert refused(job(custom(delta=1e-9), round_=2, max_epsilon=limit, delta=1e-6)) == RefusalCode.BUDGET
+
+
+def test_the_ledger_knows_who_asked_for_what_on_which_rows(job: Job, ledger: PrivacyLedger) -> None:
+    federated.run(job())
+    use = ledger.charges[0].reservation.use
+    assert (use.run_id, use.round, use.asked_by, use.task) == ("run 1", 1, "hub", "sentiment_analysis")
+    assert (use.data_fingerprint, use.base_digest, use.population) == ("f" * 64, "b" * 64, RECORDS)
+    assert (use.unit, use.delta, use.clipping_norm, use.noise) == ("record", DELTA, 0.5, "system")
+
+
 def test_less_noise_than_the_institutions_minimum_is_refused(job: Job, ledger: PrivacyLedger) -> None:
     assert refused(job(min_noise_multiplier=1.6)) == RefusalCode.PRIVACY_LIMIT
     assert refused(job(target(50.0, 1, RATE, STEPS), min_noise_multiplier=1.0)) == RefusalCode.PRIVACY_LIMIT
@@ -312,6 +351,7 @@ def test_a_batch_larger_than_the_data_is_refused(job: Job) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"max_epsilon": 8.0},
         {"max_epsilon": 0.0},
         {"max_epsilon": -1.0},
         {"max_epsilon": math.nan},

@@ -8,13 +8,25 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from dp_accounting.pld import privacy_loss_distribution
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import accounting
-from common.accounting import DpSgdEvent, Limit, calibrate, epsilon, epsilon_rdp, fold, steps_left
+from common import accounting, loss_distributions
+from common.accounting import (
+    DpSgdEvent,
+    Limit,
+    calibrate,
+    epsilon,
+    epsilon_rdp,
+    fold,
+    loss_distribution,
+    steps_left,
+)
 from common.errors import ConfigurationError, LedgerError
+from common.loss_distributions import Losses
 
 ROOT = Path(__file__).parents[2]
 _SPEC = importlib.util.spec_from_file_location("reference", ROOT / "tests/reference/subsampled_gaussian.py")
@@ -44,6 +56,40 @@ def test_without_sampling_epsilon_is_the_closed_form_of_the_gaussian(noise, step
 def test_one_sampled_step_is_the_integral_that_defines_it(noise, probability, delta):
     claimed = epsilon([DpSgdEvent(noise, probability, 1)], delta)
     assert_just_above(lambda e: reference.one_step_delta(e, noise, probability), delta)(claimed)
+
+
+@pytest.mark.parametrize("group", [2, 5, 10])
+@pytest.mark.parametrize(("noise", "probability"), [(1.0, 0.1), (0.7, 0.5), (4.0, 0.01)])
+def test_a_group_that_comes_or_goes_together_is_the_integral_over_how_many_of_it_are_drawn(noise, probability, group):
+    claimed = epsilon([DpSgdEvent(noise, probability, 1)], 1e-5, group)
+    assert_just_above(lambda e: reference.one_step_delta(e, noise, probability, group), 1e-5)(claimed)
+
+
+@pytest.mark.parametrize(("noise", "steps", "group"), [(4.0, 3, 2), (10.0, 20, 10)])
+def test_without_sampling_a_group_is_one_unit_of_its_size(noise, steps, group):
+    claimed = epsilon([DpSgdEvent(noise, 1.0, steps)], 1e-5, group)
+    assert_just_above(lambda e: reference.gaussian_delta(e, noise / group, steps), 1e-5)(claimed)
+
+
+@pytest.mark.parametrize("group", [2, 5])
+def test_a_group_costs_no_more_than_the_chain_of_its_members_would(group):
+    events = [DpSgdEvent(2.0, 0.02, 100), DpSgdEvent(3.0, 0.1, 10)]
+    losses = loss_distribution(events)
+    # (e, d) for one is (k e, d (e^ke - 1) / (e^e - 1)) for k, at every e.
+    chains = [group * e for e in np.linspace(0.3, 4, 200)
+              if losses.delta(e) * math.expm1(group * e) / math.expm1(e) <= 1e-5]  # fmt: skip
+    assert epsilon(events, 1e-5) < epsilon(events, 1e-5, group) <= min(chains)
+
+
+@pytest.mark.parametrize(("noise", "probability"), [(0.3, 0.001), (1.0, 0.01), (0.6, 0.2), (2.0, 0.5), (8.0, 0.9)])
+def test_one_steps_divergences_are_those_of_the_library_to_rounding(noise, probability):
+    width = 2.0**-7
+    ours = Losses(loss_distributions._step(noise, probability, 1, width))
+    library = privacy_loss_distribution.from_gaussian_mechanism(
+        noise, sampling_prob=probability, value_discretization_interval=width
+    )
+    for each in (0.0, 0.01, 0.3, 1.0, 3.0):
+        assert ours.delta(each) == pytest.approx(library.get_delta_for_epsilon(each), rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize(("noise", "probability", "steps"), [(1.0, 0.2, 2), (0.6, 0.1, 3), (1.5, 0.5, 3)])
@@ -116,6 +162,8 @@ def test_edges_of_epsilon():
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, -1.0, math.nan, math.inf])
 def test_an_impossible_delta_is_refused(delta):
+    with pytest.raises(ConfigurationError, match="group"):
+        epsilon([], 1e-5, 0)
     for call in (lambda: epsilon([], delta), lambda: epsilon_rdp([], delta), lambda: Limit(1.0, delta)):
         with pytest.raises(ConfigurationError, match="delta"):
             call()
@@ -193,7 +241,7 @@ def test_steps_left_is_the_last_step_that_fits():
     assert steps_left([], event, Limit(math.inf, 1e-5)) == accounting.MAX_STEPS
 
 
-def test_rounds_of_one_setting_cost_milliseconds_and_a_long_ledger_about_a_second():
+def test_rounds_of_one_setting_cost_milliseconds_and_a_long_ledger_under_a_second():
     epsilon([DpSgdEvent(1.3, 0.05, 10)], 1e-5)
     start = time.process_time()
     for rounds in range(2, 52):
@@ -201,8 +249,9 @@ def test_rounds_of_one_setting_cost_milliseconds_and_a_long_ledger_about_a_secon
     assert (time.process_time() - start) / 50 < 0.05
     ledger = [DpSgdEvent(0.6 + 0.024 * i, 0.005 + 0.00195 * (i * 37 % 100), 100) for i in range(100)]
     start = time.process_time()
-    epsilon(ledger, 1e-5)
-    assert time.process_time() - start < 3  # about 1 s on a quiet machine; without a shared grid and squaring, 8
+    assert math.isfinite(epsilon(ledger, 1e-5))
+    # Nothing of it was computed before: about .5 s. Twice that is left to slower machines.
+    assert time.process_time() - start < 1.5
 
 
 def test_importing_it_loads_no_numerical_library():

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -45,6 +46,17 @@ def test_json_is_one_object_on_the_last_line(capsys: pytest.CaptureFixture[str])
 
     assert command.main(_parser(run), ["work", "--json"], "") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"json": True}
+
+
+def test_an_infinite_epsilon_is_json_that_every_parser_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    command.print_json({"epsilon": math.inf, "deep": [{"epsilon": math.inf}, (1.5,)], "no_figure": math.nan})
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    read = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert read == {"epsilon": "infinity", "deep": [{"epsilon": "infinity"}, [1.5]], "no_figure": None}
+    assert float(read["epsilon"]) == math.inf
 
 
 @pytest.mark.parametrize("module", ["server.cli", "client.cli", "simulation.cli"])

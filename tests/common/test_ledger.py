@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,27 +16,28 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from common.accounting import DpSgdEvent, calibrate, epsilon
+from common.accounting import DpSgdEvent, Limit, calibrate, epsilon
 from common.errors import BudgetExceeded, LedgerError
 from common.journal import Journal
 from common.keys import Keys
-from common.ledger import PURPOSE, PrivacyLedger, Reservation, read_charges
+from common.ledger import PURPOSE, PrivacyLedger, Use, read_charges
 
 ROOT = Path(__file__).parents[2]
 KEYS = Keys.generate("bank")
 EVENT = DpSgdEvent(1.5, 0.2, 5)
 
 
-def reserve(ledger, event=EVENT, *, run_id="run", round=1, max_epsilon=None, delta=1e-5, fingerprint="f"):
-    return ledger.reserve(
-        run_id=run_id,
-        round=round,
-        event=event,
-        delta=delta,
-        max_epsilon=max_epsilon,
-        data_fingerprint=fingerprint,
-        base_digest="b",
-    )
+DELTA = 1e-5
+
+
+def use(**changes):
+    given = {"run_id": "run", "round": 1, "asked_by": "hub", "task": "sentiment_analysis", "base_digest": "b",
+             "data_fingerprint": "f", "population": 1000, "delta": DELTA, "clipping_norm": 1.0}  # fmt: skip
+    return Use(**given | changes)
+
+
+def reserve(ledger, event=EVENT, *, max_epsilon=None, **changes):
+    return ledger.reserve(event, use(**changes), None if max_epsilon is None else Limit(max_epsilon, DELTA))
 
 
 @pytest.fixture
@@ -93,11 +95,11 @@ def test_a_calibrated_run_fits_exactly_and_a_repeated_round_does_not(path):
 def test_other_data_another_run_and_reopening_start_no_fresh_budget(path):
     limit = epsilon([DpSgdEvent(1.5, 0.2, 5)], 1e-5)
     with PrivacyLedger.open(path, KEYS) as ledger:
-        reserve(ledger, run_id="first", fingerprint="one", max_epsilon=limit)
+        reserve(ledger, run_id="first", data_fingerprint="one", max_epsilon=limit)
     with PrivacyLedger.open(path, KEYS) as ledger:
         with pytest.raises(BudgetExceeded):
-            reserve(ledger, run_id="second", fingerprint="two", max_epsilon=limit)
-        reserve(ledger, run_id="second", fingerprint="two")
+            reserve(ledger, run_id="second", data_fingerprint="two", max_epsilon=limit)
+        reserve(ledger, run_id="second", data_fingerprint="two")
         assert ledger.spent("first") == ledger.spent("second") == (EVENT,)
         assert ledger.spent() == (EVENT, EVENT)
         assert ledger.epsilon(1e-5, "first") < ledger.epsilon(1e-5)
@@ -106,8 +108,8 @@ def test_other_data_another_run_and_reopening_start_no_fresh_budget(path):
 def test_only_an_open_reservation_of_this_ledger_can_be_settled_and_once(path):
     with PrivacyLedger.open(path, KEYS) as ledger:
         reservation = reserve(ledger)
-        foreign = Reservation(reservation.sequence, "other", 1, EVENT)
-        for wrong in (foreign, Reservation(99, "run", 1, EVENT)):
+        foreign = replace(reservation, use=use(run_id="other"))
+        for wrong in (foreign, replace(reservation, sequence=99)):
             with pytest.raises(LedgerError, match="no open reservation"):
                 ledger.settle(wrong, 1)
         for steps in (-1, 1.0, True, None):
@@ -142,8 +144,11 @@ def test_more_steps_than_were_reserved_are_charged_and_reported(path):
         ("settled", {"reservation": 1}),
         ("settled", {"reservation": [1], "steps": 1}),
         ("settled", {"reservation": 1, "steps": -1}),
-        ("reserved", {"run_id": "r", "round": 1, "event": {"kind": "laplace"}}),
+        ("reserved", {"event": {"kind": "laplace"}, "use": asdict(use())}),
         ("reserved", {"event": EVENT.to_json()}),
+        ("reserved", {"event": EVENT.to_json(), "use": asdict(use()) | {"discount": 0.5}}),
+        ("reserved", {"event": EVENT.to_json(), "use": asdict(use()) | {"unit": "account"}}),
+        ("reserved", {"event": EVENT.to_json(), "use": asdict(use(unit="customer"))}),
     ],
 )
 def test_an_entry_that_is_not_understood_stops_everything(path, kind, body):
@@ -178,9 +183,52 @@ def test_the_ledger_holds_what_an_auditor_asks_for(path):
         reserve(ledger, max_epsilon=8.0)
         body = ledger.entries[0].body
     assert body["event"] == EVENT.to_json()
-    assert body["max_epsilon"] == 8.0
-    assert body["epsilon_after"] == epsilon([EVENT], 1e-5)
-    assert {"run_id", "round", "delta", "data_fingerprint", "base_digest"} < body.keys()
+    assert body["limit"] == {"epsilon": 8.0, "delta": DELTA}
+    assert body["epsilon_after"] == epsilon([EVENT], DELTA)
+    assert body["use"] == asdict(use())
+
+
+def test_the_limit_is_meant_at_its_own_delta_whatever_the_run_says(path):
+    limit = Limit(epsilon([EVENT], 1e-6), 1e-6)
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        ledger.reserve(EVENT, use(delta=1e-3), limit)
+        for delta in (1e-9, 1e-6, 0.5):  # at 0.5 twice the event costs less than the limit allows at 1e-6
+            with pytest.raises(BudgetExceeded, match="at delta 1e-06"):
+                ledger.reserve(EVENT, use(delta=delta), limit)
+        assert epsilon([EVENT, EVENT], 0.5) < limit.epsilon
+
+
+def test_trainings_for_another_unit_are_never_added_up(path):
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        ledger.reserve(DpSgdEvent(0.0, 1.0, 1), use(), None)  # without noise: infinite for every unit
+        reserve(ledger, unit="customer")
+        before = path.read_bytes()
+        with pytest.raises(BudgetExceeded, match=r"protects each customer .* privacy.unit = customer"):
+            reserve(ledger, unit="record")
+        assert path.read_bytes() == before
+        ledger.reserve(DpSgdEvent(0.0, 1.0, 1), use(), None)
+        reserve(ledger, unit="customer")
+
+
+def test_a_change_of_the_data_is_said_once_and_costs_the_same_budget(path, caplog):
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        reserve(ledger)
+        reserve(ledger)
+        assert caplog.messages == []
+        reserve(ledger, data_fingerprint="g")
+        reserve(ledger, data_fingerprint="g")
+        assert [m for m in caplog.messages if "changed between entries 2 and 3" in m] == caplog.messages != []
+        assert len(ledger.spent()) == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"run_id": ""}, {"asked_by": "a\nb"}, {"unit": "account"}, {"noise": "none"}, {"round": -1}, {"round": True},
+     {"population": 1.5}, {"delta": 0.0}, {"delta": 1}, {"clipping_norm": -1.0}, {"clipping_norm": float("nan")}],
+)  # fmt: skip
+def test_an_impossible_use_is_refused(wrong):
+    with pytest.raises(LedgerError, match="privacy ledger"):
+        use(**wrong)
 
 
 def test_reserving_and_settling_costs_milliseconds(path):
@@ -197,14 +245,15 @@ import os, sys
 from pathlib import Path
 from common.accounting import DpSgdEvent
 from common.keys import Keys
-from common.ledger import PrivacyLedger
+from common.ledger import PrivacyLedger, Use
+use = dict(run_id="run", asked_by="hub", task="t", base_digest="b", data_fingerprint="f", population=9, delta=1e-5,
+           clipping_norm=1.0)
 directory = Path(sys.argv[1])
 spent = os.open(directory / "spent", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 with PrivacyLedger.open(directory / "ledger.jsonl", Keys.load(directory / "keys")) as ledger:
     print("open", flush=True)
     for number in range(10_000):
-        reservation = ledger.reserve(run_id="run", round=number, event=DpSgdEvent(1.5, 0.2, 3), delta=1e-5,
-                                     max_epsilon=None, data_fingerprint="f", base_digest="b")
+        reservation = ledger.reserve(DpSgdEvent(1.5, 0.2, 3), Use(round=number, **use), None)
         for _ in range(2):  # the data is touched here
             os.write(spent, b"x")
         ledger.settle(reservation, 2)
@@ -248,7 +297,7 @@ class AnyOrderOfCalls(RuleBasedStateMachine):
 
     @rule(steps=st.integers(0, 20), run=st.sampled_from(["a", "b"]))
     def reserve(self, steps, run):
-        reservation = reserve(self.ledger, DpSgdEvent(1.0, 0.1, steps), run_id=run, fingerprint=run)
+        reservation = reserve(self.ledger, DpSgdEvent(1.0, 0.1, steps), run_id=run, data_fingerprint=run)
         self.taken[reservation] = 0
         self.open.append(reservation)
 

@@ -20,17 +20,21 @@ def gaussian_delta(epsilon: float, noise: float, steps: int) -> mpmath.mpf:
         return mpmath.ncdf(mu / 2 - e / mu) - mpmath.exp(e) * mpmath.ncdf(-mu / 2 - e / mu)
 
 
-def one_step_delta(epsilon: float, noise: float, probability: float) -> mpmath.mpf:
-    """The integral itself, by adaptive quadrature in 30 digits: the larger of both directions."""
+def one_step_delta(epsilon: float, noise: float, probability: float, group: int = 1) -> mpmath.mpf:
+    """The integral itself, by adaptive quadrature in 30 digits: the larger of both directions.
+
+    `group` records come or go together, each drawn on its own: the sum moves by as many as were drawn.
+    """
     with mpmath.workdps(30):
         s, q, scale = mpmath.mpf(noise), mpmath.mpf(probability), mpmath.exp(mpmath.mpf(epsilon))
-        low, high = -16 * s, 1 + 16 * s
+        low, high = -16 * s, group + 16 * s
+        drawn = [mpmath.binomial(group, j) * q**j * (1 - q) ** (group - j) for j in range(group + 1)]
 
         def without(x: mpmath.mpf) -> mpmath.mpf:
             return mpmath.npdf(x, 0, s)
 
         def with_it(x: mpmath.mpf) -> mpmath.mpf:
-            return (1 - q) * without(x) + q * mpmath.npdf(x, 1, s)
+            return mpmath.fsum(share * mpmath.npdf(x, j, s) for j, share in enumerate(drawn) if share)
 
         def divergence(p, other) -> mpmath.mpf:
             """Integral of the positive part; the integrand changes sign once, since the loss is monotone in x."""

@@ -1,0 +1,35 @@
+"""fedfin-institution init: keys of every kind, the request for the hub, and the settings to fill in."""
+
+import argparse
+from pathlib import Path
+
+from common import command
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`init DIR --name NAME`."""
+    text = "make this institution's keys, its settings file and its request to the hub"
+    init = command.subcommand(commands, "init", _run, text, 'init /srv/fedfin --name "bank-a"')
+    init.add_argument("directory", type=Path, metavar="DIR", help="a new directory; everything stays in it")
+    init.add_argument("--name", required=True, help="as the hub and its reports will call this institution")
+
+
+def _run(given: argparse.Namespace) -> int:
+    from client.enrolment import make_request
+    from client.home import Home
+    from common.enrolment import spoken
+
+    request = make_request(given.directory, given.name)
+    home = Home(given.directory)
+    if given.json:
+        facts = {"name": given.name, "request": str(home.request_path), "fingerprint": request.fingerprint}
+        command.print_json(facts | {"settings": str(home.settings_path)})
+        return 0
+    print(f"{given.directory}: keys made; they never leave this directory.")
+    print(f"1. Name your rows, models and limits in {home.settings_path}")
+    print(f"2. Send {home.request_path} to the hub's operator, and read this fingerprint to them by telephone:")
+    print(f"   {spoken(request.fingerprint)}")
+    print(f"3. With the package they send back: fedfin-institution join {given.directory} PACKAGE")
+    return 0

@@ -1,0 +1,41 @@
+"""fedfin-institution join: keep what the hub sent back, once it is certain whose it is."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from common import command
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`join DIR PACKAGE`."""
+    text = "join the hub whose operator sent this package, or renew the certificate"
+    example = 'join /srv/fedfin bank-a.package.json --fingerprint "1f3a 90bc ..."'
+    join = command.subcommand(commands, "join", _run, text, example)
+    join.add_argument("directory", type=Path, metavar="DIR", help="the institution's directory")
+    join.add_argument("package", type=Path, metavar="PACKAGE", help="the file that the hub's operator sent")
+    join.add_argument("--fingerprint", help="the package's, as the hub's operator reads it out by telephone")
+
+
+def _run(given: argparse.Namespace) -> int:
+    from client.enrolment import accept, is_known, read_package
+    from client.home import Home
+    from common.enrolment import spoken
+
+    home = Home(given.directory)
+    home.settings()
+    package = read_package(given.package)
+    fingerprint = given.fingerprint
+    if fingerprint is None and not is_known(home, package) and sys.stdin.isatty():
+        print(f"The package says that it comes from {package.hub.name} at {package.address}. Its fingerprint is")
+        print(f"   {spoken(package.fingerprint)}")
+        fingerprint = input("Type what the hub's operator reads out: ")
+    accept(home, package, fingerprint)
+    if given.json:
+        command.print_json({"hub": package.hub.name, "address": package.address, "name": package.institution})
+    else:
+        print(f"{package.institution} has joined {package.hub.name} at {package.address}.")
+        print(f"Next: fedfin-institution start {given.directory}")
+    return 0

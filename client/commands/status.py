@@ -1,0 +1,67 @@
+"""fedfin-institution status: what is up, whether the hub is reached, and what the agent is at."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from common import command
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`status DIR`."""
+    text = "what runs here, whether the hub is reached, and what the agent is at"
+    status = command.subcommand(commands, "status", _run, text, "status /srv/fedfin")
+    status.add_argument("directory", type=Path, metavar="DIR", help="the institution's directory")
+
+
+def _run(given: argparse.Namespace) -> int:
+    from client.connection import describe, last_seen
+    from client.home import Home
+    from client.processes import at_work, state_path
+    from common.pki import Certificate
+    from common.supervisor import running_services
+
+    home = Home(given.directory.resolve())
+    name, package = home.settings().limits.name, home.package()
+    running = [each for part in ("all", "agent", "node") for each in running_services(state_path(home, part))]
+    days = Certificate.read((home.tls / "client.pem").read_bytes()).days_left()
+    facts: dict[str, Any] = {
+        "institution": name,
+        "hub": package.address,
+        "hub_seen_seconds_ago": last_seen(home),
+        "services": running,
+        "agent_serving": is_serving(home.socket),
+        "agent": at_work(home),
+        "certificate_days_left": round(days, 1),
+    }
+    if given.json:
+        command.print_json(facts)
+        return 0
+    for each in running:
+        state = f"up (process {each['pid']})" if each["up"] else "down"
+        print(f"{each['name']:<10} {state}, restarted {each['restarts']} times, log {each['log']}")
+    if not running:
+        print(f"nothing runs: fedfin-institution start {given.directory}")
+    at = facts["agent"]
+    doing = at["state"]
+    if "run" in at:
+        doing = f"run {at['run']}, round {at['round']}, step {at.get('step', 0)} of {at.get('steps', '?')}"
+    print(f"agent      {doing}, {'serving' if facts['agent_serving'] else 'not serving'}")
+    print(f"hub        {describe(home, package.address)}")
+    print(f"certificate of {name}: {days:.0f} days left")
+    return 0
+
+
+def is_serving(socket: Path) -> bool:
+    """Ask gRPC's standard health service behind the agent's socket."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(f"unix:{socket}") as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=3)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

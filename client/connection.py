@@ -1,0 +1,59 @@
+"""Whether the hub is reached, and if not, why, in a few words that a person can act on."""
+
+import json
+import socket
+import ssl
+import time
+
+from client.home import Home
+from common.enrolment import split_address
+from common.errors import EnrolmentError
+from common.pki import client_context
+
+__all__ = ["describe", "last_seen"]
+
+_RECENT_SECONDS = 15.0
+_TIMEOUT_SECONDS = 3.0
+
+
+def last_seen(home: Home) -> float | None:
+    """Seconds since the hub last answered this institution's node; None if it has not since the node was started."""
+    try:
+        return max(0.0, time.time() - float(json.loads((home.run / "hub.json").read_bytes())["seen"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def describe(home: Home, address: str) -> str:
+    """One line: connected, or what stands in the way. It may take three seconds."""
+    seen = last_seen(home)
+    if seen is not None and seen < _RECENT_SECONDS:
+        return f"connected to the hub at {address}"
+    return f"waiting for the hub at {address}: {_obstacle(home, address)}"
+
+
+def _obstacle(home: Home, address: str) -> str:
+    """Try one handshake of our own, which the hub may end when it has seen our certificate."""
+    host, port = split_address(address)
+    try:
+        context = client_context(home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")
+        with (
+            socket.create_connection((host, port), _TIMEOUT_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            # In TLS 1.3 a refusal of our certificate comes with the first answer.
+            secured.sendall(b"GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
+            secured.recv(1)
+    except EnrolmentError as error:
+        return str(error)
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not accepted here ({error.verify_message})"
+    except ssl.SSLError:
+        return "it does not accept this institution's certificate: it may be revoked or expired, ask the hub's operator"
+    except socket.gaierror:
+        return "no such host name"
+    except TimeoutError:
+        return "no answer"
+    except OSError as error:
+        return f"{error.strerror or 'the connection was closed'}".lower()
+    return "it is up; the node is being let in (after a crash that can take a minute)"

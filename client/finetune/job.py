@@ -1,0 +1,192 @@
+"""What is to be fine-tuned, and what came of it: the two values that every strategy takes and returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from client.finetune.events import Observer
+from common.data import Dataset
+from common.errors import ConfigurationError
+from common.fields import Range, Section
+from common.tasks import Task
+
+__all__ = ["AdapterChoice", "Job", "Outcome", "Previous", "PrivacyChoice", "TaskData", "TrainingChoice"]
+
+Method = Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
+Strategy = Literal["single_task", "incremental", "multi_task"]
+
+
+class _Choice(Section):
+    """Fields that a command line or a caller sets; messages name the field alone, as both know it."""
+
+    section = ""
+
+    @classmethod
+    def place(cls, key: str) -> str:
+        return key
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterChoice(_Choice):
+    """How the base model is adapted; None takes what `client.finetune.defaults` says for this task and model.
+
+    rank, alpha, dropout, target_modules, layers: of lora and qlora. target_modules: "all-linear", "task" (the task's
+        roles), or role names; layers: "all", "last:K", or "none" (the head alone).
+    virtual_tokens: of prefix_tuning and p_tuning.
+    """
+
+    method: Method = "lora"
+    rank: Annotated[int | None, Range(1, 1024)] = None
+    alpha: Annotated[float | None, Range(0, above=True)] = None
+    dropout: Annotated[float | None, Range(0, 1, below=True)] = None
+    target_modules: Literal["task", "all-linear"] | tuple[str, ...] | None = None
+    layers: str | None = None
+    virtual_tokens: Annotated[int | None, Range(1, 512)] = None
+
+    def check(self) -> None:
+        prompt = self.method in ("prefix_tuning", "p_tuning")
+        foreign = ("rank", "alpha", "dropout", "target_modules", "layers") if prompt else ("virtual_tokens",)
+        for key in foreign:
+            if getattr(self, key) is not None:
+                other = "lora or qlora" if prompt else "prefix_tuning or p_tuning"
+                self.refuse(key, f"is given, but {self.method} has none: leave it out, or choose {other}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingChoice(_Choice):
+    """How long and how fast; None takes the default for this task, model and number of rows.
+
+    validation: share of the training rows held out to choose the best epoch by; 0 keeps the last epoch. The test rows
+        never choose anything.
+    patience: epochs without improvement after which training stops.
+    max_batch_tokens: padded tokens computed at once; it bounds memory and changes no result.
+    precision: "auto" is bfloat16 (else float16) autocast on a GPU and float32 on a CPU.
+    """
+
+    epochs: Annotated[int | None, Range(1, 1000)] = None
+    batch_size: Annotated[int | None, Range(1, 65536)] = None
+    learning_rate: Annotated[float | None, Range(0, 100, above=True)] = None
+    validation: Annotated[float, Range(0, 0.5)] = 0.1
+    patience: Annotated[int, Range(1, 1000)] = 2
+    max_batch_tokens: Annotated[int, Range(16, 2**40)] = 8192
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyChoice(_Choice):
+    """Differential privacy of one training row, added or removed.
+
+    level: "high" (noise 1.0, clip 1.0) or "standard" (0.5, 2.0); or `epsilon`: what the whole training may cost.
+    delta: None takes the institution's own, else a power of ten below a tenth of one over the rows.
+    institution: the directory whose limits hold and whose ledger is charged; None keeps a ledger with the output.
+    """
+
+    level: Literal["high", "standard"] | None = None
+    epsilon: Annotated[float | None, Range(0, above=True)] = None
+    delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
+    institution: Path | None = None
+
+    def check(self) -> None:
+        if (self.level is None) == (self.epsilon is None):
+            self.refuse("privacy", 'needs one of a level ("high", "standard") and an epsilon (a number above 0)')
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Rows of one task: those to train on, and those to measure on, which are never trained on."""
+
+    task: Task
+    train: Dataset
+    test: Dataset
+
+
+@dataclass(frozen=True)
+class Previous:
+    """What `incremental` continues: an adapter, rows to see whether it forgets, and, to replay them, its old rows."""
+
+    adapter: Path
+    test: Dataset
+    train: Dataset | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One fine-tuning. The same job into the same `out` continues what was interrupted.
+
+    data: one entry, but for `multi_task`.
+    out: directory of all that comes of it.
+    base_model: "minilm" (packaged), a directory, or a Hugging Face name.
+    max_tokens: at which texts are cut.
+    device: "auto", "cpu", "cuda", "cuda:1".
+    max_memory_gb: what the process may take; a training that needs more is refused, or stopped, with one line.
+    previous: of `incremental` alone.
+    observers: told of every step and epoch; no part of what the job is.
+
+    Raises:
+        ConfigurationError: parts that do not go together.
+    """
+
+    data: tuple[TaskData, ...]
+    out: Path
+    strategy: Strategy = "single_task"
+    base_model: str = "minilm"
+    pooling: Literal["mean", "native"] = "mean"
+    max_tokens: int = 256
+    adapter: AdapterChoice = field(default_factory=AdapterChoice)
+    training: TrainingChoice = field(default_factory=TrainingChoice)
+    privacy: PrivacyChoice | None = None
+    previous: Previous | None = None
+    seed: int = 0
+    device: str = "auto"
+    max_memory_gb: float | None = None
+    observers: tuple[Observer, ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        names = [each.task.name for each in self.data]
+        if self.strategy == "multi_task":
+            if len(names) < 2 or len(set(names)) < len(names):
+                raise ConfigurationError("multi_task: give two or more different tasks, each with its own files")
+        elif len(names) != 1:
+            raise ConfigurationError(f"{self.strategy}: give one task; several are trained by strategy multi_task")
+        if (self.strategy == "incremental") != (self.previous is not None):
+            raise ConfigurationError("incremental continues an earlier adapter, and only incremental does: give both")
+        if not 4 <= self.max_tokens <= 131_072:
+            raise ConfigurationError(f"max_tokens is {self.max_tokens}: use a whole number from 4 to 131072")
+        if self.max_memory_gb is not None and not self.max_memory_gb > 0:
+            raise ConfigurationError(f"max_memory_gb is {self.max_memory_gb}: use a number above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a job.
+
+    adapter: directory in PEFT's format, with a card and `fedfin.json`, from which `predict` works.
+    settings: every setting as it was used, defaults filled in.
+    train_metrics: loss of the last epoch, epochs, steps, the best epoch and its validation figures.
+    metrics: on the test rows; for several tasks, and for old and new data, by name.
+    parameter_efficiency: share of the model's numbers that is trained, from the model's real shapes.
+    peak_memory_bytes: of the process; on a GPU, of its memory.
+    privacy: what may be said of it, or None where nothing protects the rows.
+    """
+
+    adapter: Path
+    base_model: str
+    strategy: str
+    tasks: tuple[str, ...]
+    method: str
+    settings: Mapping[str, Any]
+    train_metrics: Mapping[str, float]
+    metrics: Mapping[str, Any]
+    trainable_parameters: int
+    total_parameters: int
+    parameter_efficiency: float
+    seconds: float
+    peak_memory_bytes: int
+    privacy: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As one JSON object."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return values | {"adapter": str(self.adapter), "tasks": list(self.tasks)}

@@ -1,0 +1,42 @@
+"""A progress bar over a training, for a person at a terminal."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from client.finetune.events import EpochEvent, StepEvent
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """An observer that draws on standard error; with `quiet` it draws nothing."""
+
+    def __init__(self, quiet: bool) -> None:
+        console = Console(stderr=True, quiet=quiet)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Bar(*columns, console=console)
+        self._task = self._bar.add_task("reading model and rows", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def on_step(self, event: StepEvent) -> None:
+        """Move the bar."""
+        text = f"epoch {event.epoch}, loss {event.loss:.3f}"
+        self._bar.update(self._task, completed=event.step, total=event.steps, description=text)
+
+    def on_epoch(self, event: EpochEvent) -> None:
+        """Say what the epoch came to."""
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
+        mark = " (best)" if event.best and event.metrics else ""
+        self._bar.console.print(f"epoch {event.epoch}: loss {event.train_loss:.3f}; {figures}{mark}")

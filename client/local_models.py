@@ -1,0 +1,131 @@
+"""What a run asks of this institution, found and loaded here: the base model once, the rows once for each run."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from client.agent import LocalModel
+from client.finetune.federated import PreparedData, Refused
+from client.settings import DataSettings, Settings
+from client.training import PrefixCache
+from common.adapters import AdaptedModel, adapt
+from common.config import ModelConfig, RunConfig
+from common.data import Dataset, read_conll, read_examples
+from common.errors import ConfigurationError, ModelError
+from common.messages import RefusalCode
+from common.model import LoadedBase, load_base
+from common.rows import FORMATS
+from common.tasks import Head, task
+
+__all__ = ["LocalModels", "choose_device", "data_head", "read_data"]
+
+log = logging.getLogger("fedfin.institution")
+
+
+def choose_device(wanted: str) -> str:
+    """The device that `[model] device` names; "auto" is a GPU where there is one.
+
+    Raises:
+        ConfigurationError: there is no such device here.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError):
+        raise ConfigurationError(f'model.device is "{wanted}", which is not there: use "auto" or "cpu"') from None
+    return wanted
+
+
+def data_head(data: DataSettings) -> Head:
+    """What the rows can train: a table of texts, or (any other file) sentences of words in CoNLL."""
+    names = {suffix.lower() for suffix in data.train.suffixes}
+    return Head.SEQUENCE if names & set(FORMATS) else Head.TOKEN
+
+
+def read_data(data: DataSettings, labels: tuple[str, ...] | None = None) -> Dataset:
+    """The institution's rows, checked; without `labels`, with those that the file has.
+
+    Raises:
+        DataError: see `common.data`.
+    """
+    if data_head(data) is Head.TOKEN:
+        return read_conll(data.train, labels)
+    return read_examples(data.train, data.text_column, data.label_column, labels)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A loaded base model and what decides whether another run may use it."""
+
+    base: LoadedBase
+    model: ModelConfig
+    task: str
+    labels: tuple[str, ...]
+
+    def serves(self, config: RunConfig) -> bool:
+        return (self.model, self.task, self.labels) == (config.model, config.task, config.labels)
+
+
+class LocalModels:
+    """Loads what a run asks for; an `Agent`'s `prepare`.
+
+    The base model stays on its device across rounds and runs, as long as they ask for the same one, task and labels.
+    The rows are read anew for each run and stay the same throughout it.
+    """
+
+    def __init__(self, settings: Settings, fingerprint_key: bytes) -> None:
+        self._settings, self._fingerprint_key = settings, fingerprint_key
+        self._kept: _Kept | None = None
+        self._adapted: AdaptedModel | None = None
+        self._local: tuple[str, LocalModel] | None = None
+
+    def __call__(self, config: RunConfig) -> LocalModel:
+        """The model and the rows for one run.
+
+        Raises:
+            Refused: the institution does not train this base model or task, or has nothing to train it on.
+            DataError: the rows cannot be used for this run.
+        """
+        if self._local is not None and self._local[0] == config.digest():
+            return self._local[1]
+        dataset = read_data(self._check(config), config.labels)
+        try:
+            adapted = self._load(config)
+        except ModelError as error:
+            raise Refused(RefusalCode.BASE_MODEL, str(error)) from error
+        tokens = adapted.encode_dataset(dataset)
+        data = PreparedData(tokens, dataset.fingerprint(self._fingerprint_key), PrefixCache())
+        local = LocalModel(adapted, data, adapted.base.digest)
+        self._local = (config.digest(), local)
+        return local
+
+    def _check(self, config: RunConfig) -> DataSettings:
+        """Hold the run against the settings; returns the rows that it may train on."""
+        data = self._settings.data
+        if data is None:
+            raise Refused(RefusalCode.CONFIG, "no training rows are named in [data]")
+        if config.task not in self._settings.tasks:
+            raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, is not among [limits] tasks")
+        if task(config.task).head is not data_head(data):
+            raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on such rows")
+        if config.model.base not in self._settings.model.allowed:
+            raise Refused(RefusalCode.BASE_MODEL, f"base model {config.model.base} is not among [model] allowed")
+        if not config.labels:
+            raise Refused(RefusalCode.CONFIG, "the run does not say which labels there are")
+        return data
+
+    def _load(self, config: RunConfig) -> AdaptedModel:
+        self._local = None
+        if self._adapted is not None:
+            self._adapted.release()
+            self._adapted = None
+        if self._kept is None or not self._kept.serves(config):
+            self._kept = None  # the memory of one before the other is loaded
+            device = choose_device(self._settings.model.device)
+            log.info("loading base model %s on %s", config.model.base, device)
+            base = load_base(config.model, task(config.task), len(config.labels), device)
+            self._kept = _Kept(base, config.model, config.task, config.labels)
+        self._adapted = adapt(self._kept.base, config.adapter, task(config.task), seed=config.seed)
+        return self._adapted

@@ -1,0 +1,85 @@
+"""The three processes of an institution, as its supervisor starts them: agent, SuperNode, SuperExec."""
+
+import json
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from client.flower_node import install_bundle
+from client.home import Home
+from common.files import write_atomic
+from common.supervisor import Service
+
+__all__ = ["Part", "at_work", "services", "state_path"]
+
+Part = Literal["all", "agent", "node"]
+
+
+def state_path(home: Home, part: Part) -> Path:
+    """What the supervisor of this part says runs."""
+    return home.run / f"{part}.services.json"
+
+
+def services(home: Home, part: Part) -> list[Service]:
+    """What is to run, in order; the node's files are laid out on the way.
+
+    The agent alone needs the keys, the rows and the ledger; the node alone needs the network. Each can run in a
+    container, or under a user, of its own, with the socket between them.
+    """
+    home.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = []
+    if part in ("all", "agent"):
+        found.append(_service(home, "agent", ("client.agent_process", str(home.directory)), ready=True))
+    if part in ("all", "node"):
+        port = _prepare_node(home)
+        for name in ("supernode", "superexec"):
+            found.append(_service(home, name, ("client.flower_node", name, str(home.directory), str(port))))
+    return found
+
+
+def at_work(home: Home) -> dict[str, Any]:
+    """What the agent last said it was at: `state`, and while it answers `run`, `round`, `step`, `steps`."""
+    try:
+        return dict(json.loads((home.run / "agent.json").read_bytes()))
+    except (OSError, ValueError):
+        return {"state": "unknown"}
+
+
+def _service(home: Home, name: str, module: tuple[str, ...], ready: bool = False) -> Service:
+    return Service(
+        name=name,
+        command=(sys.executable, "-m", *module),
+        directory=home.run,
+        log=home.logs / f"{name}.log",
+        environment={
+            # Flower finds its own programs by PATH.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONSAFEPATH": "1",
+            "FLWR_HOME": str(home.flower_home),
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+        },
+        ready=(lambda: _answers(home.socket)) if ready else None,
+    )
+
+
+def _prepare_node(home: Home) -> int:
+    """Flower's approved app, its configuration and a fresh secret; returns a free port on loopback."""
+    install_bundle(home)
+    (home.run / "hub.json").unlink(missing_ok=True)
+    write_atomic(home.run / "node.toml", f"agent-socket = {json.dumps(str(home.socket))}\n".encode(), mode=0o600)
+    write_atomic(home.run / "superexec.secret", secrets.token_bytes(48), mode=0o600)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,85 @@
+"""Unlabelled text: a corpus is any file or folder of it.
+
+Plain text is cut into paragraphs at blank lines; tables (CSV, JSON lines, Parquet) give a text a row; `.gz` too.
+Nothing is quoted in a message: files are named, rows numbered.
+"""
+
+import hashlib
+import pydoc_data.topics
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from common.errors import DataError
+from common.rows import FORMATS, missing_column, read_rows, read_text
+
+__all__ = ["general_english", "held_out", "read_corpus"]
+
+_PLAIN = (".txt", ".md")
+_TEXT_COLUMNS = ("text", "sentence", "content", "body", "narrative")
+_BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
+
+
+def read_corpus(path: Path, column: str | None = None) -> list[str]:
+    """Every text of a file, or of all files below a folder in order of their names, without repetitions.
+
+    Args:
+        column: of tables; by default the first of "text", "sentence", "content", "body", "narrative" that is there.
+
+    Raises:
+        DataError: absent, unreadable, of an unknown kind, not UTF-8, without such a column, or without any text.
+    """
+    files = sorted(file for file in path.rglob("*") if _is_text(file)) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path}: the folder holds no text: put *{', *'.join((*_PLAIN, *FORMATS))} files there")
+    texts = list(dict.fromkeys(text for file in files for text in _read_file(file, column)))
+    if not texts:
+        raise DataError(f"{path}: it holds no text")
+    return texts
+
+
+def _kind(file: Path) -> str:
+    return (Path(file.stem).suffix if file.suffix == ".gz" else file.suffix).lower()
+
+
+def _is_text(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith(".") and _kind(file) in (*_PLAIN, *FORMATS)
+
+
+def _read_file(file: Path, column: str | None) -> Iterable[str]:
+    if _kind(file) not in _PLAIN:
+        rows = read_rows(file)
+        chosen = column or next((name for name in _TEXT_COLUMNS if name in rows[0]), "text")
+        if not any(chosen in row for row in rows):
+            raise missing_column(file, chosen, rows[0])
+        return [text for row in rows if (text := row.get(chosen, "").strip())]
+    text = read_text(file)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{file}: it is not UTF-8: convert the file")
+    return [" ".join(part.split()) for part in _BLANK_LINE.split(text) if part.strip()]
+
+
+def held_out(texts: Sequence[str], share: float, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Split texts in those to learn from and those to measure on, by their hash: a text is always on the same side.
+
+    Paragraphs of one document can land on both sides: where documents are known, split by them instead.
+    """
+    sides: tuple[list[str], list[str]] = ([], [])
+    for text in texts:
+        draw = int.from_bytes(hashlib.sha256(f"{seed}|{text}".encode()).digest()[:8])
+        sides[draw < share * 2**64].append(text)
+    return sides
+
+
+def general_english() -> list[str]:
+    """About 700 paragraphs (35,000 words) that have nothing to do with finance: Python's own language reference.
+
+    It comes with every Python, so forgetting can be measured anywhere and warming up needs no download. It is
+    technical prose: a reference for comparisons, not a sample of all English.
+    """
+    parts = (" ".join(part.split()) for topic in pydoc_data.topics.topics.values() for part in _BLANK_LINE.split(topic))
+    return [part for part in dict.fromkeys(parts) if len(part.split()) >= 25 and _is_prose(part)]
+
+
+def _is_prose(text: str) -> bool:
+    return sum(character.isalpha() or character == " " for character in text) > 0.9 * len(text)

@@ -1,0 +1,41 @@
+"""An institution that has joined a hub which is nothing but keys and an authority."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from client.enrolment import accept, make_request
+from client.home import Home
+from common.bundle import bundle_sha256
+from common.enrolment import Package
+from common.keys import Keys
+from common.pki import Authority
+
+LABELS = ("negative", "neutral", "positive")
+_WORDS = ("loss widens", "market flat", "profit rises")
+ROWS = "text,label\n" + "".join(f"{_WORDS[n % 3]} of bank {n},{LABELS[n % 3]}\n" for n in range(30))
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    home: Home
+    hub: Keys
+    authority: Authority
+
+
+def enrol(
+    directory: Path, base: str = "minilm", limits: str = "", name: str = "bank", address: str = "127.0.0.1:1"
+) -> Enrolled:
+    """`base` is the one model that the settings allow; `limits` more lines of [limits]."""
+    hub, authority = Keys.generate("hub"), Authority.create(directory / "authority", "authority")
+    home = Home(directory / name)
+    request = make_request(home.directory, name)
+    certificate = authority.issue_client(request.csr, name, timedelta(days=30))
+    package = Package.make(hub, request, certificate, authority.pem, address, bundle_sha256())
+    accept(home, package, package.fingerprint)
+    (home.directory / "rows.csv").write_text(ROWS)
+    home.settings_path.write_text(
+        f'[institution]\nname = "{name}"\n[data]\ntrain = "rows.csv"\n[model]\nallowed = ["{base}"]\ndevice = "cpu"\n'
+        f"[limits]\n{limits}"
+    )
+    return Enrolled(home, hub, authority)
