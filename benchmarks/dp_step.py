@@ -35,7 +35,7 @@ CASES = (
 
 def plan(private: bool) -> TrainingPlan:
     """Steps over every row: the same work for both, whatever the coins would say."""
-    dp = DpSettings(noise_multiplier=1.0, clipping_norm=1.0, sampling_probability=1.0, steps=STEPS) if private else None
+    dp = DpSettings(1.0, 1.0, sampling_probability=1.0, steps=STEPS, expected_batch_size=8) if private else None
     return TrainingPlan(STEPS, 1.0, 1e-3, 1e-3, "sgd", 2048, dp, 0)
 
 

@@ -22,6 +22,7 @@ name = "{name}"
 # train = "train.csv"
 # text_column = "text"
 # label_column = "label"
+# customer_column = "customer"   # whose each row is, where limits.unit is "customer"
 
 [model]
 allowed = ["minilm"]   # base models that may be trained here, as runs name them
@@ -33,10 +34,12 @@ max_epsilon = 8.0
 delta = 1e-6                   # at which max_epsilon is meant: below one over the number of records
 min_noise_multiplier = 0.3
 allow_without_privacy = false
+unit = "record"                # what max_epsilon protects: one "record", or one "customer" with all its records
 
 # What may leave beside the adapter: nothing, unless it is declared here.
 [release]
-# size_band = 1024             # a power of two near the number of records, for the hub to weight by
+# size_band = 1024             # a power of two near the number of records (or customers): the hub weights by it, and
+                               # updates are divided by it; else their noise shows the power of two below the true one
 """
 
 

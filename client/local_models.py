@@ -52,7 +52,7 @@ def read_data(data: DataSettings, labels: tuple[str, ...] | None = None) -> Data
     """
     if data_head(data) is Head.TOKEN:
         return read_conll(data.train, labels)
-    return read_examples(data.train, data.text_column, data.label_column, labels)
+    return read_examples(data.train, data.text_column, data.label_column, labels, data.customer_column)
 
 
 @dataclass(frozen=True)

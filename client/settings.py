@@ -24,7 +24,9 @@ class InstitutionSettings:
         states its epsilon at a larger delta is refused.
     min_noise_multiplier: trainings with less noise than this are refused.
     allow_without_privacy: whether a run of privacy level "none" is accepted at all.
-    size_band: declared power of two that the hub may weight by; a decision, not a statistic. None declares nothing.
+    size_band: declared power of two, of records or customers, that the hub may weight by and sums are divided by; a
+        decision, not a statistic. None declares nothing.
+    unit: what `max_epsilon` protects: a record, or a customer with all its records. Runs of another unit are refused.
     noise: "system" draws from the operating system; "fixed" repeats itself, protects nobody, and is for simulation.
     """
 
@@ -35,6 +37,7 @@ class InstitutionSettings:
     allow_without_privacy: bool = False
     size_band: int | None = None
     noise: Literal["system", "fixed"] = "system"
+    unit: Literal["record", "customer"] = "record"
 
     def __post_init__(self) -> None:
         if self.max_epsilon is not None and not self.max_epsilon > 0:
@@ -63,12 +66,16 @@ class InstitutionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Section):
-    """The institution's training rows: a CSV, JSONL, Parquet or (for token tasks) CoNLL file, and its columns."""
+    """The institution's training rows: a CSV, JSONL, Parquet or (for token tasks) CoNLL file, and its columns.
+
+    customer_column: whose a row is, where customers are the unit of privacy. In a CoNLL file each document is one.
+    """
 
     section = "data"
     train: Path
     text_column: str = "text"
     label_column: str = "label"
+    customer_column: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +94,7 @@ class _Limits(Section):
     delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
     min_noise_multiplier: Annotated[float, Range(0)] = 0.0
     allow_without_privacy: bool = False
+    unit: Literal["record", "customer"] = "record"
     tasks: tuple[str, ...] = tuple(TASKS)
 
     def check(self) -> None:
@@ -146,6 +154,7 @@ def _settings(tables: Mapping[str, Any], start: Path) -> Settings:
             min_noise_multiplier=limits.min_noise_multiplier,
             allow_without_privacy=limits.allow_without_privacy,
             size_band=release.size_band,
+            unit=limits.unit,
         ),
         tasks=limits.tasks,
         data=replace(data, train=start / data.train.expanduser()) if data else None,

@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client.dp import DpSettings, make_private, verify_per_example_gradients
+from client.dp import DpSettings, make_private
 from client.noise import NoiseSource
+from client.optimizers import OPTIMIZERS, make_optimizer
+from client.probe import verify_model
 from common.adapters import AdaptedModel
 from common.errors import ConfigurationError, DataError
 from common.prefix import FrozenFeatures
@@ -26,7 +28,6 @@ from common.tokens import IGNORED, Batch, TokenizedSet, token_batches
 __all__ = ["PrefixCache", "TrainingPlan", "TrainingStats", "example_losses", "train"]
 
 Rows = NDArray[np.int64]
-_PROBE_TEXTS = ("net sales of the bank rose in the third quarter", "profit fell")
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,14 @@ class TrainingPlan:
     """One local training.
 
     steps: logical batches, each followed by one optimiser step.
-    sampling_probability: with `dp`, each example's chance to be in a step's batch; without, the share of the examples
+    sampling_probability: with `dp`, each unit's chance to be in a step's batch; without, the share of the examples
         in each shuffled minibatch.
     head_learning_rate: of the task head; `learning_rate` is that of the adapter.
     optimizer: "sgd", "adam" or "adamw"; its state begins and ends with the training.
     max_batch_tokens: padded tokens of a physical batch.
     dp: None trains without privacy.
     seed: order of the minibatches and adapter dropout; privacy's randomness never comes from it.
+    adam_bias_correction: with `dp` and Adam, take the noise's known variance out of the second moment.
 
     Raises:
         ConfigurationError: what would be trained is not what `dp` says, or the optimiser is unknown.
@@ -54,10 +56,11 @@ class TrainingPlan:
     max_batch_tokens: int
     dp: DpSettings | None
     seed: int
+    adam_bias_correction: bool = False
 
     def __post_init__(self) -> None:
-        if self.optimizer not in _OPTIMIZERS:
-            raise ConfigurationError(f"training.optimizer is {self.optimizer!r}: use one of {', '.join(_OPTIMIZERS)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigurationError(f"training.optimizer is {self.optimizer!r}: use one of {', '.join(OPTIMIZERS)}")
         if self.steps < 1 or not 0 < self.sampling_probability <= 1:
             raise ConfigurationError(
                 "training: steps must be 1 or more, the sampling probability above 0 and at most 1"
@@ -65,6 +68,8 @@ class TrainingPlan:
         dp = self.dp
         if dp is not None and (dp.steps, dp.sampling_probability) != (self.steps, self.sampling_probability):
             raise ConfigurationError("training: steps and sampling probability differ from those that are accounted")
+        if self.adam_bias_correction and (dp is None or self.optimizer == "sgd"):
+            raise ConfigurationError("training: Adam's second moment is corrected with privacy and adam or adamw only")
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def train(
         on_step: called with steps done and steps in all.
 
     Raises:
-        DataError: there is no example, or no label.
+        DataError: there is no example, no label, or no customer where the customer is the unit.
         ConfigurationError: `noise` does not go with `plan.dp`.
         ModelError: a trainable parameter cannot be trained privately; nothing was changed.
     """
@@ -150,6 +155,7 @@ def train(
         raise DataError("training data: it holds no labelled example: nothing can be trained")
     if (noise is None) != (plan.dp is None):
         raise ConfigurationError("training: privacy settings and a noise source come together or not at all")
+    owners = _owners(data, plan)
     lengths, cache, device = data.lengths, cache or PrefixCache(), model.base.device
     drawn: list[int] = []
     losses: list[float] = []
@@ -157,12 +163,12 @@ def train(
     cache.fill(model, data, plan.max_batch_tokens)
     with _training(model, plan), ExitStack() as stack:
         stepper = _stepper(model, data, plan, noise, cache, stack)
-        for step, rows in enumerate(_logical_batches(len(data), plan, noise), start=1):
+        for step, rows in enumerate(_logical_batches(len(data), owners, plan, noise), start=1):
             total = 0.0
-            for part in token_batches(lengths, rows, plan.max_batch_tokens):
+            for part in token_batches(lengths, rows, plan.max_batch_tokens, owners):
                 batch = cache.batch(data, part, device)
                 each = _losses(model, batch)
-                stepper.accumulate(each)
+                stepper.accumulate(each, None if owners is None else torch.from_numpy(owners[part]))
                 total += float(each.detach().sum())
             stepper.step()
             drawn.append(len(rows))
@@ -173,10 +179,19 @@ def train(
     return TrainingStats(plan.steps, tuple(drawn), tuple(losses), tuple(clipped), time.monotonic() - started)
 
 
+def _owners(data: TokenizedSet, plan: TrainingPlan) -> Rows | None:
+    """(N,) whose each example is, counted from 0 without gaps, where the customer is the unit; else None."""
+    if plan.dp is None or plan.dp.unit == "record":
+        return None
+    if data.owners is None:
+        raise DataError("training data: its rows carry no customer, and the customer is the unit: name customer_column")
+    return np.unique(data.owners, return_inverse=True)[1]
+
+
 class _Stepper(Protocol):
     """How gradients of one logical batch become one optimiser step."""
 
-    def accumulate(self, losses: Tensor) -> None: ...
+    def accumulate(self, losses: Tensor, owners: Tensor | None = None) -> None: ...
     def step(self) -> object: ...
     def take_clip_fraction(self) -> float: ...
 
@@ -187,7 +202,7 @@ class _PlainStepper:
     def __init__(self, optimizer: torch.optim.Optimizer, batch_size: int) -> None:
         self._optimizer, self._batch_size = optimizer, batch_size
 
-    def accumulate(self, losses: Tensor) -> None:
+    def accumulate(self, losses: Tensor, owners: Tensor | None = None) -> None:  # noqa: ARG002
         (losses.sum() / self._batch_size).backward()  # type: ignore[no-untyped-call]
 
     def step(self) -> None:
@@ -209,10 +224,9 @@ def _stepper(
     optimizer = _optimizer(model, plan)
     if plan.dp is None or noise is None:
         return _PlainStepper(optimizer, _minibatch_size(len(data), plan))
-    expected = plan.sampling_probability * len(data)
-    private = stack.enter_context(make_private(model.module, optimizer, plan.dp, expected, noise))
+    private = stack.enter_context(make_private(model.module, optimizer, plan.dp, noise))
     if not cache.verified:
-        _verify(model, data)
+        verify_model(model, data.labels is not None and data.labels[0].ndim == 1, _losses)
         cache.verified = True
     return private
 
@@ -221,11 +235,16 @@ def _minibatch_size(examples: int, plan: TrainingPlan) -> int:
     return max(1, round(plan.sampling_probability * examples))
 
 
-def _logical_batches(examples: int, plan: TrainingPlan, noise: NoiseSource | None) -> Iterator[Rows]:
-    """Rows of each step: with privacy, independent coins (maybe none); without, minibatches that go through all."""
+def _logical_batches(
+    examples: int, owners: Rows | None, plan: TrainingPlan, noise: NoiseSource | None
+) -> Iterator[Rows]:
+    """Rows of each step: with privacy, a coin for each unit (maybe none); without, minibatches that go through all."""
     if noise is not None:
         for _ in range(plan.steps):
-            yield np.flatnonzero(noise.uniform_mask(examples, plan.sampling_probability))
+            if owners is None:
+                yield np.flatnonzero(noise.uniform_mask(examples, plan.sampling_probability))
+            else:
+                yield np.flatnonzero(noise.uniform_mask(int(owners.max()) + 1, plan.sampling_probability)[owners])
         return
     generator, size = np.random.default_rng(plan.seed), _minibatch_size(examples, plan)
     waiting = np.zeros(0, dtype=np.int64)
@@ -236,13 +255,6 @@ def _logical_batches(examples: int, plan: TrainingPlan, noise: NoiseSource | Non
         waiting = waiting[size:]
 
 
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-}
-
-
 def _optimizer(model: AdaptedModel, plan: TrainingPlan) -> torch.optim.Optimizer:
     heads = model.head_names()
     trained = model.trainable()
@@ -250,7 +262,10 @@ def _optimizer(model: AdaptedModel, plan: TrainingPlan) -> torch.optim.Optimizer
         {"params": [p for name, p in trained.items() if name not in heads], "lr": plan.learning_rate},
         {"params": [p for name, p in trained.items() if name in heads], "lr": plan.head_learning_rate},
     ]
-    return _OPTIMIZERS[plan.optimizer]([group for group in groups if group["params"]])
+    noise = None
+    if plan.adam_bias_correction and plan.dp is not None:
+        noise = (plan.dp.noise_multiplier * plan.dp.clipping_norm / plan.dp.expected_batch_size) ** 2
+    return make_optimizer(plan.optimizer, [group for group in groups if group["params"]], noise)
 
 
 def _losses(model: AdaptedModel, batch: Batch) -> Tensor:
@@ -271,21 +286,3 @@ def _training(model: AdaptedModel, plan: TrainingPlan) -> Iterator[None]:
             model.eval_mode()
             for parameter in model.trainable().values():
                 parameter.grad = None
-
-
-def _verify(model: AdaptedModel, data: TokenizedSet) -> None:
-    """Probe per-example gradients on two public sentences, from where the training starts too."""
-    batch = model.encode(_PROBE_TEXTS).batch([0, 1], model.base.device)
-    per_token = data.labels is not None and data.labels[0].ndim == 1
-    first = torch.zeros_like(batch.input_ids[:, 0])
-    labels = torch.where(batch.attention_mask.bool(), 0, IGNORED) if per_token else first
-    model.eval_mode()
-    hidden = model.prefix(batch)
-    model.train_mode(dropout=False)
-
-    def losses(rows: slice) -> Tensor:
-        states = None if hidden is None else hidden[rows]
-        return _losses(model, Batch(batch.input_ids[rows], batch.attention_mask[rows], labels[rows], states))
-
-    verify_per_example_gradients(model.module, losses)
-    model.train_mode()

@@ -76,7 +76,9 @@ class AdapterConfig(Section):
 class TrainingConfig(Section):
     """What each institution does in a round.
 
-    local_steps or local_epochs (an epoch is 1/q steps); sampling_rate q or expected_batch_size (records).
+    local_steps or local_epochs (an epoch is 1/q steps); sampling_rate q, of the unit that `PrivacyConfig` protects, or
+    expected_batch_size (records).
+    adam_bias_correction: under privacy, take the noise's known variance out of Adam's second moment (arXiv 2312.14334).
     max_batch_tokens: padded tokens of one physical batch; it bounds memory and changes no result.
     """
 
@@ -88,6 +90,7 @@ class TrainingConfig(Section):
     learning_rate: Annotated[float, Range(0, above=True)]
     head_learning_rate: Annotated[float | None, Range(0, above=True)] = None
     optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
+    adam_bias_correction: bool = False
     max_batch_tokens: Annotated[int, Range(4, 2**40)] = 4096
 
     def check(self) -> None:
@@ -95,22 +98,29 @@ class TrainingConfig(Section):
             if (getattr(self, one) is None) == (getattr(self, other) is None):
                 both = "is missing" if getattr(self, one) is None else f"stands beside {self.place(other)}"
                 self.refuse(one, f"{both}: give exactly one of {one} and {other}")
+        if self.adam_bias_correction and self.optimizer == "sgd":
+            self.refuse("adam_bias_correction", 'is true, but optimizer = "sgd" has no second moment: leave it out')
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyConfig(Section):
-    """Differential privacy of one record (add or remove one), over the whole run.
+    """Differential privacy of one unit (add or remove one), over the whole run.
 
+    unit: "record", one row; or "customer", all rows that carry one customer's id at an institution.
     level: "high" and "standard" fix noise and clip (see `LEVELS`); "custom" takes both; "target" takes a clip and the
     epsilon of the whole run, for which every institution calibrates its own noise; "none" trains without privacy.
-    noise_multiplier: standard deviation of the noise over `clipping_norm` (L2, of one record's gradient); with "none",
+    noise_multiplier: standard deviation of the noise over `clipping_norm` (L2, of one unit's gradient); with "none",
     `clipping_norm` is 0.
+    clipping: "flat" shortens gradients longer than `clipping_norm`; "automatic" scales every one to just below it
+    (AUTO-S, arXiv 2206.07136), so that only the product of norm and learning rate matters.
     """
 
     section = "privacy"
     level: Literal["high", "standard", "target", "custom", "none"]
+    unit: Literal["record", "customer"] = "record"
     noise_multiplier: Annotated[float | None, Range(0, 1000, above=True)] = None
     clipping_norm: Annotated[float, Range(0)]
+    clipping: Literal["flat", "automatic"] = "flat"
     target_epsilon: Annotated[float | None, Range(0, above=True)] = None
     delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
 
@@ -118,6 +128,9 @@ class PrivacyConfig(Section):
         level = f'level = "{self.level}"'
         if self.level == "none" and self.clipping_norm != 0:
             self.refuse("clipping_norm", f"is given, but {level} clips nothing: leave it out, or choose another level")
+        for key, plain in (("unit", "record"), ("clipping", "flat")):
+            if self.level == "none" and getattr(self, key) != plain:
+                self.refuse(key, f"is {shown(getattr(self, key))}, but {level} protects nothing: leave it out")
         if self.level != "none" and self.clipping_norm == 0:
             self.refuse("clipping_norm", f"is 0: {level} needs a number above 0")
         wanted = {
@@ -201,6 +214,10 @@ class RunConfig(Section):
             # With a batch size, q and so noise and epsilon are functions of the exact number of rows.
             way = "is given, but under differential privacy it would give row counts away: give sampling_rate"
             self.training.refuse("expected_batch_size", way)
+        if self.privacy.level == "none" and self.training.adam_bias_correction:
+            self.training.refuse(
+                "adam_bias_correction", 'is true, but privacy.level = "none" adds no noise: leave it out'
+            )
         if self.training.max_batch_tokens < self.model.max_tokens:
             budget = f"is {self.training.max_batch_tokens}, less than one text of model.max_tokens"
             self.training.refuse("max_batch_tokens", f"{budget} = {self.model.max_tokens}: raise it")

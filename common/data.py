@@ -34,18 +34,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Example:
-    """One text and the index of its label."""
+    """One text, the index of its label, and whose it is where customers are the unit of privacy."""
 
     text: str
     label: int
+    customer: str | None = None
 
 
 @dataclass(frozen=True)
 class TokenExample:
-    """One sentence as words, and the index of each word's tag."""
+    """One sentence as words, the index of each word's tag, and whose it is (a CoNLL file's documents, as read)."""
 
     words: tuple[str, ...]
     labels: tuple[int, ...]
+    customer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,19 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.examples)
 
+    def units(self, unit: str) -> int:
+        """How many units of privacy there are: records, or customers.
+
+        Raises:
+            DataError: an example carries no customer.
+        """
+        if unit == "record":
+            return len(self)
+        customers = {example.customer for example in self.examples}
+        if None in customers:
+            raise DataError(f"{self.name}: its rows carry no customer, and customers are protected: name their column")
+        return len(customers)
+
     def label_counts(self) -> tuple[int, ...]:
         """How often each label occurs (texts, or words of sentences), in the order of `labels`."""
         counts: Counter[int] = Counter()
@@ -70,7 +85,7 @@ class Dataset:
         return tuple(counts[index] for index in range(len(self.labels)))
 
     def fingerprint(self, key: bytes) -> str:
-        """Hex HMAC-SHA256 under `key` of the examples as a multiset: order and `name` do not matter.
+        """Hex HMAC-SHA256 under `key` of the examples as a multiset: order, customers and `name` do not matter.
 
         Keyed, so that nobody without the key can test whether a guessed text is among the examples.
         """
@@ -83,14 +98,20 @@ class Dataset:
         return json.dumps(["words", example.words, [self.labels[label] for label in example.labels]]).encode()
 
 
-def read_examples(path: Path, text_column: str, label_column: str, labels: Sequence[str] | None = None) -> Dataset:
+def read_examples(
+    path: Path,
+    text_column: str,
+    label_column: str,
+    labels: Sequence[str] | None = None,
+    customer_column: str | None = None,
+) -> Dataset:
     """Read a classification data set; without `labels`, those found in the file become the label set.
 
     Raises:
         DataError: see `read_rows`, `examples_of` and `validate`.
     """
-    rows = read_rows(path, (text_column, label_column))
-    dataset = examples_of(rows, text_column, label_column, labels, str(path))
+    rows = read_rows(path, (text_column, label_column, *([customer_column] if customer_column else [])))
+    dataset = examples_of(rows, text_column, label_column, labels, str(path), customer_column=customer_column)
     validate(dataset)
     return dataset
 
@@ -102,16 +123,17 @@ def examples_of(
     labels: Sequence[str] | None,
     name: str,
     numbers: Sequence[int] | None = None,
+    customer_column: str | None = None,
 ) -> Dataset:
     """Rows to a dataset; `numbers` are the rows' numbers in the file where `rows` is a part of it.
 
     Raises:
-        DataError: an empty text or label, a label outside `labels`, a text column that holds only numbers.
+        DataError: an empty text, label or customer, a label outside `labels`, a text column that holds only numbers.
     """
     numbers = range(1, len(rows) + 1) if numbers is None else numbers
     for number, row in zip(numbers, rows, strict=True):
-        for column in (text_column, label_column):
-            if not row[column].strip():
+        for column in (text_column, label_column, customer_column):
+            if column is not None and not row[column].strip():
                 raise DataError(f'{name}: row {number}, column "{column}" is empty: fill it or leave the row out')
     if rows and all(_is_number(row[text_column]) for row in rows):
         raise DataError(f'{name}: column "{text_column}" holds only numbers: name the column with the text')
@@ -122,7 +144,8 @@ def examples_of(
         label = index.get(row[label_column].strip())
         if label is None:
             raise DataError(f'{name}: row {number}, column "{label_column}" holds a label that is not {_named(known)}')
-        examples.append(Example(row[text_column].strip(), label))
+        customer = row[customer_column].strip() if customer_column else None
+        examples.append(Example(row[text_column].strip(), label, customer))
     return Dataset(tuple(examples), known, name)
 
 
@@ -175,11 +198,13 @@ def read_conll_documents(path: Path, labels: Sequence[str] | None = None) -> tup
                 raise DataError(f"{path}: row {number}, last column holds a tag that is not {_named(known)}")
     return tuple(
         Dataset(
-            tuple(TokenExample(tuple(w for _, w, _ in s), tuple(index[tag] for _, _, tag in s)) for s in document),
+            tuple(
+                TokenExample(tuple(w for _, w, _ in s), tuple(index[tag] for _, _, tag in s), name) for s in document
+            ),
             known,
-            f"document_{position}",
+            name,
         )
-        for position, document in enumerate(sentences, start=1)
+        for name, document in ((f"document_{position}", document) for position, document in enumerate(sentences, 1))
     )
 
 

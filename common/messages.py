@@ -39,7 +39,7 @@ class RefusalCode(StrEnum):
 
 @dataclass(frozen=True)
 class PrivacyStatement:
-    """What an institution says about its training. The unit is one record; adjacency is add or remove one.
+    """What an institution says about its training. The unit is the run's, `privacy.unit`; adjacency: add or remove one.
 
     `epsilon` (at `delta`) is the institution's own figure for this run so far. `sampling_probability` is stated
     only where the run's configuration fixes it: otherwise it would give the number of records away.

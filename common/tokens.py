@@ -1,7 +1,7 @@
 """Tokenised examples, unpadded, and the padded batches made from them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,14 +48,21 @@ class TokenizedSet:
         labels: one array an example, of shape () for a sequence task and as long as its ids for a token task;
             None where there are no labels.
         pad_id: what padding is made of.
+        owners: (N,) the customer whose each example is, counted from 0; None where examples carry no customer.
     """
 
     input_ids: tuple[IntArray, ...]
     labels: tuple[IntArray, ...] | None
     pad_id: int
+    owners: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def customers(self) -> int | None:
+        """How many customers there are; None where examples carry none."""
+        return None if self.owners is None else len(np.unique(self.owners))
 
     @property
     def lengths(self) -> IntArray:
@@ -83,12 +90,17 @@ def _pad(rows: Sequence[IntArray], value: int) -> IntArray:
     return padded
 
 
-def token_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int) -> list[IntArray]:
+def token_batches(
+    lengths: IntArray, indices: IntArray, max_batch_tokens: int, owners: IntArray | None = None
+) -> list[IntArray]:
     """Split `indices` into batches of like length, none above `max_batch_tokens` once padded.
 
     Every index is in exactly one batch; an example longer than the budget is a batch of its own. Longest first, so
-    that a batch which does not fit in memory is met at once.
+    that a batch which does not fit in memory is met at once. With `owners`, (N,), the examples of one owner stand
+    one after another, across batches too; owners are ordered by their longest.
     """
+    if owners is not None:
+        return _owner_batches(lengths, indices, max_batch_tokens, owners)
     order = indices[np.argsort(-lengths[indices], kind="stable")]
     batches: list[IntArray] = []
     start = 0
@@ -97,6 +109,22 @@ def token_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int) -
         batches.append(order[start : start + rows])
         start += rows
     return batches
+
+
+def _owner_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int, owners: IntArray) -> list[IntArray]:
+    _, whose = np.unique(owners[indices], return_inverse=True)
+    longest = np.zeros(whose.max(initial=-1) + 1, dtype=np.int64)
+    np.maximum.at(longest, whose, lengths[indices])
+    batches: list[list[int]] = []
+    widest = 0
+    for index in indices[np.lexsort((-lengths[indices], whose, -longest[whose]))]:
+        widest = max(widest, int(lengths[index]))
+        if batches and widest * (len(batches[-1]) + 1) <= max_batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+            widest = int(lengths[index])
+    return [np.array(batch, dtype=np.int64) for batch in batches]
 
 
 def tokenize_texts(
@@ -133,10 +161,16 @@ def tokenize_words(
 
 
 def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> TokenizedSet:
-    """The examples of `dataset`, in order, with their labels."""
+    """The examples of `dataset`, in order, with their labels and, where every one carries it, their customer."""
     sentences = [example for example in dataset.examples if isinstance(example, TokenExample)]
     if sentences:
         words, tags = [s.words for s in sentences], [s.labels for s in sentences]
-        return tokenize_words(tokenizer, words, max_tokens, tags)
-    examples = [example for example in dataset.examples if isinstance(example, Example)]
-    return tokenize_texts(tokenizer, [e.text for e in examples], max_tokens, [e.label for e in examples])
+        tokens = tokenize_words(tokenizer, words, max_tokens, tags)
+    else:
+        examples = [example for example in dataset.examples if isinstance(example, Example)]
+        tokens = tokenize_texts(tokenizer, [e.text for e in examples], max_tokens, [e.label for e in examples])
+    customers = [example.customer for example in dataset.examples]
+    if not customers or None in customers:
+        return tokens
+    first = {customer: number for number, customer in enumerate(dict.fromkeys(customers))}
+    return replace(tokens, owners=np.array([first[customer] for customer in customers], dtype=np.int64))

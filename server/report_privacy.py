@@ -103,8 +103,8 @@ def statements(run: RunFiles) -> Html:
     parts = [tag("div", tag("h3", name), _in_words(run, name), class_="statement") for name in run.institutions]
     reading = (
         "How to read them: whatever someone computes from what the institution sent, its probability changes by a "
-        "factor of at most e^ε, save for a probability of δ, when one record is added to or removed from the "
-        "institution's data."
+        "factor of at most e^ε, save for a probability of δ, when one record (or customer, where the statement says "
+        "so) is added to or removed from the institution's data."
     )
     note = None if run.without_privacy else tag("p", reading, class_="note")
     return join(head, note, *parts, _coverage(run))

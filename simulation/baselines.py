@@ -72,7 +72,7 @@ def alone(workspace: Workspace, evaluator: HubEvaluator, name: str) -> Baseline:
     """One bank with its own rows, and the noise, clip and number of steps of the whole federated run."""
     agent = workspace.institution(name)
     local = agent.prepare(workspace.config)
-    plan = plan_training(workspace.config, len(local.data), agent.settings)
+    plan = plan_training(workspace.config, local.data.units(workspace.config.privacy.unit), agent.settings)
     steps = plan.steps * workspace.config.rounds
     dp = replace(plan.dp, steps=steps) if plan.dp else None
     noise = (
@@ -90,7 +90,7 @@ def alone(workspace: Workspace, evaluator: HubEvaluator, name: str) -> Baseline:
         result.metrics["accuracy"],
         result.metrics["weighted_f1"],
         None,
-        f"{len(local.data)} rows, same steps and noise",
+        f"{len(local.data.tokens)} rows, same steps and noise",
     )
 
 

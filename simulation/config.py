@@ -17,7 +17,10 @@ __all__ = ["DataConfig", "InstitutionsConfig", "SimulationConfig", "load_simulat
 
 VARIABLE = "FEDFIN_DATA"
 FALLBACK = Path("..", "shared", "data")
-_FILES_ONLY = ("train", "test", "public", "institution_column", "split_column", "institutions", "dirichlet_alpha")
+_FILES_ONLY = (
+    "train", "test", "public", "customer_column", "institution_column", "split_column", "institutions",
+    "dirichlet_alpha",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class DataConfig(Section):
     """Where the text comes from and which institution holds which part.
 
     source: "synthetic" for the four banks of our grammar, or "files".
+    customer_column: whose a row is, where privacy.unit is "customer"; in a CoNLL file each document is one.
     institution_column, or institutions: rows divided by a column, or dealt out to that many; evenly, or with a label
     skew where dirichlet_alpha is given (smaller is stronger). One institution is central training.
     test, or split_column: a file of its own, or a column that says "train" or "test"; else `test_fraction` is held out.
@@ -40,6 +44,7 @@ class DataConfig(Section):
     test: Path | None = None
     text_column: str = "text"
     label_column: str = "label"
+    customer_column: str | None = None
     institution_column: str | None = None
     split_column: str | None = None
     test_values: tuple[str, ...] | None = None
@@ -66,7 +71,9 @@ class DataConfig(Section):
             self.refuse("split_column", "stands beside data.test: give at most one of them")
         if self.test_values is not None and self.split_column is None:
             self.refuse("test_values", "goes with data.split_column, the column that holds them: give it")
-        columns = [self.text_column, self.label_column, self.institution_column, self.split_column]
+        columns = [
+            self.text_column, self.label_column, self.customer_column, self.institution_column, self.split_column,
+        ]  # fmt: skip
         named = [column for column in columns if column is not None]
         if len(set(named)) != len(named):
             twice = next(column for column in named if named.count(column) > 1)

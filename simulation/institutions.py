@@ -221,18 +221,18 @@ def _sequences(cfg: "DataConfig", source: Path, labels: tuple[str, ...], seed: i
     known = labels or labels_of(row.values[cfg.label_column] for row in train)
     train_name, test_name = str(source), str(cfg.test or source)
 
-    def dataset(rows: Sequence[_Row], name: str) -> Dataset:
-        numbers = [row.number for row in rows]
-        return examples_of([row.values for row in rows], cfg.text_column, cfg.label_column, known, name, numbers)
+    def dataset(rows: Sequence[_Row], name: str, customer: str | None = None) -> Dataset:
+        numbers, values = [row.number for row in rows], [row.values for row in rows]
+        return examples_of(values, cfg.text_column, cfg.label_column, known, name, numbers, customer)
 
-    pooled, hub = dataset(train, train_name), dataset(test, test_name)
+    pooled, hub = dataset(train, train_name, cfg.customer_column), dataset(test, test_name)
     validate(pooled)
     if not test:
         raise DataError(f"{test_name}: no rows are left for the test: raise data.test_fraction or name a test file")
     if cfg.institution_column is None:
         return Federation(dirichlet_split(pooled, cfg.institutions or 0, cfg.dirichlet_alpha, seed), hub, {HUB: hub})
     parts = {
-        name: replace(dataset(rows, train_name), name=name)
+        name: replace(dataset(rows, train_name, cfg.customer_column), name=name)
         for name, rows in split_by_column(train, cfg.institution_column, train_name).items()
     }
     if cfg.test is not None:
@@ -249,16 +249,23 @@ def _texts(cfg: "DataConfig", source: Path, seed: int) -> Federation:
     if not test:
         raise DataError(f"{source}: no texts are left for the test: raise data.test_fraction or name a test file")
 
-    def dataset(rows: Sequence[_Row], name: str) -> Dataset:
-        filled = [text for row in rows if (text := row.values[cfg.text_column].strip())]
-        return Dataset(tuple(Example(text, 0) for text in filled), (), name)
+    def dataset(rows: Sequence[_Row], name: str, customer: str | None = None) -> Dataset:
+        filled = [row for row in rows if row.values[cfg.text_column].strip()]
+        for row in filled if customer else []:
+            if not row.values[str(customer)].strip():
+                raise DataError(f'{source}: row {row.number}, column "{customer}" is empty: fill it or leave it out')
+        texts = [
+            (row.values[cfg.text_column].strip(), row.values[customer].strip() if customer else None) for row in filled
+        ]
+        return Dataset(tuple(Example(text, 0, whose) for text, whose in texts), (), name)
 
-    pooled, hub = dataset(train, str(source)), dataset(test, str(cfg.test or source))
+    pooled, hub = dataset(train, str(source), cfg.customer_column), dataset(test, str(cfg.test or source))
     validate(pooled)
     if cfg.institution_column is None:
         return Federation(dirichlet_split(pooled, cfg.institutions or 0, cfg.dirichlet_alpha, seed), hub, {HUB: hub})
     column = cfg.institution_column
-    parts = {name: dataset(rows, name) for name, rows in split_by_column(train, column, str(source)).items()}
+    named = split_by_column(train, column, str(source))
+    parts = {name: dataset(rows, name, cfg.customer_column) for name, rows in named.items()}
     if cfg.test is not None:
         return Federation(parts, hub, {HUB: hub})
     of_test = {name: dataset(rows, name) for name, rows in split_by_column(test, column, str(source)).items()}
@@ -266,7 +273,8 @@ def _texts(cfg: "DataConfig", source: Path, seed: int) -> Federation:
 
 
 def _read(cfg: "DataConfig", source: Path, wanted: Sequence[str], seed: int) -> tuple[list[_Row], list[_Row]]:
-    extra = [column for column in (cfg.institution_column, cfg.split_column) if column is not None]
+    optional = (cfg.customer_column, cfg.institution_column, cfg.split_column)
+    extra = [column for column in optional if column is not None]
     rows = [_Row(number, row) for number, row in enumerate(read_rows(source, [*wanted, *extra]), start=1)]
     if cfg.test is not None:
         kept = [row for row in rows if not _is_test_value(cfg, row)]

@@ -142,7 +142,7 @@ def finish(
         "adapter_digest": digest(state.adapter),
         "labels": list(workspace.federation.test.labels),
         "noise": workspace.simulation.institutions.noise,
-        "unit": "record",
+        "unit": config.privacy.unit,
         "adjacency": "add-or-remove-one",
         "baselines": [asdict(row) for row in rows] or previous.get("baselines", []),
         "parameters_trained": adapted.parameters_trained,
@@ -166,9 +166,8 @@ def card_facts(
     elif workspace.simulation.institutions.noise == "fixed":
         protection = "none: the noise came from a fixed seed"
     else:
-        protection = (
-            f"epsilon {max(spent):.3f} at delta {privacy.delta:g} for one record, the most of any institution (PLD)"
-        )
+        figure = f"epsilon {max(spent):.3f} at delta {privacy.delta:g}"
+        protection = f"{figure} for one {privacy.unit}, the most of any institution (PLD)"
     return {
         "Task": f"{workspace.config.task}: {', '.join(workspace.federation.test.labels)}",
         "Trained by": f"{len(workspace.federation.train)} institutions, {workspace.config.rounds} rounds",

@@ -19,11 +19,15 @@ COVERS = [
 DOES_NOT_COVER = [
     "the choice of hyperparameters, where it was made on private rows",
     "the declared size band, which is a decision of the privacy officer and not computed from the rows",
-    "several records of one person: the unit is one record, not one customer",
     "the hub's test set, which is taken to be public",
     "the hub's choice of institutions: it sees whom it asks, so no amplification is claimed from it",
     "what is learned from other sources, and side channels such as the time a training takes",
 ]
+
+UNIT_LIMITS = {
+    "record": "several records of one person: the unit is one record, not one customer",
+    "customer": "one person under several customer ids, or at several institutions: the unit is one id at one of them",
+}
 
 
 def write_statements(workspace: Workspace) -> dict[str, dict[str, Any]]:
@@ -41,11 +45,11 @@ def statement(workspace: Workspace, name: str) -> dict[str, Any]:
     privacy = workspace.config.privacy
     facts: dict[str, Any] = {
         "institution": name,
-        "records_unit": "record",
+        "records_unit": privacy.unit,
         "adjacency": "add-or-remove-one",
         "noise_source": "operating system" if workspace.settings(name).noise == "system" else "fixed seed: NOT PRIVATE",
         "covers": COVERS,
-        "does_not_cover": DOES_NOT_COVER,
+        "does_not_cover": [*DOES_NOT_COVER, UNIT_LIMITS[privacy.unit]],
     }
     if privacy.level == "none" or privacy.delta is None:
         return facts | {"epsilon_run": None, "epsilon_cumulative": None, "sampler": "shuffled", "covers": []}

@@ -36,9 +36,9 @@ __all__ = ["Workspace"]
 PACKAGES = ("torch", "transformers", "peft", "opacus", "flwr", "dp-accounting", "cryptography", "numpy", "safetensors")
 
 
-def size_band(records: int) -> int:
-    """The power of two at or below `records`: what a simulated privacy officer declares."""
-    return 1 << (records.bit_length() - 1)
+def size_band(units: int) -> int:
+    """The power of two at or below `units`: what a simulated privacy officer declares."""
+    return 1 << (units.bit_length() - 1)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Workspace:
             self._public_texts()
         for name, dataset in self.federation.train.items():
             try:
-                plan_training(self.config, len(dataset), self.settings(name))
+                plan_training(self.config, dataset.units(self.config.privacy.unit), self.settings(name))
             except Refused as refused:
                 raise ConfigurationError(
                     f"institution {name}: {refused} ({refused.code}): change the run, or leave it out"
@@ -130,14 +130,15 @@ class Workspace:
 
     def settings(self, name: str) -> InstitutionSettings:
         """The settings of one simulated institution, from the configuration's [institutions]."""
-        given = self.simulation.institutions
+        given, unit = self.simulation.institutions, self.config.privacy.unit
         return InstitutionSettings(
             name=name,
             max_epsilon=given.max_epsilon,
             delta=self.config.privacy.delta,
             allow_without_privacy=self.config.privacy.level == "none",
-            size_band=size_band(len(self.federation.train[name])) if given.size_bands else None,
+            size_band=size_band(self.federation.train[name].units(unit)) if given.size_bands else None,
             noise=given.noise,
+            unit=unit,
         )
 
     @functools.cached_property

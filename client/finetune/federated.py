@@ -41,8 +41,17 @@ class PreparedData:
     fingerprint: str
     cache: PrefixCache | None = None
 
-    def __len__(self) -> int:
-        return len(self.tokens)
+    def units(self, unit: str) -> int:
+        """How many records, or customers, there are.
+
+        Raises:
+            Refused: the rows carry no customer.
+        """
+        if unit == "record":
+            return len(self.tokens)
+        if self.tokens.customers is None:
+            raise Refused(RefusalCode.CONFIG, "the run protects customers, but no column of the data names them")
+        return self.tokens.customers
 
 
 @dataclass(frozen=True)
@@ -69,16 +78,17 @@ class Outcome:
     seconds: float
 
 
-def sampling_rate(config: RunConfig, records: int) -> float:
-    """Poisson sampling probability q of every step: given by the run, or its expected batch over these records."""
+def sampling_rate(config: RunConfig, units: int) -> float:
+    """Poisson sampling probability q of every step: given by the run, or its expected batch over these units."""
     training = config.training
     if training.sampling_rate is not None:
-        if training.sampling_rate * records < 1:
-            raise Refused(RefusalCode.CONFIG, "the run's sampling rate draws less than one record of this data a step")
+        if training.sampling_rate * units < 1:
+            unit = config.privacy.unit
+            raise Refused(RefusalCode.CONFIG, f"the run's sampling rate draws less than one {unit} of this data a step")
         return training.sampling_rate
-    if training.expected_batch_size is None or training.expected_batch_size > records:
+    if training.expected_batch_size is None or training.expected_batch_size > units:
         raise Refused(RefusalCode.CONFIG, "the run's expected batch is larger than this institution's data")
-    return training.expected_batch_size / records
+    return training.expected_batch_size / units
 
 
 def steps_per_round(config: RunConfig, rate: float) -> int:
@@ -89,8 +99,8 @@ def steps_per_round(config: RunConfig, rate: float) -> int:
     return max(1, math.ceil((training.local_epochs or 1.0) / rate))
 
 
-def plan_training(config: RunConfig, records: int, settings: InstitutionSettings) -> TrainingPlan:
-    """The training of one round, its noise calibrated by the institution itself.
+def plan_training(config: RunConfig, units: int, settings: InstitutionSettings) -> TrainingPlan:
+    """The training of one round over `units` records or customers, its noise calibrated by the institution itself.
 
     A target epsilon is met over `rounds x steps`: the most participation the hub could ask for, so no luck in
     being left out is counted on.
@@ -98,7 +108,7 @@ def plan_training(config: RunConfig, records: int, settings: InstitutionSettings
     Raises:
         Refused: the run asks for less privacy than the institution's settings allow.
     """
-    rate = sampling_rate(config, records)
+    rate = sampling_rate(config, units)
     steps = steps_per_round(config, rate)
     return TrainingPlan(
         steps=steps,
@@ -107,40 +117,59 @@ def plan_training(config: RunConfig, records: int, settings: InstitutionSettings
         head_learning_rate=config.training.head_learning_rate or config.training.learning_rate,
         optimizer=config.training.optimizer,
         max_batch_tokens=config.training.max_batch_tokens,
-        dp=_privacy(config, records, settings, rate, steps),
+        dp=_privacy(config, units, settings, rate, steps),
         seed=config.seed,
+        adam_bias_correction=config.training.adam_bias_correction,
     )
 
 
 def _privacy(
-    config: RunConfig, records: int, settings: InstitutionSettings, rate: float, steps: int
+    config: RunConfig, units: int, settings: InstitutionSettings, rate: float, steps: int
 ) -> DpSettings | None:
     privacy = config.privacy
     if privacy.level == "none":
         if not settings.allow_without_privacy:
             raise Refused(RefusalCode.PRIVACY_LIMIT, "this institution does not train without differential privacy")
         return None
-    delta = _checked_delta(privacy.delta, records, settings)
+    if privacy.unit != settings.unit:
+        kept = f"this institution's limits are for one {settings.unit}"
+        raise Refused(RefusalCode.PRIVACY_LIMIT, f"the run protects one {privacy.unit}, {kept}")
+    delta = _checked_delta(privacy.delta, units, settings)
     noise = privacy.noise_multiplier
     if privacy.target_epsilon is not None:
         noise = calibrate(privacy.target_epsilon, delta, rate, steps * config.rounds)
     if noise is None or noise <= 0 or noise < settings.min_noise_multiplier:
         raise Refused(RefusalCode.PRIVACY_LIMIT, "the run's noise is below this institution's minimum")
     return DpSettings(
-        noise_multiplier=noise, clipping_norm=privacy.clipping_norm, sampling_probability=rate, steps=steps
+        noise_multiplier=noise,
+        clipping_norm=privacy.clipping_norm,
+        sampling_probability=rate,
+        steps=steps,
+        expected_batch_size=rate * declared_size(settings, units),
+        clipping=privacy.clipping,
+        unit=privacy.unit,
     )
 
 
-def _checked_delta(delta: float | None, records: int, settings: InstitutionSettings) -> float:
-    """Delta below one over the records, by way of the officer's own where there is one.
+def declared_size(settings: InstitutionSettings, units: int) -> int:
+    """The number of units that sums are divided by: the declared size band, so that it says nothing about the data.
+
+    Where none is declared, the power of two at or below the number of units: an update's noise then shows that much.
+    """
+    return settings.size_band or 1 << (units.bit_length() - 1)
+
+
+def _checked_delta(delta: float | None, units: int, settings: InstitutionSettings) -> float:
+    """Delta below one over the units, by way of the officer's own where there is one.
 
     A hub that proposes one delta after another then learns the officer's, which was declared; the answers would
-    otherwise count the records for it.
+    otherwise count the units for it.
     """
-    if settings.delta is not None and settings.delta >= 1 / records:
-        raise Refused(RefusalCode.PRIVACY_LIMIT, "limits.delta is not below one over this institution's records")
-    if delta is None or delta >= 1 / records or (settings.delta is not None and delta > settings.delta):
-        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run's delta is above limits.delta, or not below one over records")
+    what = f"one over this institution's {settings.unit}s"
+    if settings.delta is not None and settings.delta >= 1 / units:
+        raise Refused(RefusalCode.PRIVACY_LIMIT, f"limits.delta is not below {what}")
+    if delta is None or delta >= 1 / units or (settings.delta is not None and delta > settings.delta):
+        raise Refused(RefusalCode.PRIVACY_LIMIT, f"the run's delta is above limits.delta, or not below {what}")
     return delta
 
 
@@ -161,7 +190,8 @@ def _reserve(job: FederatedJob, event: DpSgdEvent) -> Charge:
         task=job.config.task,
         base_digest=job.base_digest,
         data_fingerprint=job.data.fingerprint,
-        population=len(job.data),
+        population=job.data.units(job.settings.unit),
+        unit=job.settings.unit,
         delta=privacy.delta,
         clipping_norm=privacy.clipping_norm,
         noise=job.settings.noise,
@@ -198,7 +228,7 @@ def run(job: FederatedJob) -> Outcome:
     Raises:
         Refused: the institution's limits or its budget forbid this training; nothing was charged.
     """
-    plan = plan_training(job.config, len(job.data), job.settings)
+    plan = plan_training(job.config, job.data.units(job.config.privacy.unit), job.settings)
     plan = replace(plan, seed=plan.seed + job.round)
     delta = job.config.privacy.delta
     if plan.dp is None or delta is None:

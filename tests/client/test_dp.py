@@ -5,13 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from client.dp import DpSettings, make_private, verify_per_example_gradients
+from client.dp import DpSettings, clipping_factors, make_private
 from client.noise import FixedNoise, SystemNoise
+from client.probe import verify_per_example_gradients
 from common.errors import ConfigurationError, ModelError
-from tests.reference.per_example import clipped_sum, relative_error
+from tests.reference.per_example import clipped_sum, customers_clipped_sum, relative_error
 
 
 class Net(nn.Module):
@@ -30,8 +33,8 @@ class Net(nn.Module):
         return self.head(torch.tanh(self.middle(torch.tanh(self.frozen(x)))).mean(1))
 
 
-def settings(noise=0.0, clip=1.0, q=0.5, steps=1):
-    return DpSettings(noise, clip, q, steps)
+def settings(noise=0.0, clip=1.0, expected=10.0, **changes):
+    return DpSettings(noise, clip, sampling_probability=0.5, steps=1, expected_batch_size=expected, **changes)
 
 
 def sgd(model, lr=1.0):
@@ -48,13 +51,13 @@ def batch(n, seed=0, scale=3.0):
     return x, torch.randint(0, 3, (n,), generator=generator)
 
 
-def one_step(model, x, y, given, expected=10.0, noise=None, splits=1, lr=1.0):
+def one_step(model, x, y, dp, noise=None, splits=1, lr=1.0, owners=None):
     """One logical step in `splits` physical batches; returns how far each trained parameter moved, per lr."""
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-    with make_private(model, sgd(model, lr), given, expected, noise or SystemNoise()) as optimizer:
-        parts = list(zip(x.tensor_split(splits), y.tensor_split(splits), strict=True)) if len(x) else []
-        for px, py in parts:
-            optimizer.accumulate(losses(model, px, py))
+    with make_private(model, sgd(model, lr), dp, noise or SystemNoise()) as optimizer:
+        for part in torch.arange(len(x)).tensor_split(splits) if len(x) else []:
+            whose = None if owners is None else owners[part]
+            optimizer.accumulate(losses(model, x[part], y[part]), whose)
         optimizer.step()
     return {name: (before[name] - p.detach()) / lr for name, p in model.named_parameters() if p.requires_grad}
 
@@ -63,7 +66,7 @@ def one_step(model, x, y, given, expected=10.0, noise=None, splits=1, lr=1.0):
 @pytest.mark.parametrize("splits", [1, 3])
 def test_a_noiseless_step_is_the_slow_loop_over_the_expected_batch_size(clip, splits):
     model, (x, y) = Net(), batch(12)
-    moved = one_step(model, x, y, settings(clip=clip), expected=7.5, splits=splits)
+    moved = one_step(model, x, y, settings(clip=clip, expected=7.5), splits=splits)
     exact = Net().double()
     trained = {name: p for name, p in exact.named_parameters() if p.requires_grad}
     alone = [lambda i=i: losses(exact, x[i : i + 1].double(), y[i : i + 1])[0] for i in range(len(x))]
@@ -84,10 +87,75 @@ def test_the_step_does_not_depend_on_how_many_examples_were_drawn():
 @pytest.mark.parametrize("seed", range(5))
 def test_adding_one_example_moves_the_sum_by_at_most_the_clipping_norm(clip, seed):
     x, y = batch(9, seed, scale=50.0)
-    with_it = one_step(Net(), x, y, settings(clip=clip), expected=1.0)
-    without = one_step(Net(), x[:-1], y[:-1], settings(clip=clip), expected=1.0)
+    with_it = one_step(Net(), x, y, settings(clip=clip, expected=1.0))
+    without = one_step(Net(), x[:-1], y[:-1], settings(clip=clip, expected=1.0))
     distance = math.sqrt(sum(float(((with_it[n] - without[n]).double() ** 2).sum()) for n in with_it))
     assert distance <= clip * (1 + 1e-5)
+
+
+OWNERS = torch.tensor([4, 4, 4, 0, 7, 7, 7, 7, 7, 2, 2, 9])  # as the loop hands them on: one customer after another
+
+
+@pytest.mark.parametrize("clipping", ["flat", "automatic"])
+@pytest.mark.parametrize("clip", [0.05, 4.0, 100.0])
+@pytest.mark.parametrize("splits", [1, 3, 12])
+def test_a_customers_gradients_are_added_up_and_then_clipped(clip, splits, clipping):
+    model, (x, y) = Net(), batch(12)
+    dp = settings(clip=clip, expected=3.0, unit="customer", clipping=clipping)
+    moved = one_step(model, x, y, dp, splits=splits, owners=OWNERS)
+    exact = Net().double()
+    trained = {name: p for name, p in exact.named_parameters() if p.requires_grad}
+    alone = [lambda i=i: losses(exact, x[i : i + 1].double(), y[i : i + 1])[0] for i in range(len(x))]
+    offset = 0.01 if clipping == "automatic" else None
+    expected, norms = customers_clipped_sum(trained, alone, OWNERS.tolist(), clip, offset)
+    assert clip > 50 or max(norms) > clip, "the case must clip something"
+    assert relative_error(moved, {name: total / 3.0 for name, total in expected.items()}) < 1e-5
+
+
+@pytest.mark.parametrize("clipping", ["flat", "automatic"])
+@pytest.mark.parametrize("owner", [4, 0, 7, 2, 9])
+def test_adding_one_customer_moves_the_sum_by_at_most_the_clipping_norm(owner, clipping):
+    x, y = batch(12, seed=owner, scale=50.0)
+    dp, keep = settings(clip=0.5, expected=1.0, unit="customer", clipping=clipping), owner != OWNERS
+    with_it = one_step(Net(), x, y, dp, owners=OWNERS, splits=5)
+    without = one_step(Net(), x[keep], y[keep], dp, owners=OWNERS[keep], splits=2)
+    distance = math.sqrt(sum(float(((with_it[n] - without[n]).double() ** 2).sum()) for n in with_it))
+    assert 0.1 < distance <= 0.5 * (1 + 1e-5)
+
+
+def test_a_customer_whose_examples_are_apart_stops_the_training():
+    x, y = batch(4)
+    for owners, splits in ([1, 2, 1, 3], 1), ([1, 2, 2, 1], 2), ([1, 2, 1, 1], 4):
+        with pytest.raises(RuntimeError, match="clipped twice"):
+            one_step(Net(), x, y, settings(unit="customer"), owners=torch.tensor(owners), splits=splits)
+
+
+def test_a_customer_may_come_again_in_the_next_logical_batch():
+    model, (x, y), owners = Net(), batch(2), torch.tensor([3, 5])
+    with make_private(model, sgd(model), settings(unit="customer"), SystemNoise()) as optimizer:
+        for _ in range(2):
+            optimizer.accumulate(losses(model, x, y), owners)
+            optimizer.step()
+
+
+@pytest.mark.parametrize(("unit", "owners"), [("record", torch.tensor([0, 1])), ("customer", None)])
+def test_the_unit_that_is_accounted_is_the_one_that_is_clipped(unit, owners):
+    with pytest.raises(RuntimeError, match="where the unit is the customer"):
+        one_step(Net(), *batch(2), settings(unit=unit), owners=owners)
+
+
+@given(norm=st.floats(0, 1e30), clip=st.floats(1e-6, 1e6), clipping=st.sampled_from(["flat", "automatic"]))
+def test_no_factor_leaves_a_gradient_longer_than_the_clip(norm, clip, clipping):
+    norms = torch.tensor([norm], dtype=torch.float64)
+    shortened = norms * clipping_factors(norms, settings(clip=clip, clipping=clipping))
+    assert float(shortened) <= clip * (1 + 1e-12)
+
+
+def test_automatic_clipping_is_the_papers_formula_and_gives_all_gradients_nearly_the_clips_length():
+    norms = torch.tensor([0.0, 0.001, 0.5, 3.0, 1e6], dtype=torch.float64)
+    lengths = norms * clipping_factors(norms, settings(clip=2.0, clipping="automatic"))
+    torch.testing.assert_close(lengths, norms * 2.0 / (norms + 0.01))
+    assert float(lengths[2]) > 0.98 * 2.0
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
@@ -110,10 +178,10 @@ def test_an_example_whose_gradient_overflows_contributes_nothing(bad):
 def noise_in(sigma, clip, examples, repeats=30):
     """The noise that steps really add, in units of what the settings promise; width 40: 1,723 values a step."""
     x, y = batch(examples) if examples else (torch.empty(0, 5, 6), torch.empty(0, dtype=torch.long))
-    silent = one_step(Net(40), x, y, settings(0.0, clip), expected=1.0)
+    silent = one_step(Net(40), x, y, settings(0.0, clip, expected=1.0))
     values = []
     for _ in range(repeats):
-        noisy = one_step(Net(40), x, y, settings(sigma, clip), expected=1.0)
+        noisy = one_step(Net(40), x, y, settings(sigma, clip, expected=1.0))
         values += [((noisy[name] - silent[name]) / (0.8 * 0.5)).flatten().double().numpy() for name in noisy]
     return np.concatenate(values)
 
@@ -155,7 +223,7 @@ def test_nothing_of_opacus_stays_behind_even_after_a_failure():
     one_step(model, x, y, settings())
 
     def fail():
-        with make_private(model, sgd(model), settings(), 1.0, SystemNoise()):
+        with make_private(model, sgd(model), settings(), SystemNoise()):
             losses(model, x, y)
             raise RuntimeError("stop")
 
@@ -176,7 +244,7 @@ def test_nothing_of_opacus_stays_behind_even_after_a_failure():
 
 def test_a_gradient_is_used_for_one_step_only():
     model, (x, y) = Net(), batch(3)
-    with make_private(model, sgd(model), settings(), 1.0, SystemNoise()) as optimizer:
+    with make_private(model, sgd(model), settings(), SystemNoise()) as optimizer:
         optimizer.accumulate(losses(model, x, y))
         optimizer.step()
         after = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -187,7 +255,7 @@ def test_a_gradient_is_used_for_one_step_only():
 
 def test_a_gradient_that_was_not_clipped_stops_the_step():
     model, (x, y) = Net(), batch(3)
-    with make_private(model, sgd(model), settings(), 1.0, SystemNoise()) as optimizer:
+    with make_private(model, sgd(model), settings(), SystemNoise()) as optimizer:
         losses(model, x, y).sum().backward()
         with pytest.raises(RuntimeError, match="not clipped"):
             optimizer.step()
@@ -195,7 +263,7 @@ def test_a_gradient_that_was_not_clipped_stops_the_step():
 
 def test_a_backward_pass_that_the_hooks_missed_is_an_error_and_not_a_silent_empty_batch():
     model, (x, y) = Net(), batch(3)
-    with make_private(model, sgd(model), settings(), 1.0, SystemNoise()) as optimizer:
+    with make_private(model, sgd(model), settings(), SystemNoise()) as optimizer:
         model.eval()
         with pytest.raises((ValueError, RuntimeError)):
             optimizer.accumulate(losses(model, x, y))
@@ -231,7 +299,7 @@ class Mixing(Net):
 def enter(model, held=None):
     optimizer = torch.optim.SGD(held or [p for p in model.parameters() if p.requires_grad], lr=1.0)
     x, y = batch(2)
-    with make_private(model, optimizer, settings(), 1.0, SystemNoise()):
+    with make_private(model, optimizer, settings(), SystemNoise()):
         verify_per_example_gradients(model, lambda rows: losses(model, x[rows], y[rows]))
 
 
@@ -274,9 +342,19 @@ def test_the_probe_leaves_the_weights_as_they_were():
         {"sampling_probability": 0.0},
         {"sampling_probability": 1.1},
         {"steps": 0},
+        {"expected_batch_size": 0.0},
+        {"expected_batch_size": math.inf},
+        {"clipping": "auto"},
+        {"unit": "person"},
     ],
 )
 def test_settings_without_a_defined_mechanism_are_refused(wrong):
-    good = {"noise_multiplier": 1.0, "clipping_norm": 1.0, "sampling_probability": 0.1, "steps": 3}
+    good = {
+        "noise_multiplier": 1.0,
+        "clipping_norm": 1.0,
+        "sampling_probability": 0.1,
+        "steps": 3,
+        "expected_batch_size": 5,
+    }
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         DpSettings(**(good | wrong))

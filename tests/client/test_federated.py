@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -330,8 +331,39 @@ def test_the_rounds_of_a_run_are_charged_up_to_its_target_epsilon(job: Job, ledg
 
 
 def test_noise_is_calibrated_without_regard_to_the_number_of_records() -> None:
-    plans = [plan_training(target(2.0, 2, RATE, STEPS), n, InstitutionSettings("bank")) for n in (20, 2000)]
+    settings = InstitutionSettings("bank", size_band=64)
+    plans = [plan_training(target(2.0, 2, RATE, STEPS), n, settings) for n in (20, 2000)]
     assert plans[0] == plans[1]
+
+
+def test_sums_are_divided_by_the_declared_size_or_else_by_a_power_of_two() -> None:
+    for settings, units, size in (({"size_band": 256}, 700, 256), ({}, 700, 512), ({}, 512, 512), ({}, 511, 256)):
+        dp = plan_training(custom(), units, InstitutionSettings("bank", **settings)).dp
+        assert dp is not None
+        assert dp.expected_batch_size == RATE * size
+
+
+def customers(job: FederatedJob, count: int) -> FederatedJob:
+    """The same job for an institution whose rows belong to `count` customers."""
+    owners = np.arange(RECORDS) % count
+    return replace(job, data=replace(job.data, tokens=replace(job.data.tokens, owners=owners), cache=None))
+
+
+def test_a_run_and_the_officers_limits_must_protect_the_same_unit(job: Job) -> None:
+    assert refused(customers(job(custom(unit="customer")), 10)) == RefusalCode.PRIVACY_LIMIT
+    assert refused(customers(job(custom(), unit="customer"), 10)) == RefusalCode.PRIVACY_LIMIT
+
+
+def test_customers_are_protected_where_the_data_names_them_and_counted_for_delta(
+    job: Job, ledger: PrivacyLedger
+) -> None:
+    assert refused(job(custom(unit="customer"), unit="customer")) == RefusalCode.CONFIG
+    run = custom(unit="customer", delta=0.09)
+    assert refused(customers(job(run, unit="customer"), 12)) == RefusalCode.PRIVACY_LIMIT
+    statement = federated.run(customers(job(run, unit="customer"), 10)).statement
+    assert statement is not None
+    assert statement.epsilon == epsilon([EVENT], 0.09)
+    assert len(ledger.charges) == 1
 
 
 def test_an_epoch_is_one_over_q_steps_and_never_less_than_one() -> None:

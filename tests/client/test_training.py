@@ -17,7 +17,7 @@ from common.config import AdapterConfig, ModelConfig
 from common.errors import ConfigurationError, DataError, ModelError
 from common.model import FEATURE_NORM, load_base
 from common.tasks import task
-from tests.reference.per_example import clipped_sum, relative_error
+from tests.reference.per_example import clipped_sum, customers_clipped_sum, relative_error
 from tests.tiny_models import VOCABULARY, save_tiny_model
 
 WORDS = [word for word in VOCABULARY if len(word) > 3 and not word.startswith("[")]
@@ -64,8 +64,12 @@ def examples(model, n=20, kind="mean", seed=0):
     return model.encode([" ".join(s) for s in sentences], [int(label) for label in rng.integers(0, CLASSES, n)])
 
 
-def plan(steps=1, q=1.0, lr=1.0, head_lr=None, optimizer="sgd", tokens=60, sigma=0.0, clip=0.3, seed=0, private=True):
-    dp = DpSettings(sigma, clip, q, steps) if private else None
+def plan(
+    steps=1, q=1.0, lr=1.0, head_lr=None, optimizer="sgd", tokens=60, sigma=0.0, clip=0.3, seed=0, private=True,
+    size=10, **dp
+):  # fmt: skip
+    """`size` is the number of units that sums are divided by, times q; `dp` goes to `DpSettings`."""
+    dp = DpSettings(sigma, clip, q, steps, expected_batch_size=q * size, **dp) if private else None
     return TrainingPlan(steps, q, lr, lr if head_lr is None else head_lr, optimizer, tokens, dp, seed)
 
 
@@ -82,7 +86,7 @@ def gap(one, other):
     return math.sqrt(sum(float(((one[n] - other[n]).double() ** 2).sum()) for n in one))
 
 
-def slow(model, data, rows, clip):
+def slow(model, data, rows, clip, owners=None):
     """The clipped sum by the reference, on a float64 copy, one unpadded example at a time, all blocks computed."""
     exact = copy.deepcopy(model.module).double()
     for part in exact.modules():
@@ -100,7 +104,8 @@ def slow(model, data, rows, clip):
         counted = label != -100
         return -torch.log_softmax(logits, -1)[counted, label[counted]].mean()
 
-    return clipped_sum(trained, [lambda row=row: loss(row) for row in rows], clip)
+    each = [lambda row=row: loss(row) for row in rows]
+    return clipped_sum(trained, each, clip) if owners is None else customers_clipped_sum(trained, each, owners, clip)
 
 
 def unwired(model):
@@ -133,8 +138,8 @@ def test_the_clipped_sum_is_the_slow_per_example_loop(saved, family, kind, layer
     _, norms = slow(model, data, rows, 1.0)
     clip = float(np.median(norms))
     expected, _ = slow(model, data, rows, clip)
-    found = moved(model, data, plan(q=0.6, clip=clip), FixedNoise(b"rows"))
-    assert relative_error(found, {n: total / (0.6 * 12) for n, total in expected.items()}) < 1e-5
+    found = moved(model, data, plan(q=0.6, clip=clip, size=11), FixedNoise(b"rows"))
+    assert relative_error(found, {n: total / (0.6 * 11) for n, total in expected.items()}) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["mean", "token"])
@@ -182,8 +187,68 @@ def test_adding_one_record_moves_a_step_by_at_most_the_clipping_norm(saved, kind
             labels=tuple(data.labels[i] for i in keep),
         )
         full, less = moved(model, data, plan(clip=0.05)), moved(model, without, plan(clip=0.05))
-        distance = gap({n: 8 * v for n, v in full.items()}, {n: 7 * v for n, v in less.items()})
+        distance = 10 * gap(full, less)
         assert distance <= 0.05 * (1 + 1e-4)
+
+
+def owned(model, customers=6, n=20):
+    """Examples dealt out to customers at random, so that theirs are not neighbours."""
+    whose = np.random.default_rng(4).integers(0, customers, n)
+    return replace(examples(model, n), owners=whose)
+
+
+@pytest.mark.parametrize("tokens", [1, 33, 10_000])
+@pytest.mark.parametrize("layers", ["all", "last:1"])
+def test_customers_are_clipped_as_the_slow_loop_does_however_the_batch_is_split(saved, tokens, layers):
+    model = build(saved("bert"), layers=layers)
+    data = owned(model)
+    drawn = np.flatnonzero(FixedNoise(b"who").uniform_mask(6, 0.5))
+    rows = np.flatnonzero(np.isin(data.owners, drawn))
+    assert 1 < len(drawn) < 6
+    owners = data.owners[rows].tolist()
+    clip = float(np.mean(slow(model, data, rows, 1.0, owners)[1]))  # so that some are clipped and others are not
+    expected, _ = slow(model, data, rows, clip, owners)
+    given = plan(q=0.5, clip=clip, tokens=tokens, size=8, unit="customer")
+    found = moved(model, data, given, FixedNoise(b"who"))
+    assert relative_error(found, {n: total / (0.5 * 8) for n, total in expected.items()}) < 1e-5
+
+
+def test_adding_one_customer_moves_a_step_by_at_most_the_clipping_norm(saved):
+    model = build(saved("bert"))
+    data, given = owned(model), plan(clip=0.05, unit="customer")
+    full = moved(model, data, given)
+    for customer in range(6):
+        keep = np.flatnonzero(data.owners != customer)
+        without = replace(
+            data,
+            input_ids=tuple(data.input_ids[i] for i in keep),
+            labels=tuple(data.labels[i] for i in keep),
+            owners=data.owners[keep],
+        )
+        assert 0.01 < 10 * gap(full, moved(model, without, given)) <= 0.05 * (1 + 1e-4)
+
+
+def test_every_customer_is_drawn_with_the_accounted_probability_and_with_all_its_rows(saved):
+    model = build(saved("bert", 1), layers="none")
+    data = replace(examples(model, 120), owners=np.repeat(np.arange(40), 3)[::-1].copy())
+    stats_ = train(model, data, plan(steps=80, q=0.07, lr=0.0, tokens=4096, unit="customer"), SystemNoise())
+    assert all(drawn % 3 == 0 for drawn in stats_.examples_drawn)
+    assert stats.binomtest(sum(stats_.examples_drawn) // 3, 80 * 40, 0.07).pvalue > 1e-6
+
+
+def test_rows_without_customers_cannot_be_trained_by_customer(saved):
+    model = build(saved("bert", 1), layers="none")
+    with pytest.raises(DataError, match="carry no customer"):
+        train(model, examples(model, 4), plan(unit="customer"), SystemNoise())
+
+
+@pytest.mark.parametrize("rows", [3, 60])
+def test_the_number_of_records_shows_in_nothing_but_the_sum(saved, rows):
+    """Else the scale of the noise would give it away: here every row contributes exactly nothing."""
+    model = build(saved("bert", 1), layers="none")
+    data, given = examples(model, rows), plan(q=1e-9, sigma=1.0)
+    values = np.concatenate([v.numpy().ravel() for v in moved(model, data, given, FixedNoise(b"n")).values()])
+    assert np.std(values) == pytest.approx(0.3 / 1e-8, rel=0.4)
 
 
 def test_every_record_is_drawn_with_the_accounted_probability(saved):
@@ -200,7 +265,7 @@ def test_a_step_without_any_record_still_adds_noise(saved):
     data, before = examples(model, 3), model.export()
     stats_ = train(model, data, plan(steps=4, q=1e-9, sigma=1.0), SystemNoise())
     assert stats_.examples_drawn == (0, 0, 0, 0)
-    change = np.concatenate([(model.export()[n] - before[n]).ravel() for n in before]) * (3e-9) / (0.3 * math.sqrt(4))
+    change = np.concatenate([(model.export()[n] - before[n]).ravel() for n in before]) * (1e-8) / (0.3 * math.sqrt(4))
     assert stats.kstest(change, "norm").pvalue > 1e-6
 
 
@@ -338,7 +403,14 @@ def test_bad_requests_are_refused_before_anything_is_trained(saved):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"optimizer": "lion"}, {"steps": 0}, {"sampling_probability": 0.0}, {"sampling_probability": 0.5}, {"steps": 2}],
+    [
+        {"adam_bias_correction": True},
+        {"optimizer": "lion"},
+        {"steps": 0},
+        {"sampling_probability": 0.0},
+        {"sampling_probability": 0.5},
+        {"steps": 2},
+    ],
 )
 def test_a_plan_that_is_not_what_is_accounted_is_refused(wrong):
     with pytest.raises(ConfigurationError, match="training"):

@@ -54,8 +54,11 @@ WRONG: dict[str, list[Any]] = {
     "training.learning_rate": [0.0, -1e-3, NAN, INF],
     "training.head_learning_rate": [0, -1.0, NAN, INF],
     "training.optimizer": ["SGD", "adamax", ""],
+    "training.adam_bias_correction": [True],  # beside optimizer = "sgd"
     "training.max_batch_tokens": [0, 3, 63],
     "privacy.level": ["low", "None", ""],
+    "privacy.unit": ["person", "Customer", ""],
+    "privacy.clipping": ["auto", "Flat", ""],
     "privacy.noise_multiplier": [0.0, -1.0, NAN, INF],
     "privacy.clipping_norm": [0.0, -0.3, NAN, INF],
     "privacy.target_epsilon": [0, -8.0, NAN, INF],
@@ -181,6 +184,17 @@ COMBINATIONS = {
     "epsilon of none": ("privacy", {"level": "none", "clipping_norm": None}, "privacy.target_epsilon is given, but"),
     "clip of none": ("privacy", {"level": "none", "target_epsilon": None}, "privacy.clipping_norm is given, but"),
     "epsilon of custom": ("privacy", {"level": "custom", "noise_multiplier": 1.0}, "privacy.target_epsilon is given"),
+    "unit of none": (
+        "privacy",
+        {"level": "none", "unit": "customer", "clipping_norm": None, "target_epsilon": None, "delta": None},
+        'privacy.unit is "customer", but level = "none" protects nothing',
+    ),
+    "clipping of none": (
+        "privacy",
+        {"level": "none", "clipping": "automatic", "clipping_norm": None, "target_epsilon": None, "delta": None},
+        'privacy.clipping is "automatic", but level = "none" protects nothing',
+    ),
+    "correction of sgd": ("training", {"adam_bias_correction": True}, "training.adam_bias_correction is true, but"),
     "five levels": ("task", {"name": "risk_classification", "labels": ["a", "b"]}, "task.labels holds 2"),
     "labels of a summary": ("task", {"name": "document_summarization", "labels": ["a", "b"]}, "task.labels is given"),
 }
@@ -195,6 +209,13 @@ def test_values_that_do_not_go_together_are_refused(case: str) -> None:
     for key in [key for key, value in table.items() if value is None]:
         del table[key]
     assert expected in refused(tables)
+
+
+def test_adams_bias_is_corrected_under_privacy_alone() -> None:
+    training = VALID["training"] | {"optimizer": "adam", "adam_bias_correction": True}
+    assert parse_run(VALID | {"training": training}, "desks.toml").training.adam_bias_correction
+    said = refused(VALID | {"training": training, "privacy": {"level": "none"}})
+    assert 'training.adam_bias_correction is true, but privacy.level = "none" adds no noise' in said
 
 
 def run(**tables: dict[str, Any]) -> RunConfig:
@@ -311,6 +332,8 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     privacy: dict[str, Any] = {"level": level}
     if level != "none":
         privacy["delta"] = draw(st.floats(1e-12, 0.999))
+        units, clippings = st.sampled_from(["record", "customer"]), st.sampled_from(["flat", "automatic"])
+        privacy |= draw(optional(unit=units, clipping=clippings))
     if level in ("target", "custom"):
         privacy["clipping_norm"] = draw(POSITIVE)
         key, values = {"target": ("target_epsilon", POSITIVE), "custom": ("noise_multiplier", st.floats(1e-9, 1000))}[
@@ -337,6 +360,8 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
             max_batch_tokens=st.integers(512, 2**40),
         )
     )
+    if level != "none" and training.get("optimizer", "sgd") != "sgd":
+        training |= draw(optional(adam_bias_correction=st.booleans()))
     aggregation = draw(
         optional(
             weighting=st.sampled_from(["size_band", "uniform"]),

@@ -176,17 +176,33 @@ def test_duplicates_are_counted_and_logged_without_text(caplog: pytest.LogCaptur
 CONLL = "-DOCSTART- -X- O O\n\nThe DT - O\nBank NNP - I-ORG\n\npays VB - O\n-DOCSTART- -X- O O\n\nAlice NNP - I-PER\r\n"
 
 
+def test_rows_carry_their_customer_and_customers_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,who\nsales rose,up,c1\nsales fell,down, c2\nsales grew,up,c1 \n")
+    dataset = read_examples(path, "text", "label", customer_column="who")
+    assert [e.customer for e in dataset.examples] == ["c1", "c2", "c1"]
+    assert (dataset.units("record"), dataset.units("customer")) == (3, 2)
+    plain = read_examples(path, "text", "label")
+    assert plain.fingerprint(b"k") == dataset.fingerprint(b"k")
+    with pytest.raises(DataError, match="rows carry no customer"):
+        plain.units("customer")
+    path.write_text("text,label,who\nsales rose,up,c1\nsales fell,down, \n")
+    with pytest.raises(DataError, match='row 2, column "who" is empty'):
+        read_examples(path, "text", "label", customer_column="who")
+
+
 def test_conll_gives_sentences_tags_and_documents(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(CONLL)
     dataset = read_conll(path)
     assert dataset.labels == ("O", "I-ORG", "I-PER")
     assert dataset.examples == (
-        TokenExample(("The", "Bank"), (0, 1)),
-        TokenExample(("pays",), (0,)),
-        TokenExample(("Alice",), (2,)),
+        TokenExample(("The", "Bank"), (0, 1), "document_1"),
+        TokenExample(("pays",), (0,), "document_1"),
+        TokenExample(("Alice",), (2,), "document_2"),
     )
     assert [len(d) for d in read_conll_documents(path)] == [2, 1]
+    assert dataset.units("customer") == 2
     assert dataset.label_counts() == (2, 1, 1)
 
 

@@ -1,5 +1,7 @@
 """Batches hold every example once, padded, with labels on the right tokens."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -22,6 +24,29 @@ def test_token_batches_partition_the_indices_within_the_budget(
         assert len(batch) == 1 or len(batch) * sizes[batch].max() <= budget
     ordered = [int(sizes[index]) for batch in batches for index in batch]
     assert ordered == sorted(ordered, reverse=True)
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 8)), max_size=60), st.integers(1, 200))
+def test_token_batches_keep_an_owners_examples_one_after_another(rows: list[tuple[int, int]], budget: int) -> None:
+    sizes, owners = np.array([size for size, _ in rows]), np.array([owner for _, owner in rows])
+    chosen = np.arange(len(rows))[::2]
+    batches = token_batches(sizes, chosen, budget, owners)
+    in_order = [int(index) for batch in batches for index in batch]
+    assert sorted(in_order) == chosen.tolist()
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * sizes[batch].max() <= budget
+    changes = sum(owners[a] != owners[b] for a, b in pairwise(in_order))
+    assert changes == max(0, len(set(owners[chosen].tolist())) - 1)
+
+
+def test_examples_know_their_customer_by_number_if_every_one_has_one() -> None:
+    examples = [Example("profit rises", 0, "b"), Example("loss", 1, "a"), Example("bank", 0, "b")]
+    tokens = tokenize_dataset(tiny_tokenizer(), Dataset(tuple(examples), ("x", "y"), "t"), 64)
+    assert tokens.owners is not None
+    assert tokens.owners.tolist() == [0, 1, 0]
+    assert tokens.customers == 2
+    some = Dataset((*examples, Example("sales", 1)), ("x", "y"), "t")
+    assert tokenize_dataset(tiny_tokenizer(), some, 64).customers is None
 
 
 def test_a_batch_is_padded_on_the_right_and_masked() -> None:

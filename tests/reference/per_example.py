@@ -25,6 +25,29 @@ def clipped_sum(parameters, example_losses, clipping_norm):
     return total, norms
 
 
+def customers_clipped_sum(parameters, example_losses, owners, clipping_norm, offset=None):
+    """The same where the unit is the customer: each one's gradients are added up first, then clipped together.
+
+    Args:
+        owners: whose each example is, in any order.
+        offset: gamma of AUTO-S, under which a gradient is scaled by C / (norm + gamma) whatever its norm.
+    """
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    norms = []
+    for owner in dict.fromkeys(owners):
+        summed = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        for loss, whose in zip(example_losses, owners, strict=True):
+            if whose == owner:
+                for name, gradient in zip(parameters, torch.autograd.grad(loss(), parameters.values()), strict=True):
+                    summed[name] += gradient
+        norm = float(torch.sqrt(sum((g**2).sum() for g in summed.values())))
+        factor = clipping_norm / (norm + offset) if offset else min(1.0, clipping_norm / norm)
+        for name, gradient in summed.items():
+            total[name] += factor * gradient
+        norms.append(norm)
+    return total, norms
+
+
 def relative_error(found, expected):
     """Norm of the difference over the norm of what was expected, over all tensors together."""
     off = sum(float(((found[name].double() - expected[name]) ** 2).sum()) for name in expected)

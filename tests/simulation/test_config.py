@@ -37,6 +37,7 @@ WRONG: dict[str, list[Any]] = {
     "data.text_column": ["", 3, ["text"], "label"],
     "data.label_column": ["", 3, "text"],
     "data.institution_column": ["", 3, "text"],
+    "data.customer_column": ["", 3, "label"],
     "data.split_column": ["", 3, "label"],
     "data.institutions": [0, -4, 2.5, "4", True],
     "data.dirichlet_alpha": [0.0, -1.0, NAN, "0.5"],

@@ -236,7 +236,7 @@ def test_conll_documents_are_institutions(tmp_path: Path) -> None:
     path.write_text("".join(f"-DOCSTART- O\n\n{sentences}y{d} O\n\n" for d in range(3)))
     federation = load(files(path, path, institution_column="document"), head="token")
     assert {n: len(d) for n, d in federation.train.items()} == {"document_1": 4, "document_2": 4, "document_3": 4}
-    assert federation.test.examples[0] == TokenExample(("x", "Bank"), (0, 1))
+    assert federation.test.examples[0] == TokenExample(("x", "Bank"), (0, 1), "document_1")
     with pytest.raises(ConfigurationError, match="document"):
         load(files(path, path, institution_column="desk"), head="token")
 
