@@ -138,7 +138,7 @@ class Home:
         if not self.package_path.is_file():
             raise ConfigurationError(
                 f"{self.directory}: not joined yet: send {self.request_path.name} to the hub's operator, "
-                f"then run `fedfin-institution join {self.directory} PACKAGE`"
+                f"then run `fedfin-institution join PACKAGE --home {self.directory}`"
             )
         return Package.from_json(self.package_path.read_bytes())
 

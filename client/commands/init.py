@@ -31,5 +31,5 @@ def _run(given: argparse.Namespace) -> int:
     print(f"1. Name your rows, models and limits in {home.settings_path}")
     print(f"2. Send {home.request_path} to the hub's operator, and read this fingerprint to them by telephone:")
     print(f"   {spoken(request.fingerprint)}")
-    print(f"3. With the package they send back: fedfin-institution join {given.directory} PACKAGE")
+    print(f"3. With the package they send back: fedfin-institution join PACKAGE --home {given.directory}")
     return 0

@@ -4,28 +4,27 @@ import argparse
 import sys
 from pathlib import Path
 
+from client.commands.options import add_home, open_home
 from common import command
 
 __all__ = ["add"]
 
 
 def add(commands: command.Commands) -> None:
-    """`join DIR PACKAGE`."""
+    """`join PACKAGE`."""
     text = "join the hub whose operator sent this package, or renew the certificate"
-    example = 'join /srv/fedfin bank-a.package.json --fingerprint "1f3a 90bc ..."'
+    example = 'join bank-a.package.json --fingerprint "1f3a 90bc 77d0 4e12 ..."'
     join = command.subcommand(commands, "join", _run, text, example)
-    join.add_argument("directory", type=Path, metavar="DIR", help="the institution's directory")
     join.add_argument("package", type=Path, metavar="PACKAGE", help="the file that the hub's operator sent")
     join.add_argument("--fingerprint", help="the package's, as the hub's operator reads it out by telephone")
+    add_home(join)
 
 
 def _run(given: argparse.Namespace) -> int:
     from client.enrolment import accept, is_known, read_package
-    from client.home import Home
     from common.enrolment import spoken
 
-    home = Home(given.directory)
-    home.settings()
+    home = open_home(given)
     package = read_package(given.package)
     fingerprint = given.fingerprint
     if fingerprint is None and not is_known(home, package) and sys.stdin.isatty():
@@ -37,5 +36,5 @@ def _run(given: argparse.Namespace) -> int:
         command.print_json({"hub": package.hub.name, "address": package.address, "name": package.institution})
     else:
         print(f"{package.institution} has joined {package.hub.name} at {package.address}.")
-        print(f"Next: fedfin-institution start {given.directory}")
+        print(f"Next: fedfin-institution start --home {home.directory}")
     return 0

@@ -4,8 +4,8 @@ import argparse
 import signal
 import threading
 import time
-from pathlib import Path
 
+from client.commands.options import add_home, home_of
 from common import command
 
 __all__ = ["add"]
@@ -16,27 +16,26 @@ _WARN_DAYS = 30
 
 
 def add(commands: command.Commands) -> None:
-    """`start DIR`."""
+    """`start`."""
     text = "take part: keep the agent and the connection to the hub running until stopped"
-    start = command.subcommand(commands, "start", _run, text, "start /srv/fedfin")
-    start.add_argument("directory", type=Path, metavar="DIR", help="the institution's directory")
+    start = command.subcommand(commands, "start", _run, text, "start --home /srv/fedfin")
     only = "only the process with keys and rows, or only the one with the network; default: both"
+    add_home(start)
     start.add_argument("--only", choices=("agent", "node"), default="all", help=only)
 
 
 def _run(given: argparse.Namespace) -> int:
     from client.connection import describe
-    from client.home import Home
     from client.processes import at_work, services, state_path
     from common.pki import Certificate
     from common.supervisor import Supervisor
 
-    home = Home(given.directory.resolve())
-    package = home.package()
+    home = home_of(given)
     if given.only != "node":
         home.settings()
         home.keys()
-    left = Certificate.read((home.tls / "client.pem").read_bytes()).days_left()
+    package = home.package()
+    left = Certificate.read(package.certificate).days_left()
     if left < _WARN_DAYS:
         _say(f"this institution's certificate expires in {left:.0f} days: ask the hub's operator for a new package")
     stop = threading.Event()

@@ -4,29 +4,29 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from client.commands.options import add_home, open_home
 from common import command
 
 __all__ = ["add"]
 
 
 def add(commands: command.Commands) -> None:
-    """`status DIR`."""
+    """`status`."""
     text = "what runs here, whether the hub is reached, and what the agent is at"
-    status = command.subcommand(commands, "status", _run, text, "status /srv/fedfin")
-    status.add_argument("directory", type=Path, metavar="DIR", help="the institution's directory")
+    status = command.subcommand(commands, "status", _run, text, "status --home /srv/fedfin")
+    add_home(status)
 
 
 def _run(given: argparse.Namespace) -> int:
     from client.connection import describe, last_seen
-    from client.home import Home
     from client.processes import at_work, state_path
     from common.pki import Certificate
     from common.supervisor import running_services
 
-    home = Home(given.directory.resolve())
+    home = open_home(given)
     name, package = home.settings().limits.name, home.package()
     running = [each for part in ("all", "agent", "node") for each in running_services(state_path(home, part))]
-    days = Certificate.read((home.tls / "client.pem").read_bytes()).days_left()
+    days = Certificate.read(package.certificate).days_left()
     facts: dict[str, Any] = {
         "institution": name,
         "hub": package.address,
@@ -43,7 +43,7 @@ def _run(given: argparse.Namespace) -> int:
         state = f"up (process {each['pid']})" if each["up"] else "down"
         print(f"{each['name']:<10} {state}, restarted {each['restarts']} times, log {each['log']}")
     if not running:
-        print(f"nothing runs: fedfin-institution start {given.directory}")
+        print(f"nothing runs: fedfin-institution start --home {home.directory}")
     at = facts["agent"]
     doing = at["state"]
     if "run" in at:

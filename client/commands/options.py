@@ -1,0 +1,37 @@
+"""The option that most subcommands of `fedfin-institution` take."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from client.home import Home
+
+__all__ = ["add_home", "home_of", "open_home"]
+
+_ENVIRONMENT = "FEDFIN_INSTITUTION"
+
+
+def add_home(parser: argparse.ArgumentParser) -> None:
+    """`--home DIR`."""
+    text = f"the institution's directory (default: ${_ENVIRONMENT}, or the current directory)"
+    parser.add_argument("--home", type=Path, metavar="DIR", help=text)
+
+
+def home_of(given: argparse.Namespace) -> "Home":
+    """The directory that `--home` names, whatever is in it."""
+    from client.home import Home
+
+    return Home((given.home or Path(os.environ.get(_ENVIRONMENT) or ".")).resolve())
+
+
+def open_home(given: argparse.Namespace) -> "Home":
+    """The institution that `--home` names, its settings readable.
+
+    Raises:
+        ConfigurationError: there is none, or its settings cannot be used.
+    """
+    home = home_of(given)
+    home.settings()
+    return home
