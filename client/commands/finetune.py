@@ -1,7 +1,8 @@
 """`fedfin-institution finetune`: a base model, a task and a file to an adapter, with nobody else taking part."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from common.errors import ConfigurationError
 from common.tasks import TASKS
 
 if TYPE_CHECKING:
+    from client.experiment_log import ExperimentLog
     from client.finetune import Job, Outcome, TaskData
 
 __all__ = ["add"]
@@ -51,6 +53,8 @@ def add(commands: command.Commands) -> None:
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     how.add_argument("--seed", type=int, default=0, metavar="N")
+    kinds = ("tensorboard", "mlflow", "wandb")
+    how.add_argument("--track", choices=kinds, help="log every step for it too, below --out; nothing is sent")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the same command again continues")
 
 
@@ -58,14 +62,35 @@ def _run(given: argparse.Namespace) -> int:
     data = _data(given)
     from client.finetune import finetune
     from client.finetune.progress import Progress
+    from client.tracker import Tracker
 
-    with Progress(quiet=given.json) as progress:
-        outcome = finetune(_job(given, data, progress))
+    tracker = Tracker(given.out)
+    with Progress(quiet=given.json) as progress, _experiment_log(given) as logs:
+        outcome = finetune(_job(given, data, progress, tracker, *logs))
+    advice = tracker.finish(outcome)["recommendations"]
     if given.json:
-        command.print_json(outcome.to_json())
+        command.print_json({**outcome.to_json(), "recommendations": advice, "report": str(given.out / "report.html")})
     else:
         print(_summary(outcome))
+        for each in advice:
+            print(f"next time  {each['advice']}: {each['because']}")
+        print(f"report     {given.out / 'report.html'}")
     return 0
+
+
+@contextmanager
+def _experiment_log(given: argparse.Namespace) -> "Iterator[list[ExperimentLog]]":
+    """What `--track` asks for: one or none."""
+    if given.track is None:
+        yield []
+        return
+    from client.experiment_log import ExperimentLog
+
+    log = ExperimentLog(given.track, given.out)
+    try:
+        yield [log]
+    finally:
+        log.close()
 
 
 def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":

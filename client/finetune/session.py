@@ -22,11 +22,11 @@ from client.finetune.job import Job, Outcome, TaskData
 from client.finetune.loop import History, LoopPlan
 from client.home import Home
 from common.adapters import AdaptedModel
+from common.base_files import resolve_base
 from common.data import Dataset
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic
 from common.keys import Keys
-from common.model import resolve_base
 from common.recipe import Recipe, build, write_description
 from common.tasks import Head
 from common.wire import canonical

@@ -1,0 +1,99 @@
+"""A training's figures for TensorBoard, MLflow or Weights & Biases, by Hugging Face's own callbacks; off by default.
+
+Everything is written below the training's directory and nothing is sent: a bank's losses are its own. Whoever wants
+them on a server copies them there (`wandb sync`, `mlflow ui --backend-store-uri`).
+"""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
+
+from client.finetune.events import EpochEvent, StepEvent
+from common.errors import ConfigurationError
+
+__all__ = ["LOGS", "ExperimentLog", "Kind"]
+
+Kind = Literal["tensorboard", "mlflow", "wandb"]
+LOGS: Mapping[str, Any] = {"tensorboard": TensorBoardCallback, "mlflow": MLflowCallback, "wandb": WandbCallback}
+
+
+class ExperimentLog:
+    """An observer (see `client.finetune.events.Observer`) that hands each step and epoch to one of the callbacks.
+
+    Under the names that a Trainer gives them: loss, grad_norm, learning_rate; eval_... on the validation rows.
+    """
+
+    def __init__(self, kind: Kind, out: Path) -> None:
+        """Writes nothing yet.
+
+        Raises:
+            ConfigurationError: the package is not installed.
+        """
+        if importlib.util.find_spec(kind) is None:
+            raise ConfigurationError(f"--track {kind}: the package {kind} is not installed: pip install {kind}")
+        self._directory = out / kind
+        os.environ.update(_environment(kind, self._directory))
+        self._callback = LOGS[kind]()
+        self._arguments: TrainingArguments | None = None
+        self._state, self._control = TrainerState(), TrainerControl()
+
+    def on_step(self, event: StepEvent) -> None:
+        """Log it."""
+        logs = {
+            "loss": event.loss,
+            "learning_rate": event.learning_rate,
+            "update_norm": event.update_norm,
+            "epoch": float(event.epoch),
+        }
+        if event.gradient_norm is not None:
+            logs["grad_norm"] = event.gradient_norm
+        self._state.max_steps = event.steps
+        self._log(event.step, logs)
+
+    def on_epoch(self, event: EpochEvent) -> None:
+        """Log its validation figures."""
+        figures = {f"eval_{name}": value for name, value in event.metrics.items()}
+        self._log(event.step, {**figures, "epoch": float(event.epoch)})
+
+    def close(self) -> None:
+        """Write what is still held back."""
+        if self._arguments is not None:
+            self._callback.on_train_end(self._arguments, self._state, self._control)
+
+    def _log(self, step: int, logs: dict[str, float]) -> None:
+        self._state.global_step = step
+        if self._arguments is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._arguments = TrainingArguments(
+                output_dir=str(self._directory), run_name=self._directory.parent.name, report_to="none", use_cpu=True
+            )
+            self._callback.on_train_begin(self._arguments, self._state, self._control, model=None)
+        self._callback.on_log(self._arguments, self._state, self._control, logs=logs)
+
+
+def _environment(kind: Kind, directory: Path) -> dict[str, str]:
+    """What makes each of them write to `directory` alone."""
+    place = str(directory.absolute())
+    match kind:
+        case "tensorboard":
+            return {"TENSORBOARD_LOGGING_DIR": place}
+        case "mlflow":
+            return {
+                "MLFLOW_TRACKING_URI": f"sqlite:///{place}/mlflow.db",
+                "MLFLOW_EXPERIMENT_NAME": "fedfin",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+            }
+        case "wandb":
+            return {
+                "WANDB_MODE": "offline",
+                "WANDB_DIR": place,
+                "WANDB_PROJECT": "fedfin",
+                "WANDB_SILENT": "true",
+                "WANDB_DISABLE_CODE": "true",
+                "WANDB__DISABLE_STATS": "true",
+            }
