@@ -24,6 +24,7 @@ from common.codec import Spec, Tensors
 from common.config import AdapterConfig
 from common.data import Dataset
 from common.errors import ModelError
+from common.masked_model import MaskedLanguageModel
 from common.masking import masked
 from common.model import LoadedBase
 from common.modules import parse_layers, target_names
@@ -32,6 +33,9 @@ from common.tasks import Head, Task
 from common.tokens import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts, tokenize_words
 
 __all__ = ["AdaptedModel", "adapt", "seeded"]
+
+_NEW_ROWS = "trainable_tokens_delta"
+"""PEFT's name for trained rows of the embeddings."""
 
 
 class AdaptedModel:
@@ -54,13 +58,20 @@ class AdaptedModel:
         for name, parameter in self._parameters.items():
             parameter.data = parameter.data.to(torch.float32)
             parameter.requires_grad_(cfg.train == "AB" or ".lora_A." not in name)
+        self._new_rows = {name: _array(p) for name, p in self._parameters.items() if _NEW_ROWS in name}
         self._trainable = {name: p for name, p in sorted(self._parameters.items()) if p.requires_grad}
         self._owners = [m for m in module.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
         self._dropouts = [
-            child for m in module.modules() if isinstance(m, BaseTunerLayer) for child in m.lora_dropout.values()
+            child
+            for m in module.modules()
+            if isinstance(m, BaseTunerLayer) and hasattr(m, "lora_dropout")
+            for child in m.lora_dropout.values()
         ]
         self._cast_head_inputs()
-        self._split = split(base, parse_layers(cfg.layers))
+        if isinstance(base.model, MaskedLanguageModel):
+            base.model.tie()
+        # Where rows of the embeddings are trained, nothing below is frozen.
+        self._split = None if self._new_rows else split(base, parse_layers(cfg.layers))
         self.parameters_trained = sum(p.numel() for p in self._trainable.values())
         self.parameters_total = sum(p.numel() for p in module.parameters())
         self._frozen_a = {n: p for n, p in self._parameters.items() if not p.requires_grad}
@@ -75,7 +86,7 @@ class AdaptedModel:
 
     def head_names(self) -> frozenset[str]:
         """Wire names of the task head's parameters."""
-        return frozenset(name for name in self._trainable if ".lora_" not in name)
+        return frozenset(name for name in self._trainable if ".lora_" not in name and _NEW_ROWS not in name)
 
     def initial(self) -> Tensors:
         """Where every run of this seed starts: B and the head's last layer zero, the rest from the seed.
@@ -196,6 +207,13 @@ class AdaptedModel:
         tensors = {name: _array(parameter) for name, parameter in sorted(self._parameters.items())}
         write_adapter(Path(directory), self.base, self._config, tensors, card or {}, beside or {})
 
+    def merge(self) -> LoadedBase:
+        """Fold the adapter into the base model's weights for good; this object is of no use afterwards."""
+        for handle in self._handles:
+            handle.remove()
+        self._peft.merge_and_unload()
+        return self.base
+
     def release(self) -> LoadedBase:
         """Take the adapter off, so that another can be attached; this object is of no use afterwards."""
         for handle in self._handles:
@@ -207,6 +225,8 @@ class AdaptedModel:
 
     def _start(self, name: str, parameter: nn.Parameter) -> NDArray[np.float32]:
         shape = tuple(parameter.shape)
+        if name in self._new_rows:
+            return self._new_rows[name].copy()
         if ".lora_B." in name or name.rpartition(".")[0] == self._last_layer:
             return np.zeros(shape, np.float32)
         if len(shape) == 1:  # biases, and the scales of a head's normalisation
@@ -269,7 +289,24 @@ def _lora_config(base: LoadedBase, cfg: AdapterConfig, names: Sequence[str]) -> 
         lora_dropout=cfg.dropout,
         target_modules=list(names) if names else DUMMY_TARGET_MODULES,
         modules_to_save=list(base.head_names),
+        trainable_token_indices=_new_rows(base, cfg.new_tokens),
     )
+
+
+def _new_rows(base: LoadedBase, count: int) -> dict[str, list[int]] | None:
+    """The last `count` rows of the input embeddings, by the module's name, as PEFT wants them."""
+    if not count:
+        return None
+    embeddings: Any = base.model.get_submodule(_embeddings_name(base.model))
+    if count > embeddings.num_embeddings:
+        raise ModelError(f"adapter.new_tokens: {count}, but the base model has {embeddings.num_embeddings} tokens")
+    first = embeddings.num_embeddings - count
+    return {_embeddings_name(base.model): list(range(first, embeddings.num_embeddings))}
+
+
+def _embeddings_name(model: Any) -> str:
+    wanted = model.get_input_embeddings()
+    return str(next(name for name, module in model.named_modules() if module is wanted))
 
 
 def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -285,12 +322,12 @@ def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _is_ours(name: str) -> bool:
-    return ".lora_A." in name or ".lora_B." in name or ".modules_to_save." in name
+    return any(part in name for part in (".lora_A.", ".lora_B.", ".modules_to_save.", _NEW_ROWS))
 
 
 def _wire_name(name: str) -> str:
     """PEFT's name of a saved tensor, from the parameter's own."""
-    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
+    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".").removesuffix(".default")
 
 
 def _array(parameter: Tensor) -> NDArray[np.float32]:

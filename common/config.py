@@ -53,6 +53,8 @@ class AdapterConfig(Section):
     target_modules: "task" (the task's roles), "all-linear", or role names.
     layers: "all", "last:K" (the last K blocks), or "none" (the head alone, no LoRA).
     train: "AB", or "B" with A frozen at values derived from the run's seed (FFA-LoRA, arXiv 2403.12313).
+    new_tokens: how many rows at the end of the embeddings are trained too, those of words that were added to the base
+        model's vocabulary. Not under differential privacy, where there is no per-example rule for them.
     """
 
     section = "adapter"
@@ -62,6 +64,7 @@ class AdapterConfig(Section):
     target_modules: Literal["task", "all-linear"] | tuple[str, ...] = "task"
     layers: str = "all"
     train: Literal["AB", "B"]
+    new_tokens: Annotated[int, Range(0, 1_000_000)] = 0
 
     def check(self) -> None:
         if not self.target_modules:
@@ -214,6 +217,9 @@ class RunConfig(Section):
             # With a batch size, q and so noise and epsilon are functions of the exact number of rows.
             way = "is given, but under differential privacy it would give row counts away: give sampling_rate"
             self.training.refuse("expected_batch_size", way)
+        if self.privacy.level != "none" and self.adapter.new_tokens:
+            way = "is given, but under differential privacy new rows stay at the mean of their pieces: leave it out"
+            self.adapter.refuse("new_tokens", way)
         if self.privacy.level == "none" and self.training.adam_bias_correction:
             self.training.refuse(
                 "adam_bias_correction", 'is true, but privacy.level = "none" adds no noise: leave it out'

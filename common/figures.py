@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from common.metrics import Counts, EntityCounts
+from common.metrics import AnyCounts, EntityCounts, WordCounts, headline
 from common.tasks import Task
 
 __all__ = ["figures", "high_risk_levels", "plain_label"]
@@ -17,12 +17,15 @@ def high_risk_levels(task: Task, labels: Sequence[str]) -> tuple[int, ...]:
     return tuple(index for index, name in enumerate(names) if name in risky)
 
 
-def figures(task: Task, labels: Sequence[str], counts: Counts | EntityCounts) -> dict[str, float]:
+def figures(task: Task, labels: Sequence[str], counts: AnyCounts) -> dict[str, float]:
     """Accuracy, weighted precision, recall and F1, macro F1; and what the labels make possible beside them.
 
     `negative_recall` where a label is "negative"; `high_risk_f1` ("is it any of them?") and `high_risk_macro_f1`
-    (the mean F1 of the levels) where levels are; for entities their micro figures, which are seqeval's.
+    (the mean F1 of the levels) where levels are; for entities their micro figures, which are seqeval's. Of a language
+    model: accuracy, perplexity, and the mean log-likelihood of a token in nats.
     """
+    if isinstance(counts, WordCounts):
+        return headline(counts) | {"log_likelihood": -counts.loss / max(1, counts.tokens)}
     found = {"accuracy": counts.accuracy, "weighted_f1": counts.weighted_f1, "macro_f1": counts.macro_f1}
     if isinstance(counts, EntityCounts):
         return found | {"entity_f1": counts.entity_f1, "precision": counts.precision, "recall": counts.recall}

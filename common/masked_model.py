@@ -49,6 +49,11 @@ class MaskedLanguageModel(nn.Module):
         """Whether the scores come from the model's own head, which needs no warming up."""
         return self.scores is not None
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's, by the name that PEFT asks for."""
+        found: nn.Module = self.encoder.get_input_embeddings()
+        return found
+
     def tie(self) -> None:
         """Score with the input embeddings as they are now; call again after they were wrapped or replaced."""
         # In a tuple, so that it is no submodule: it is the encoder's, and must be found once only.

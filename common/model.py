@@ -82,6 +82,12 @@ class MeanPoolClassifier(nn.Module):
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's, by the name that PEFT asks for."""
+        found: Any = self.encoder
+        embeddings: nn.Module = found.get_input_embeddings()
+        return embeddings
+
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(B, T, H) to (B, H), in float32."""
         weights = mask.unsqueeze(-1).to(torch.float32)

@@ -106,7 +106,7 @@ _ALL = (
         alpha=32,
         target_modules=("query", "value", "key", "dense"),
         dropout=0.0,
-        metric="perplexity",
+        metric="log_likelihood",
     ),
 )
 

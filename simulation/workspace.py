@@ -27,6 +27,7 @@ from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic, write_json
 from common.model import LoadedBase, load_base
 from common.tasks import Head, task
+from common.vocabulary import refuse_private_base
 from server.coordinator import Hub
 from simulation.config import SimulationConfig, load_simulation
 from simulation.institutions import Federation, load_federation
@@ -65,6 +66,7 @@ class Workspace:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigurationError(f"{out}: the output directory is not empty: choose another, or `resume` it")
         simulation = load_simulation(source, changes=changes)
+        refuse_private_base(simulation.run.model.base)
         workspace = cls._over(simulation, out)
         workspace._check()
         workspace.base  # noqa: B018 - an absent base model must be known before anything is written

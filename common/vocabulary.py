@@ -1,0 +1,156 @@
+"""A base model whose tokenizer knows more words: saved as a directory, and from then on a base model like any other.
+
+A new token's embedding starts at the mean of the pieces that it replaces, so the model begins from what it read
+before (Hewitt 2021; Yao et al. 2021, arXiv 2106.13474).
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from common.base_files import resolve_base
+from common.errors import ConfigurationError, ModelError
+from common.files import write_atomic
+from common.quiet import quiet
+
+__all__ = [
+    "Provenance",
+    "extend",
+    "load_plain",
+    "provenance",
+    "refuse_private_base",
+    "save_base",
+    "tokens_per_word",
+    "write_extended_base",
+]
+
+_PROVENANCE = "provenance.json"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a base model's directory comes from.
+
+    base_model: what it was made from.
+    new_tokens: how many tokens were added at the end of the vocabulary.
+    private_text: whether its words or weights were learned from private text without differential privacy.
+    """
+
+    base_model: str
+    new_tokens: int
+    private_text: bool
+
+
+def extend(model: Any, tokenizer: Any, terms: Iterable[str]) -> list[str]:
+    """Add `terms` to a tokenizer and its model, in place; returns those that were more than one piece before.
+
+    Each new row of the input embeddings (and of untied output embeddings) is the mean of its pieces' rows. A term is
+    matched as a whole word, in the tokenizer's own casing.
+    """
+    wanted: dict[str, list[int]] = {}
+    for term in terms:
+        plain = term.strip()
+        if plain and plain not in wanted:
+            wanted[plain] = tokenizer(plain, add_special_tokens=False)["input_ids"]
+    split = {
+        term: pieces for term, pieces in wanted.items() if len(pieces) > 1 and tokenizer.unk_token_id not in pieces
+    }
+    before = len(tokenizer)
+    tokenizer.add_tokens([transformers.AddedToken(term, single_word=True, normalized=True) for term in split])
+    added = [term for term in split if (tokenizer.convert_tokens_to_ids(term) or 0) >= before]
+    tables = [model.get_input_embeddings().weight]
+    if model.get_output_embeddings() is not None:
+        tables.append(model.get_output_embeddings().weight)
+    means = [torch.stack([table[split[term]].mean(0) for term in added]) if added else table[:0] for table in tables]
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    grown = [model.get_input_embeddings().weight]
+    if model.get_output_embeddings() is not None:
+        grown.append(model.get_output_embeddings().weight)
+    with torch.no_grad():
+        for table, mean in zip(grown, means, strict=True):
+            table[before : before + len(added)] = mean
+    return added
+
+
+def tokens_per_word(tokenizer: Any, texts: Sequence[str]) -> float:
+    """How many tokens a word (what stands between blanks) of `texts` takes on average; special tokens do not count."""
+    words = sum(len(text.split()) for text in texts)
+    return sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]) / max(1, words)
+
+
+def load_plain(base: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a base model, in the architecture that its files name.
+
+    Raises:
+        ModelError: absent or damaged.
+    """
+    path = resolve_base(base)
+    try:
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(path)
+            name = (config.architectures or [""])[0]
+            kind = getattr(transformers, name, transformers.AutoModel)
+            return kind.from_pretrained(path), transformers.AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"base model {base}: could not be loaded ({type(error).__name__}): check its files") from error
+
+
+def write_extended_base(base: str, terms: Sequence[str], out: Path, private: bool) -> list[str]:
+    """Write `base` with `terms` in its vocabulary to `out`; returns the terms that were new.
+
+    private: whether the list was learned from private text without differential privacy.
+    """
+    model, tokenizer = load_plain(base)
+    added = extend(model, tokenizer, terms)
+    before = provenance(base)
+    save_base(model, tokenizer, out, Provenance(base, len(added), private or before.private_text))
+    return added
+
+
+def save_base(model: Any, tokenizer: Any, out: Path, origin: Provenance) -> None:
+    """Write a base model's directory whole or not at all; it replaces what stood there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        with quiet():
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+        write_atomic(draft / _PROVENANCE, (json.dumps(asdict(origin), indent=2) + "\n").encode())
+        draft.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        draft.replace(out)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def provenance(base: str) -> Provenance:
+    """What is known of a base model's directory; of one that was not made here: nothing added, nothing private."""
+    path = Path(resolve_base(base)) / _PROVENANCE
+    if not path.exists():
+        return Provenance(base, 0, False)
+    try:
+        return Provenance(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        raise ModelError(f"{path}: damaged: make the directory again") from None
+
+
+def refuse_private_base(base: str) -> None:
+    """Refuse a base model that carries private text into a federation, where everybody, the hub first, must hold it.
+
+    Raises:
+        ConfigurationError: its vocabulary or weights were learned from private text without differential privacy.
+    """
+    if provenance(base).private_text:
+        raise ConfigurationError(
+            f"model.base {base}: its vocabulary or weights were learned from private text, and a federation's base "
+            "model is given to all: use one that was made from public text, or from terms mined under privacy"
+        )
