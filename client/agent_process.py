@@ -38,10 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def set_up_logging() -> None:
-    """Our own lines, and other libraries' warnings, to standard error; importing some libraries sets up theirs."""
+    """Our own lines, and the errors of other libraries, to standard error; importing some libraries sets up theirs."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)
     logging.getLogger("fedfin").setLevel(logging.INFO)
 
 

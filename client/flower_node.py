@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import ssl
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +25,16 @@ from common.bundle import bundle
 from common.errors import FedfinError
 from common.pki import client_context
 
-__all__ = ["Approved", "approved_only", "install_bundle", "main", "mutual_tls", "run_superexec", "run_supernode"]
+__all__ = [
+    "Approved",
+    "approved_only",
+    "install_bundle",
+    "main",
+    "mutual_tls",
+    "relay_executor",
+    "run_superexec",
+    "run_supernode",
+]
 
 _AGENT_APP = "flwr-agentapp"
 _POLL_SECONDS = 0.25
@@ -190,13 +200,40 @@ def run_supernode(home: Home, port: int) -> None:
     flower_supernode()
 
 
+def relay_executor() -> Any:
+    """Flower's executor of tasks, running each in a fork of `client/relays.py` instead of a new interpreter."""
+    from flwr.supercore.superexec.executor import LaunchResult
+    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
+
+    class RelayExecutor(SubprocessExecutor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._relays = self._start()
+
+        def _start(self) -> subprocess.Popen[bytes]:
+            script = Path(__file__).with_name("relays.py")
+            return subprocess.Popen([sys.executable, "-P", str(script)], stdin=subprocess.PIPE)
+
+        def launch(self, spec: Any) -> Any:
+            if self._relays.poll() is not None:
+                self._relays = self._start()
+            task = {"runtime_api_address": spec.runtime_api_address, "token": spec.token, "insecure": spec.insecure}
+            if self._relays.stdin is not None:
+                self._relays.stdin.write(json.dumps(task | {"parent_pid": spec.parent_pid}).encode() + b"\n")
+                self._relays.stdin.flush()
+            return LaunchResult.accepted()
+
+    return RelayExecutor()
+
+
 def run_superexec(home: Home, port: int) -> None:
     """Flower's `flower-superexec` for that SuperNode; it takes client apps and no other kind of task."""
     from flwr.supercore.cli.flower_superexec import flower_superexec
     from flwr.supercore.constant import TaskType
+    from flwr.supercore.superexec import run_superexec
     from flwr.supercore.superexec.plugin import AutoExecPlugin
 
     AutoExecPlugin.supported_task_types = frozenset({TaskType.CLIENT_APP})
+    run_superexec.get_executor = lambda *_, **__: relay_executor()
     sys.argv = [
         "flower-superexec",
         *("--runtime-api-address", f"127.0.0.1:{port}", "--insecure"),

@@ -24,9 +24,12 @@ with warnings.catch_warnings():
     from flwr.supercore.fab import Fab
     from flwr.supercore.object_store import ObjectStoreFactory
     from flwr.supercore.run import Run
+    from flwr.supercore.superexec import run_superexec
+    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
     from flwr.supercore.task_identity import TaskIdentity
     from flwr.supernode import fleet_http_connection, start_client_internal
     from flwr.supernode.nodestate import NodeStateFactory
+    from flwr.supernode.runtime import run_clientapp
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,10 @@ def test_what_is_replaced_in_flower_is_there_and_called_as_it_is_here() -> None:
     source = inspect.getsource(start_client_internal.start_client_internal)
     assert "run_id = _pull_and_store_message(\n                state=state," in source  # by name, from the module
     assert inspect.getsource(fleet_http_connection.http_request_response).count("FleetHttpClient.") == 1
+    assert "executor = get_executor(" in inspect.getsource(run_superexec.run_superexec)
+    assert SubprocessExecutor().launch.__name__ == "launch"
+    taken = set(inspect.signature(run_clientapp.run_clientapp).parameters)
+    assert {"runtime_api_address", "token", "insecure", "parent_pid"} <= taken
     made = inspect.signature(fleet_http_connection.FleetHttpClient.from_server_address)
     assert list(made.parameters)[:4] == ["server_address", "insecure", "root_certificates", "interceptors"]
 
@@ -153,13 +160,23 @@ def test_the_node_shows_the_institutions_certificate_over_tls_1_3(tmp_path: Path
     assert client._base_url == "https://127.0.0.1:1"
 
 
+def modules_after(program: str) -> set[str]:
+    program += "; import sys; print(*sys.modules, sep='\\n')"
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", program]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.split())
+
+
+def test_what_relays_are_forked_from_holds_nothing_of_this_package() -> None:
+    path = Path(__file__).parents[2] / "client" / "relays.py"
+    loaded = modules_after(f"import runpy; runpy.run_path({str(path)!r}, run_name='relays')")
+    assert not {name for name in loaded if name.split(".")[0] in ("client", "common", "server", "simulation")}
+    assert "flwr.supernode.runtime.run_clientapp" in loaded
+
+
 def test_the_relay_can_read_nothing() -> None:
     """What Flower's client process imports of this package is what carries bytes."""
-    program = "import sys, client.app; print(*sorted(m for m in sys.modules), sep='\\n')"
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
-    ).stdout.split()
+    loaded = modules_after("import client.app")
     rooms = {name for name in loaded if name.split(".")[0] in ("client", "common", "server", "simulation")}
     assert rooms == {"client", "client.app", "common", "common.errors", "common.flower_records", "common.wire"}
-    assert not {"torch", "transformers", "peft", "opacus", "pyarrow", "datasets"} & set(loaded)
+    assert not {"torch", "transformers", "peft", "opacus", "pyarrow", "datasets"} & loaded
