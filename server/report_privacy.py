@@ -1,12 +1,10 @@
 """The report's privacy part: epsilon by round, and in words what it stands for and what it does not."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from common.markup import Child, Html, join, table, tag
 from common.page import figure
 from common.plots import Line, Reference, line_plot, merged
-from common.report_words import count, epsilon, listed, plain, share
+from common.report_words import epsilon, listed, plain, share
+from common.statement_words import paragraphs
 from server.run_files import RunFiles
 
 __all__ = ["banner", "spending", "statements"]
@@ -17,7 +15,6 @@ _STANDARD_LIMITS = (
     "the evaluation: it uses the hub's test set, which is taken to be public",
     "customers: the unit is one record, and several records of one customer are not hidden together",
 )
-_ADJACENCY = {"add-or-remove-one": "adding or removing one", "replace-one": "replacing one"}
 
 
 def banner(run: RunFiles) -> Html:
@@ -116,46 +113,12 @@ def _in_words(run: RunFiles, name: str) -> Html:
         return tag(
             "p", "No statement was found: nothing can be said here about this institution's privacy.", class_="note"
         )
-    if s.get("epsilon_run") is None:
-        return tag(
-            "p", f"No differential privacy. Batches: {plain(s.get('sampler'))}. Nothing below covers this institution."
-        )
-    unit = plain(s.get("records_unit"))
-    adjacency = _ADJACENCY.get(str(s.get("adjacency")), plain(s.get("adjacency")))
-    promise = (
-        f"Protected is one {unit}: everything sent to the hub in this run is (ε, δ)-differentially private for "
-        f"{adjacency} {unit}, with ε = {epsilon(s['epsilon_run'])} at δ = {plain(s.get('delta'))}."
-    )
-    if name in run.unprotected:
-        warning = tag("strong", f"NOT PRIVATE. Noise: {plain(s.get('noise_source'))}.", class_="refused")
-        promise = f"With real noise this would be the promise: {promise[0].lower()}{promise[1:]}"
-    else:
-        warning = None
-    probability = s.get("sampling_probability")
-    drawn = f" with probability {plain(probability)}" if probability is not None else ""
-    mechanism = (
-        f"In each of {count(s.get('steps'))} steps every {unit} was drawn independently{drawn} "
-        f"({plain(s.get('sampler'))} sampling); each drawn {unit}'s gradient over all trained parameters was clipped "
-        f"to norm {plain(s.get('clipping_norm'))}; the sum got Gaussian noise of {plain(s.get('noise_multiplier'))} "
-        f"times that norm. Source of the noise: {s.get('noise_source') or 'not stated'}."
-    )
-    return join(
-        tag("p", warning, " " if warning else None, promise),
-        tag("p", mechanism),
-        tag("p", _accounted(s), class_="note"),
-    )
-
-
-def _accounted(s: Mapping[str, Any]) -> str:
-    words = f"Accountant: {plain(s.get('accountant'))}."
-    if s.get("epsilon_prv") is not None:
-        words += f" Cross-check by PRV: {epsilon(s['epsilon_prv'])}."
-    if s.get("epsilon_cumulative") is not None:
-        words += f" All runs in the ledger: ε = {epsilon(s['epsilon_cumulative'])}"
-        words += f" ({count(s['ledger_entries'])} entries)." if s.get("ledger_entries") is not None else "."
-    if s.get("data_fingerprint"):
-        words += f" Keyed fingerprint of the data: {s['data_fingerprint']}."
-    return words
+    first, *more = paragraphs(s)
+    if name not in run.unprotected or s.get("epsilon_run") is None:
+        return join(*(tag("p", words) for words in (first, *more)))
+    warning = tag("strong", f"NOT PRIVATE. Noise: {plain(s.get('noise_source'))}.", class_="refused")
+    promise = f"With real noise this would be the promise: {first[0].lower()}{first[1:]}"
+    return join(tag("p", warning, " ", promise), *(tag("p", words) for words in more))
 
 
 def _coverage(run: RunFiles) -> Html:

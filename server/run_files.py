@@ -127,6 +127,13 @@ class _Reader:
             raise self.wrong(key, "a list of strings")
         return tuple(value or ())
 
+    def objects(self, key: str) -> list["_Reader"]:
+        """The objects of a list; none where there is no list."""
+        value = self.value.get(key)
+        if value is not None and not isinstance(value, list):
+            raise self.wrong(key, "a list of objects")
+        return [_Reader(f"{self.source}: {key}[{index}]", each) for index, each in enumerate(value or [])]
+
     def inner(self, key: str) -> "_Reader":
         value = self.value.get(key)
         if value is not None and not isinstance(value, dict):
@@ -203,21 +210,29 @@ def _checked_result(source: str, value: object) -> dict[str, Any]:
 
 _STATED_NUMBERS = (
     "noise_multiplier", "clipping_norm", "sampling_probability", "steps", "delta", "epsilon_run",
-    "epsilon_cumulative", "epsilon_prv", "max_epsilon", "ledger_entries",
+    "epsilon_cumulative", "epsilon_prv", "epsilon_rdp", "max_epsilon", "ledger_entries", "gaussian_mu",
+    "steps_of_unfinished_trainings",
 )  # fmt: skip
-_STATED_TEXTS = ("records_unit", "adjacency", "sampler", "accountant", "noise_source", "data_fingerprint")
+_STATED_TEXTS = ("unit", "adjacency", "sampler", "accountant", "noise_source")
+_STATED_LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # numbers and texts of each of their objects
+    "mechanisms": (("noise_multiplier", "sampling_probability", "clipping_norm", "steps"), ()),
+    "attack": (("false_positive_rate", "true_positive_rate"), ()),
+    "groups": (("units", "epsilon", "delta"), ()),
+    "adversaries": (("epsilon_run", "epsilon_all_runs"), ("who", "sees")),
+}
 
 
 def _statement(reader: _Reader) -> dict[str, Any]:
-    numbers = {key: reader.number(key) for key in _STATED_NUMBERS if key in reader.value}
+    read: dict[str, Any] = {key: reader.number(key) for key in _STATED_NUMBERS if key in reader.value}
     for key in _STATED_TEXTS:
         reader.text(key)
-    return {
-        **reader.value,
-        **numbers,
-        "covers": reader.texts("covers"),
-        "does_not_cover": reader.texts("does_not_cover"),
-    }
+    for key, (numbers, texts) in _STATED_LISTS.items():
+        read[key] = [
+            {name: each.number(name) or 0.0 for name in numbers} | {name: each.text(name) for name in texts}
+            for each in reader.objects(key)
+        ]
+    lists = {key: reader.texts(key) for key in ("covers", "does_not_cover", "data_fingerprints")}
+    return {**reader.value, **read, **lists}
 
 
 def load_run(out_dir: Path) -> RunFiles:

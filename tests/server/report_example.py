@@ -102,13 +102,17 @@ def write_example(
     )
     for index, name in enumerate(banks):
         _write(out / "institutions" / f"bank-{index}" / "statement.json", {
-            "institution": name, "records_unit": "record", "adjacency": "add-or-remove-one", "sampler": "Poisson",
+            "institution": name, "unit": "record", "adjacency": "add-or-remove-one", "sampler": "Poisson",
             "noise_multiplier": 0.7214, "clipping_norm": 1.0, "sampling_probability": 0.125, "steps": 120,
             "delta": 1e-4,
             "epsilon_run": spent[name], "epsilon_cumulative": spent[name] + (0.8 if index == 2 else 0),
             "epsilon_prv": spent[name] - 0.004, "max_epsilon": 10.0, "accountant": "PLD, dp-accounting 0.6.0",
             "covers": COVERS, "does_not_cover": DOES_NOT_COVER, "ledger_entries": 12,
-            "data_fingerprint": "9f2c44aa01be",
+            "epsilon_rdp": spent[name] + 0.9, "data_fingerprints": ["9f2c44aa01be"], "gaussian_mu": 1.7813,
+            "attack": [{"false_positive_rate": 0.01, "true_positive_rate": 0.27064}],
+            "groups": [{"units": 2, "epsilon": 19.651, "delta": 1e-4}],
+            "adversaries": [{"who": "the hub", "sees": "every adapter", "epsilon_run": spent[name],
+                             "epsilon_all_runs": "infinity"}],
             "noise_source": "operating system" if noise == "system" else "fixed seed: NOT PRIVATE",
         })  # fmt: skip
     return out
