@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.finetune import federated
-from client.finetune.federated import PreparedData, Refused
+from client.finetune.federated import PreparedData
+from client.planning import Refused
 from client.settings import InstitutionSettings
 from common.adapters import AdaptedModel
 from common.codec import decode, encode

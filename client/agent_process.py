@@ -57,7 +57,8 @@ def run_agent(home: Home, stop: threading.Event) -> None:
     with exclusive(home.run):
         # Imported late: what is wrong so far is known before torch is loaded, which takes seconds.
         from client.agent import Agent
-        from client.local_models import LocalModels, choose_device, read_data
+        from client.local_models import LocalModels, choose_device
+        from client.planning import read_data
 
         choose_device(settings.model.device)
         rows = read_data(settings.data)

@@ -39,7 +39,7 @@ unit = "record"                # what max_epsilon protects: one "record", or one
 # What may leave beside the adapter: nothing, unless it is declared here.
 [release]
 # size_band = 1024             # a power of two near the number of records (or customers): the hub weights by it, and
-                               # updates are divided by it; else their noise shows the power of two below the true one
+                               # updates are divided by it. Not declared, updates are scaled as if there were 1,024
 """
 
 

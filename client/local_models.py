@@ -6,19 +6,18 @@ from dataclasses import dataclass
 import torch
 
 from client.agent import LocalModel
-from client.finetune.federated import PreparedData, Refused
-from client.settings import DataSettings, Settings
+from client.finetune.federated import PreparedData
+from client.planning import Refused, read_data, rows_for
+from client.settings import Settings
 from client.training import PrefixCache
 from common.adapters import AdaptedModel, adapt
 from common.config import ModelConfig, RunConfig
-from common.data import Dataset, read_conll, read_examples
 from common.errors import ConfigurationError, ModelError
 from common.messages import RefusalCode
 from common.model import LoadedBase, load_base
-from common.rows import FORMATS
-from common.tasks import Head, task
+from common.tasks import task
 
-__all__ = ["LocalModels", "choose_device", "data_head", "read_data"]
+__all__ = ["LocalModels", "choose_device"]
 
 log = logging.getLogger("fedfin.institution")
 
@@ -36,23 +35,6 @@ def choose_device(wanted: str) -> str:
     except (RuntimeError, AssertionError):
         raise ConfigurationError(f'model.device is "{wanted}", which is not there: use "auto" or "cpu"') from None
     return wanted
-
-
-def data_head(data: DataSettings) -> Head:
-    """What the rows can train: a table of texts, or (any other file) sentences of words in CoNLL."""
-    names = {suffix.lower() for suffix in data.train.suffixes}
-    return Head.SEQUENCE if names & set(FORMATS) else Head.TOKEN
-
-
-def read_data(data: DataSettings, labels: tuple[str, ...] | None = None) -> Dataset:
-    """The institution's rows, checked; without `labels`, with those that the file has.
-
-    Raises:
-        DataError: see `common.data`.
-    """
-    if data_head(data) is Head.TOKEN:
-        return read_conll(data.train, labels)
-    return read_examples(data.train, data.text_column, data.label_column, labels, data.customer_column)
 
 
 @dataclass(frozen=True)
@@ -90,7 +72,10 @@ class LocalModels:
         """
         if self._local is not None and self._local[0] == config.digest():
             return self._local[1]
-        dataset = read_data(self._check(config), config.labels)
+        rows = rows_for(self._settings, config)
+        if not config.labels:
+            raise Refused(RefusalCode.CONFIG, "the run does not say which labels there are")
+        dataset = read_data(rows, config.labels)
         try:
             adapted = self._load(config)
         except ModelError as error:
@@ -100,21 +85,6 @@ class LocalModels:
         local = LocalModel(adapted, data, adapted.base.digest)
         self._local = (config.digest(), local)
         return local
-
-    def _check(self, config: RunConfig) -> DataSettings:
-        """Hold the run against the settings; returns the rows that it may train on."""
-        data = self._settings.data
-        if data is None:
-            raise Refused(RefusalCode.CONFIG, "no training rows are named in [data]")
-        if config.task not in self._settings.tasks:
-            raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, is not among [limits] tasks")
-        if task(config.task).head is not data_head(data):
-            raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on such rows")
-        if config.model.base not in self._settings.model.allowed:
-            raise Refused(RefusalCode.BASE_MODEL, f"base model {config.model.base} is not among [model] allowed")
-        if not config.labels:
-            raise Refused(RefusalCode.CONFIG, "the run does not say which labels there are")
-        return data
 
     def _load(self, config: RunConfig) -> AdaptedModel:
         self._local = None

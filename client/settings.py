@@ -25,7 +25,7 @@ class InstitutionSettings:
     min_noise_multiplier: trainings with less noise than this are refused.
     allow_without_privacy: whether a run of privacy level "none" is accepted at all.
     size_band: declared power of two, of records or customers, that the hub may weight by and sums are divided by; a
-        decision, not a statistic. None declares nothing.
+        decision, not a statistic. None declares nothing: sums are divided as if there were 1,024.
     unit: what `max_epsilon` protects: a record, or a customer with all its records. Runs of another unit are refused.
     noise: "system" draws from the operating system; "fixed" repeats itself, protects nobody, and is for simulation.
     """

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from client.agent import Agent, LocalModel
-from client.finetune.federated import PreparedData, Refused, plan_training
+from client.finetune.federated import PreparedData, plan_training
+from client.planning import Refused
 from client.settings import InstitutionSettings
 from client.training import PrefixCache
 from client.warm_up import needs_warm_up, warm_up

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from client.dp import DpSettings
 from client.noise import FixedNoise, NoiseSource, SystemNoise
+from client.planning import Refused, declared_size, event_of_round, sampling_rate
 from client.settings import InstitutionSettings
 from client.training import PrefixCache, TrainingPlan, train
-from common.accounting import DpSgdEvent, calibrate, epsilon
+from common.accounting import DpSgdEvent, epsilon
 from common.adapters import AdaptedModel
 from common.config import RunConfig
 from common.errors import BudgetExceeded
@@ -22,15 +23,7 @@ from common.ledger import Charge, PrivacyLedger, Use
 from common.messages import PrivacyStatement, RefusalCode
 from common.tokens import TokenizedSet
 
-__all__ = ["FederatedJob", "PreparedData", "Refused", "plan_training", "run"]
-
-
-class Refused(Exception):
-    """The institution declines an assignment; only `code` is ever sent."""
-
-    def __init__(self, code: RefusalCode, why: str) -> None:
-        super().__init__(why)
-        self.code = code
+__all__ = ["FederatedJob", "PreparedData", "plan_training", "run"]
 
 
 @dataclass(frozen=True)
@@ -78,99 +71,36 @@ class Outcome:
     seconds: float
 
 
-def sampling_rate(config: RunConfig, units: int) -> float:
-    """Poisson sampling probability q of every step: given by the run, or its expected batch over these units."""
-    training = config.training
-    if training.sampling_rate is not None:
-        if training.sampling_rate * units < 1:
-            unit = config.privacy.unit
-            raise Refused(RefusalCode.CONFIG, f"the run's sampling rate draws less than one {unit} of this data a step")
-        return training.sampling_rate
-    if training.expected_batch_size is None or training.expected_batch_size > units:
-        raise Refused(RefusalCode.CONFIG, "the run's expected batch is larger than this institution's data")
-    return training.expected_batch_size / units
-
-
-def steps_per_round(config: RunConfig, rate: float) -> int:
-    """Steps of one round; an epoch is 1/q expected batches."""
-    training = config.training
-    if training.local_steps is not None:
-        return training.local_steps
-    return max(1, math.ceil((training.local_epochs or 1.0) / rate))
-
-
 def plan_training(config: RunConfig, units: int, settings: InstitutionSettings) -> TrainingPlan:
-    """The training of one round over `units` records or customers, its noise calibrated by the institution itself.
-
-    A target epsilon is met over `rounds x steps`: the most participation the hub could ask for, so no luck in
-    being left out is counted on.
+    """The training of one round over `units` records or customers: exactly what `event_of_round` says that it costs.
 
     Raises:
-        Refused: the run asks for less privacy than the institution's settings allow.
+        Refused: see `event_of_round`.
     """
-    rate = sampling_rate(config, units)
-    steps = steps_per_round(config, rate)
+    privacy, rate = config.privacy, sampling_rate(config, units, settings)
+    event = event_of_round(config, units, settings)
+    dp = None
+    if privacy.level != "none":
+        dp = DpSettings(
+            noise_multiplier=event.noise_multiplier,
+            clipping_norm=privacy.clipping_norm,
+            sampling_probability=event.sampling_probability,
+            steps=event.steps,
+            expected_batch_size=rate * declared_size(settings),
+            clipping=privacy.clipping,
+            unit=privacy.unit,
+        )
     return TrainingPlan(
-        steps=steps,
+        steps=event.steps,
         sampling_probability=rate,
         learning_rate=config.training.learning_rate,
         head_learning_rate=config.training.head_learning_rate or config.training.learning_rate,
         optimizer=config.training.optimizer,
         max_batch_tokens=config.training.max_batch_tokens,
-        dp=_privacy(config, units, settings, rate, steps),
+        dp=dp,
         seed=config.seed,
         adam_bias_correction=config.training.adam_bias_correction,
     )
-
-
-def _privacy(
-    config: RunConfig, units: int, settings: InstitutionSettings, rate: float, steps: int
-) -> DpSettings | None:
-    privacy = config.privacy
-    if privacy.level == "none":
-        if not settings.allow_without_privacy:
-            raise Refused(RefusalCode.PRIVACY_LIMIT, "this institution does not train without differential privacy")
-        return None
-    if privacy.unit != settings.unit:
-        kept = f"this institution's limits are for one {settings.unit}"
-        raise Refused(RefusalCode.PRIVACY_LIMIT, f"the run protects one {privacy.unit}, {kept}")
-    delta = _checked_delta(privacy.delta, units, settings)
-    noise = privacy.noise_multiplier
-    if privacy.target_epsilon is not None:
-        noise = calibrate(privacy.target_epsilon, delta, rate, steps * config.rounds)
-    if noise is None or noise <= 0 or noise < settings.min_noise_multiplier:
-        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run's noise is below this institution's minimum")
-    return DpSettings(
-        noise_multiplier=noise,
-        clipping_norm=privacy.clipping_norm,
-        sampling_probability=rate,
-        steps=steps,
-        expected_batch_size=rate * declared_size(settings, units),
-        clipping=privacy.clipping,
-        unit=privacy.unit,
-    )
-
-
-def declared_size(settings: InstitutionSettings, units: int) -> int:
-    """The number of units that sums are divided by: the declared size band, so that it says nothing about the data.
-
-    Where none is declared, the power of two at or below the number of units: an update's noise then shows that much.
-    """
-    return settings.size_band or 1 << (units.bit_length() - 1)
-
-
-def _checked_delta(delta: float | None, units: int, settings: InstitutionSettings) -> float:
-    """Delta below one over the units, by way of the officer's own where there is one.
-
-    A hub that proposes one delta after another then learns the officer's, which was declared; the answers would
-    otherwise count the units for it.
-    """
-    what = f"one over this institution's {settings.unit}s"
-    if settings.delta is not None and settings.delta >= 1 / units:
-        raise Refused(RefusalCode.PRIVACY_LIMIT, f"limits.delta is not below {what}")
-    if delta is None or delta >= 1 / units or (settings.delta is not None and delta > settings.delta):
-        raise Refused(RefusalCode.PRIVACY_LIMIT, f"the run's delta is above limits.delta, or not below {what}")
-    return delta
 
 
 def noise_source(job: FederatedJob) -> NoiseSource:

@@ -10,7 +10,8 @@ import pytest
 
 from client.agent import Agent, LocalModel
 from client.finetune import federated
-from client.finetune.federated import PreparedData, Refused
+from client.finetune.federated import PreparedData
+from client.planning import Refused
 from client.settings import InstitutionSettings
 from client.training import PrefixCache
 from common.codec import decode, encode

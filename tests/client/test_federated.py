@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from client.finetune import federated
-from client.finetune.federated import FederatedJob, PreparedData, Refused, plan_training
+from client.finetune.federated import FederatedJob, PreparedData, plan_training
+from client.planning import Refused
 from client.settings import InstitutionSettings
 from client.training import PrefixCache
 from common.accounting import DpSgdEvent, epsilon
@@ -242,15 +243,18 @@ def test_a_run_cannot_state_its_epsilon_at_a_larger_delta_than_the_officers(job:
 def test_an_officers_delta_is_held_against_the_records_so_that_no_question_of_the_hub_counts_them() -> None:
     declared = InstitutionSettings("bank", delta=1e-3)
 
-    def answer(records: int, delta: float) -> RefusalCode | None:
+    def answer(records: int, delta: float, rate: float = RATE) -> RefusalCode | None:
+        private = {"level": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": delta}
         try:
-            plan_training(custom(delta=delta), records, declared)
+            plan_training(config(rate=rate, **private), records, declared)
         except Refused as error:
             return error.code
         return None
 
     for delta in (0.5, 1e-2, 1.1e-3, 1e-3, 1e-4, 1e-9):
         assert len({answer(records, delta) for records in (30, 300, 999)}) == 1
+    for rate in (1e-5, 1 / 1025, 1 / 1023, 0.01, 0.5, 1.0):  # 1,024 units are taken for declared
+        assert len({answer(records, 1e-4, rate) for records in (30, 300, 999)}) == 1
     assert {answer(1000, delta) for delta in (1e-3, 1e-9)} == {RefusalCode.PRIVACY_LIMIT}
 
 
@@ -336,8 +340,11 @@ def test_noise_is_calibrated_without_regard_to_the_number_of_records() -> None:
     assert plans[0] == plans[1]
 
 
-def test_sums_are_divided_by_the_declared_size_or_else_by_a_power_of_two() -> None:
-    for settings, units, size in (({"size_band": 256}, 700, 256), ({}, 700, 512), ({}, 512, 512), ({}, 511, 256)):
+@pytest.mark.parametrize(("settings", "size"), [({"size_band": 256}, 256), ({}, 1024)])
+def test_sums_are_divided_by_what_was_declared_and_never_by_what_was_counted(
+    settings: dict[str, Any], size: int
+) -> None:
+    for units in (20, 700, 9000):
         dp = plan_training(custom(), units, InstitutionSettings("bank", **settings)).dp
         assert dp is not None
         assert dp.expected_batch_size == RATE * size
