@@ -9,7 +9,8 @@ import threading
 from pathlib import Path
 
 from client.home import Home
-from client.service import AgentService, exclusive, serve
+from client.processes import exclusive
+from client.service import AgentService, serve
 from common import command
 from common.errors import ConfigurationError, FedfinError
 
@@ -54,7 +55,7 @@ def run_agent(home: Home, stop: threading.Event) -> None:
     settings, keys, package = home.settings(), home.keys(), home.package()
     if settings.data is None:
         raise ConfigurationError(f"{home.settings_path}: [data] is missing: name the training rows")
-    with exclusive(home.run):
+    with exclusive(home.run / "agent.lock", f"the agent of {keys.name}"):
         # Imported late: what is wrong so far is known before torch is loaded, which takes seconds.
         from client.agent import Agent
         from client.local_models import LocalModels, choose_device

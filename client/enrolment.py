@@ -37,6 +37,8 @@ def make_request(directory: Path, name: str) -> Request:
     if keys.name != name:
         raise ConfigurationError(f"{directory}: it holds institution {keys.name} already: choose another directory")
     directory.chmod(0o700)
+    for empty in (home.run, home.state, home.flower_home):  # mounted one by one where node and agent run apart
+        empty.mkdir(mode=0o700, exist_ok=True)
     tls_key, csr = new_key_and_request(name)
     node_key = ec.generate_private_key(ec.SECP384R1())
     write_atomic(home.tls / "client.key", tls_key, mode=0o600)

@@ -104,7 +104,7 @@ class Home:
 
     @property
     def run(self) -> Path:
-        """Sockets, locks and what is up; everything in it can be deleted while nothing runs."""
+        """What agent and node share: the socket, and what each says it is at. It may be lost while nothing runs."""
         return self.directory / "run"
 
     @property
@@ -113,8 +113,9 @@ class Home:
         return self.run / "agent.sock"
 
     @property
-    def logs(self) -> Path:
-        return self.directory / "logs"
+    def state(self) -> Path:
+        """Logs, and what one `start` runs; it may be lost."""
+        return self.directory / "state"
 
     def settings(self) -> Settings:
         """Read the settings.

@@ -1,26 +1,30 @@
 """The three processes of an institution, as its supervisor starts them: agent, SuperNode, SuperExec."""
 
+import fcntl
 import json
 import os
 import secrets
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from client.flower_node import install_bundle
 from client.home import Home
+from common.errors import ConfigurationError
 from common.files import write_atomic
 from common.supervisor import Service
 
-__all__ = ["Part", "at_work", "services", "state_path"]
+__all__ = ["Part", "at_work", "exclusive", "services", "state_path"]
 
 Part = Literal["all", "agent", "node"]
 
 
 def state_path(home: Home, part: Part) -> Path:
     """What the supervisor of this part says runs."""
-    return home.run / f"{part}.services.json"
+    return home.state / f"{part}.json"
 
 
 def services(home: Home, part: Part) -> list[Service]:
@@ -29,7 +33,8 @@ def services(home: Home, part: Part) -> list[Service]:
     The agent alone needs the keys, the rows and the ledger; the node alone needs the network. Each can run in a
     container, or under a user, of its own, with the socket between them.
     """
-    home.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for directory in (home.run, home.state):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = []
     if part in ("all", "agent"):
         found.append(_service(home, "agent", ("client.agent_process", str(home.directory)), ready=True))
@@ -38,6 +43,22 @@ def services(home: Home, part: Part) -> list[Service]:
         for name in ("supernode", "superexec"):
             found.append(_service(home, name, ("client.flower_node", name, str(home.directory), str(port))))
     return found
+
+
+@contextmanager
+def exclusive(lock: Path, what: str) -> Iterator[None]:
+    """Be the only one: two agents would answer each other's questions, two nodes of one key push each other out.
+
+    Raises:
+        ConfigurationError: another process is it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(f"{lock}: {what} is running there already: stop that one first") from None
+        yield
 
 
 def at_work(home: Home) -> dict[str, Any]:
@@ -53,7 +74,7 @@ def _service(home: Home, name: str, module: tuple[str, ...], ready: bool = False
         name=name,
         command=(sys.executable, "-m", *module),
         directory=home.run,
-        log=home.logs / f"{name}.log",
+        log=home.state / "logs" / f"{name}.log",
         environment={
             # Flower finds its own programs by PATH.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

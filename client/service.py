@@ -5,16 +5,14 @@ second question waits for its turn, because most often it is the first one asked
 outbox and costs nothing. A question whose asker has gone by then is dropped before anything is done for it.
 """
 
-import fcntl
 import json
 import logging
 import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from common.envelope import peek
 from common.errors import ConfigurationError, EnvelopeError, MessageError
 from common.wire import AGENT_METHOD, MAX_SEALED_BYTES
 
-__all__ = ["AgentService", "Stopping", "exclusive", "serve"]
+__all__ = ["AgentService", "Stopping", "serve"]
 
 log = logging.getLogger("fedfin.institution")
 
@@ -157,19 +155,3 @@ def serve(service: AgentService, socket: Path) -> tuple[grpc.Server, health.Heal
     for each in ("", name):
         checks.set(each, health_pb2.HealthCheckResponse.SERVING)
     return server, checks
-
-
-@contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Be the one agent of an institution: two would answer each other's questions.
-
-    Raises:
-        ConfigurationError: another one is running.
-    """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (directory / "agent.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(f"{directory}: an agent is running there already: stop that one first") from None
-        yield

@@ -4,9 +4,14 @@ import argparse
 import signal
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from client.commands.options import add_home, home_of
 from common import command
+
+if TYPE_CHECKING:
+    from client.home import Home
+    from client.processes import Part
 
 __all__ = ["add"]
 
@@ -19,47 +24,62 @@ def add(commands: command.Commands) -> None:
     """`start`."""
     text = "take part: keep the agent and the connection to the hub running until stopped"
     start = command.subcommand(commands, "start", _run, text, "start --home /srv/fedfin")
-    only = "only the process with keys and rows, or only the one with the network; default: both"
     add_home(start)
+    only = "only the process with keys and rows, or only the one with the network; default: both"
     start.add_argument("--only", choices=("agent", "node"), default="all", help=only)
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.connection import describe
-    from client.processes import at_work, services, state_path
-    from common.pki import Certificate
-    from common.supervisor import Supervisor
+    from client.processes import at_work, exclusive
+    from common.errors import ServiceError
 
     home = home_of(given)
     if given.only != "node":
         home.settings()
         home.keys()
+    home.package()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with exclusive(home.state / ("agent.lock" if given.only == "agent" else "node.lock"), "this institution"):
+        try:
+            _keep_running(home, given.only, stop)
+        except ServiceError:
+            if not stop.is_set():
+                raise
+    if given.json:
+        command.print_json({"stopped": str(home.directory), "last": at_work(home)})
+    return 0
+
+
+def _keep_running(home: "Home", part: "Part", stop: threading.Event) -> None:
+    from client.connection import describe
+    from client.processes import at_work, services, state_path
+    from common.pki import Certificate
+    from common.supervisor import Supervisor
+
     package = home.package()
     left = Certificate.read(package.certificate).days_left()
     if left < _WARN_DAYS:
         _say(f"this institution's certificate expires in {left:.0f} days: ask the hub's operator for a new package")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    supervisor = Supervisor(services(home, given.only), state_path(home, given.only), _say)
-    supervisor.start()
-    line, looked = "", 0.0
-    while not stop.wait(_TICK_SECONDS):
-        supervisor.tick()
-        if given.only != "agent" and time.monotonic() - looked > _LOOK_EVERY_SECONDS:
-            looked = time.monotonic()
-            if (now := describe(home, package.address)) != line:
-                line = now
-                _say(line)
-    at = at_work(home)
-    if "run" in at:
-        step = f" at step {at['step']} of {at['steps']}" if "step" in at else ""
-        _say(f"stopping with run {at['run']}, round {at['round']} in flight{step}: what was charged stays charged")
-    supervisor.stop()
-    _say("stopped")
-    if given.json:
-        command.print_json({"stopped": str(home.directory), "in_flight": at if "run" in at else None})
-    return 0
+    supervisor = Supervisor(services(home, part), state_path(home, part), _say, stop.is_set)
+    try:
+        supervisor.start()
+        line, looked = "", 0.0
+        while not stop.wait(_TICK_SECONDS):
+            supervisor.tick()
+            if part != "agent" and time.monotonic() - looked > _LOOK_EVERY_SECONDS:
+                looked = time.monotonic()
+                if (now := describe(home, package.address)) != line:
+                    line = now
+                    _say(line)
+        at = at_work(home)
+        if "run" in at:
+            step = f" at step {at['step']} of {at['steps']}" if "step" in at else ""
+            _say(f"stopping with run {at['run']}, round {at['round']} in flight{step}: what was charged stays charged")
+    finally:
+        supervisor.stop()
+        _say("stopped")
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ __all__ = ["add"]
 
 def add(commands: command.Commands) -> None:
     """`status`."""
-    text = "what runs here, whether the hub is reached, and what the agent is at"
+    text = "what runs here, whether the hub is reached, and what the agent is at; exit code 1 when something is down"
     status = command.subcommand(commands, "status", _run, text, "status --home /srv/fedfin")
     add_home(status)
 
@@ -36,9 +36,10 @@ def _run(given: argparse.Namespace) -> int:
         "agent": at_work(home),
         "certificate_days_left": round(days, 1),
     }
+    well = bool(running) and all(each["up"] for each in running)
     if given.json:
         command.print_json(facts)
-        return 0
+        return 0 if well else 1
     for each in running:
         state = f"up (process {each['pid']})" if each["up"] else "down"
         print(f"{each['name']:<10} {state}, restarted {each['restarts']} times, log {each['log']}")
@@ -51,7 +52,7 @@ def _run(given: argparse.Namespace) -> int:
     print(f"agent      {doing}, {'serving' if facts['agent_serving'] else 'not serving'}")
     print(f"hub        {describe(home, package.address)}")
     print(f"certificate of {name}: {days:.0f} days left")
-    return 0
+    return 0 if well else 1
 
 
 def is_serving(socket: Path) -> bool:

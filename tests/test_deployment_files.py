@@ -1,0 +1,79 @@
+"""Docker and systemd files say what they promise, and start what exists. That they run is shown where Docker is."""
+
+import configparser
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import client.cli
+import server.cli
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPOSE = sorted((ROOT / "docker").glob("*.compose.yaml"))
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+PARSERS = {"fedfin-hub": server.cli.parser, "fedfin-institution": client.cli.parser}
+
+
+def unit(path: Path) -> configparser.SectionProxy:
+    parser = configparser.RawConfigParser(strict=False)  # a repeated key is no error: the last one is seen here
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(path)
+    return parser["Service"]
+
+
+def services() -> list[Any]:
+    found = []
+    for path in COMPOSE:
+        for name, service in yaml.safe_load(path.read_text())["services"].items():
+            found.append(pytest.param(service, id=f"{path.stem}:{name}"))
+    return found
+
+
+@pytest.mark.parametrize("service", services())
+def test_a_container_is_not_root_writes_nowhere_else_and_has_no_capabilities(service: dict[str, Any]) -> None:
+    assert service["user"] == "10001:10001"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    program = service["image"]
+    PARSERS[program]().parse_args(service["command"])
+
+
+def test_the_container_with_the_rows_has_no_network_and_the_one_with_the_network_no_rows() -> None:
+    agent, node = yaml.safe_load((ROOT / "docker" / "institution.compose.yaml").read_text())["services"].values()
+    assert agent["network_mode"] == "none"
+    mounted = [volume.split(":")[1].removeprefix("/srv/fedfin/") for volume in node["volumes"]]
+    assert mounted == ["hub.json", "tls", "node", "run"]
+
+
+def test_the_image_copies_what_is_there_runs_as_nobody_in_particular_and_under_tini() -> None:
+    text = (ROOT / "docker" / "Dockerfile").read_text()
+    for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in line.split())
+    assert "USER 10001:10001" in text
+    entries = re.findall(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)
+    assert entries == [f'["/usr/bin/tini", "--", "{program}"]' for program in PARSERS]
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit_starts_a_command_that_exists_and_may_do_little_else(path: Path) -> None:
+    service = unit(path)
+    program, *arguments = shlex.split(service["ExecStart"])
+    PARSERS[Path(program).name]().parse_args(arguments)
+    assert service["User"] != "root"
+    for key in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "RestrictNamespaces"):
+        assert service[key] == "yes"
+    assert service["ProtectSystem"] == "strict"
+    assert service["CapabilityBoundingSet"] == ""
+
+
+def test_the_unit_with_the_rows_has_no_network_and_the_one_with_the_network_no_rows() -> None:
+    agent, node = (unit(ROOT / "deploy" / "systemd" / f"fedfin-{name}.service") for name in ("agent", "node"))
+    assert agent["PrivateNetwork"] == "yes"
+    assert node["TemporaryFileSystem"] == "/srv/fedfin"
+    visible = {Path(name).name for key in ("BindPaths", "BindReadOnlyPaths") for name in node[key].split()}
+    assert visible == {"hub.json", "tls", "node", "run", "flwr", "state"}
