@@ -19,10 +19,14 @@ __all__ = ["accept", "is_known", "make_request", "read_package"]
 _LEAST_FINGERPRINT = 32  # hexadecimal digits: the 128 bits that `spoken` shows
 
 
-def make_request(directory: Path, name: str) -> Request:
+def make_request(directory: Path, name: str, renew: bool = False) -> Request:
     """Lay out an institution's directory (see `Home.create`) with keys of every kind, and its signed request.
 
     After an interruption it goes on where it stopped; the private keys never leave the directory.
+
+    Args:
+        renew: for an institution that is there already: new TLS and node keys and a new request. Its signing and
+            sealing keys stay, and with them its ledger.
 
     Raises:
         ConfigurationError: it holds a complete institution already, or another one.
@@ -31,7 +35,7 @@ def make_request(directory: Path, name: str) -> Request:
     """
     check_name(name)
     home = Home(directory)
-    if home.request_path.exists() or not home.settings_path.exists():
+    if not renew and (home.request_path.exists() or not home.settings_path.exists()):
         home = Home.create(directory, name)
     keys = home.keys()
     if keys.name != name:

@@ -14,6 +14,8 @@ def add(commands: command.Commands) -> None:
     init = command.subcommand(commands, "init", _run, text, 'init /srv/fedfin --name "bank-a"')
     init.add_argument("directory", type=Path, metavar="DIR", help="a new directory; everything stays in it")
     init.add_argument("--name", required=True, help="as the hub and its reports will call this institution")
+    renew = "the directory is there: make new TLS and node keys and a new request; signing keys and ledger stay"
+    init.add_argument("--renew", action="store_true", help=renew)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -21,7 +23,7 @@ def _run(given: argparse.Namespace) -> int:
     from client.home import Home
     from common.enrolment import spoken
 
-    request = make_request(given.directory, given.name)
+    request = make_request(given.directory, given.name, given.renew)
     home = Home(given.directory)
     if given.json:
         facts = {"name": given.name, "request": str(home.request_path), "fingerprint": request.fingerprint}
