@@ -7,7 +7,7 @@ from client.settings import Settings, load_settings
 from common.enrolment import Package
 from common.errors import ConfigurationError
 from common.files import write_atomic
-from common.keys import Keys
+from common.keys import Keys, PublicKeys
 
 __all__ = ["Home"]
 
@@ -128,6 +128,18 @@ class Home:
                 f"{self.directory}: no institution.toml: make one with `fedfin-institution init {self.directory}`"
             )
         return load_settings(self.settings_path)
+
+    def public_keys(self) -> PublicKeys:
+        """The public half of the keys: all that is needed to verify the ledger.
+
+        Raises:
+            ConfigurationError: there is no institution here.
+            EnvelopeError: the file is damaged.
+        """
+        path = self.keys_path / "public.json"
+        if not path.is_file():
+            raise ConfigurationError(f"{self.directory}: not the directory of an institution ({path} is absent)")
+        return PublicKeys.load(path)
 
     def package(self) -> Package:
         """What the hub sent back, its signature verified again.

@@ -25,7 +25,7 @@ _CURVE = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 _COVERS = (
     "every adapter sent to the hub in this run, and whatever anyone computes from it",
     "trainings that were charged and never finished (a crash, a retry)",
-    "what stays inside a training and is never sent: losses, counts, clip fractions, the optimiser's state",
+    "losses, counts, clip fractions and the optimiser's state: they stay inside a training and are never sent",
 )
 _LEAVES = (
     "the choice of hyperparameters, where it was made on private rows",

@@ -86,6 +86,22 @@ class PublicKeys:
             raise _bad("public keys", "not a public.json of this version: ask for it again") from None
         return cls(**fields)
 
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a public.json.
+
+        Raises:
+            EnvelopeError: code "keys": absent, unreadable or damaged.
+        """
+        try:
+            with path.open("rb") as file:
+                text = file.read(_MAX_FILE_BYTES + 1)
+            return cls.from_json(text.decode())
+        except OSError as error:
+            raise _bad(str(path), f"cannot be read ({error.strerror}): give an institution's public.json") from None
+        except (ValueError, EnvelopeError):
+            raise _bad(str(path), "not a public.json of this version: ask for it again") from None
+
 
 @dataclass(frozen=True)
 class Keys:

@@ -26,7 +26,7 @@ from common.journal import Entry, Journal, verify
 from common.keys import Keys, PublicKeys
 from common.wire import is_name
 
-__all__ = ["PURPOSE", "Charge", "PrivacyLedger", "Reservation", "Unit", "Use", "charges", "read_charges"]
+__all__ = ["PURPOSE", "Charge", "PrivacyLedger", "Reservation", "Unit", "Use", "charges", "read_charges", "unit_of"]
 
 PURPOSE = "privacy ledger"
 Unit = Literal["record", "customer"]
@@ -209,7 +209,7 @@ class PrivacyLedger:
         self.close()
 
     def _check_unit(self, event: DpSgdEvent, use: Use) -> None:
-        other = _unit(self._charges.values()) or use.unit
+        other = unit_of(self._charges.values()) or use.unit
         if event.noise_multiplier and other != use.unit:
             raise BudgetExceeded(
                 f"this ledger protects each {other} and the training each {use.unit}: one does not bound the other, so "
@@ -251,7 +251,7 @@ def read_charges(path: Path, public: PublicKeys) -> tuple[Charge, ...]:
     return tuple(charges(verify(path, public, PURPOSE)).values())
 
 
-def _unit(charged: Iterable[Charge]) -> Unit | None:
+def unit_of(charged: Iterable[Charge]) -> Unit | None:
     """What the ledger protects; None before the first private training (one without noise protects nothing)."""
     return next((c.reservation.use.unit for c in charged if c.reservation.event.noise_multiplier), None)
 
@@ -261,7 +261,7 @@ def _apply(folded: dict[int, Charge], entry: Entry) -> Charge:
     try:
         if entry.kind == _RESERVED:
             event, use = DpSgdEvent.from_json(body["event"]), Use(**body["use"])
-            if event.noise_multiplier and _unit(folded.values()) not in (None, use.unit):
+            if event.noise_multiplier and unit_of(folded.values()) not in (None, use.unit):
                 raise KeyError
             sequence, charge = entry.sequence, Charge(Reservation(entry.sequence, entry.time, event, use))
         elif entry.kind == _SETTLED and folded[body["reservation"]].steps_done is None:

@@ -1,5 +1,6 @@
 """A privacy statement in words: the same in the hub's report of a simulation and in an institution's own terminal."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,10 +49,10 @@ def _attack(s: Mapping[str, Any]) -> list[str]:
     if not s.get("attack"):
         return []
     unit = plain(s.get("unit"))
-    hits = listed([f"{a['true_positive_rate']:.2%} at {a['false_positive_rate']:.1%}" for a in s["attack"]])
+    hits = listed([f"{_share(a['true_positive_rate'])} at {a['false_positive_rate']:.1%}" for a in s["attack"]])
     words = (
-        f"Whoever tests whether one {unit} was among the data, knowing all others, is right about it in at most {hits} "
-        "false alarms."
+        f"Whoever tests whether one {unit} was among the data, knowing all others, finds it with probability at most "
+        f"{hits} false alarms."
     )
     mu = s.get("gaussian_mu")
     if mu is not None and mu < float("inf"):
@@ -60,6 +61,11 @@ def _attack(s: Mapping[str, Any]) -> list[str]:
             f"{epsilon(mu)} standard deviations apart (μ, from the same proven bound)."
         )
     return [words]
+
+
+def _share(value: float) -> str:
+    """Percent at two decimals, rounded up."""
+    return f"{math.ceil(round(value * 1e4, 6)) / 100:.2f}%"
 
 
 def _groups(s: Mapping[str, Any]) -> list[str]:
