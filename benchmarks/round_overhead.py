@@ -1,9 +1,13 @@
-"""What a round costs beyond training: `python -m benchmarks.round_overhead`.
+"""What a round costs beyond training: `python -m benchmarks.round_overhead [--deployed]`.
 
 Four institutions answer a real, sealed assignment with the adapter they were sent, without training a step. What is
 left is what every round pays: signing, sealing, opening, checking, combining, the checkpoint and the audit log.
+
+With --deployed, two institutions and a hub as processes on loopback beside a plain Flower app (`deployed_round.py`):
+a quarter of an hour on two cores.
 """
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -65,7 +69,29 @@ def config() -> RunConfig:
 
 
 def main() -> None:
-    """Print the milliseconds of a round, and of its parts."""
+    """Print the milliseconds of a round in process; with --deployed, also the seconds of a deployed one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--deployed", action="store_true", help="also hub and institutions as processes on loopback")
+    given = parser.parse_args()
+    in_process()
+    if given.deployed:
+        deployed()
+
+
+def deployed() -> None:
+    """The deployed design and a plain Flower app, one after the other, with a small and a 10 MB adapter."""
+    from benchmarks.deployed_round import fedfin_rounds, plain_rounds
+
+    for rank, adapter in ((8, "0.7 MB"), (128, "10.6 MB")):
+        for what, measure in (("fedfin", fedfin_rounds), ("plain Flower app", plain_rounds)):
+            with tempfile.TemporaryDirectory(prefix="round-") as directory:
+                seconds = measure(Path(directory), rank)
+            middle, spread = statistics.median(seconds), f"min {min(seconds):.1f}, max {max(seconds):.1f}"
+            print(f"{what}, adapter of {adapter}: {middle:.1f} s a round ({spread}, {len(seconds)} rounds)", flush=True)
+
+
+def in_process() -> None:
+    """Four institutions as plain calls."""
     rng = np.random.default_rng(0)
     adapter: Tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in sorted(SHAPES.items())}
     adapter["classifier.weight"] = rng.normal(size=(3, 384)).astype(np.float32)

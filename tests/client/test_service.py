@@ -59,7 +59,7 @@ class Agent:
             )
         self.wait_for(lambda: is_serving(self.home.socket))
 
-    def wait_for(self, done: Callable[[], bool], seconds: float = 60) -> None:
+    def wait_for(self, done: Callable[[], bool], seconds: float = 240) -> None:
         until = time.monotonic() + seconds
         while not done():
             assert time.monotonic() < until, self.log.read_text()
@@ -78,7 +78,7 @@ class Agent:
         context = Context(assignment.run_id, assignment.round, "assignment", "hub", "bank")
         return seal(assignment.to_bytes(), hub, self.home.keys().public, context)
 
-    def call(self, sealed: bytes, timeout: float = 60) -> bytes:
+    def call(self, sealed: bytes, timeout: float = 240) -> bytes:
         with grpc.insecure_channel(f"unix:{self.home.socket}") as channel:
             answer: bytes = channel.unary_unary(AGENT_METHOD)(sealed, timeout=timeout)
         return answer
@@ -104,7 +104,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def in_background(home: Home, sealed: bytes) -> Any:
-    return grpc.insecure_channel(f"unix:{home.socket}").unary_unary(AGENT_METHOD).future(sealed, timeout=60)
+    return grpc.insecure_channel(f"unix:{home.socket}").unary_unary(AGENT_METHOD).future(sealed, timeout=240)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_killed_or_stopped_at_any_moment_it_comes_back_owing_what_was_charged(tm
     # Between charging and training.
     second = Agent(enrolled, base, KILLED_AFTER_THE_CHARGE)
     assert in_background(second.home, sealed).exception().code() is grpc.StatusCode.UNAVAILABLE
-    assert second.process.wait(20) == -signal.SIGKILL
+    assert second.process.wait(120) == -signal.SIGKILL
     assert [charge.steps_done for charge in second.charges()] == [None, None]
 
     # It rejoins, and answers the same question; then it is told to stop in the middle of the next one.
@@ -207,7 +207,7 @@ def test_killed_or_stopped_at_any_moment_it_comes_back_owing_what_was_charged(tm
     call = in_background(third.home, third.sealed(third.assignment(2, run=config(base, steps=5))))
     third.wait_for(lambda: len(third.charges()) == 4)
     third.process.send_signal(signal.SIGTERM)
-    assert third.process.wait(20) == 0
+    assert third.process.wait(120) == 0
     assert call.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
     assert "round 2 in flight" in third.log.read_text()
     assert [charge.steps_done for charge in third.charges()] == [None, None, 5, None]
@@ -226,17 +226,17 @@ class Held:
 
     def handle(self, sealed: bytes) -> bytes:
         self.asked.append(sealed)
-        assert self.go.wait(20)
+        assert self.go.wait(120)
         if b"fail" in sealed:
             raise RuntimeError(PRIVATE)
         return b"answer"
 
-    def ask(self, word: str, timeout: float = 20) -> Any:
+    def ask(self, word: str, timeout: float = 120) -> Any:
         sealed = seal(word.encode(), HUB, BANK.public, Context("run 1", 1, "assignment", "hub", "bank"))
         return self.channel.unary_unary(AGENT_METHOD).future(sealed + word.encode(), timeout=timeout)
 
     def wait_for(self, questions: int) -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while len(self.asked) < questions:
             assert time.monotonic() < until
             time.sleep(0.01)
