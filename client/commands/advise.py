@@ -1,0 +1,108 @@
+"""`fedfin-institution advise`: which method, rank, rate and batch to fine-tune with, and why."""
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common import command
+from common.errors import ConfigurationError
+from common.tasks import TASKS, Head, task
+
+if TYPE_CHECKING:
+    from client.advise import Advice, Machine, Rows
+    from client.finetune.defaults import Defaults
+    from client.memory import Need
+    from common.data import Dataset
+    from common.tasks import Task
+
+__all__ = ["add"]
+
+_SAMPLE = 2000
+_TEST, _OUT = "TEST_FILE", "OUT_DIRECTORY"
+
+
+def add(commands: command.Commands) -> None:
+    """`advise`."""
+    text = "look at rows, model and machine and say how to fine-tune, with reasons; trains nothing"
+    example = "advise --task sentiment_analysis --train train.csv"
+    parser = command.subcommand(commands, "advise", _run, text, example)
+    parser.add_argument("--task", required=True, metavar="TASK", help=", ".join(TASKS))
+    parser.add_argument("--train", required=True, type=Path, metavar="FILE", help="the rows to train on")
+    parser.add_argument("--test", type=Path, metavar="FILE", help="put into the command that is printed")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="put into the command that is printed")
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    parser.add_argument("--label-column", metavar="NAME", help="default: label, or summary")
+    parser.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), smollm2, a directory")
+    parser.add_argument("--memory-gb", type=float, metavar="GB", help="what training may take (default: what is free)")
+
+
+def _run(given: argparse.Namespace) -> int:
+    kind = task(given.task)
+    if given.memory_gb is not None and not given.memory_gb > 0:
+        raise ConfigurationError(f"--memory-gb is {given.memory_gb:g}: use a number above 0")
+    label = given.label_column or ("summary" if kind.head is Head.SUMMARY else "label")
+    from client.finetune.rows import read_labelled
+
+    rows = read_labelled(kind, given.train, given.text_column, label)
+    advice, machine = _advise(given, kind, rows)
+    line = shlex.join(_command(given, label, advice))
+    if given.json:
+        command.print_json({**advice.to_json(), "command": line})
+        return 0
+    where = "on the GPU" if machine.gpu else f"of main memory, {machine.cores} cores, no GPU"
+    print(f"{kind.name}: {len(rows)} rows; {machine.memory / 1e9:.1f} GB {where}\n")
+    for choice in advice.choices:
+        print(f"{(choice.option + ' ' + choice.value).strip():26} {choice.because}")
+    print(f"{'':26} expected: {advice.need}")
+    for note in advice.notes:
+        print(f"{'note':26} {note}")
+    print(f"\n{line}")
+    return 0
+
+
+def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[Advice, Machine]":
+    import psutil
+    import torch
+
+    from client.advise import Machine, Model, advise
+    from client.finetune.job import TrainingChoice
+    from client.memory import memory_need
+    from common.base_config import hidden_size, most_tokens, read_config
+    from common.base_files import resolve_base
+
+    path = resolve_base(given.base_model)
+    config = read_config(given.base_model, path)
+    model = Model(given.base_model, hidden_size(config), most_tokens(config))
+    gpu = torch.cuda.is_available()
+    free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
+    memory = free if given.memory_gb is None else given.memory_gb * 1e9
+    machine = Machine(int(memory), os.cpu_count() or 1, gpu)
+
+    def needed(settings: "Defaults", tokens: int, checkpointing: bool) -> "Need":
+        return memory_need(model.name, path, kind, settings, tokens, TrainingChoice().max_batch_tokens, checkpointing)
+
+    return advise(kind, _rows(rows, path), model, machine, needed), machine
+
+
+def _rows(dataset: "Dataset", path: str) -> "Rows":
+    import transformers
+
+    from client.advise import Rows
+
+    step = -(-len(dataset) // _SAMPLE)
+    texts = [getattr(e, "text", None) or " ".join(getattr(e, "words", ())) for e in dataset.examples[::step]]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    return Rows(len(dataset), tuple(lengths), dataset.label_counts())
+
+
+def _command(given: argparse.Namespace, label: str, advice: "Advice") -> list[str]:
+    words = ["fedfin-institution", "finetune", "--task", given.task, "--train", str(given.train)]
+    words += ["--test", str(given.test or _TEST)]
+    if task(given.task).head is not Head.TOKEN:
+        words += ["--text-column", given.text_column, "--label-column", label]
+    for choice in advice.choices:
+        words += [choice.option, *([choice.value] if choice.value else [])]
+    return [*words, "--out", str(given.out or _OUT)]
