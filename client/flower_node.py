@@ -16,9 +16,12 @@ import ssl
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from client.home import Home
 from common.bundle import bundle
@@ -145,7 +148,14 @@ def mutual_tls(home: Home) -> type[Any]:
             if (now := files[0].stat().st_mtime_ns) != stamp:
                 context.load_cert_chain(*files[:2])
                 self.renewal = (context, now)
-            return super()._send(call)
+            try:
+                return super()._send(call)
+            except httpx.TransportError as error:
+                words = str(error).lower()
+                if "certificate" in words or not ("ssl" in words or "tls" in words):
+                    raise
+                # Flower gives up at every error that names TLS; a hub that went away in a handshake comes back.
+                raise httpx.ConnectError("the connection to the hub broke off") from None
 
     return MutualTlsClient
 
@@ -197,7 +207,12 @@ def run_supernode(home: Home, port: int) -> None:
         *("--node-config", str(home.run / "node.toml"), "--host", "127.0.0.1", "--port", str(port)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(home.run / "superexec.secret")),
     ]
-    flower_supernode()
+    try:
+        flower_supernode()
+    except Exception:
+        traceback.print_exc()
+        # The thread of Flower's own server would keep a node alive that asks the hub for nothing any more.
+        os._exit(1)
 
 
 def relay_executor() -> Any:
