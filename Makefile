@@ -9,10 +9,12 @@ export FLWR_DISABLE_UPDATE_CHECK = 1
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo test e2e soak lint bench clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
 	@echo "make test   the test suite (about 3 minutes)"
+	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 8 minutes)"
+	@echo "make soak   twenty runs in a row with eight institutions (long)"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 	@echo "make bench  what privacy and federation cost, beside what you would use instead"
 	@echo "make env    only create $(VENV) from constraints.txt"
@@ -35,6 +37,12 @@ demo: env
 
 test: env
 	@$(BIN)/python -m pytest -q
+
+e2e: env
+	@$(BIN)/python -m pytest -q -m e2e tests/e2e
+
+soak: env
+	@$(BIN)/python -m pytest -q -m soak tests/e2e
 
 lint: env
 	@$(BIN)/ruff check .

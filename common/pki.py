@@ -28,6 +28,7 @@ __all__ = [
     "Authority",
     "Certificate",
     "Revocations",
+    "check_addresses",
     "check_name",
     "check_request",
     "client_context",
@@ -149,8 +150,7 @@ class Authority:
         Raises:
             EnrolmentError: no address, one that cannot be one, or a request that does not verify.
         """
-        if not addresses:
-            raise _bad("server certificate", "no name: give the names or addresses that institutions will dial")
+        check_addresses(addresses)
         names = x509.SubjectAlternativeName([_address(address) for address in addresses])
         return self._issue(request, addresses[0][:MAX_NAME], lifetime, ExtendedKeyUsageOID.SERVER_AUTH, names)
 
@@ -267,6 +267,18 @@ def check_name(name: str) -> None:
         raise _bad("name", f"use at most {MAX_NAME} letters, digits, ' ', '_', '.' or '-', a letter or digit first")
 
 
+def check_addresses(addresses: Sequence[str]) -> None:
+    """Whether a server certificate can be valid for these: host names and IP addresses, at least one.
+
+    Raises:
+        EnrolmentError: it cannot.
+    """
+    if not addresses:
+        raise _bad("server certificate", "no name: give the names or addresses that institutions will dial")
+    for address in addresses:
+        _address(address)
+
+
 def is_issued_by(certificate: Certificate, authority_pem: str | bytes) -> bool:
     """Whether the authority's key signed this certificate."""
     try:
@@ -309,7 +321,7 @@ def _context(protocol: int, certificate: Path, key: Path, authority: Path) -> ss
         context.load_cert_chain(certificate, key)
         context.load_verify_locations(authority)
     except ssl.SSLError:
-        raise _bad(str(certificate), f"does not fit {key.name} and {authority.name}: enrol again") from None
+        raise _bad(str(certificate), f"does not fit {key.name} and {authority.name}: renew it") from None
     except OSError as error:
         raise _bad(str(certificate.parent), f"{error.filename or certificate.name}: {error.strerror}") from None
     return context

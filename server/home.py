@@ -18,7 +18,7 @@ from common.errors import ConfigurationError, EnrolmentError, ServiceError
 from common.files import write_atomic
 from common.flower_internals import Control
 from common.keys import Keys, PublicKeys
-from common.pki import Authority, Certificate, Revocations, check_name, new_key_and_request
+from common.pki import Authority, Certificate, Revocations, check_addresses, check_name, new_key_and_request
 from server.settings import TEMPLATE, Settings, load_settings
 
 __all__ = ["ENVIRONMENT", "Enrolled", "HubHome"]
@@ -64,10 +64,10 @@ class HubHome:
         check_name(name)
         host, port = split_address(address)
         home, certified = cls(directory.resolve()), list(dict.fromkeys((host, *names)))
+        check_addresses(certified)
         bound = host if _is_loopback(host) else "0.0.0.0"  # noqa: S104 - a hub that others dial listens for them
         listen = f"[{bound}]:{port}" if ":" in bound else f"{bound}:{port}"
         quoted = ", ".join(json.dumps(entry) for entry in certified)
-        # The certificate first: it is what a wrong name would be refused by.
         key, request = new_key_and_request("server")
         Authority.create(home.directory / "ca", f"{name} authority"[:64])
         certificate = home.authority().issue_server(request, certified, timedelta(days=90))

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# From nothing to a finished federation: one hub and two institutions on this machine, by the public commands alone.
+# docs/operations.md walks through it. The headlines are synthetic; the encoder, privacy and TLS are real.
+#
+#   examples/deployment/run.sh [DIR]      DIR is made and must not exist (default: runs/deployment)
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+dir=${1:-runs/deployment}
+port=${FEDFIN_PORT:-18443}
+[ ! -e "$dir" ] || { echo "$dir exists already: name another directory" >&2; exit 2; }
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+hub=$dir/hub
+say() { printf '\n== %s\n' "$*"; }
+field() { python3 -c 'import json, sys; print(json.loads(sys.stdin.read().splitlines()[-1])[sys.argv[1]])' "$1"; }
+
+stop() {
+  trap - EXIT INT TERM
+  local started
+  started=$(jobs -p)
+  [ -z "$started" ] || { kill $started 2>/dev/null || true; wait || true; }
+}
+trap stop EXIT INT TERM
+
+say "The hub: authority, server certificate, keys, hub.toml"
+fedfin-hub init "$hub" --address "127.0.0.1:$port"
+
+for name in bank-one bank-two; do
+  home=$dir/$name
+  say "$name makes its keys and a request; the hub approves it; $name joins with the package"
+  request=$(fedfin-institution init "$home" --name "$name" --json)
+  # Two people compare this by telephone; here one script plays both.
+  heard=$(field fingerprint <<<"$request")
+  approved=$(fedfin-hub approve "$home/request.json" --fingerprint "$heard" --hub "$hub" --json)
+  fedfin-institution join "$(field package <<<"$approved")" --fingerprint "$(field fingerprint <<<"$approved")" --home "$home"
+
+  # What only the institution decides: its rows and its limits.
+  cp "$here/$name.csv" "$home/train.csv"
+  cat >"$home/institution.toml" <<SETTINGS
+[institution]
+name = "$name"
+
+[data]
+train = "train.csv"
+
+[model]
+allowed = ["minilm"]
+device = "auto"
+
+[limits]
+max_epsilon = 10.0
+delta = 1e-4
+min_noise_multiplier = 0.3
+
+[release]
+size_band = 512
+SETTINGS
+done
+
+say "Everybody starts"
+fedfin-hub start --hub "$hub" >"$dir/hub.log" 2>&1 &
+for name in bank-one bank-two; do
+  fedfin-institution start --home "$dir/$name" >"$dir/$name.log" 2>&1 &
+done
+deadline=$((SECONDS + 300))
+until fedfin-hub institutions --hub "$hub" --json | python3 -c '
+import json, sys
+found = json.loads(sys.stdin.read().splitlines()[-1])["institutions"]
+sys.exit(not all(entry["state"] == "connected" for entry in found))'; do
+  [ $SECONDS -lt $deadline ] || { echo "not connected after 300 s: see $dir/*.log" >&2; exit 1; }
+  sleep 2
+done
+fedfin-hub status --hub "$hub"
+
+say "The federation runs"
+fedfin-hub run "$here/headlines.toml" --hub "$hub"
+
+say "What it cost each institution, from its own ledger"
+for name in bank-one bank-two; do
+  fedfin-institution budget --home "$dir/$name"
+done
+
+say "The audit logs are whole; the certificates are valid"
+fedfin-hub audit verify "$hub"
+fedfin-hub certs --hub "$hub"
+
+say "Done: everything is in $dir"

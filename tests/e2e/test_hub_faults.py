@@ -1,0 +1,55 @@
+"""kill -9 of each of the hub's processes in the middle of a round: the run goes on, or resumes at that very round."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from common.journal import verify
+from tests.e2e.conftest import BANKS
+from tests.e2e.deployed import Hub, Run, command, until
+
+ROUNDS = 5
+_runs: list[Run] = []
+
+
+@pytest.fixture
+def run(hub: Hub) -> Iterator[Run]:
+    """One run for this whole file: each test kills something in the round that it finds under way."""
+    if not _runs:
+        _runs.append(hub.run(f"run.rounds={ROUNDS}", "training.local_steps=150", "aggregation.quorum=3"))
+    yield _runs[0]
+    assert _runs[0].file("outcome.json", {}).get("state") in (None, "finished")
+
+
+def kill_in_mid_round(run: Run, pid: Callable[[], int]) -> None:
+    """kill -9 while a round is asked and not answered by all; then wait until that round is in the history."""
+    before = len(run.history())
+    run.in_round(before + 1)
+    os.kill(pid(), signal.SIGKILL)
+    until(lambda: len(run.history()) > before, f"round {before + 1} ends after the kill")
+    assert run.outcomes(before + 1) == dict.fromkeys(BANKS, "contributed")
+
+
+@pytest.mark.parametrize("service", ["gateway", "superlink", "superexec"])
+def test_a_round_goes_on_after_kill_9_of(run: Run, hub: Hub, service: str) -> None:
+    kill_in_mid_round(run, lambda: hub.pid(service))
+
+
+def test_a_round_is_played_again_by_a_new_process_after_kill_9_of_the_server_app(run: Run) -> None:
+    first = run.player()
+    kill_in_mid_round(run, lambda: first)
+    assert run.player() != first
+
+
+def test_the_run_ends_with_every_round_once_and_nothing_charged_twice(run: Run, hub: Hub) -> None:
+    assert run.ended() == "finished"
+    assert [record["round"] for record in run.history()] == list(range(1, ROUNDS + 1))
+    assert len(run.audit("run_continued")) >= 1
+    assert run.name in command("fedfin-hub", "audit", "verify", hub.directory)["runs"]
+    for name in BANKS:
+        keys = hub.home.members()[name].keys
+        charges = [entry for entry in verify(hub.institutions[name].ledger, keys) if run.name in str(entry.body)]
+        # A question asked again is answered from the outbox: no training, no charge.
+        assert len(charges) == ROUNDS

@@ -1,0 +1,160 @@
+"""Sealed bytes over a grid: every institution has an outcome by the deadline, and nobody is waited for in vain."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import pytest
+from flwr.app import Error, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from common.flower_internals import APP_REFUSED, EXPIRED, NODE_LOST
+from common.flower_records import RelayError, from_record, to_error, to_record
+from server import grid as grid_module
+from server.admission import Failure
+from server.grid import GridTransport
+
+Answer = Callable[[Message], Message | None]
+
+
+class FakeGrid:
+    """Nodes are functions from a question to an answer, or to nothing."""
+
+    def __init__(self, nodes: dict[int, Answer]) -> None:
+        self.nodes = nodes
+        self.asked: dict[str, Message] = {}
+        self.ttls: list[float] = []
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        identities = []
+        for message in messages:
+            identity = f"m{len(self.asked)}"
+            message.metadata.__dict__["_message_id"] = identity
+            self.asked[identity] = message
+            self.ttls.append(message.metadata.ttl)
+            identities.append(identity)
+        return identities
+
+    def pull_messages(self, identities: Iterable[str]) -> list[Message]:
+        found = (self.nodes[self.asked[i].metadata.dst_node_id](self.asked[i]) for i in identities)
+        return [reply for reply in found if reply is not None]
+
+
+def echo(question: Message) -> Message:
+    return Message(to_record(from_record(question.content) + b"!"), reply_to=question)
+
+
+def silent(_: Message) -> None:
+    return None
+
+
+def failing(error: Error) -> Answer:
+    return lambda question: Message(error, reply_to=question)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid_module, "_POLL_S", 0.01)
+    monkeypatch.setattr(grid_module, "_JOIN_WITHIN_S", 0.2)
+    # Flower sets it in the process that plays a run.
+    monkeypatch.setattr(TaskIdentity, "_task_id", 5)
+    monkeypatch.setattr(TaskIdentity, "_run_id", 7)
+    monkeypatch.setattr(TaskIdentity, "_node_id", 1)
+
+
+def transport(nodes: dict[str, Answer], quorum: int = 1, connected: set[str] | None = None) -> GridTransport:
+    ids = {name: number for number, name in enumerate(nodes, start=1)}
+    fake = FakeGrid({ids[name]: answer for name, answer in nodes.items()})
+    online = {name: ids[name] for name in (connected if connected is not None else nodes)}
+    return GridTransport(fake, lambda: online, quorum)  # type: ignore[arg-type]
+
+
+def test_everybody_is_asked_and_the_answers_carry_their_names() -> None:
+    found = transport({"a": echo, "b": echo}).exchange(1, {"a": b"1", "b": b"2"}, 5)
+    assert found == {"a": b"1!", "b": b"2!"}
+
+
+def test_a_question_lives_as_long_as_the_round() -> None:
+    given = transport({"a": echo})
+    given.exchange(1, {"a": b"1"}, 5)
+    assert 4.5 < given._grid.ttls[0] <= 5  # type: ignore[attr-defined]
+
+
+def test_one_without_an_answer_is_late_while_connected_and_silent_otherwise() -> None:
+    begun = time.monotonic()
+    online = {"a": 1, "b": 2, "c": 3}
+    fake = FakeGrid({1: echo, 2: silent, 3: silent})
+
+    def connected() -> dict[str, int]:
+        if time.monotonic() - begun > 0.3:
+            online.pop("c", None)
+        return dict(online)
+
+    found = GridTransport(fake, connected, 1).exchange(1, {"a": b"1", "b": b"2", "c": b"3"}, 0.6)  # type: ignore[arg-type]
+    assert found["a"] == b"1!"
+    assert {name: reply.code for name, reply in found.items() if isinstance(reply, Failure)} == {
+        "b": "late",
+        "c": "silent",
+    }
+    assert 0.5 < time.monotonic() - begun < 2
+
+
+def test_one_that_is_not_connected_holds_nobody_up_once_there_are_enough() -> None:
+    begun = time.monotonic()
+    found = transport({"a": echo, "b": echo}, quorum=1, connected={"a"}).exchange(1, {"a": b"1", "b": b"2"}, 30)
+    assert found == {"a": b"1!", "b": Failure("silent", "not connected")}
+    assert time.monotonic() - begun < 5
+
+
+def test_without_a_quorum_an_absent_one_is_waited_for_and_asked_when_it_comes() -> None:
+    begun = time.monotonic()
+    fake = FakeGrid({1: echo, 2: echo})
+
+    def connected() -> dict[str, int]:
+        return {"a": 1, "b": 2} if time.monotonic() - begun > 0.5 else {"a": 1}
+
+    found = GridTransport(fake, connected, 2).exchange(1, {"a": b"1", "b": b"2"}, 30)  # type: ignore[arg-type]
+    assert found == {"a": b"1!", "b": b"2!"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (to_error(RelayError.UNAVAILABLE), "unavailable"),
+        (to_error(RelayError.BUSY), "busy"),
+        (Error(APP_REFUSED, "x"), "app"),
+        (Error(NODE_LOST, "x"), "silent"),
+        (Error(2, "<class 'RuntimeError'>: private text"), "error"),
+        (Error(700, "private text"), "error"),
+    ],
+)
+def test_an_error_becomes_one_word_and_its_text_goes_nowhere(error: Error, code: str) -> None:
+    found = transport({"a": failing(error)}).exchange(1, {"a": b"1"}, 5)["a"]
+    assert isinstance(found, Failure)
+    assert found.code == code
+    assert "private" not in found.message
+
+
+def test_an_error_is_attributed_by_the_message_it_answers_not_by_its_sender() -> None:
+    def lost(question: Message) -> Message:
+        reply = Message(Error(NODE_LOST, ""), reply_to=question)
+        reply.metadata.__dict__["_src_node_id"] = 1
+        return reply
+
+    found = transport({"a": echo, "b": lost}).exchange(1, {"a": b"1", "b": b"2"}, 5)
+    assert found["a"] == b"1!"
+    assert isinstance(found["b"], Failure)
+
+
+def test_an_expired_question_is_not_an_answer() -> None:
+    found = transport({"a": failing(Error(min(EXPIRED), ""))}).exchange(1, {"a": b"1"}, 0.3)["a"]
+    assert isinstance(found, Failure)
+    assert found.code == "late"
+
+
+def test_an_answer_of_another_app_is_an_error() -> None:
+    def other(question: Message) -> Message:
+        return Message(RecordDict(), reply_to=question)
+
+    found = transport({"a": other}).exchange(1, {"a": b"1"}, 5)["a"]
+    assert isinstance(found, Failure)
+    assert found.code == "error"
