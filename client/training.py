@@ -137,6 +137,7 @@ def train(
     noise: NoiseSource | None,
     cache: PrefixCache | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    watch: Callable[[Rows, float], None] | None = None,
 ) -> TrainingStats:
     """Train the adapter that `model` holds, in place.
 
@@ -144,6 +145,7 @@ def train(
         noise: what privacy draws from; needed exactly when `plan.dp` is given.
         cache: kept by the caller to spare the frozen blocks in later rounds.
         on_step: called with steps done and steps in all.
+        watch: called after each step with the rows drawn and their mean loss, which are private.
 
     Raises:
         DataError: there is no example, no label, or no customer where the customer is the unit.
@@ -176,6 +178,8 @@ def train(
             clipped.append(stepper.take_clip_fraction())
             if on_step is not None:
                 on_step(step, plan.steps)
+            if watch is not None:
+                watch(rows, losses[-1])
     return TrainingStats(plan.steps, tuple(drawn), tuple(losses), tuple(clipped), time.monotonic() - started)
 
 

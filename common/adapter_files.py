@@ -12,6 +12,8 @@ import peft
 from common.codec import Tensors, encode
 from common.files import write_atomic
 from common.model import LoadedBase
+from common.shared_encoder import SharedEncoder
+from common.tasks import Head
 
 __all__ = ["write_adapter"]
 
@@ -19,7 +21,7 @@ __all__ = ["write_adapter"]
 def write_adapter(
     directory: Path,
     base: LoadedBase,
-    config: peft.LoraConfig,
+    config: peft.PeftConfig,
     tensors: Tensors,
     card: Mapping[str, Any],
     beside: Mapping[str, bytes],
@@ -45,27 +47,38 @@ def write_adapter(
         raise
 
 
-def _config_json(config: peft.LoraConfig) -> str:
+def _config_json(config: peft.PeftConfig) -> str:
     values = {**config.to_dict(), "inference_mode": True}
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     return json.dumps(plain, indent=2, sort_keys=True, default=str) + "\n"
 
 
 def _loading_lines(base: LoadedBase) -> str:
-    head = ', head="token"' if base.head == "token" else ""
+    """Three lines of Python that give the trained model."""
+    if isinstance(base.model, SharedEncoder):
+        heads = {name: (str(kind), base.model.labels(name)) for name, kind in base.model.kinds.items()}
+        function, model = "load_shared_encoder", f'load_shared_encoder("{base.name}", {heads})'
+    else:
+        head = "" if base.head == Head.SEQUENCE else f', head="{base.head}"'
+        function = "load_classifier"
+        model = f'load_classifier("{base.name}", {base.labels}, pooling="{base.pooling}"{head})'
     return (
-        "from peft import PeftModel\n"
-        "from common.model import load_classifier\n"
-        f'model = PeftModel.from_pretrained(load_classifier("{base.name}", {base.labels}, '
-        f'pooling="{base.pooling}"{head}), "THIS DIRECTORY")\n'
+        f"from peft import PeftModel\nfrom common.model import {function}\n"
+        f'model = PeftModel.from_pretrained({model}, "THIS DIRECTORY")\n'
     )
 
 
-def _card(base: LoadedBase, config: peft.LoraConfig, card: Mapping[str, Any]) -> str:
+def _described(config: peft.PeftConfig) -> str:
+    if isinstance(config, peft.PromptLearningConfig):
+        return f"{config.peft_type.value.lower()}, {config.num_virtual_tokens} virtual tokens"
+    return f"LoRA, rank {config.r}, alpha {config.lora_alpha}" if isinstance(config.target_modules, set) else "none"
+
+
+def _card(base: LoadedBase, config: peft.PeftConfig, card: Mapping[str, Any]) -> str:
     facts = {
         "Base model": f"{base.name} ({base.family}), SHA-256 {base.digest}",
         "Head": f"{base.head}, {base.labels} labels, pooling {base.pooling}",
-        "LoRA": f"rank {config.r}, alpha {config.lora_alpha}" if isinstance(config.target_modules, set) else "none",
+        "Adapter": _described(config),
         **card,
     }
     lines = "\n".join(f"- **{name}**: {value}" for name, value in facts.items())

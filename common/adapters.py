@@ -32,7 +32,10 @@ from common.prefix import FrozenFeatures, split
 from common.tasks import Head, Task
 from common.tokens import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts, tokenize_words
 
-__all__ = ["AdaptedModel", "adapt", "seeded"]
+__all__ = ["PROMPT", "AdaptedModel", "adapt", "peft_task_type", "refuse_adapted", "seeded"]
+
+PROMPT = "prompt_embeddings"
+"""Wire name of a soft prompt, as PEFT saves it."""
 
 _NEW_ROWS = "trainable_tokens_delta"
 """PEFT's name for trained rows of the embeddings."""
@@ -48,7 +51,9 @@ class AdaptedModel:
         parameters_trained, parameters_total: numbers trained, and all numbers of the model.
     """
 
-    def __init__(self, base: LoadedBase, module: Any, config: peft.LoraConfig, cfg: AdapterConfig, seed: int) -> None:
+    def __init__(
+        self, base: LoadedBase, module: Any, config: peft.PeftConfig, seed: int, train: str, layers: str = "all"
+    ) -> None:
         self.base = base
         self.module: nn.Module = module
         self._peft: Any = module
@@ -57,7 +62,7 @@ class AdaptedModel:
         self._parameters = {_wire_name(name): p for name, p in module.named_parameters() if _is_ours(name)}
         for name, parameter in self._parameters.items():
             parameter.data = parameter.data.to(torch.float32)
-            parameter.requires_grad_(cfg.train == "AB" or ".lora_A." not in name)
+            parameter.requires_grad_(train == "AB" or ".lora_A." not in name)
         self._new_rows = {name: _array(p) for name, p in self._parameters.items() if _NEW_ROWS in name}
         self._trainable = {name: p for name, p in sorted(self._parameters.items()) if p.requires_grad}
         self._owners = [m for m in module.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
@@ -68,10 +73,11 @@ class AdaptedModel:
             for child in m.lora_dropout.values()
         ]
         self._cast_head_inputs()
+        self._last_layer = self._last_head_layer()
         if isinstance(base.model, MaskedLanguageModel):
             base.model.tie()
         # Where rows of the embeddings are trained, nothing below is frozen.
-        self._split = None if self._new_rows else split(base, parse_layers(cfg.layers))
+        self._split = None if self._new_rows else split(base, parse_layers(layers))
         self.parameters_trained = sum(p.numel() for p in self._trainable.values())
         self.parameters_total = sum(p.numel() for p in module.parameters())
         self._frozen_a = {n: p for n, p in self._parameters.items() if not p.requires_grad}
@@ -86,7 +92,9 @@ class AdaptedModel:
 
     def head_names(self) -> frozenset[str]:
         """Wire names of the task head's parameters."""
-        return frozenset(name for name in self._trainable if ".lora_" not in name and _NEW_ROWS not in name)
+        return frozenset(
+            name for name in self._trainable if ".lora_" not in name and _NEW_ROWS not in name and name != PROMPT
+        )
 
     def initial(self) -> Tensors:
         """Where every run of this seed starts: B and the head's last layer zero, the rest from the seed.
@@ -143,13 +151,16 @@ class AdaptedModel:
     def logits(self, batch: Batch) -> Tensor:
         """(B, C), or (B, T, C) for a token head; from `batch.hidden` on where it is there.
 
-        For a masked head (M, V): the hidden tokens alone, those that have a label.
+        For a masked head (M, V): the hidden tokens alone, those that have a label. For a summary (B, T, V): each
+        token of `batch.labels` from those before it.
         """
         masked_head = self.base.head == Head.MASKED and batch.labels is not None
         chosen = batch.labels != IGNORED if masked_head and batch.labels is not None else None
         if batch.hidden is not None:
             return self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids, chosen)
-        extra = {} if chosen is None else {"chosen": chosen}
+        extra: dict[str, Tensor | None] = {} if chosen is None else {"chosen": chosen}
+        if self.base.head == Head.SUMMARY:
+            extra = {"labels": batch.labels}
         logits: Tensor = self.base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits
         return logits
 
@@ -227,20 +238,21 @@ class AdaptedModel:
         shape = tuple(parameter.shape)
         if name in self._new_rows:
             return self._new_rows[name].copy()
-        if ".lora_B." in name or name.rpartition(".")[0] == self._last_layer:
+        if ".lora_B." in name or name in self._last_layer:
             return np.zeros(shape, np.float32)
         if len(shape) == 1:  # biases, and the scales of a head's normalisation
             return np.full(shape, 1.0 if name.endswith(".weight") else 0.0, np.float32)
         return seeded(self._seed, name, shape)
 
-    @property
-    def _last_layer(self) -> str:
-        """Wire name of the head's last linear layer, the one that puts out the labels."""
-        last = self.base.head_names[-1]
-        head = getattr(self.base.model, last)
-        inner = head.modules_to_save["default"] if isinstance(head, ModulesToSaveWrapper) else head
-        names = [name for name, module in inner.named_modules() if isinstance(module, nn.Linear)]
-        return ".".join(part for part in ("base_model.model", last, names[-1]) if part)
+    def _last_head_layer(self) -> frozenset[str]:
+        """Wire names of each head's last linear layer, the one that puts out the labels; none without a head."""
+        ours: set[int] = set()
+        for name in self.base.output_names:
+            head = getattr(self.base.model, name)
+            inner = head.modules_to_save["default"] if isinstance(head, ModulesToSaveWrapper) else head
+            last = [module for module in inner.modules() if isinstance(module, nn.Linear)][-1]
+            ours |= {id(parameter) for parameter in last.parameters()}
+        return frozenset(name for name, parameter in self._parameters.items() if id(parameter) in ours)
 
     def _write(self, into: Mapping[str, nn.Parameter], tensors: Mapping[str, NDArray[np.float32]]) -> None:
         with torch.no_grad():
@@ -265,8 +277,7 @@ def adapt(base: LoadedBase, cfg: AdapterConfig, task: Task, seed: int) -> Adapte
     Raises:
         ModelError: `base` carries one already, or has none of the modules asked for.
     """
-    if any(isinstance(m, BaseTunerLayer | ModulesToSaveWrapper) for m in base.model.modules()):
-        raise ModelError(f"base model {base.name}: it carries an adapter already: release that one first")
+    refuse_adapted(base)
     names = target_names(base.model, base.family, cfg.target_modules, task.target_modules, cfg.layers, base.head_names)
     config = _lora_config(base, cfg, names)
     # Another for PEFT: it shortens the list of modules in place, to names that another model could read differently.
@@ -274,21 +285,33 @@ def adapt(base: LoadedBase, cfg: AdapterConfig, task: Task, seed: int) -> Adapte
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         module = peft.get_peft_model(base.model, _lora_config(base, cfg, names))
     config.base_model_name_or_path = base.name
-    return AdaptedModel(base, module, config, cfg, seed)
+    return AdaptedModel(base, module, config, seed, cfg.train, cfg.layers)
+
+
+def refuse_adapted(base: LoadedBase) -> None:
+    """Refuse a base model that carries an adapter already."""
+    if any(isinstance(m, BaseTunerLayer | ModulesToSaveWrapper) for m in base.model.modules()):
+        raise ModelError(f"base model {base.name}: it carries an adapter already: release that one first")
+
+
+def peft_task_type(base: LoadedBase) -> peft.TaskType | None:
+    """PEFT's name for what the model puts out; None for our own pooling head, which PEFT does not know."""
+    if base.head == Head.SUMMARY:
+        return peft.TaskType.SEQ_2_SEQ_LM if base.is_encoder_decoder else peft.TaskType.CAUSAL_LM
+    if base.pooling != "native":
+        return None
+    return peft.TaskType.TOKEN_CLS if base.head == Head.TOKEN else peft.TaskType.SEQ_CLS
 
 
 def _lora_config(base: LoadedBase, cfg: AdapterConfig, names: Sequence[str]) -> peft.LoraConfig:
     """PEFT's configuration: LoRA on `names`, the head saved whole."""
-    task_type = None
-    if base.pooling == "native":
-        task_type = peft.TaskType.TOKEN_CLS if base.head == Head.TOKEN else peft.TaskType.SEQ_CLS
     return peft.LoraConfig(
-        task_type=task_type,
+        task_type=peft_task_type(base),
         r=cfg.rank,
         lora_alpha=cfg.alpha,
         lora_dropout=cfg.dropout,
         target_modules=list(names) if names else DUMMY_TARGET_MODULES,
-        modules_to_save=list(base.head_names),
+        modules_to_save=list(base.head_names) or None,
         trainable_token_indices=_new_rows(base, cfg.new_tokens),
     )
 
@@ -322,11 +345,13 @@ def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _is_ours(name: str) -> bool:
-    return any(part in name for part in (".lora_A.", ".lora_B.", ".modules_to_save.", _NEW_ROWS))
+    return any(part in name for part in (".lora_A.", ".lora_B.", ".modules_to_save.", "prompt_encoder.", _NEW_ROWS))
 
 
 def _wire_name(name: str) -> str:
     """PEFT's name of a saved tensor, from the parameter's own."""
+    if name.startswith("prompt_encoder."):
+        return PROMPT
     return name.replace(".modules_to_save.default.", ".").replace(".default.", ".").removesuffix(".default")
 
 

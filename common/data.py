@@ -15,8 +15,10 @@ from common.errors import DataError
 from common.rows import read_rows, read_text
 
 __all__ = [
+    "AnyExample",
     "Dataset",
     "Example",
+    "SummaryExample",
     "TokenExample",
     "duplicates",
     "examples_of",
@@ -26,6 +28,7 @@ __all__ = [
     "read_conll_documents",
     "read_examples",
     "read_rows",
+    "read_summaries",
     "validate",
 ]
 
@@ -51,13 +54,25 @@ class TokenExample:
 
 
 @dataclass(frozen=True)
+class SummaryExample:
+    """One text and its summary."""
+
+    text: str
+    summary: str
+    customer: str | None = None
+
+
+AnyExample = Example | TokenExample | SummaryExample
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Examples of one kind, the label names their indices stand for, and a name for messages.
 
     Without label names it is unlabelled text: the examples' label 0 then means nothing.
     """
 
-    examples: tuple[Example | TokenExample, ...]
+    examples: tuple[AnyExample, ...]
     labels: tuple[str, ...]
     name: str
 
@@ -81,7 +96,10 @@ class Dataset:
         """How often each label occurs (texts, or words of sentences), in the order of `labels`."""
         counts: Counter[int] = Counter()
         for example in self.examples:
-            counts.update((example.label,) if isinstance(example, Example) else example.labels)
+            if isinstance(example, Example):
+                counts[example.label] += 1
+            elif isinstance(example, TokenExample):
+                counts.update(example.labels)
         return tuple(counts[index] for index in range(len(self.labels)))
 
     def fingerprint(self, key: bytes) -> str:
@@ -92,7 +110,9 @@ class Dataset:
         rows = sorted(hmac.digest(key, self._row(example), "sha256") for example in self.examples)
         return hmac.new(key, b"dataset" + b"".join(rows), "sha256").hexdigest()
 
-    def _row(self, example: Example | TokenExample) -> bytes:
+    def _row(self, example: AnyExample) -> bytes:
+        if isinstance(example, SummaryExample):
+            return json.dumps(["summary", example.text, example.summary]).encode()
         if isinstance(example, Example):
             return json.dumps(["text", example.text, *self.labels[example.label : example.label + 1]]).encode()
         return json.dumps(["words", example.words, [self.labels[label] for label in example.labels]]).encode()
@@ -132,9 +152,8 @@ def examples_of(
     """
     numbers = range(1, len(rows) + 1) if numbers is None else numbers
     for number, row in zip(numbers, rows, strict=True):
-        for column in (text_column, label_column, customer_column):
-            if column is not None and not row[column].strip():
-                raise DataError(f'{name}: row {number}, column "{column}" is empty: fill it or leave the row out')
+        columns = [text_column, label_column, *([customer_column] if customer_column is not None else [])]
+        _refuse_empty(name, number, row, columns)
     if rows and all(_is_number(row[text_column]) for row in rows):
         raise DataError(f'{name}: column "{text_column}" holds only numbers: name the column with the text')
     known = labels_of(row[label_column] for row in rows) if labels is None else tuple(labels)
@@ -147,6 +166,25 @@ def examples_of(
         customer = row[customer_column].strip() if customer_column else None
         examples.append(Example(row[text_column].strip(), label, customer))
     return Dataset(tuple(examples), known, name)
+
+
+def read_summaries(path: Path, text_column: str, summary_column: str) -> Dataset:
+    """Read texts and their summaries.
+
+    Raises:
+        DataError: see `read_rows`; an empty text or summary.
+    """
+    rows = read_rows(path, (text_column, summary_column))
+    for number, row in enumerate(rows, start=1):
+        _refuse_empty(str(path), number, row, (text_column, summary_column))
+    examples = tuple(SummaryExample(row[text_column].strip(), row[summary_column].strip()) for row in rows)
+    return Dataset(examples, (), str(path))
+
+
+def _refuse_empty(name: str, number: int, row: dict[str, str], columns: Sequence[str]) -> None:
+    for column in columns:
+        if not row[column].strip():
+            raise DataError(f'{name}: row {number}, column "{column}" is empty: fill it or leave the row out')
 
 
 def labels_of(values: Iterable[str]) -> tuple[str, ...]:
@@ -225,7 +263,7 @@ def validate(dataset: Dataset) -> None:
 
 def duplicates(dataset: Dataset) -> int:
     """How many examples repeat the text of an earlier one."""
-    return len(dataset) - len({e.text if isinstance(e, Example) else e.words for e in dataset.examples})
+    return len(dataset) - len({e.words if isinstance(e, TokenExample) else e.text for e in dataset.examples})
 
 
 def merge(datasets: Sequence[Dataset], name: str) -> Dataset:

@@ -1,7 +1,7 @@
 """The base model, loaded with a task head. Hub and institutions load it the same way."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from common.config import ModelConfig
 from common.errors import ModelError
 from common.masked_model import MaskedLanguageModel
 from common.quiet import quiet
-from common.tasks import Head, Task
+from common.shared_encoder import FEATURE_NORM, SharedEncoder, pool_mean
+from common.tasks import TASKS, Head, Task
 
 __all__ = [
     "FEATURE_NORM",
@@ -26,11 +27,9 @@ __all__ = [
     "MeanPoolClassifier",
     "load_base",
     "load_classifier",
+    "load_shared_base",
+    "load_shared_encoder",
 ]
-
-FEATURE_NORM = 4.0
-"""L2 norm of the mean-pooled features that the linear head sees. Fixed, so that no example's head gradient is larger
-than another's by its text alone, and above 1, so that a linear head learns in few steps."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,17 @@ class LoadedBase:
     max_tokens: int
     device: str
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The children of `model` whose last linear layer puts out labels."""
+        return self.head_names if isinstance(self.model, SharedEncoder) else self.head_names[-1:]
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the base writes from one stack of blocks what another has read."""
+        config: Any = self.model.config
+        return bool(config.is_encoder_decoder)
+
 
 class MeanPoolClassifier(nn.Module):
     """Encoder, mean over the real tokens, scaled to norm `FEATURE_NORM`, linear `classifier`.
@@ -70,14 +80,23 @@ class MeanPoolClassifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.config = encoder.config
+        self.is_loaded_in_4bit = getattr(encoder, "is_loaded_in_4bit", False)  # PEFT asks
         self.classifier = nn.Linear(_hidden_size(encoder.config), labels)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
     ) -> SequenceClassifierOutput:
-        """See the class."""
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = self.encoder(input_ids=input_ids, attention_mask=mask, **kwargs).last_hidden_state
+        """See the class. The mask also covers a prefix in `past_key_values`, which is attended to and not pooled."""
+        given = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "past_key_values": past_key_values}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
+        hidden = self.encoder(attention_mask=attention_mask, **kwargs).last_hidden_state
+        mask = hidden.new_ones(hidden.shape[:2]) if attention_mask is None else attention_mask[:, -hidden.shape[1] :]
         logits = self.classifier(self.pool(hidden, mask))
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
@@ -88,11 +107,14 @@ class MeanPoolClassifier(nn.Module):
         embeddings: nn.Module = found.get_input_embeddings()
         return embeddings
 
+    @property
+    def device(self) -> torch.device:
+        """Of its weights; PEFT asks."""
+        return self.classifier.weight.device
+
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(B, T, H) to (B, H), in float32."""
-        weights = mask.unsqueeze(-1).to(torch.float32)
-        mean = (hidden.to(torch.float32) * weights).sum(1) / weights.sum(1).clamp(min=1)
-        return FEATURE_NORM * nn.functional.normalize(mean, dim=-1)
+        return pool_mean(hidden, mask)
 
 
 def load_classifier(
@@ -109,7 +131,8 @@ def load_classifier(
     Args:
         labels: how many, or their names.
         pooling: "mean" for `MeanPoolClassifier`, "native" for the architecture's own head. Token heads are native.
-        head: "sequence", "token", or "masked", whose labels are the base model's own words.
+        head: "sequence", "token", "summary" (an encoder-decoder's own head), or "masked"; the labels of the last two
+            are the base model's own words.
         kwargs: for transformers' `from_pretrained` (dtype, device_map, quantization_config, ...).
 
     Raises:
@@ -119,8 +142,8 @@ def load_classifier(
     path = resolve_base(base)
     if head == Head.MASKED:
         return _load_masked(base, path, **kwargs)
-    if head not in (Head.SEQUENCE, Head.TOKEN):
-        raise ModelError(f"base model {base}: a {head} head is not trained here: choose a classification task")
+    if head == Head.SUMMARY:
+        return _load_writer(base, path, **kwargs)
     native = pooling == "native" or head == Head.TOKEN
     auto = transformers.AutoModel
     if native:
@@ -132,13 +155,39 @@ def load_classifier(
     with quiet(), torch.random.fork_rng(), _one_line(base):
         loaded, info = auto.from_pretrained(path, output_loading_info=True, **kwargs)
         model: nn.Module = loaded if native else MeanPoolClassifier(_encoder(loaded), count)
-    # transformers would fill them with random numbers, others at every institution.
-    untrained = _head_names(model) if native else ("pooler",)
+    advice = "copy the whole model there"
+    if native and any(".pooler." in key for key in info["missing_keys"]):
+        advice = "set model.pooling to 'mean'"
+    _refuse_missing(base, info, _head_names(model) if native else ("pooler",), advice)
+    return model.eval()
+
+
+def load_shared_encoder(base: str, heads: Mapping[str, tuple[str, int]], **kwargs: Any) -> SharedEncoder:
+    """A base model with an untrained linear head for each of several tasks, in evaluation mode.
+
+    Args:
+        heads: by task name, "sequence" or "token", and the number of labels.
+        kwargs: for transformers' `from_pretrained`.
+
+    Raises:
+        ModelError: the model is absent or damaged, or a task needs more than a linear head.
+    """
+    path = resolve_base(base)
+    if writing := [name for name, (head, _) in heads.items() if head not in (Head.SEQUENCE, Head.TOKEN)]:
+        raise ModelError(f"{writing[0]}: it shares no encoder with other tasks: train it with strategy single_task")
+    with quiet(), torch.random.fork_rng(), _one_line(base):
+        loaded, info = transformers.AutoModel.from_pretrained(path, output_loading_info=True, **kwargs)
+        kinds = {name: (Head(head), labels) for name, (head, labels) in heads.items()}
+        model = SharedEncoder(_encoder(loaded), _hidden_size(loaded.config), kinds)
+    _refuse_missing(base, info, ("pooler",), "copy the whole model there")
+    return model.eval()
+
+
+def _refuse_missing(base: str, info: Mapping[str, Any], untrained: Sequence[str], advice: str) -> None:
+    """transformers fills what the files lack with random numbers, others at every institution."""
     absent = sorted(key for key in info["missing_keys"] if key.split(".")[0] not in untrained)
     if absent:
-        advice = "set model.pooling to 'mean'" if ".pooler." in absent[0] else "copy the whole model there"
         raise ModelError(f"base model {base}: its files lack {absent[0]}: {advice}")
-    return model.eval()
 
 
 def _load_masked(base: str, path: str, **kwargs: Any) -> nn.Module:
@@ -149,6 +198,22 @@ def _load_masked(base: str, path: str, **kwargs: Any) -> nn.Module:
     if absent:
         raise ModelError(f"base model {base}: its files lack {absent[0]}: copy the whole model there")
     return MaskedLanguageModel(loaded, own_head=not info["missing_keys"]).eval()
+
+
+def _load_writer(base: str, path: str, **kwargs: Any) -> nn.Module:
+    """An encoder-decoder with its own language-modelling head."""
+    with quiet(), torch.random.fork_rng(), _one_line(base):
+        config = transformers.AutoConfig.from_pretrained(path)
+        if not config.is_encoder_decoder:
+            raise ModelError(
+                f"base model {base} ({config.model_type}): it cannot write summaries: use an encoder-decoder such as "
+                "t5 or bart, or summarise with a decoder by adapter qlora"
+            )
+        model, info = transformers.AutoModelForSeq2SeqLM.from_pretrained(path, output_loading_info=True, **kwargs)
+    if absent := sorted(info["missing_keys"]):
+        raise ModelError(f"base model {base}: its files lack {absent[0]}: copy the whole model there")
+    result: nn.Module = model.eval()
+    return result
 
 
 def _encoder(model: Any) -> Any:
@@ -181,17 +246,49 @@ def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", qu
         ModelError: as `resolve_base` and `load_classifier`.
     """
     path = resolve_base(cfg.base)
-    native = task.head in (Head.TOKEN, Head.MASKED) or cfg.pooling == "native"
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.dtype]
-    kwargs: dict[str, Any] = {"dtype": dtype}
+    native = task.head in (Head.TOKEN, Head.MASKED, Head.SUMMARY) or cfg.pooling == "native"
+    kwargs = _placement(cfg, device, quantize4bit)
+    model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
+    return _frozen(cfg, path, model, task.head, "native" if native else "mean", labels, device, quantize4bit)
+
+
+def load_shared_base(
+    cfg: ModelConfig, heads: Mapping[str, tuple[Head, int]], device: str = "cpu", quantize4bit: bool = False
+) -> LoadedBase:
+    """As `load_base`, with a head for each of several tasks: see `load_shared_encoder`."""
+    path = resolve_base(cfg.base)
+    model = load_shared_encoder(path, heads, **_placement(cfg, device, quantize4bit))
+    labels = sum(count for _, count in heads.values())
+    return _frozen(cfg, path, model, Head.SEQUENCE, "mean", labels, device, quantize4bit)
+
+
+def _placement(cfg: ModelConfig, device: str, quantize4bit: bool) -> dict[str, Any]:
+    """How transformers is to load the weights."""
+    kwargs: dict[str, Any] = {"dtype": {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.dtype]}
     if quantize4bit:
         kwargs |= {"quantization_config": _nf4(), "device_map": {"": device}}
-    model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
-    if not quantize4bit:
+    return kwargs
+
+
+def _frozen(
+    cfg: ModelConfig,
+    path: str,
+    model: nn.Module,
+    head: Head,
+    pooling: Literal["mean", "native"],
+    labels: int,
+    device: str,
+    quantized: bool,
+) -> LoadedBase:
+    if not quantized:
         model = model.to(device)
+    for module in model.modules():
+        # bitsandbytes would repack frozen 4-bit weights for inference on a CPU, in a form without a backward pass.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
     with quiet(), _one_line(cfg.base):
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    if task.head == Head.MASKED and tokenizer.mask_token_id is None:
+    if head == Head.MASKED and tokenizer.mask_token_id is None:
         raise ModelError(f"base model {cfg.base}: its tokenizer has no mask token: choose an encoder, such as minilm")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -207,9 +304,9 @@ def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", qu
         model=model,
         digest=base_digest(path),
         family=str(config.model_type),
-        head=task.head,
+        head=head,
         head_names=_head_names(model),
-        pooling="native" if native else "mean",
+        pooling=pooling,
         labels=labels,
         max_tokens=cfg.max_tokens,
         device=device,
@@ -224,7 +321,7 @@ def _nf4() -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=["classifier", "pre_classifier", "classification_head", "score"],
+        llm_int8_skip_modules=["classifier", "pre_classifier", "classification_head", "score", "lm_head", "wo", *TASKS],
     )
 
 
@@ -232,7 +329,9 @@ def _head_names(model: Any) -> tuple[str, ...]:
     """The children that are not the pretrained body, in order; only those with parameters."""
     if isinstance(model, MaskedLanguageModel):
         return ("head",)
-    body = "encoder" if isinstance(model, MeanPoolClassifier) else model.base_model_prefix
+    if hasattr(model, "lm_head"):
+        return ()  # tied to the embeddings, which stay frozen
+    body = "encoder" if isinstance(model, MeanPoolClassifier | SharedEncoder) else model.base_model_prefix
     return tuple(
         name for name, child in model.named_children() if name != body and any(True for _ in child.parameters())
     )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from common.masked_model import MaskedLanguageModel
 from common.model import LoadedBase, MeanPoolClassifier
 from common.modules import block_stacks
+from common.shared_encoder import SharedEncoder
 from common.tasks import Head
 from common.tokens import Batch, TokenizedSet, token_batches
 
@@ -178,6 +179,8 @@ def split(base: LoadedBase, trained_blocks: int | None) -> BlockSplit | HeadSpli
         return None
     model: Any = base.model
     wrapped = isinstance(model, MeanPoolClassifier | MaskedLanguageModel)
+    if isinstance(model, SharedEncoder) or base.head == Head.SUMMARY:
+        return None
     pad = int(model.config.pad_token_id)
     head = getattr(model, base.head_names[0])
     if trained_blocks == 0 and len(base.head_names) == 1 and _is_linear(head):

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from common.adapters import AdaptedModel, adapt
 from common.config import AdapterConfig, ModelConfig
 from common.errors import ModelError
-from common.model import load_base
+from common.model import load_base, load_shared_base
+from common.prompts import adapt_prompt
 from common.tasks import Head, Task, task
 
 __all__ = [
@@ -42,7 +43,7 @@ class Recipe:
     pooling: Literal["mean", "native"]
     max_tokens: int
     tasks: Mapping[str, tuple[str, ...]]
-    method: str
+    method: Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
     rank: int
     alpha: float
     dropout: float
@@ -69,9 +70,15 @@ def build(recipe: Recipe, device: str = "cpu") -> AdaptedModel:
     Raises:
         ModelError: the base model is absent, or cannot take this adapter or do this task; names what can.
     """
-    [kind], [labels] = recipe.kinds, recipe.tasks.values()
+    kind, quantized = recipe.kinds[0], recipe.method == "qlora"
     settings = ModelConfig(base=recipe.base_model, pooling=recipe.pooling, max_tokens=recipe.max_tokens)
-    base = load_base(settings, kind, len(labels), device)
+    if len(recipe.tasks) > 1:
+        heads = {each.name: (each.head, len(recipe.tasks[each.name])) for each in recipe.kinds}
+        base = load_shared_base(settings, heads, device, quantized)
+    else:
+        base = load_base(settings, kind, len(recipe.tasks[kind.name]), device, quantized)
+    if recipe.method in ("prefix_tuning", "p_tuning"):
+        return adapt_prompt(base, recipe.method, recipe.virtual_tokens, recipe.seed)
     config = AdapterConfig(
         rank=recipe.rank,
         alpha=recipe.alpha,

@@ -9,12 +9,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.data import Dataset, Example, TokenExample
+from common.data import Dataset, Example, SummaryExample, TokenExample
 
-__all__ = ["IGNORED", "Batch", "TokenizedSet", "token_batches", "tokenize_dataset", "tokenize_texts", "tokenize_words"]
+__all__ = [
+    "IGNORED",
+    "SUMMARY_TOKENS",
+    "Batch",
+    "TokenizedSet",
+    "token_batches",
+    "tokenize_dataset",
+    "tokenize_summaries",
+    "tokenize_texts",
+    "tokenize_words",
+]
 
 IGNORED = -100
 """Label of a token that does not count: padding, special tokens, and all but the first piece of a word."""
+
+SUMMARY_TOKENS = 128
+"""The longest summary that is learned from, and written."""
 
 IntArray = NDArray[np.int64]
 
@@ -26,7 +39,7 @@ class Batch:
     Attributes:
         input_ids: (B, T), padded on the right.
         attention_mask: (B, T), 1 at real tokens.
-        labels: (B,) of a sequence task, (B, T) with IGNORED of a token task, or None.
+        labels: (B,) of a sequence task, (B, T) with IGNORED of a token task or a summary, or None.
         hidden: what the frozen part of the model made of these examples, or None. (B, T, H), or (B, H) if pooled.
     """
 
@@ -45,8 +58,8 @@ class TokenizedSet:
 
     Attributes:
         input_ids: one array an example, special tokens included.
-        labels: one array an example, of shape () for a sequence task and as long as its ids for a token task;
-            None where there are no labels.
+        labels: one array an example, of shape () for a sequence task, as long as its ids for a token task, and of its
+            own length for a summary; None where there are no labels.
         pad_id: what padding is made of.
         owners: (N,) the customer whose each example is, counted from 0; None where examples carry no customer.
     """
@@ -160,12 +173,22 @@ def tokenize_words(
     return TokenizedSet(tuple(ids), tuple(targets), tokenizer.pad_token_id)
 
 
+def tokenize_summaries(tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int) -> TokenizedSet:
+    """Texts to read, and the ids of what is to be written about each as its labels, cut at `SUMMARY_TOKENS`."""
+    written = tokenizer(text_target=list(summaries), truncation=True, max_length=SUMMARY_TOKENS)["input_ids"]
+    read = tokenize_texts(tokenizer, texts, max_tokens)
+    return TokenizedSet(read.input_ids, tuple(np.array(row, dtype=np.int64) for row in written), read.pad_id)
+
+
 def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> TokenizedSet:
     """The examples of `dataset`, in order, with their labels and, where every one carries it, their customer."""
     sentences = [example for example in dataset.examples if isinstance(example, TokenExample)]
+    pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
     if sentences:
         words, tags = [s.words for s in sentences], [s.labels for s in sentences]
         tokens = tokenize_words(tokenizer, words, max_tokens, tags)
+    elif pairs:
+        tokens = tokenize_summaries(tokenizer, [e.text for e in pairs], [e.summary for e in pairs], max_tokens)
     else:
         examples = [example for example in dataset.examples if isinstance(example, Example)]
         tokens = tokenize_texts(tokenizer, [e.text for e in examples], max_tokens, [e.label for e in examples])

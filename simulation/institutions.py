@@ -18,7 +18,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.corpora import read_corpus
-from common.data import Dataset, Example, TokenExample, examples_of, labels_of, merge, read_conll_documents, validate
+from common.data import (
+    AnyExample,
+    Dataset,
+    Example,
+    SummaryExample,
+    TokenExample,
+    examples_of,
+    labels_of,
+    merge,
+    read_conll_documents,
+    validate,
+)
 from common.errors import ConfigurationError, DataError
 from common.rows import read_rows
 from simulation.grammar import Grammar
@@ -181,7 +192,9 @@ def dirichlet_split(dataset: Dataset, institutions: int, alpha: float | None, se
     )
 
 
-def _skew_label(example: Example | TokenExample) -> int:
+def _skew_label(example: AnyExample) -> int:
+    if isinstance(example, SummaryExample):
+        return 0
     return example.label if isinstance(example, Example) else max(example.labels)
 
 

@@ -1,23 +1,24 @@
 """`fedfin-institution finetune`: a base model, a task and a file to an adapter, with nobody else taking part."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import command
 from common.errors import ConfigurationError
-from common.tasks import TASKS
+from common.tasks import TASKS, Head, Task, task
 
 if TYPE_CHECKING:
     from client.experiment_log import ExperimentLog
-    from client.finetune import Job, Outcome, TaskData
+    from client.finetune import Job, Outcome, Previous, PrivacyChoice, TaskData
+    from common.data import Dataset
 
 __all__ = ["add"]
 
 _METHODS = ("lora", "qlora", "prefix_tuning", "p_tuning")
-_STRATEGIES = ("single_task",)
+_STRATEGIES = ("single_task", "incremental", "multi_task")
 
 
 def add(commands: command.Commands) -> None:
@@ -30,15 +31,19 @@ def add(commands: command.Commands) -> None:
     rows.add_argument("--train", action="append", required=True, type=Path, metavar="FILE", help="rows to train on")
     rows.add_argument("--test", action="append", required=True, type=Path, metavar="FILE", help="rows to measure on")
     rows.add_argument("--text-column", action="append", default=[], metavar="NAME", help="default: text")
-    rows.add_argument("--label-column", action="append", default=[], metavar="NAME", help="default: label")
+    rows.add_argument("--label-column", action="append", default=[], metavar="NAME", help="default: label, or summary")
     labels = "a file with one label a line, in the order of the outputs (default: those of the training rows)"
     rows.add_argument("--labels", action="append", default=[], type=Path, metavar="FILE", help=labels)
+    old = parser.add_argument_group("incremental: continue an adapter")
+    old.add_argument("--from", type=Path, dest="previous", metavar="DIR", help="what finetune left in its --out")
+    old.add_argument("--old-test", type=Path, metavar="FILE", help="rows of the old kind, to measure what is forgotten")
+    old.add_argument("--old-train", type=Path, metavar="FILE", help="its old training rows, some of which are replayed")
     how = parser.add_argument_group("how")
     how.add_argument("--strategy", choices=_STRATEGIES, default="single_task")
     how.add_argument("--adapter", choices=_METHODS, default="lora", help="default: lora")
     how.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), a directory, or a name")
     how.add_argument("--pooling", choices=("mean", "native"), default="mean", help="what the head of a text reads")
-    how.add_argument("--max-tokens", type=int, default=256, metavar="N", help="at which texts are cut (default: 256)")
+    how.add_argument("--max-tokens", type=int, metavar="N", help="where texts are cut (256; for words 512)")
     how.add_argument("--epochs", type=int, metavar="N")
     how.add_argument("--batch-size", type=int, metavar="N")
     how.add_argument("--learning-rate", type=float, metavar="RATE")
@@ -55,18 +60,23 @@ def add(commands: command.Commands) -> None:
     how.add_argument("--seed", type=int, default=0, metavar="N")
     kinds = ("tensorboard", "mlflow", "wandb")
     how.add_argument("--track", choices=kinds, help="log every step for it too, below --out; nothing is sent")
+    privacy = parser.add_argument_group("differential privacy of one training row")
+    level = "high, standard, or the epsilon of the whole training (a number); default: none"
+    privacy.add_argument("--privacy", metavar="LEVEL", help=level)
+    privacy.add_argument("--delta", type=float, help="default: the institution's, or below a tenth of 1 / rows")
+    home = "whose limits hold and whose ledger is charged (default: a ledger in --out)"
+    privacy.add_argument("--institution", type=Path, metavar="DIR", help=home)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the same command again continues")
 
 
 def _run(given: argparse.Namespace) -> int:
-    data = _data(given)
     from client.finetune import finetune
     from client.finetune.progress import Progress
     from client.tracker import Tracker
 
     tracker = Tracker(given.out)
     with Progress(quiet=given.json) as progress, _experiment_log(given) as logs:
-        outcome = finetune(_job(given, data, progress, tracker, *logs))
+        outcome = finetune(_job(given, progress, tracker, *logs))
     advice = tracker.finish(outcome)["recommendations"]
     if given.json:
         command.print_json({**outcome.to_json(), "recommendations": advice, "report": str(given.out / "report.html")})
@@ -96,35 +106,73 @@ def _experiment_log(given: argparse.Namespace) -> "Iterator[list[ExperimentLog]]
 def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
     """Read each task's files; the test rows are held to the labels of the training rows."""
     from client.finetune.job import TaskData
-    from client.finetune.rows import read_label_file, read_labelled
-    from common.tasks import task
+    from client.finetune.rows import read_label_file
 
     kinds = [task(name) for name in given.task]
-    count = len(kinds)
     for name in ("train", "test"):
-        if len(getattr(given, name)) != count:
-            raise ConfigurationError(
-                f"--{name} is given {len(getattr(given, name))} times: give it once for each --task"
-            )
-    texts = _each(given.text_column, count, "text", "--text-column")
-    classes = _each(given.label_column, count, "label", "--label-column")
-    files = _each(given.labels, count, None, "--labels")
+        if len(getattr(given, name)) != len(kinds):
+            count = len(getattr(given, name))
+            raise ConfigurationError(f"--{name} is given {count} times: give it once for each --task")
+    files = _each(given, "labels", None)
     found = []
-    for kind, train, test, text, label, file in zip(kinds, given.train, given.test, texts, classes, files, strict=True):
-        rows = read_labelled(kind, train, text, label, read_label_file(file) if file else ())
-        found.append(TaskData(kind, rows, read_labelled(kind, test, text, label, rows.labels)))
+    for place, (kind, train, test, file) in enumerate(zip(kinds, given.train, given.test, files, strict=True)):
+        labels = read_label_file(file) if file else _previous_labels(given, kind)
+        rows = _read(given, place, train, labels)
+        found.append(TaskData(kind, rows, _read(given, place, test, rows.labels)))
     return tuple(found)
 
 
-def _each(values: Sequence[Any], count: int, default: Any, name: str) -> list[Any]:
+def _read(given: argparse.Namespace, place: int, path: Path, labels: Sequence[str]) -> "Dataset":
+    from client.finetune.rows import read_labelled
+
+    kind = task(given.task[place])
+    text, label = _each(given, "text_column", "text")[place], _each(given, "label_column", None)[place]
+    return read_labelled(kind, path, text, label or _default_column(kind), labels)
+
+
+def _default_column(kind: Task) -> str:
+    return "summary" if kind.head is Head.SUMMARY else "label"
+
+
+def _previous_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
+    """Those of the adapter that is continued."""
+    if given.previous is None:
+        return ()
+    from common.recipe import read_description
+
+    return read_description(given.previous)[0].tasks.get(kind.name, ())
+
+
+def _previous(given: argparse.Namespace, labels: Sequence[str]) -> "Previous | None":
+    from client.finetune import Previous
+
+    if given.strategy != "incremental":
+        for name in ("previous", "old_test", "old_train"):
+            if getattr(given, name) is not None:
+                raise ConfigurationError("--from, --old-test and --old-train belong to --strategy incremental")
+        return None
+    for name, shown in (("previous", "--from"), ("old_test", "--old-test")):
+        if getattr(given, name) is None:
+            raise ConfigurationError(f"{shown} is missing: --strategy incremental needs it")
+    old = None if given.old_train is None else _read(given, 0, given.old_train, labels)
+    return Previous(given.previous, _read(given, 0, given.old_test, labels), old)
+
+
+def _each(given: argparse.Namespace, name: str, default: Any) -> list[Any]:
+    """One value for each task, of an option that may be given once for all of them."""
+    values, count = getattr(given, name), len(given.task)
     if len(values) not in (0, 1, count):
-        raise ConfigurationError(f"{name} is given {len(values)} times: give it once, or once for each --task")
+        option = f"--{name.replace('_', '-')}"
+        raise ConfigurationError(f"{option} is given {len(values)} times: give it once, or once for each --task")
     return list(values) * (count if len(values) == 1 else 1) or [default] * count
 
 
-def _job(given: argparse.Namespace, data: "tuple[TaskData, ...]", *observers: Any) -> "Job":
+def _job(given: argparse.Namespace, *observers: Any) -> "Job":
     from client.finetune import AdapterChoice, Job, TrainingChoice
 
+    if given.strategy == "single_task" and len(given.task) > 1:
+        raise ConfigurationError("--task is given several times: add --strategy multi_task, or give one")
+    data = _data(given)
     modules = given.target_modules
     if modules not in (None, "task", "all-linear"):
         modules = tuple(modules.split(","))
@@ -151,17 +199,47 @@ def _job(given: argparse.Namespace, data: "tuple[TaskData, ...]", *observers: An
             precision=given.precision,
             gradient_checkpointing=given.gradient_checkpointing,
         ),
+        privacy=_privacy(given),
+        previous=_previous(given, data[0].train.labels),
         seed=given.seed,
         device=given.device,
         observers=observers,
     )
 
 
+def _privacy(given: argparse.Namespace) -> "PrivacyChoice | None":
+    from client.finetune import PrivacyChoice
+
+    if given.privacy is None:
+        for name in ("delta", "institution"):
+            if getattr(given, name) is not None:
+                raise ConfigurationError(f"--{name} is given without --privacy: say which privacy, or leave it out")
+        return None
+    try:
+        chosen: dict[str, Any] = {"epsilon": float(given.privacy)}
+    except ValueError:
+        chosen = {"level": given.privacy}
+    return PrivacyChoice(**chosen, delta=given.delta, institution=given.institution)
+
+
 def _summary(outcome: "Outcome") -> str:
-    lines = [f"adapter    {outcome.adapter}"]
-    lines += [f"{name:10} {value:.4f}" for name, value in outcome.metrics.items() if isinstance(value, float)]
+    lines = [f"adapter    {outcome.adapter}", *_figures(outcome.metrics)]
     lines.append(
         f"trained    {outcome.trainable_parameters:,} of {outcome.total_parameters:,} parameters "
         f"({outcome.parameter_efficiency:.2%}) in {outcome.seconds:.0f} s, {outcome.peak_memory_bytes / 2**20:,.0f} MiB"
     )
+    if outcome.privacy is not None:
+        lines.append(
+            f"privacy    epsilon {outcome.privacy['epsilon']:.3f} at delta {outcome.privacy['delta']:g} for one row"
+        )
     return "\n".join(lines)
+
+
+def _figures(metrics: Mapping[str, Any], indent: str = "") -> list[str]:
+    lines = []
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}", *_figures(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}  {value:.4f}")
+    return lines

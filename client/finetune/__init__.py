@@ -24,7 +24,7 @@ def finetune(job: Job) -> Outcome:
         FedfinError: one line naming the input that is wrong; nothing is trained then.
     """
     # Imported when used: a command line that only describes a job starts without torch.
-    from client.finetune import single_task
+    from client.finetune import incremental, multi_task, single_task
 
-    strategies = {"single_task": single_task.run}
+    strategies = {"single_task": single_task.run, "incremental": incremental.run, "multi_task": multi_task.run}
     return strategies[job.strategy](job)

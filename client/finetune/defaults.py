@@ -4,12 +4,13 @@ Pure figures in, pure figures out: no model is loaded, so that `advise` can say 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from client.finetune.job import AdapterChoice, TrainingChoice
+from client.finetune.job import AdapterChoice, Method, TrainingChoice
 from common.tasks import Head
 
-__all__ = ["Defaults", "defaults"]
+__all__ = ["Defaults", "defaults", "size_band"]
 
 _SMALL_WIDTH = 512
 """Hidden sizes below it take a larger rate: MiniLM (384) at 2e-4 is far from done where 1e-3 is."""
@@ -17,17 +18,25 @@ _SMALL_WIDTH = 512
 _STEPS_WANTED = 1500
 
 
+_PRIVATE_EPOCHS = 25
+_PRIVATE_RATE = 0.25
+_PRIVATE_BATCH = 4096
+
+
 @dataclass(frozen=True)
 class Defaults:
     """Every figure of a training, none left open; see `AdapterChoice` and `TrainingChoice`.
 
     head_learning_rate: of the task head, which starts at zero.
-    optimizer: "adamw", or "paged_adamw_32bit", which moves its state out of a full GPU's memory.
-    schedule: how the rate falls to zero after the warm-up: "linear" or "cosine".
+    optimizer: "adamw", "sgd", or "paged_adamw_32bit", which moves its state out of a full GPU's memory (on a CPU
+        there is nothing to move, and it is AdamW).
+    schedule: how the rate falls to zero after the warm-up: "linear" or "cosine"; a private training's is constant.
     warmup: share of the steps in which the rate rises.
+    train: "AB", or "B" with A frozen.
+    sampling_rate, clipping_norm: of a private training; 0 without privacy. Its epoch is one over the sampling rate.
     """
 
-    method: str
+    method: Method
     rank: int
     alpha: float
     dropout: float
@@ -41,9 +50,24 @@ class Defaults:
     optimizer: str
     schedule: str
     warmup: float
+    train: Literal["AB", "B"] = "AB"
+    sampling_rate: float = 0.0
+    clipping_norm: float = 0.0
 
 
-def defaults(adapter: AdapterChoice, training: TrainingChoice, head: Head, hidden_size: int, rows: int) -> Defaults:
+def size_band(rows: int, declared: int | None = None) -> int:
+    """What a private training takes for the number of rows: the declared power of two, else the one at or below it."""
+    return declared or 2 ** math.floor(math.log2(max(1, rows)))
+
+
+def defaults(
+    adapter: AdapterChoice,
+    training: TrainingChoice,
+    head: Head,
+    hidden_size: int,
+    rows: int,
+    private: bool = False,
+) -> Defaults:
     """The choices made, and for the rest:
 
     | setting | default | why |
@@ -53,7 +77,17 @@ def defaults(adapter: AdapterChoice, training: TrainingChoice, head: Head, hidde
     | modules | all linear | query and value alone stalled at .64 where all reached .82 (MiniLM, headlines) |
     | rate | 1e-3 below width 512, else 2e-4; prompts 1e-2 | small models need larger steps; see docs/finetuning.md |
     | epochs | 3 to 10, near 1,500 steps | few rows need more passes |
+
+    With `private`: A is frozen, the last two blocks are adapted and nothing is dropped, all of which lessens noise;
+    large batches (a quarter of the rows) and large steps of plain SGD carry what signal is left.
     """
+    found = _without_privacy(adapter, training, head, hidden_size, rows)
+    return _with_privacy(found, adapter, training, rows) if private else found
+
+
+def _without_privacy(
+    adapter: AdapterChoice, training: TrainingChoice, head: Head, hidden_size: int, rows: int
+) -> Defaults:
     prompt = adapter.method in ("prefix_tuning", "p_tuning")
     qlora = adapter.method == "qlora"
     rank = adapter.rank or (64 if qlora else 32 if head is Head.TOKEN else 16)
@@ -77,4 +111,30 @@ def defaults(adapter: AdapterChoice, training: TrainingChoice, head: Head, hidde
         optimizer="paged_adamw_32bit" if qlora else "adamw",
         schedule="cosine" if qlora else "linear",
         warmup=0.06,
+    )
+
+
+def _with_privacy(plain: Defaults, adapter: AdapterChoice, training: TrainingChoice, rows: int) -> Defaults:
+    prompt = adapter.method in ("prefix_tuning", "p_tuning")
+    layers = adapter.layers or "last:2"
+    rate = training.learning_rate or (1e-2 if prompt else 4.0)
+    # From the size band and not from the rows: what is divided by, and q, would otherwise count them for a reader.
+    band = size_band(rows)
+    batch = training.batch_size or min(round(_PRIVATE_RATE * band), _PRIVATE_BATCH)
+    return replace(
+        plain,
+        rank=adapter.rank or 8,
+        alpha=adapter.alpha if adapter.alpha is not None else 2.0 * (adapter.rank or 8),
+        dropout=adapter.dropout or 0.0,
+        layers=layers,
+        epochs=training.epochs or _PRIVATE_EPOCHS,
+        batch_size=batch,
+        learning_rate=rate,
+        head_learning_rate=rate if prompt else 1.5 * rate,
+        optimizer="adam" if prompt else "sgd",
+        schedule="constant",
+        warmup=0.0,
+        train="AB" if prompt or layers == "none" else "B",
+        sampling_rate=min(1.0, batch / band),
+        clipping_norm=0.5,
     )

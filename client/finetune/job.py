@@ -11,7 +11,7 @@ from common.errors import ConfigurationError
 from common.fields import Range, Section
 from common.tasks import Task
 
-__all__ = ["AdapterChoice", "Job", "Outcome", "Previous", "PrivacyChoice", "TaskData", "TrainingChoice"]
+__all__ = ["AdapterChoice", "Job", "Method", "Outcome", "Previous", "PrivacyChoice", "TaskData", "TrainingChoice"]
 
 Method = Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
 Strategy = Literal["single_task", "incremental", "multi_task"]
@@ -68,7 +68,7 @@ class TrainingChoice(_Choice):
     batch_size: Annotated[int | None, Range(1, 65536)] = None
     learning_rate: Annotated[float | None, Range(0, 100, above=True)] = None
     validation: Annotated[float, Range(0, 0.5)] = 0.1
-    patience: Annotated[int, Range(1, 1000)] = 2
+    patience: Annotated[int, Range(1, 1000)] = 3
     max_batch_tokens: Annotated[int, Range(16, 2**40)] = 8192
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     gradient_checkpointing: bool = False
@@ -118,7 +118,7 @@ class Job:
     data: one entry, but for `multi_task`.
     out: directory of all that comes of it.
     base_model: "minilm" (packaged), a directory, or a Hugging Face name.
-    max_tokens: at which texts are cut.
+    max_tokens: at which texts are cut; None is 256, or 512 where words carry labels, or what the model can read.
     device: "auto", "cpu", "cuda", "cuda:1".
     max_memory_gb: what the process may take; a training that needs more is refused, or stopped, with one line.
     previous: of `incremental` alone.
@@ -133,7 +133,7 @@ class Job:
     strategy: Strategy = "single_task"
     base_model: str = "minilm"
     pooling: Literal["mean", "native"] = "mean"
-    max_tokens: int = 256
+    max_tokens: int | None = None
     adapter: AdapterChoice = field(default_factory=AdapterChoice)
     training: TrainingChoice = field(default_factory=TrainingChoice)
     privacy: PrivacyChoice | None = None
@@ -152,7 +152,7 @@ class Job:
             raise ConfigurationError(f"{self.strategy}: give one task; several are trained by strategy multi_task")
         if (self.strategy == "incremental") != (self.previous is not None):
             raise ConfigurationError("incremental continues an earlier adapter, and only incremental does: give both")
-        if not 4 <= self.max_tokens <= 131_072:
+        if self.max_tokens is not None and not 4 <= self.max_tokens <= 131_072:
             raise ConfigurationError(f"max_tokens is {self.max_tokens}: use a whole number from 4 to 131072")
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise ConfigurationError(f"max_memory_gb is {self.max_memory_gb}: use a number above 0")

@@ -178,8 +178,10 @@ class _Fit:
 
     def _finished(self) -> bool:
         done = len(self.epochs)
-        waited = done - self._best_epoch() if self.validate is not None else 0
-        return done >= self.plan.epochs or (done > 0 and waited >= self.plan.patience)
+        best = max((event.metrics[self.plan.metric] for event in self.epochs), default=0.0) if self.validate else 0.0
+        # A figure that is still 0 has not stopped rising: rare labels take some epochs to appear at all.
+        waited = done - self._best_epoch() if best > 0 else 0
+        return done >= self.plan.epochs or waited >= self.plan.patience
 
     def _best_epoch(self) -> int:
         return max((event.epoch for event in self.epochs if event.best), default=len(self.epochs))
@@ -316,7 +318,7 @@ def _optimizer(model: AdaptedModel, plan: LoopPlan) -> torch.optim.Optimizer:
         {"params": [p for name, p in trained.items() if name in heads], "lr": plan.head_learning_rate},
     ]
     used = [group for group in groups if group["params"]]
-    if plan.optimizer == "paged_adamw_32bit":
+    if plan.optimizer == "paged_adamw_32bit" and _kind(model.base.device) == "cuda":
         optim: Any = importlib.import_module("bitsandbytes.optim")
         paged: torch.optim.Optimizer = optim.PagedAdamW32bit(used, weight_decay=_WEIGHT_DECAY)
         return paged

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import Dataset, Example, examples_of, labels_of, read_conll, read_rows, validate
-from common.errors import DataError
+from common.data import Dataset, Example, examples_of, labels_of, read_conll, read_rows, read_summaries, validate
+from common.errors import ConfigurationError, DataError
 from common.figures import plain_label
 from common.rows import read_text
 from common.tasks import Head, Task
@@ -29,6 +29,10 @@ def read_labelled(
     Raises:
         DataError: one line naming file, row and column; see `common.data`.
     """
+    if task.head is Head.MASKED:
+        raise ConfigurationError(f"{task.name}: it needs no labels: use `fedfin-institution adapt`")
+    if task.head is Head.SUMMARY:
+        return read_summaries(path, text_column, label_column)
     if task.head is Head.TOKEN:
         return read_conll(path, labels or None)
     rows = read_rows(path, (text_column, label_column))
@@ -93,7 +97,7 @@ def _part(dataset: Dataset, rows: Sequence[int]) -> Dataset:
 
 
 def _text(example: object) -> object:
-    return getattr(example, "text", None) or getattr(example, "words", None)
+    return getattr(example, "words", None) or getattr(example, "text", None)
 
 
 def _kind(dataset: Dataset, index: int) -> object:

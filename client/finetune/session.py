@@ -1,10 +1,5 @@
-"""What every strategy does around its training: check the job, open its directory, build the model, keep the result.
+"""What every strategy does around its training: check the job, open its directory, build the model, keep the result."""
 
-The directory of a job: `job.json` (what it is), `keys/` and `ledger.jsonl` (where no institution keeps them),
-`state.pt` (while it trains), `adapter/`, `result.json`.
-"""
-
-import hashlib
 import json
 import resource
 import time
@@ -14,26 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from client.finetune import rows
-from client.finetune.defaults import Defaults, defaults
+from client.finetune.choose import choose
+from client.finetune.defaults import Defaults
 from client.finetune.job import Job, Outcome, TaskData
 from client.finetune.loop import History, LoopPlan
-from client.home import Home
+from client.finetune.output import claim, identity_of, keys_of, refuse_another
 from common.adapters import AdaptedModel
-from common.base_files import resolve_base
 from common.data import Dataset
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic
 from common.keys import Keys
-from common.recipe import Recipe, build, write_description
-from common.tasks import Head
-from common.wire import canonical
+from common.recipe import Recipe, build, load_adapter, write_description
 
 __all__ = ["Session", "SplitData", "loop_plan", "open_session", "train_metrics"]
-
-_ALONE = "alone"
 
 
 @dataclass(frozen=True)
@@ -90,7 +80,7 @@ class Session:
         job, model = self.job, self.model
         outcome = Outcome(
             adapter=job.out / "adapter",
-            base_model=job.base_model,
+            base_model=self.recipe.base_model,
             strategy=job.strategy,
             tasks=tuple(self.recipe.tasks),
             method=self.settings.method,
@@ -120,32 +110,13 @@ def open_session(job: Job) -> Session:
     """
     started = time.monotonic()
     parts = tuple(_split(job, data) for data in job.data)
-    path = resolve_base(job.base_model)
-    config = transformers.AutoConfig.from_pretrained(path)
-    hidden = int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or config.dim)
-    heads = [p.data.task.head for p in parts]
-    head = Head.TOKEN if Head.TOKEN in heads else heads[0]
-    settings = defaults(job.adapter, job.training, head, hidden, sum(len(p.train) for p in parts))
-    recipe = Recipe(
-        base_model=job.base_model,
-        pooling=job.pooling,
-        max_tokens=job.max_tokens,
-        tasks={p.data.task.name: p.data.train.labels for p in parts},
-        method=settings.method,
-        rank=settings.rank,
-        alpha=settings.alpha,
-        dropout=settings.dropout,
-        target_modules=settings.target_modules,
-        layers=settings.layers,
-        train="AB",
-        virtual_tokens=settings.virtual_tokens,
-        seed=job.seed,
-    )
-    keys = _keys(job)
-    identity = _identity(job, recipe, settings, keys)
-    _refuse_another(job.out, identity)
-    model = build(recipe, _device(job.device))
-    _claim(job.out, identity, keys)
+    settings, recipe = choose(job, sum(len(p.train) for p in parts))
+    keys = keys_of(job)
+    identity = identity_of(job, recipe, settings, keys)
+    refuse_another(job.out, identity)
+    device = _device(job.device)
+    model = build(recipe, device) if job.previous is None else load_adapter(job.previous.adapter, device)[0]
+    claim(job.out, identity, keys)
     return Session(job, identity, keys, settings, recipe, parts, model, started)
 
 
@@ -160,7 +131,7 @@ def loop_plan(session: Session, metric: str) -> LoopPlan:
     return LoopPlan(
         **chosen,
         patience=training.patience,
-        max_batch_tokens=max(training.max_batch_tokens, session.job.max_tokens),
+        max_batch_tokens=max(training.max_batch_tokens, session.recipe.max_tokens),
         precision=training.precision,
         metric=metric,
         seed=session.job.seed,
@@ -189,58 +160,6 @@ def _split(job: Job, data: TaskData) -> SplitData:
     share = 0.0 if job.privacy is not None else job.training.validation
     train, validation = rows.hold_out(train, share, job.seed)
     return SplitData(data, train, validation, dropped)
-
-
-def _keys(job: Job) -> Keys:
-    """The institution's, or the output directory's own."""
-    if job.privacy is not None and job.privacy.institution is not None:
-        return Home(job.privacy.institution).keys()
-    directory = job.out / "keys"
-    return Keys.load(directory) if directory.exists() else Keys.generate(_ALONE)
-
-
-def _identity(job: Job, recipe: Recipe, settings: Defaults, keys: Keys) -> str:
-    """A digest of all that decides what comes out, keyed like the data's fingerprints."""
-    key = keys.fingerprint_key()
-    data = [[d.task.name, d.train.fingerprint(key), d.test.fingerprint(key)] for d in job.data]
-    if job.previous is not None:
-        old = job.previous
-        data.append([str(old.adapter), old.train.fingerprint(key) if old.train else "", old.test.fingerprint(key)])
-    values = {
-        "strategy": job.strategy,
-        "data": data,
-        "recipe": asdict(recipe),
-        "settings": asdict(settings),
-        "training": asdict(job.training),
-        "privacy": None if job.privacy is None else {**asdict(job.privacy), "institution": None},
-    }
-    return hashlib.sha256(canonical(values)).hexdigest()
-
-
-def _refuse_another(out: Path, identity: str) -> None:
-    """Hold the directory to the job it began with."""
-    path = out / "job.json"
-    try:
-        known = json.loads(path.read_text())["identity"] if path.exists() else None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path}: damaged: choose another output directory") from None
-    if known is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigurationError(f"{out}: it is not an empty directory: choose another output directory")
-    if known is not None and known != identity:
-        raise CheckpointError(
-            f"{out}: it holds another training (other settings or data): choose another output directory"
-        )
-
-
-def _claim(out: Path, identity: str, keys: Keys) -> None:
-    """Begin the directory: from here on it belongs to this job."""
-    try:
-        if keys.name == _ALONE and not (out / "keys").exists():
-            keys.save(out / "keys")
-        if not (out / "job.json").exists():
-            write_atomic(out / "job.json", (json.dumps({"identity": identity}) + "\n").encode())
-    except OSError as error:
-        raise ConfigurationError(f"{out}: cannot be written ({error.strerror}): choose another directory") from None
 
 
 def _device(wanted: str) -> str:

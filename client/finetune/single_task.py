@@ -5,12 +5,10 @@ from functools import partial
 import numpy as np
 
 from client.finetune.job import Job, Outcome
+from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
+from client.finetune.private import train_privately
 from client.finetune.session import Session, loop_plan, open_session, train_metrics
-from common.adapters import AdaptedModel
-from common.evaluation import Prepared, evaluate, prepare
-from common.figures import figures
-from common.tasks import Task
 
 __all__ = ["run"]
 
@@ -18,33 +16,31 @@ __all__ = ["run"]
 def run(job: Job) -> Outcome:
     """Train on the job's rows, choose the epoch on those held out, measure on the test rows.
 
+    Under differential privacy all rows train and the last step is kept.
+
     Raises:
         FedfinError: one line naming the input that is wrong.
     """
     session = open_session(job)
     if session.done is not None:
         return session.done
-    trained = _train(session)
     [part] = session.parts
-    counts = evaluate(session.model, part.data.test)
-    return session.finish(figures(part.data.task, part.data.test.labels, counts), trained)
+    privacy = None
+    if job.privacy is None:
+        trained = _train(session)
+    else:
+        trained, privacy = train_privately(session, session.model.encode_dataset(part.train))
+    return session.finish(judge(session.model, part.data.task, part.data.test)(), trained, privacy)
 
 
 def _train(session: Session) -> dict[str, float]:
     [part] = session.parts
     model, task = session.model, part.data.task
     rows = Part(model.encode_dataset(part.train), model.logits)
-    held = None if part.validation is None else prepare(model, part.validation)
-    validate = None if held is None else partial(_figures, model, task, held)
+    validate = None if part.validation is None else judge(model, task, part.validation)
     batches = partial(_minibatches, rows, session.settings.batch_size)
-    history = fit(
-        model, [rows], batches, loop_plan(session, task.metric), validate, session.state, session.job.observers
-    )
-    return train_metrics(history)
-
-
-def _figures(model: AdaptedModel, task: Task, held: Prepared) -> dict[str, float]:
-    return figures(task, held.dataset.labels, evaluate(model, held))
+    plan = loop_plan(session, task.metric)
+    return train_metrics(fit(model, [rows], batches, plan, validate, session.state, session.job.observers))
 
 
 def _minibatches(rows: Part, size: int, generator: np.random.Generator) -> list[Minibatch]:

@@ -1,0 +1,50 @@
+"""Summaries written by a trained model, and how far they are from those a person wrote."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.adapters import AdaptedModel
+from common.data import Dataset, SummaryExample
+from common.metrics import rouge_l
+from common.tokens import SUMMARY_TOKENS, token_batches
+
+__all__ = ["summarise", "summary_figures"]
+
+_BATCH_TOKENS = 4096
+
+
+@torch.no_grad()
+def summarise(model: AdaptedModel, texts: Sequence[str], max_new_tokens: int = SUMMARY_TOKENS) -> list[str]:
+    """A summary of each text, its likeliest next word at a time (greedy: the same every time)."""
+    model.eval_mode()
+    tokens, writer = model.encode(texts), _writer(model)
+    prompt = getattr(writer.peft_config["default"], "num_virtual_tokens", 0)
+    places = (getattr(model.base.model.config, "max_position_embeddings", None) or 131_072) - prompt - 1
+    found: dict[int, str] = {}
+    for rows in token_batches(tokens.lengths, np.arange(len(tokens)), _BATCH_TOKENS):
+        batch = tokens.batch(rows, model.base.device)
+        written = writer.generate(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            max_new_tokens=min(max_new_tokens, places),
+            do_sample=False,
+            num_beams=1,
+        )
+        for row, text in zip(rows, model.base.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
+            found[int(row)] = text.strip()
+    return [found[index] for index in range(len(tokens))]
+
+
+def summary_figures(model: AdaptedModel, data: Dataset) -> dict[str, float]:
+    """ROUGE-L of what the model writes about each text of `data` against that text's summary."""
+    examples = [example for example in data.examples if isinstance(example, SummaryExample)]
+    written = summarise(model, [example.text for example in examples])
+    return {"rouge_l": rouge_l((e.summary, text) for e, text in zip(examples, written, strict=True))}
+
+
+def _writer(model: AdaptedModel) -> Any:
+    """PEFT's own wrapper: its `generate` puts a soft prompt before the text."""
+    return model.module
