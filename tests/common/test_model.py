@@ -80,7 +80,7 @@ def test_a_base_without_some_of_its_weights_is_refused_and_not_filled_with_rando
 
 
 def test_an_encoder_alone_writes_no_summaries_and_the_refusal_names_what_can(tiny: Path) -> None:
-    with pytest.raises(ModelError, match="cannot write summaries.*t5 or bart"):
+    with pytest.raises(ModelError, match=r"cannot write summaries.*t5 or bart"):
         load_base(ModelConfig(base=str(tiny)), task("document_summarization"), 3)
 
 
