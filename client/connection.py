@@ -12,14 +12,20 @@ from common.pki import client_context
 
 __all__ = ["describe", "last_seen"]
 
+_REFUSED = "it refuses this institution, which may be revoked, or its certificate expired: ask the hub's operator"
 _RECENT_SECONDS = 15.0
 _TIMEOUT_SECONDS = 3.0
 
 
 def last_seen(home: Home) -> float | None:
     """Seconds since the hub last answered this institution's node; None if it has not since the node was started."""
+    return _seconds_since(home, "seen")
+
+
+def _seconds_since(home: Home, what: str) -> float | None:
+    """What the node last noted: that the hub has "seen" it, or "refused" it."""
     try:
-        return max(0.0, time.time() - float(json.loads((home.run / "hub.json").read_bytes())["seen"]))
+        return max(0.0, time.time() - float(json.loads((home.run / "hub.json").read_bytes())[what]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -29,6 +35,8 @@ def describe(home: Home, address: str) -> str:
     seen = last_seen(home)
     if seen is not None and seen < _RECENT_SECONDS:
         return f"connected to the hub at {address}"
+    if _seconds_since(home, "refused") is not None:
+        return f"waiting for the hub at {address}: {_REFUSED}"
     return f"waiting for the hub at {address}: {_obstacle(home, address)}"
 
 
@@ -49,7 +57,7 @@ def _obstacle(home: Home, address: str) -> str:
     except ssl.SSLCertVerificationError as error:
         return f"its certificate is not accepted here ({error.verify_message})"
     except ssl.SSLError:
-        return "it does not accept this institution's certificate: it may be revoked or expired, ask the hub's operator"
+        return _REFUSED
     except socket.gaierror:
         return "no such host name"
     except TimeoutError:

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _AGENT_APP = "flwr-agentapp"
+_UNAUTHORIZED = 401
 _POLL_SECONDS = 0.25
 _POLL_FAST_FOR_SECONDS = 60.0  # since the last message; Flower's own three seconds afterwards
 _SEEN_EVERY_SECONDS = 2.0
@@ -125,8 +126,25 @@ def approved_only(pull: Callable[..., int | None], approved: Approved, seen: Cal
     return pull_approved
 
 
-def mutual_tls(home: Home) -> type[Any]:
-    """Flower's client of the hub, showing this institution's certificate; a renewed one is read without a restart."""
+class _Refusals:
+    """Sees every answer of the hub; an interceptor in Flower's sense."""
+
+    def __init__(self, refused: Callable[[], None]) -> None:
+        self._refused = refused
+
+    def intercept(self, call: Any, call_next: Callable[[Any], Any]) -> Any:
+        answer = call_next(call)
+        if answer.status_code == _UNAUTHORIZED:
+            self._refused()
+        return answer
+
+
+def mutual_tls(home: Home, refused: Callable[[], None]) -> type[Any]:
+    """Flower's client of the hub, showing this institution's certificate; a renewed one is read without a restart.
+
+    Args:
+        refused: called whenever the hub does not let this institution in; Flower ends the node then.
+    """
     from flwr.supernode.fleet_http_client import FleetHttpClient
 
     files = (home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")
@@ -139,7 +157,8 @@ def mutual_tls(home: Home) -> type[Any]:
             cls, server_address: str, _insecure: bool, _roots: object, interceptors: Any, **_: Any
         ) -> Any:
             context, stamp = client_context(*files), files[0].stat().st_mtime_ns
-            client = cls(f"https://{server_address}", interceptors=interceptors, verify=context)
+            watched = [*interceptors, _Refusals(refused)]
+            client = cls(f"https://{server_address}", interceptors=watched, verify=context)
             client.renewal = (context, stamp)
             return client
 
@@ -197,7 +216,10 @@ def run_supernode(home: Home, port: int) -> None:
             last = time.monotonic()
             path.write_text(json.dumps({"seen": time.time()}))
 
-    fleet_http_connection.FleetHttpClient = mutual_tls(home)
+    def refused() -> None:
+        path.write_text(json.dumps({"refused": time.time()}))
+
+    fleet_http_connection.FleetHttpClient = mutual_tls(home, refused)
     pull = start_client_internal._pull_and_store_message
     start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()), seen)
     sys.argv = [

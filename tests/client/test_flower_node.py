@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from client.flower_node import Approved, approved_only, install_bundle, mutual_tls
@@ -153,11 +154,16 @@ def test_the_approved_app_is_installed_anew_and_read_only(tmp_path: Path) -> Non
 
 def test_the_node_shows_the_institutions_certificate_over_tls_1_3(tmp_path: Path) -> None:
     enrolled = enrol(tmp_path)
-    client = mutual_tls(enrolled.home).from_server_address("127.0.0.1:1", False, "ignored", [])
+    told: list[str] = []
+    cls = mutual_tls(enrolled.home, lambda: told.append("refused"))
+    client = cls.from_server_address("127.0.0.1:1", False, "ignored", [])
     context = client.renewal[0]
     assert context.minimum_version.name == "TLSv1_3"
     assert context.check_hostname
     assert client._base_url == "https://127.0.0.1:1"
+    for status in (200, 503, 401):
+        client._interceptors[-1].intercept(None, lambda _, status=status: httpx.Response(status))
+    assert told == ["refused"]
 
 
 def modules_after(program: str) -> set[str]:
