@@ -14,7 +14,7 @@ import transformers
 from torch import nn
 
 from client.finetune.defaults import Defaults
-from common.base_config import hidden_size, is_decoder, read_config
+from common.base_config import hidden_size, is_decoder, read_config, writer_class
 from common.errors import ModelError
 from common.modules import parse_layers, target_names
 from common.quiet import quiet
@@ -117,14 +117,7 @@ def _per_token(config: Any) -> int:
 
 def _shapes(name: str, config: Any, task: Task) -> nn.Module:
     """The model without its numbers."""
-    kind = transformers.AutoModel
-    if task.head is Head.SUMMARY:
-        if not config.is_encoder_decoder and not is_decoder(config):
-            raise ModelError(
-                f"base model {name} ({config.model_type}): it cannot write summaries: use a decoder such as "
-                "smollm2, or an encoder-decoder such as t5"
-            )
-        kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    kind = writer_class(name, config) if task.head is Head.SUMMARY else transformers.AutoModel
     try:
         with quiet(), torch.device("meta"):
             model: nn.Module = kind.from_config(config)
@@ -182,9 +175,9 @@ def held(limit_gb: float | None, device: str) -> Iterator[None]:
 
 def _lower(limit: int, device: str) -> tuple[int, int] | None:
     """Set the limit; returns what it was for a process's own memory."""
-    if device.startswith("cuda"):
-        whole = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / whole), device)
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+        whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / whole))
         return None
     if not sys.platform.startswith("linux"):
         return None

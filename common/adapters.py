@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from common.adapter_files import write_adapter
 from common.codec import Spec, Tensors
 from common.config import AdapterConfig
-from common.data import Dataset
+from common.data import Dataset, SummaryExample
 from common.errors import ModelError
+from common.instructions import instructions, prompts
 from common.masked_model import MaskedLanguageModel
 from common.masking import masked
 from common.model import LoadedBase
@@ -79,7 +80,7 @@ class AdaptedModel:
         # Where rows of the embeddings are trained, nothing below is frozen.
         self._split = None if self._new_rows else split(base, parse_layers(layers))
         self.parameters_trained = sum(p.numel() for p in self._trainable.values())
-        self.parameters_total = sum(p.numel() for p in module.parameters())
+        self.parameters_total = sum(_numbers(p) for p in module.parameters())
         self._frozen_a = {n: p for n, p in self._parameters.items() if not p.requires_grad}
         self.spec = Spec.of(self.export())
         self._write(self._frozen_a, {name: self._start(name, p) for name, p in self._frozen_a.items()})
@@ -129,12 +130,20 @@ class AdaptedModel:
             raise ModelError(f"adapter: {len(tensors)} tensors: this model holds {len(self._parameters)}")
         self._write(self._parameters, tensors)
 
+    @property
+    def _answers(self) -> bool:
+        """Whether summaries are written by a decoder, as answers to a question."""
+        return self.base.head == Head.SUMMARY and not self.base.is_encoder_decoder
+
     def export(self) -> Tensors:
         """A copy of what travels, sorted by name: trained LoRA factors and the head, never a frozen A."""
         return {name: _array(parameter) for name, parameter in self._trainable.items()}
 
     def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
-        """Texts as ids, cut at the run's maximum of tokens."""
+        """Texts as ids, cut at the run's maximum of tokens; for a decoder, inside the question that it answers."""
+        if self._answers:
+            asked = prompts(self.base.tokenizer, texts, self.base.max_tokens)
+            return TokenizedSet(tuple(asked), None, self.base.tokenizer.pad_token_id)
         return tokenize_texts(self.base.tokenizer, texts, self.base.max_tokens, labels)
 
     def encode_words(
@@ -144,7 +153,15 @@ class AdaptedModel:
         return tokenize_words(self.base.tokenizer, sentences, self.base.max_tokens, labels)
 
     def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
-        """A data set as ids and labels, in its order; for a masked head, some ids hidden (the same in every run)."""
+        """A data set as ids and labels, in its order; for a masked head, some ids hidden (the same in every run).
+
+        For a decoder, questions with their answers: see `instructions`.
+        """
+        if self._answers:
+            pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
+            return instructions(
+                self.base.tokenizer, [e.text for e in pairs], [e.summary for e in pairs], self.base.max_tokens
+            )
         tokens = tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
         return masked(tokens, self.base.tokenizer, seed=0) if self.base.head == Head.MASKED else tokens
 
@@ -159,7 +176,7 @@ class AdaptedModel:
         if batch.hidden is not None:
             return self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids, chosen)
         extra: dict[str, Tensor | None] = {} if chosen is None else {"chosen": chosen}
-        if self.base.head == Head.SUMMARY:
+        if self.base.head == Head.SUMMARY and not self._answers:
             extra = {"labels": batch.labels}
         logits: Tensor = self.base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits
         return logits
@@ -342,6 +359,12 @@ def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     # 53 bits to [0, 1), then to (-1, 1): every step exact or correctly rounded by IEEE 754.
     unit = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-52 - 1.0
     return (unit * math.sqrt(3.0 / shape[-1])).astype(np.float32).reshape(shape)
+
+
+def _numbers(parameter: nn.Parameter) -> int:
+    """How many numbers a parameter stands for: 4-bit ones are packed, two in a byte."""
+    packed = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packed is None else math.prod(packed.shape)
 
 
 def _is_ours(name: str) -> bool:

@@ -7,7 +7,7 @@ import transformers
 
 from common.errors import ModelError
 
-__all__ = ["hidden_size", "is_decoder", "most_tokens", "read_config"]
+__all__ = ["hidden_size", "is_decoder", "most_tokens", "read_config", "writer_class"]
 
 _DECODERS = frozenset(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"))
 _POSITIONS_AFTER_PADDING = frozenset(("roberta", "xlm-roberta", "camembert"))
@@ -40,3 +40,19 @@ def most_tokens(config: Any) -> int:
 def is_decoder(config: Any) -> bool:
     """Whether the architecture is one of those decoders (gated, seven projections a block) that are trained here."""
     return config.model_type in _DECODERS
+
+
+def writer_class(name: str, config: Any) -> Any:
+    """transformers' class for base model `name` as a writer of summaries.
+
+    Raises:
+        ModelError: it is neither an encoder-decoder nor one of the decoders.
+    """
+    if config.is_encoder_decoder:
+        return transformers.AutoModelForSeq2SeqLM
+    if is_decoder(config):
+        return transformers.AutoModelForCausalLM
+    raise ModelError(
+        f"base model {name} ({config.model_type}): it cannot write summaries: use a decoder such as smollm2, or an "
+        "encoder-decoder such as t5 or bart"
+    )

@@ -5,14 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from common.tokens import IGNORED, IntArray, TokenizedSet
+from common.tokens import IGNORED, SUMMARY_TOKENS, IntArray, TokenizedSet
 
-__all__ = ["ANSWER_TOKENS", "INSTRUCTION", "decoded", "instructions", "prompts"]
+__all__ = ["INSTRUCTION", "instructions", "prompts"]
 
 INSTRUCTION = "Summarise this financial text in a few sentences:"
-
-ANSWER_TOKENS = 128
-"""The longest summary that is learned from, and written."""
 
 _TEXT = "\N{ASTERISM}"  # stands for the text while the tokenizer's template is laid around it
 
@@ -33,7 +30,7 @@ def instructions(tokenizer: Any, texts: Sequence[str], summaries: Sequence[str],
     Labels are those of the *next* token: `labels[t]` is `input_ids[t + 1]` where that one belongs to the answer or is
     its end, else IGNORED. So they go with a decoder's logits as a token task's labels do.
     """
-    answers = tokenizer(list(summaries), truncation=True, max_length=ANSWER_TOKENS - 1, add_special_tokens=False)[
+    answers = tokenizer(list(summaries), truncation=True, max_length=SUMMARY_TOKENS - 1, add_special_tokens=False)[
         "input_ids"
     ]
     ids, labels = [], []
@@ -44,12 +41,6 @@ def instructions(tokenizer: Any, texts: Sequence[str], summaries: Sequence[str],
         ids.append(row)
         labels.append(target)
     return TokenizedSet(tuple(ids), tuple(labels), tokenizer.pad_token_id)
-
-
-def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The answer's text, without what follows its end."""
-    text: str = tokenizer.decode(ids, skip_special_tokens=True)
-    return text.strip()
 
 
 def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from common.base_config import hidden_size, read_config, writer_class
 from common.base_files import base_digest, resolve_base
 from common.config import ModelConfig
 from common.errors import ModelError
@@ -81,7 +82,7 @@ class MeanPoolClassifier(nn.Module):
         self.encoder = encoder
         self.config = encoder.config
         self.is_loaded_in_4bit = getattr(encoder, "is_loaded_in_4bit", False)  # PEFT asks
-        self.classifier = nn.Linear(_hidden_size(encoder.config), labels)
+        self.classifier = nn.Linear(hidden_size(encoder.config), labels)
 
     def forward(
         self,
@@ -131,8 +132,8 @@ def load_classifier(
     Args:
         labels: how many, or their names.
         pooling: "mean" for `MeanPoolClassifier`, "native" for the architecture's own head. Token heads are native.
-        head: "sequence", "token", "summary" (an encoder-decoder's own head), or "masked"; the labels of the last two
-            are the base model's own words.
+        head: "sequence", "token", "summary" (a decoder's or encoder-decoder's own head), or "masked"; the labels of
+            the last two are the base model's own words.
         kwargs: for transformers' `from_pretrained` (dtype, device_map, quantization_config, ...).
 
     Raises:
@@ -178,7 +179,7 @@ def load_shared_encoder(base: str, heads: Mapping[str, tuple[str, int]], **kwarg
     with quiet(), torch.random.fork_rng(), _one_line(base):
         loaded, info = transformers.AutoModel.from_pretrained(path, output_loading_info=True, **kwargs)
         kinds = {name: (Head(head), labels) for name, (head, labels) in heads.items()}
-        model = SharedEncoder(_encoder(loaded), _hidden_size(loaded.config), kinds)
+        model = SharedEncoder(_encoder(loaded), hidden_size(loaded.config), kinds)
     _refuse_missing(base, info, ("pooler",), "copy the whole model there")
     return model.eval()
 
@@ -201,17 +202,11 @@ def _load_masked(base: str, path: str, **kwargs: Any) -> nn.Module:
 
 
 def _load_writer(base: str, path: str, **kwargs: Any) -> nn.Module:
-    """An encoder-decoder with its own language-modelling head."""
+    """A decoder or an encoder-decoder, with its own language-modelling head."""
+    kind = writer_class(base, read_config(base, path))
     with quiet(), torch.random.fork_rng(), _one_line(base):
-        config = transformers.AutoConfig.from_pretrained(path)
-        if not config.is_encoder_decoder:
-            raise ModelError(
-                f"base model {base} ({config.model_type}): it cannot write summaries: use an encoder-decoder such as "
-                "t5 or bart, or summarise with a decoder by adapter qlora"
-            )
-        model, info = transformers.AutoModelForSeq2SeqLM.from_pretrained(path, output_loading_info=True, **kwargs)
-    if absent := sorted(info["missing_keys"]):
-        raise ModelError(f"base model {base}: its files lack {absent[0]}: copy the whole model there")
+        model, info = kind.from_pretrained(path, output_loading_info=True, **kwargs)
+    _refuse_missing(base, info, (), "copy the whole model there")
     result: nn.Module = model.eval()
     return result
 
@@ -239,8 +234,8 @@ def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", qu
     Args:
         labels: how many labels the head gets.
         device: "cpu", "cuda", "cuda:1", ...
-        quantize4bit: NF4 with double quantisation (needs bitsandbytes and a CUDA device): the base takes a quarter
-            of its bf16 memory; adapter and head stay in float32.
+        quantize4bit: NF4 with double quantisation (needs bitsandbytes): the linear layers take a quarter of their
+            bf16 memory; adapter and head stay in float32.
 
     Raises:
         ModelError: as `resolve_base` and `load_classifier`.
@@ -264,10 +259,10 @@ def load_shared_base(
 
 def _placement(cfg: ModelConfig, device: str, quantize4bit: bool) -> dict[str, Any]:
     """How transformers is to load the weights."""
-    kwargs: dict[str, Any] = {"dtype": {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.dtype]}
     if quantize4bit:
-        kwargs |= {"quantization_config": _nf4(), "device_map": {"": device}}
-    return kwargs
+        # What is not quantised (embeddings, norms) is in the precision that the 4-bit layers compute in.
+        return {"dtype": torch.bfloat16, "quantization_config": _nf4(), "device_map": {"": device}}
+    return {"dtype": {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.dtype]}
 
 
 def _frozen(
@@ -335,8 +330,3 @@ def _head_names(model: Any) -> tuple[str, ...]:
     return tuple(
         name for name, child in model.named_children() if name != body and any(True for _ in child.parameters())
     )
-
-
-def _hidden_size(config: Any) -> int:
-    size = getattr(config, "hidden_size", None) or config.d_model
-    return int(size)

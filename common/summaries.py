@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from common.adapters import AdaptedModel
 from common.data import Dataset, SummaryExample
 from common.metrics import rouge_l
-from common.tokens import SUMMARY_TOKENS, token_batches
+from common.tokens import SUMMARY_TOKENS, TokenizedSet, token_batches
 
 __all__ = ["summarise", "summary_figures"]
 
@@ -25,17 +27,28 @@ def summarise(model: AdaptedModel, texts: Sequence[str], max_new_tokens: int = S
     places = (getattr(model.base.model.config, "max_position_embeddings", None) or 131_072) - prompt - 1
     found: dict[int, str] = {}
     for rows in token_batches(tokens.lengths, np.arange(len(tokens)), _BATCH_TOKENS):
-        batch = tokens.batch(rows, model.base.device)
+        ids, mask = _padded(model, tokens, rows)
         written = writer.generate(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
+            input_ids=ids,
+            attention_mask=mask,
             max_new_tokens=min(max_new_tokens, places),
             do_sample=False,
             num_beams=1,
         )
+        if not model.base.is_encoder_decoder:
+            written = written[:, ids.shape[1] :]  # what a decoder was asked stands before its answer
         for row, text in zip(rows, model.base.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
             found[int(row)] = text.strip()
     return [found[index] for index in range(len(tokens))]
+
+
+def _padded(model: AdaptedModel, tokens: TokenizedSet, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """(B, T) ids and mask; a decoder's begin with the padding, so that each ends where its answer begins."""
+    batch = tokens.batch(rows, model.base.device)
+    if model.base.is_encoder_decoder:
+        return batch.input_ids, batch.attention_mask
+    order = batch.attention_mask.argsort(dim=1, stable=True)
+    return batch.input_ids.gather(1, order), batch.attention_mask.gather(1, order)
 
 
 def summary_figures(model: AdaptedModel, data: Dataset) -> dict[str, float]:

@@ -56,6 +56,8 @@ def add(commands: command.Commands) -> None:
     how.add_argument("--validation", type=float, default=0.1, metavar="SHARE", help=share)
     how.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    limit = "refuse what is expected to need more, and take no more"
+    how.add_argument("--max-memory-gb", type=float, metavar="GB", help=limit)
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     how.add_argument("--seed", type=int, default=0, metavar="N")
     kinds = ("tensorboard", "mlflow", "wandb")
@@ -203,6 +205,7 @@ def _job(given: argparse.Namespace, *observers: Any) -> "Job":
         previous=_previous(given, data[0].train.labels),
         seed=given.seed,
         device=given.device,
+        max_memory_gb=given.max_memory_gb,
         observers=observers,
     )
 

@@ -25,6 +25,8 @@ def finetune(job: Job) -> Outcome:
     """
     # Imported when used: a command line that only describes a job starts without torch.
     from client.finetune import incremental, multi_task, single_task
+    from client.memory import held
 
     strategies = {"single_task": single_task.run, "incremental": incremental.run, "multi_task": multi_task.run}
-    return strategies[job.strategy](job)
+    with held(job.max_memory_gb, job.device):
+        return strategies[job.strategy](job)

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import transformers
-
 from client.finetune.defaults import Defaults, defaults
 from client.finetune.job import Job
+from common.base_config import hidden_size, most_tokens, read_config
 from common.base_files import resolve_base
-from common.errors import ConfigurationError, DataError, ModelError
+from common.errors import ConfigurationError, DataError
 from common.recipe import Recipe, read_description
 from common.tasks import Head
 
@@ -22,34 +21,21 @@ def choose(job: Job, records: int) -> tuple[Defaults, Recipe]:
         ConfigurationError, DataError: they do not go with the job's tasks or labels.
     """
     previous = None if job.previous is None else _previous(job)
-    config = _config(job.base_model if previous is None else previous.base_model)
+    name = job.base_model if previous is None else previous.base_model
+    config = read_config(name, resolve_base(name))
     heads = [data.task.head for data in job.data]
     head = Head.TOKEN if Head.TOKEN in heads else heads[0]
-    width = int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or config.dim)
+    width = hidden_size(config)
     settings = defaults(job.adapter, job.training, head, width, records, private=job.privacy is not None)
     return settings, previous or _recipe(job, settings, _max_tokens(job, settings, head, config))
 
 
-def _config(base_model: str) -> Any:
-    path = resolve_base(base_model)
-    try:
-        return transformers.AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"base model {base_model}: its config.json cannot be read: save the model again") from error
-
-
 def _max_tokens(job: Job, settings: Defaults, head: Head, config: Any) -> int:
     """At which texts are cut: by default 256, or 512 where words carry labels; never more than the model can place."""
-    places = getattr(config, "max_position_embeddings", None) or 131_072
-    # RoBERTa and its kin count positions from the padding's number on.
     prompt = settings.virtual_tokens if settings.method in ("prefix_tuning", "p_tuning") else 0
-    most = (
-        places
-        - prompt
-        - (config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0)
-    )
+    most = most_tokens(config) - prompt
     if job.max_tokens is None:
-        return int(min(512 if head is Head.TOKEN else 256, most))
+        return min(512 if head is Head.TOKEN else 256, most)
     if job.max_tokens > most:
         raise ConfigurationError(f"max_tokens is {job.max_tokens}: base model {job.base_model} reads at most {most}")
     return job.max_tokens

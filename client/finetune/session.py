@@ -16,7 +16,9 @@ from client.finetune.defaults import Defaults
 from client.finetune.job import Job, Outcome, TaskData
 from client.finetune.loop import History, LoopPlan
 from client.finetune.output import claim, identity_of, keys_of, refuse_another
+from client.memory import Need, memory_need, refuse_beyond
 from common.adapters import AdaptedModel
+from common.base_files import resolve_base
 from common.data import Dataset
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic
@@ -65,6 +67,11 @@ class Session:
     def state(self) -> Path:
         """Where a training in progress is kept."""
         return self.job.out / "state.pt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The same, of a training that TRL carries out: a directory."""
+        return self.job.out / "checkpoints"
 
     def fingerprints(self) -> dict[str, str]:
         """Keyed, so that nobody else can test whether a guessed row is in the data."""
@@ -115,9 +122,18 @@ def open_session(job: Job) -> Session:
     identity = identity_of(job, recipe, settings, keys)
     refuse_another(job.out, identity)
     device = _device(job.device)
+    if job.max_memory_gb is not None:
+        refuse_beyond(_need(job, settings, recipe), job.max_memory_gb)
     model = build(recipe, device) if job.previous is None else load_adapter(job.previous.adapter, device)[0]
     claim(job.out, identity, keys)
     return Session(job, identity, keys, settings, recipe, parts, model, started)
+
+
+def _need(job: Job, settings: Defaults, recipe: Recipe) -> Need:
+    training, kind = job.training, recipe.kinds[0]
+    path, tokens = resolve_base(recipe.base_model), recipe.max_tokens
+    most = training.max_batch_tokens
+    return memory_need(recipe.base_model, path, kind, settings, tokens, most, training.gradient_checkpointing)
 
 
 def loop_plan(session: Session, metric: str) -> LoopPlan:

@@ -1,14 +1,17 @@
 """One task, one adapter: the plainest strategy."""
 
+import shutil
 from functools import partial
 
 import numpy as np
 
+from client.finetune.instruction_tuning import instruct
 from client.finetune.job import Job, Outcome
 from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
 from client.finetune.private import train_privately
 from client.finetune.session import Session, loop_plan, open_session, train_metrics
+from common.tasks import Head
 
 __all__ = ["run"]
 
@@ -30,17 +33,33 @@ def run(job: Job) -> Outcome:
         trained = _train(session)
     else:
         trained, privacy = train_privately(session, session.model.encode_dataset(part.train))
-    return session.finish(judge(session.model, part.data.task, part.data.test)(), trained, privacy)
+    outcome = session.finish(judge(session.model, part.data.task, part.data.test)(), trained, privacy)
+    shutil.rmtree(session.checkpoints, ignore_errors=True)
+    return outcome
 
 
 def _train(session: Session) -> dict[str, float]:
     [part] = session.parts
-    model, task = session.model, part.data.task
+    model, task, observers = session.model, part.data.task, session.job.observers
+    plan = loop_plan(session, task.metric)
+    if session.settings.method == "qlora" and task.head is Head.SUMMARY and not model.base.is_encoder_decoder:
+        held = None if part.validation is None else model.encode_dataset(part.validation)
+        return train_metrics(
+            instruct(
+                model,
+                model.encode_dataset(part.train),
+                held,
+                plan,
+                session.settings.batch_size,
+                session.checkpoints,
+                observers,
+                session.job.training.gradient_checkpointing,
+            )
+        )
     rows = Part(model.encode_dataset(part.train), model.logits)
     validate = None if part.validation is None else judge(model, task, part.validation)
     batches = partial(_minibatches, rows, session.settings.batch_size)
-    plan = loop_plan(session, task.metric)
-    return train_metrics(fit(model, [rows], batches, plan, validate, session.state, session.job.observers))
+    return train_metrics(fit(model, [rows], batches, plan, validate, session.state, observers))
 
 
 def _minibatches(rows: Part, size: int, generator: np.random.Generator) -> list[Minibatch]:
