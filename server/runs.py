@@ -207,7 +207,11 @@ def _read(tables: Mapping[str, Any], source: str, start: Path) -> tuple[RunConfi
         data = test_data(tables, start)
     config = parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, source)
     with naming(source):
-        if not config.labels and task(config.task).head is not Head.SUMMARY:
+        if task(config.task).head not in (Head.SEQUENCE, Head.TOKEN):
+            raise ConfigurationError(
+                f"task.name is {config.task}: deployed institutions train tasks with labels: use fedfin-simulate for it"
+            )
+        if not config.labels:
             raise ConfigurationError(
                 f"task.labels is missing: {config.task} has no labels of its own, and the hub sees no rows: name them"
             )

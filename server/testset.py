@@ -2,7 +2,6 @@
 
 from common.config import RunConfig
 from common.data import Dataset, read_conll, read_examples
-from common.errors import ConfigurationError
 from common.tasks import Head, task
 from server.settings import TestData
 
@@ -14,11 +13,7 @@ def read_test_set(data: TestData, config: RunConfig) -> Dataset:
 
     Raises:
         DataError: the file cannot be used.
-        ConfigurationError: the hub cannot evaluate this task.
     """
-    head = task(config.task).head
-    if head is Head.SEQUENCE:
-        return read_examples(data.test, data.text_column, data.label_column, config.labels)
-    if head is Head.TOKEN:
+    if task(config.task).head is Head.TOKEN:
         return read_conll(data.test, config.labels)
-    raise ConfigurationError(f"data.test: the hub does not evaluate {config.task}: leave [data] out")
+    return read_examples(data.test, data.text_column, data.label_column, config.labels)

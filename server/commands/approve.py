@@ -3,9 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import command
 from server.commands.options import add_hub, open_hub
+
+if TYPE_CHECKING:
+    from common.enrolment import Request
 
 __all__ = ["add"]
 
@@ -45,7 +49,7 @@ def _approve(given: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path):  # type: ignore[no-untyped-def]  # a Request, imported late
+def _read(path: Path) -> "Request":
     from common.enrolment import Request
     from common.errors import EnrolmentError
 

@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import command
 from server.commands.options import add_hub, open_hub
+
+if TYPE_CHECKING:
+    from server.runs import Run
 
 __all__ = ["add_report", "add_resume", "add_run", "add_stop"]
 
@@ -119,7 +123,7 @@ def _report(given: argparse.Namespace) -> int:
     return 0
 
 
-def _followed(given: argparse.Namespace, run) -> int:  # type: ignore[no-untyped-def]  # a Run, imported late
+def _followed(given: argparse.Namespace, run: "Run") -> int:
     from server.follow import follow
 
     if given.detach:

@@ -8,7 +8,7 @@ from tests.e2e.deployed import Hub, command, until
 
 def test_one_that_never_answers_is_late_and_one_that_is_away_is_silent_and_both_return(hub: Hub) -> None:
     west = hub.institutions["west"]
-    run = hub.run("run.rounds=5", "aggregation.deadline_s=25", "training.local_steps=4")
+    run = hub.run("run.rounds=5", "aggregation.deadline_s=45", "training.local_steps=4")
 
     # Round 1: it takes the question and does not answer. Round 2: it answers both; only the second counts.
     agent = west.pid("agent")
@@ -41,7 +41,7 @@ def test_without_a_quorum_the_run_stops_and_resumes_when_they_are_back(hub: Hub)
     west = hub.institutions["west"]
     assert west.started.stop() == 0
     until(lambda: "west" not in hub.connected(), "west has left")
-    run = hub.run("run.rounds=1", "aggregation.deadline_s=15", "aggregation.quorum=3")
+    run = hub.run("run.rounds=1", "aggregation.deadline_s=20", "aggregation.quorum=3")
     assert run.ended() == "quorum_missed"
     assert "the quorum is 3 (west failed:silent)" in run.file("outcome.json")["message"]
     west.started.start()
