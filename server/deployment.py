@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from common.adapters import AdaptedModel, adapt
 from common.codec import Tensors, digest
 from common.config import RunConfig
-from common.errors import FedfinError, QuorumError
+from common.errors import FedfinError, LedgerError, QuorumError
 from common.journal import Entry, Journal
 from common.model import load_base
 from common.tasks import task
@@ -173,9 +173,12 @@ def _close(run: Run, ended: str, message: str) -> None:
     """Tell the hub's audit log first: what counts as ended is in it."""
     path = run.directory / "audit.jsonl"
     entries: tuple[Entry, ...] = ()
-    if path.exists():
-        with Journal.open(path, run.home.keys(), RUN_PURPOSE) as journal:
-            entries = journal.entries
+    try:
+        if path.exists():
+            with Journal.open(path, run.home.keys(), RUN_PURPOSE) as journal:
+                entries = journal.entries
+    except LedgerError as error:
+        ended, message = FAILED, str(error)
     run_ended(run.home, run.name, ended, entries)
     (run.directory / "progress.json").unlink(missing_ok=True)
     run.end(ended, message)

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +29,13 @@ def starting(home: HubHome) -> Iterator[None]:
     """
     handle = os.open(_lock(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ServiceError(f"{home.directory}: this hub is started already: see `fedfin-hub status`") from None
+        # Whoever only looks (`is_started`) holds it for a moment, too.
+        for _ in range(10):
+            if _takes(handle, fcntl.LOCK_EX):
+                break
+            time.sleep(0.1)
+        else:
+            raise ServiceError(f"{home.directory}: this hub is started already: see `fedfin-hub status`")
         yield
     finally:
         os.close(handle)
@@ -39,11 +43,19 @@ def starting(home: HubHome) -> Iterator[None]:
 
 def is_started(home: HubHome) -> bool:
     """Whether a `start` holds the hub now."""
+    handle = os.open(_lock(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        with starting(home):
-            return False
-    except ServiceError:
-        return True
+        return not _takes(handle, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
+
+
+def _takes(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def institutions(home: HubHome) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-_LEAST = 16
+_LEAST = 32  # hexadecimal digits: the 128 bits that `spoken` shows
 
 
 def add(commands: command.Commands) -> None:
