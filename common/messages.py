@@ -2,7 +2,7 @@
 
 What leaves an institution is listed here and nowhere else: the adapter, the size band it declares, the parameters
 the run fixed, its own epsilon; or a refusal code from a closed list. There is no field for a count, a loss, a
-metric or a text.
+metric or a text; why each field may leave stands in `common.disclosures`.
 """
 
 import hashlib

@@ -1,0 +1,54 @@
+"""Everything that an institution tells its hub, field by field, and the privacy decision behind each.
+
+A field may leave for one of three reasons, and there is no fourth:
+
+- NOISED: it was computed from private rows by the mechanism that the ledger was charged for;
+- CHOSEN: somebody decided it (the run, the officer, the installation), whatever the rows are;
+- CLOSED: one word of a list that is closed, about the institution's state; which word may depend on whether the rows
+  can be read at all, never on how many they are or what they say.
+
+There is no setting that releases a count, a loss, a metric or a clip fraction, noised or not: nobody who trains a
+shared model needs one, and each would take budget from the model. `size_band` is the one declaration.
+A test fails when a message gains a field that is not decided here.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+__all__ = ["DISCLOSURES", "Basis"]
+
+
+class Basis(StrEnum):
+    """Why a field may leave."""
+
+    NOISED = "noised"
+    CHOSEN = "chosen"
+    CLOSED = "closed"
+
+
+DISCLOSURES: Mapping[str, tuple[Basis, str]] = MappingProxyType(
+    {
+        "Contribution.run_id": (Basis.CHOSEN, "the hub's own"),
+        "Contribution.round": (Basis.CHOSEN, "the hub's own"),
+        "Contribution.adapter": (Basis.NOISED, "clipped, noised, charged before the rows were touched"),
+        "Contribution.spec_digest": (Basis.CHOSEN, "names and shapes that the run fixed"),
+        "Contribution.code_digest": (Basis.CHOSEN, "the installed package"),
+        "Contribution.statement": (Basis.CHOSEN, "see PrivacyStatement; None without privacy"),
+        "Contribution.size_band": (Basis.CHOSEN, "a power of two that the officer declares, or None"),
+        "PrivacyStatement.noise_multiplier": (Basis.CHOSEN, "by the run, or calibrated from the run's values alone"),
+        "PrivacyStatement.clipping_norm": (Basis.CHOSEN, "by the run"),
+        "PrivacyStatement.steps": (Basis.CHOSEN, "by the run"),
+        "PrivacyStatement.delta": (Basis.CHOSEN, "by the run"),
+        "PrivacyStatement.epsilon": (Basis.CHOSEN, "follows from the run's values and how often a training was begun"),
+        "PrivacyStatement.sampling_probability": (Basis.CHOSEN, "by the run; None where it would follow from a count"),
+        "Refusal.run_id": (Basis.CHOSEN, "the hub's own"),
+        "Refusal.round": (Basis.CHOSEN, "the hub's own"),
+        "Refusal.code": (Basis.CLOSED, "`messages.RefusalCode`"),
+        "RelayError": (Basis.CLOSED, "`flower_records.RelayError`, from the process that can read nothing"),
+        "Request.keys": (Basis.CHOSEN, "public keys, and the institution's name"),
+        "Request.csr": (Basis.CHOSEN, "a public key and the institution's name"),
+        "Request.node_key": (Basis.CHOSEN, "a public key"),
+        "Request.signature": (Basis.CHOSEN, "over the three above"),
+    }
+)
