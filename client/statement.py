@@ -23,7 +23,7 @@ GROUPS = (2, 5, 10)
 _CURVE = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 
 _COVERS = (
-    "every adapter sent to the hub in this run, and whatever anyone computes from it",
+    "every adapter that this run sent to the hub, or made for its own institution, and whatever is computed from it",
     "trainings that were charged and never finished (a crash, a retry)",
     "losses, counts, clip fractions and the optimiser's state: they stay inside a training and are never sent",
 )
@@ -33,12 +33,23 @@ _LEAVES = (
     "the hub's test set, which is taken to be public",
     "the hub's choice of institutions: it sees whom it asks, so no amplification is claimed from it",
     "whether the institution answers at all: a refusal's code, or rows that cannot be read",
-    "adapters of `fedfin-institution finetune`: they are not charged here and must not leave the institution",
+    "`fedfin-institution finetune` without --privacy and --institution: not charged here, its adapters must not leave",
     "what is learned from other sources, and side channels such as the time a training takes",
 )
 _UNIT_LEAVES: dict[Unit, str] = {
     "record": "several records of one person: the unit is one record, not one customer (see the groups)",
     "customer": "one customer under several ids, or at several institutions; replacing a customer's rows costs twice",
+}
+
+_ALONE = {"whoever is given the adapter": "the adapter of a training that nobody else took part in"}
+_TOGETHER = {
+    "an eavesdropper on the network": "nothing but sizes and times of sealed messages; this figure should the "
+    "encryption (ML-KEM-768 with X25519) be broken one day",
+    "the hub": "every adapter of this institution; it holds however the hub behaves, since clipping and noise are "
+    "the institution's own",
+    "other institutions, alone or together with the hub": "the combined adapter of each round, or all that the hub "
+    "sees; noise of other institutions is not counted on",
+    "users of the model": "the last adapter, computed from what the hub saw",
 }
 
 
@@ -64,7 +75,7 @@ def statement(
         "data_fingerprints": _distinct(use.data_fingerprint for use in uses),
         "population": max((use.population for use in uses), default=None),
         "noise_source": _noise_source(here),
-        **_spent(charges, here, limit, prv),
+        **_spent(charges, here, institution, limit, prv),
         **_everything(charges, limit),
         "covers": list(_COVERS) if _private(here) else [],
         "does_not_cover": [_UNIT_LEAVES[unit], *_LEAVES],
@@ -81,7 +92,9 @@ def _noise_source(here: Sequence[Charge]) -> str:
     return "operating system"
 
 
-def _spent(charges: Sequence[Charge], here: Sequence[Charge], limit: Limit | None, prv: bool) -> dict[str, Any]:
+def _spent(
+    charges: Sequence[Charge], here: Sequence[Charge], institution: str, limit: Limit | None, prv: bool
+) -> dict[str, Any]:
     """The run's mechanisms and what they cost, at the delta that the run states."""
     if not _private(here):
         return {"sampler": "shuffled minibatches", "epsilon_run": None, "epsilon_cumulative": math.inf}
@@ -118,7 +131,7 @@ def _spent(charges: Sequence[Charge], here: Sequence[Charge], limit: Limit | Non
         "attack": [{"false_positive_rate": r, "true_positive_rate": found.hit_rate(r)} for r in RATES],
         "groups": [{"units": k, "epsilon": epsilon(events, delta, k), "delta": delta} for k in GROUPS],
         "epsilon_cumulative": cumulative,
-        "adversaries": _adversaries(run, cumulative),
+        "adversaries": _adversaries(run, cumulative, alone=all(use.asked_by == institution for use in uses)),
     }
 
 
@@ -139,19 +152,12 @@ def _prv(events: Sequence[Any], delta: float) -> float | None:
     return epsilon_prv(events, delta)
 
 
-def _adversaries(run: float, cumulative: float) -> list[dict[str, Any]]:
+def _adversaries(run: float, cumulative: float, alone: bool) -> list[dict[str, Any]]:
     """One epsilon for all: nobody's figure rests on what another party does, or on noise of other institutions."""
-    known = {
-        "an eavesdropper on the network": "nothing but sizes and times of sealed messages; this figure should the "
-        "encryption (ML-KEM-768 with X25519) be broken one day",
-        "the hub": "every adapter of this institution; it holds however the hub behaves, since clipping and noise are "
-        "the institution's own",
-        "other institutions, alone or together with the hub": "the combined adapter of each round, or all that the hub "
-        "sees; noise of other institutions is not counted on",
-        "users of the model": "the last adapter, computed from what the hub saw",
-    }
-    return [{"who": who, "sees": sees, "epsilon_run": run, "epsilon_all_runs": cumulative}
-            for who, sees in known.items()]  # fmt: skip
+    known = _ALONE if alone else _TOGETHER
+    return [
+        {"who": who, "sees": sees, "epsilon_run": run, "epsilon_all_runs": cumulative} for who, sees in known.items()
+    ]
 
 
 def _everything(charges: Sequence[Charge], limit: Limit | None) -> dict[str, Any]:

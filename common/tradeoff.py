@@ -19,7 +19,8 @@ from common.loss_distributions import Losses
 __all__ = ["Profile", "profile"]
 
 _POINTS = 400
-_SMALLEST = 1e-12  # no figure here asks for less
+# Where delta need not be known any more; the larger ones for long runs, whose every step leaves some mass at infinity.
+_SMALLEST = (1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7)
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ class Profile:
 
 
 def profile(losses: Losses | None) -> Profile:
-    """`losses` at some 400 epsilons, up to where delta is below every rate that is asked for; empty for None."""
+    """`losses` at some 400 epsilons, up to where delta hardly falls any more; empty for None."""
     if losses is None:
         return Profile(())
-    highest = losses.epsilon(_SMALLEST)
-    if math.isinf(highest):
+    ends = [end for end in map(losses.epsilon, _SMALLEST) if math.isfinite(end)]
+    if not ends:
         return Profile(())
-    highest = max(highest, 1e-3)
+    highest = max(ends[0], 1e-3)
     # Closer together near 0, where the curve of little spending bends.
     epsilons = [highest * (i / _POINTS) ** 1.5 for i in range(_POINTS + 1)]
     return Profile(tuple((epsilon, losses.delta(epsilon)) for epsilon in epsilons))

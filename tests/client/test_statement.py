@@ -87,6 +87,13 @@ def test_no_adversary_is_credited_with_less_than_the_hub_could_learn(charges: tu
     assert {a["epsilon_all_runs"] for a in made["adversaries"]} == {made["epsilon_cumulative"]}
 
 
+def test_a_training_of_ones_own_speaks_of_whoever_gets_the_adapter(tmp_path: Path) -> None:
+    with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
+        ledger.settle(ledger.reserve(EVENT, use(asked_by="bank"), None), 5)
+        made = statement(ledger.charges, "bank", "run 2", None)
+    assert [adversary["who"] for adversary in made["adversaries"]] == ["whoever is given the adapter"]
+
+
 def test_customers_are_named_in_place_of_records(tmp_path: Path) -> None:
     with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
         ledger.settle(ledger.reserve(EVENT, use(unit="customer"), None), 5)

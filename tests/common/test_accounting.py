@@ -123,6 +123,25 @@ def test_renyi_is_an_upper_bound_of_the_same_size(noise, probability, steps):
     assert 1 <= epsilon_rdp(events, 1e-5) / epsilon(events, 1e-5) < 2.1
 
 
+@pytest.mark.parametrize(
+    ("noise", "probability", "steps", "published"),
+    [
+        (4.0, 0.01, 10_000, 1.26),  # Abadi et al. 2016, section 3.2: the moments accountant
+        (1.3, 256 / 60_000, 3516, 1.19),  # the three lines of the table in TensorFlow Privacy's MNIST tutorial, by RDP
+        (1.1, 256 / 60_000, 14_063, 3.01),
+        (0.7, 256 / 60_000, 10_547, 7.10),
+    ],
+)
+def test_published_moments_bounds_hold_and_are_looser(noise, probability, steps, published):
+    events = [DpSgdEvent(noise, probability, steps)]
+    assert 0.7 * published < epsilon(events, 1e-5) < epsilon_rdp(events, 1e-5) < published
+
+
+def test_the_analytic_gaussians_published_noise_is_found():
+    # Balle and Wang 2018, algorithm 1, at epsilon 1, delta 1e-5 and sensitivity 1.
+    assert 3.7306 <= calibrate(1.0, 1e-5, 1.0, 1) <= 3.7306 * 1.001
+
+
 def test_epsilon_is_a_fold_that_knows_no_order_and_no_rounds():
     a, b = DpSgdEvent(1.2, 0.1, 30), DpSgdEvent(0.9, 0.05, 7)
     assert fold([a, b, a]) == {(1.2, 0.1): 60, (0.9, 0.05): 7}

@@ -67,6 +67,14 @@ def test_no_test_of_a_sampled_run_beats_the_gaussian_of_mu_while_the_limit_theor
     assert beaten[limit] > 3
 
 
+def test_a_long_run_is_bounded_as_well_as_a_short_one() -> None:
+    found = of(DpSgdEvent(4.0, 0.001, 10_000))
+    assert 0.02 < found.gaussian_mu(1e-5) < 0.04
+    assert found.hit_rate(1e-2) < 0.0112
+    many = of(*(DpSgdEvent(2 + 0.02 * n, 0.005, 100) for n in range(100)))
+    assert 0.1 < many.gaussian_mu(1e-5) < 0.3
+
+
 def test_nothing_proven_is_nothing_promised() -> None:
     for found in (of(DpSgdEvent(0.0, 0.1, 1)), profile(None)):
         assert [found.hit_rate(rate) for rate in RATES] == [1.0] * 3

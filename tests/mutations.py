@@ -1,0 +1,195 @@
+"""Break each promise on purpose and see its test fail. `python tests/mutations.py [NUMBER ...]`
+
+Each mutation is one edit of one file, made in a copy of the project; the test named beside it must pass before and fail
+after. A mutation whose text is no longer in the file is an error: the promise has moved and this list must follow.
+docs/privacy.md lists them by the same numbers.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("common", "client", "server", "simulation", "tests", "docs", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old` in `file` becomes `new`: `fault`. `test` is a file of tests and what to choose in it."""
+
+    fault: str
+    file: str
+    old: str
+    new: str
+    test: tuple[str, str]
+
+
+MUTATIONS = (
+    Mutation(
+        "records are drawn with half the accounted probability",
+        "client/training.py",
+        "noise.uniform_mask(examples, plan.sampling_probability)",
+        "noise.uniform_mask(examples, plan.sampling_probability / 2)",
+        ("tests/client/test_training.py", "every_record_is_drawn_with_the_accounted_probability"),
+    ),
+    Mutation(
+        "an empty batch takes no step",
+        "client/training.py",
+        "            stepper.step()\n",
+        "            if len(rows): stepper.step()\n",
+        ("tests/client/test_training.py", "a_step_without_any_record_still_adds_noise"),
+    ),
+    Mutation(
+        "the sum is divided by the number of units drawn",
+        "client/dp.py",
+        "parameter.grad /= self.expected_batch_size",
+        "parameter.grad /= max(1, self._units)",
+        ("tests/client/test_dp.py", "does_not_depend_on_how_many_examples_were_drawn"),
+    ),
+    Mutation(
+        "each parameter is clipped by itself, not all together",
+        "client/dp.py",
+        "        for parameter, gradient in zip(self.params, gradients, strict=True):\n",
+        "        for parameter, gradient in zip(self.params, gradients, strict=True):\n"
+        "            factors = clipping_factors(gradient.norm(dim=1), self._settings)\n",
+        ("tests/client/test_dp.py", "adding_one_example_moves_the_sum_by_at_most_the_clipping_norm"),
+    ),
+    Mutation(
+        "two thirds of the noise",
+        "client/dp.py",
+        "scale = self.noise_multiplier * self.max_grad_norm",
+        "scale = self.noise_multiplier * self.max_grad_norm * 2 / 3",
+        ("tests/client/test_dp.py", "the_added_noise_has_standard_deviation_sigma_times_clip"),
+    ),
+    Mutation(
+        "noise from a key that everybody knows",
+        "client/noise.py",
+        "super().__init__(os.urandom(32))",
+        "super().__init__(bytes(32))",
+        ("tests/client/test_noise.py", "seeding_every_generator_does_not_repeat_system_noise"),
+    ),
+    Mutation(
+        "the training is charged after it",
+        "client/finetune/federated.py",
+        "    reservation = _repeated(job, event) or _reserve_private(job, event, delta)\n"
+        "    stats = train(job.model, job.data.tokens, plan, noise_source(job), cache=job.data.cache, "
+        "on_step=job.on_step)\n",
+        "    stats = train(job.model, job.data.tokens, plan, noise_source(job), cache=job.data.cache, "
+        "on_step=job.on_step)\n"
+        "    reservation = _repeated(job, event) or _reserve_private(job, event, delta)\n",
+        ("tests/client/test_federated.py", "the_reservation_is_on_disk_when_training_begins"),
+    ),
+    Mutation(
+        "a training that never finished is free",
+        "common/ledger.py",
+        "return event if self.steps_done is None else replace(event, steps=self.steps_done)",
+        "return replace(event, steps=self.steps_done or 0)",
+        ("tests/common/test_ledger.py", "kill_9_at_200_random_moments_never_loses_a_step"),
+    ),
+    Mutation(
+        "every run has a budget of its own",
+        "common/ledger.py",
+        "        spent = self.spent()\n        after",
+        "        spent = tuple(e for e in self.spent() if False)\n        after",
+        ("tests/common/test_ledger.py", "other_data_another_run_and_reopening_start_no_fresh_budget"),
+    ),
+    Mutation(
+        "the limit is meant at whatever delta the run states",
+        "client/finetune/federated.py",
+        "job.ledger.reserve(event, use, job.settings.limit)",
+        "job.ledger.reserve(event, use, job.settings.limit and replace(job.settings.limit, delta=privacy.delta))",
+        ("tests/client/test_federated.py", "the_limit_is_checked_at_the_officers_delta"),
+    ),
+    Mutation(
+        "the noise is calibrated for one round",
+        "client/planning.py",
+        "calibrate(privacy.target_epsilon, delta, rate, steps * config.rounds)",
+        "calibrate(privacy.target_epsilon, delta, rate, steps)",
+        ("tests/client/test_federated.py", "a_target_epsilon_is_met_over_all_rounds"),
+    ),
+    Mutation(
+        "a retransmission is trained again, with new noise",
+        "client/agent.py",
+        "if (outbox / name).exists():",
+        "if False:",
+        ("tests/client/test_agent.py", "a_retransmission_is_answered_with_the_same_bytes"),
+    ),
+    Mutation(
+        "epsilon of adding a record only, not of removing one",
+        "common/loss_distributions.py",
+        "return privacy_loss_distribution.PrivacyLossDistribution(*directions)",
+        "return privacy_loss_distribution.PrivacyLossDistribution(directions[1], directions[1])",
+        ("tests/common/test_accounting.py", "one_sampled_step_is_the_integral_that_defines_it"),
+    ),
+    Mutation(
+        "sums are divided by the true number of records",
+        "client/finetune/federated.py",
+        "expected_batch_size=rate * declared_size(settings),",
+        "expected_batch_size=rate * units,",
+        ("tests/client/test_federated.py", "divided_by_what_was_declared_and_never_by_what_was_counted"),
+    ),
+    Mutation(
+        "a contribution carries the training loss",
+        "common/messages.py",
+        "    size_band: int | None\n\n    def __post_init__",
+        "    size_band: int | None\n    loss: float = 0.0\n\n    def __post_init__",
+        ("tests/common/test_disclosures.py", "every_field_that_the_hub_receives_was_decided"),
+    ),
+    Mutation(
+        "whoever can write the ledger's lines needs no key",
+        "common/journal.py",
+        "        _check_signature(public, head.signature, head.signed())\n",
+        "",
+        ("tests/common/test_journal.py", "one_flipped_bit_anywhere_is_found"),
+    ),
+)
+
+
+def main(numbers: list[int]) -> int:
+    """Try each; returns 1 when a mutation survives."""
+    survived = 0
+    for number in numbers or range(1, len(MUTATIONS) + 1):
+        mutation = MUTATIONS[number - 1]
+        with tempfile.TemporaryDirectory() as name:
+            copy = _copied(Path(name))
+            if not _passes(copy, mutation):
+                raise SystemExit(f"{number}: {mutation.test} does not pass as it is")
+            path = copy / mutation.file
+            text = path.read_text()
+            if text.count(mutation.old) != 1:
+                raise SystemExit(f"{number}: {mutation.file} no longer holds {mutation.old!r} once")
+            path.write_text(text.replace(mutation.old, mutation.new))
+            caught = not _passes(copy, mutation)
+        survived += not caught
+        sys.stdout.write(f"{number:>2} {'caught  ' if caught else 'SURVIVED'} {mutation.fault}\n")
+        sys.stdout.flush()
+    return int(bool(survived))
+
+
+def _copied(directory: Path) -> Path:
+    for room in ROOMS:
+        source = ROOT / room
+        if source.is_dir():
+            shutil.copytree(source, directory / room, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, directory / room)
+    return directory
+
+
+def _passes(copy: Path, mutation: Mutation) -> bool:
+    """Whether the test passes there; a test that cannot be collected or chosen is neither."""
+    file, chosen = mutation.test
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", file, "-k", chosen]
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{mutation.test} cannot be run:\n{done.stdout}{done.stderr}")
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main([int(number) for number in sys.argv[1:]]))
