@@ -97,7 +97,8 @@ def memory_need(
     tokens = min(max_batch_tokens, settings.batch_size * max_tokens)
     words = int(config.vocab_size) if task.head is Head.SUMMARY else 0
     kept = _per_token(config) * (3 if qlora else 4)
-    activations = kept + hidden * 4 * adapted if checkpointing else kept * adapted
+    again = checkpointing and getattr(model, "supports_gradient_checkpointing", False)
+    activations = kept + hidden * 4 * adapted if again else kept * adapted
     return Need(
         program=psutil.Process().memory_info().rss,
         weights=int(weights),

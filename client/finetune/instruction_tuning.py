@@ -38,7 +38,6 @@ def instruct(
     batch_size: int,
     state: Path,
     observers: Sequence[Observer] = (),
-    checkpointing: bool = False,
 ) -> History:
     """Train the adapter that `model`, a decoder, holds, in place, and leave the best epoch's weights in it.
 
@@ -75,7 +74,6 @@ def instruct(
             load_best_model_at_end=held is not None,
             metric_for_best_model=None if held is None else "loss",
             logging_steps=1,
-            activation_checkpointing=checkpointing,
             bf16=on_gpu and torch.cuda.is_bf16_supported(),
             use_cpu=not on_gpu,
             dataloader_pin_memory=on_gpu,

@@ -125,6 +125,8 @@ def open_session(job: Job) -> Session:
     if job.max_memory_gb is not None:
         refuse_beyond(_need(job, settings, recipe), job.max_memory_gb)
     model = build(recipe, device) if job.previous is None else load_adapter(job.previous.adapter, device)[0]
+    if job.training.gradient_checkpointing:
+        model.recompute()
     claim(job.out, identity, keys)
     return Session(job, identity, keys, settings, recipe, parts, model, started)
 

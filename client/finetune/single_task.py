@@ -53,7 +53,6 @@ def _train(session: Session) -> dict[str, float]:
                 session.settings.batch_size,
                 session.checkpoints,
                 observers,
-                session.job.training.gradient_checkpointing,
             )
         )
     rows = Part(model.encode_dataset(part.train), model.logits)

@@ -113,3 +113,43 @@ def test_a_training_that_passes_its_limit_is_stopped_with_one_line_and_the_limit
     assert torch.ones(50_000_000).sum() == 50_000_000
     with pytest.raises(ValueError, match="another"), held(100.0, "cpu"):
         raise ValueError("another")
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "llama"])
+def test_recomputing_keeps_less_and_gives_the_same_gradients(tmp_path: Path, family: str) -> None:
+    path = save_tiny_model(tmp_path / family, family, layers=4)
+
+    def trained(again: bool) -> tuple[int, dict[str, torch.Tensor]]:
+        model = adapt(load_base(ModelConfig(base=str(path)), SENTIMENT, 3), ADAPTER, SENTIMENT, seed=0)
+        model.load({name: start + 0.1 for name, start in model.initial().items()})
+        if again:
+            model.recompute()
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(5)
+        model.train_mode()
+        ids = torch.arange(6, 6 + 4 * 32).reshape(4, 32) % 60 + 6
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model.base.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.square().sum()
+        total = sum(kept.values())
+        loss.backward()
+        return total, {name: p.grad for name, p in model.trainable().items() if p.grad is not None}
+
+    (all_kept, expected), (some_kept, found) = trained(False), trained(True)
+    assert some_kept < 0.5 * all_kept
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
+def test_where_nothing_can_be_computed_again_it_is_refused_and_not_counted_on(tmp_path: Path) -> None:
+    path = save_tiny_model(tmp_path / "mpnet", "mpnet")
+    model = adapt(load_base(ModelConfig(base=str(path)), SENTIMENT, 3), ADAPTER, SENTIMENT, seed=0)
+    with pytest.raises(ModelError, match=r"\(mpnet\): it has no gradient checkpointing: leave it out"):
+        model.recompute()
+    with_it, without = (memory_need("mpnet", path, SENTIMENT, settings(), 16, 8192, again) for again in (True, False))
+    assert with_it.activations == without.activations
