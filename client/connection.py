@@ -13,7 +13,7 @@ from common.pki import client_context
 __all__ = ["describe", "last_seen"]
 
 _REFUSED = "it refuses this institution, which may be revoked, or its certificate expired: ask the hub's operator"
-_RECENT_SECONDS = 15.0
+_RECENT_SECONDS = 45.0  # while a node waits for its agent it sends a heartbeat every thirty
 _TIMEOUT_SECONDS = 3.0
 
 

@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 _AGENT_APP = "flwr-agentapp"
-_UNAUTHORIZED = 401
 _POLL_SECONDS = 0.25
 _POLL_FAST_FOR_SECONDS = 60.0  # since the last message; Flower's own three seconds afterwards
 _SEEN_EVERY_SECONDS = 2.0
@@ -69,14 +68,11 @@ class _NotApprovedError(Exception):
     pass
 
 
-def approved_only(pull: Callable[..., int | None], approved: Approved, seen: Callable[[], None]) -> Callable[..., Any]:
+def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callable[..., Any]:
     """Flower's `_pull_and_store_message`, refusing runs of any other bundle before a byte of it is stored or run.
 
     A refusal is Flower's own error for a bundle that could not be verified. While messages come, it asks four times
     a second instead of once in three.
-
-    Args:
-        seen: called whenever the hub has answered.
     """
     from flwr.app import Message
     from flwr.supernode import start_client_internal as internal
@@ -89,7 +85,6 @@ def approved_only(pull: Callable[..., int | None], approved: Approved, seen: Cal
 
         def receive() -> Any:
             found = given["receive"]()
-            seen()
             if found is not None:
                 received.append(found[0])
             return found
@@ -126,25 +121,27 @@ def approved_only(pull: Callable[..., int | None], approved: Approved, seen: Cal
     return pull_approved
 
 
-class _Refusals:
-    """Sees every answer of the hub; an interceptor in Flower's sense."""
+class _Watch:
+    """Notes every answer of the hub, for the status line; an interceptor in Flower's sense."""
 
-    def __init__(self, refused: Callable[[], None]) -> None:
-        self._refused = refused
+    def __init__(self, path: Path) -> None:
+        self._path, self._noted = path, 0.0
 
     def intercept(self, call: Any, call_next: Callable[[Any], Any]) -> Any:
         answer = call_next(call)
-        if answer.status_code == _UNAUTHORIZED:
-            self._refused()
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            self._note("refused")  # Flower ends the node now
+        elif answer.is_success and time.monotonic() - self._noted > _SEEN_EVERY_SECONDS:
+            self._note("seen")
         return answer
 
+    def _note(self, what: str) -> None:
+        self._noted = time.monotonic()
+        self._path.write_text(json.dumps({what: time.time()}))
 
-def mutual_tls(home: Home, refused: Callable[[], None]) -> type[Any]:
-    """Flower's client of the hub, showing this institution's certificate; a renewed one is read without a restart.
 
-    Args:
-        refused: called whenever the hub does not let this institution in; Flower ends the node then.
-    """
+def mutual_tls(home: Home) -> type[Any]:
+    """Flower's client of the hub, showing this institution's certificate; a renewed one is read without a restart."""
     from flwr.supernode.fleet_http_client import FleetHttpClient
 
     files = (home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")
@@ -157,7 +154,7 @@ def mutual_tls(home: Home, refused: Callable[[], None]) -> type[Any]:
             cls, server_address: str, _insecure: bool, _roots: object, interceptors: Any, **_: Any
         ) -> Any:
             context, stamp = client_context(*files), files[0].stat().st_mtime_ns
-            watched = [*interceptors, _Refusals(refused)]
+            watched = [*interceptors, _Watch(home.run / "hub.json")]
             client = cls(f"https://{server_address}", interceptors=watched, verify=context)
             client.renewal = (context, stamp)
             return client
@@ -208,20 +205,10 @@ def run_supernode(home: Home, port: int) -> None:
     from flwr.supernode import fleet_http_connection, start_client_internal
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
-    package, path, last = home.package(), home.run / "hub.json", 0.0
-
-    def seen() -> None:
-        nonlocal last
-        if time.monotonic() - last > _SEEN_EVERY_SECONDS:
-            last = time.monotonic()
-            path.write_text(json.dumps({"seen": time.time()}))
-
-    def refused() -> None:
-        path.write_text(json.dumps({"refused": time.time()}))
-
-    fleet_http_connection.FleetHttpClient = mutual_tls(home, refused)
+    package = home.package()
+    fleet_http_connection.FleetHttpClient = mutual_tls(home)
     pull = start_client_internal._pull_and_store_message
-    start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()), seen)
+    start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()))
     sys.argv = [
         "flower-supernode",
         *("--superlink", package.address, "--root-certificates", str(home.tls / "ca.pem")),

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import json
 import os
 import stat
 import subprocess
@@ -84,7 +85,7 @@ class Node:
 
     def pull(self) -> Any:
         internal = start_client_internal
-        wrapped = approved_only(internal._pull_and_store_message, Approved(bundle()), lambda: self.asked.append("hub"))
+        wrapped = approved_only(internal._pull_and_store_message, Approved(bundle()))
         return wrapped(
             state=self.state,
             object_store=self.store_factory.store(),
@@ -136,7 +137,7 @@ def test_the_bundle_of_the_installed_code_is_taken() -> None:
     node = Node(approved_run(), fab())
     assert node.pull() == 7
     assert node.state.get_run(7) is not None
-    assert node.asked == ["hub", "confirmed"]
+    assert node.asked == ["confirmed"]
 
 
 def test_the_approved_app_is_installed_anew_and_read_only(tmp_path: Path) -> None:
@@ -154,16 +155,17 @@ def test_the_approved_app_is_installed_anew_and_read_only(tmp_path: Path) -> Non
 
 def test_the_node_shows_the_institutions_certificate_over_tls_1_3(tmp_path: Path) -> None:
     enrolled = enrol(tmp_path)
-    told: list[str] = []
-    cls = mutual_tls(enrolled.home, lambda: told.append("refused"))
-    client = cls.from_server_address("127.0.0.1:1", False, "ignored", [])
+    client = mutual_tls(enrolled.home).from_server_address("127.0.0.1:1", False, "ignored", [])
     context = client.renewal[0]
     assert context.minimum_version.name == "TLSv1_3"
     assert context.check_hostname
     assert client._base_url == "https://127.0.0.1:1"
-    for status in (200, 503, 401):
+    noted = {}
+    for status in (503, 200, 401):
         client._interceptors[-1].intercept(None, lambda _, status=status: httpx.Response(status))
-    assert told == ["refused"]
+        path = enrolled.home.run / "hub.json"
+        noted[status] = list(json.loads(path.read_text())) if path.exists() else []
+    assert noted == {503: [], 200: ["seen"], 401: ["refused"]}
 
 
 def modules_after(program: str) -> set[str]:
