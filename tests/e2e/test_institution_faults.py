@@ -1,0 +1,78 @@
+"""kill -9 of an institution's agent, and a hub that runs other code than the institutions have reviewed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from common.ledger import Charge, read_charges
+from common.supervisor import running_services
+from tests.e2e.conftest import BANKS
+from tests.e2e.deployed import ROOT, Hub, Run, environment, run_toml, until
+
+
+def charges(hub: Hub, name: str, run: Run) -> list[Charge]:
+    """What `run` has charged at an institution, by the institution's own ledger."""
+    path = hub.institutions[name].ledger
+    if not path.with_name("ledger.jsonl.head").exists():
+        return []
+    found = read_charges(path, hub.home.members()[name].keys)
+    return [charge for charge in found if charge.reservation.use.run_id == run.name]
+
+
+def agent_of(hub: Hub, name: str) -> int | None:
+    """The process of an institution's agent; None between its end and its restart."""
+    state = hub.institutions[name].directory / "state" / "all.json"
+    return next((each["pid"] for each in running_services(state) if each["name"] == "agent" and each["up"]), None)
+
+
+def test_an_agent_killed_while_it_trains_owes_what_was_charged_and_its_institution_rejoins(hub: Hub) -> None:
+    run = hub.run("run.rounds=2", "training.local_steps=150")
+    until(lambda: charges(hub, "west", run), "west has charged the first round", every=0.05)
+    agent = agent_of(hub, "west")
+    assert agent is not None
+    os.kill(agent, signal.SIGKILL)
+    assert run.ended() == "finished"
+    assert run.outcomes(1) == {"north": "contributed", "south": "contributed", "west": "failed:unavailable"}
+    first, *others = charges(hub, "west", run)
+    assert first.steps_done is None  # in doubt, so it counts in full
+    assert all(charge.steps_done == 150 for charge in others)
+
+    until(lambda: agent_of(hub, "west") not in (None, agent), "west's supervisor has restarted its agent")
+    again = hub.run("run.rounds=2", "training.local_steps=2", "aggregation.quorum=3", "aggregation.deadline_s=60")
+    assert again.ended() in ("finished", "quorum_missed")
+    if again.file("outcome.json")["state"] == "quorum_missed":  # it was still loading
+        again = hub.run("run.rounds=2", "training.local_steps=2", "aggregation.quorum=3")
+        assert again.ended() == "finished"
+    assert again.outcomes(2) == dict.fromkeys(BANKS, "contributed")
+    assert charges(hub, "west", run)[0].steps_done is None
+
+
+def test_a_modified_app_bundle_is_refused_by_every_institution(hub: Hub, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    for room in ("client", "common", "server", "simulation"):
+        shutil.copytree(ROOT / room, other / room, ignore=shutil.ignore_patterns("__pycache__"))
+    with (other / "client" / "app.py").open("a") as relay:
+        relay.write("\nSTOLEN = True\n")
+    config = tmp_path / "run.toml"
+    config.write_text(run_toml(hub.directory.parent / "base"))
+    ledgers = [hub.institutions[name].ledger for name in BANKS]
+    before = [path.read_bytes() if path.exists() else b"" for path in ledgers]
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "server.cli", "run", config, "--hub", hub.directory, "--detach", "--json"],
+        env=environment() | {"PYTHONPATH": str(other)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    run = Run(hub, json.loads(done.stdout.splitlines()[-1])["run"])
+    assert run.ended() == "quorum_missed"
+    assert run.outcomes(1) == dict.fromkeys(BANKS, "failed:app")
+    assert [path.read_bytes() if path.exists() else b"" for path in ledgers] == before
+    for name in BANKS:
+        log = hub.institutions[name].directory / "state" / "logs" / "supernode.log"
+        assert "another app bundle than is installed here" in log.read_text()
