@@ -179,11 +179,28 @@ federated.train = lambda *_, **__: os.kill(os.getpid(), 9)
 """
 
 
-def test_killed_or_stopped_at_any_moment_it_comes_back_owing_what_was_charged(tmp_path: Path, base: str) -> None:
+@pytest.fixture
+def start() -> Iterator[Callable[..., Agent]]:
+    """Starts agents, and leaves none behind."""
+    started: list[Agent] = []
+
+    def make(*given: Any) -> Agent:
+        started.append(Agent(*given))
+        return started[-1]
+
+    yield make
+    for agent in started:
+        agent.process.kill()
+        agent.process.wait()
+
+
+def test_killed_or_stopped_at_any_moment_it_comes_back_owing_what_was_charged(
+    tmp_path: Path, base: str, start: Callable[..., Agent]
+) -> None:
     enrolled = enrol(tmp_path, base)
 
     # While it trains.
-    first = Agent(enrolled, base, SLOW)
+    first = start(enrolled, base, SLOW)
     sealed = first.sealed(first.assignment(run=config(base, steps=5)))
     call = in_background(first.home, sealed)
     first.wait_for(lambda: len(first.charges()) == 1)
@@ -193,13 +210,13 @@ def test_killed_or_stopped_at_any_moment_it_comes_back_owing_what_was_charged(tm
     assert [charge.steps_done for charge in first.charges()] == [None]
 
     # Between charging and training.
-    second = Agent(enrolled, base, KILLED_AFTER_THE_CHARGE)
+    second = start(enrolled, base, KILLED_AFTER_THE_CHARGE)
     assert in_background(second.home, sealed).exception().code() is grpc.StatusCode.UNAVAILABLE
     assert second.process.wait(120) == -signal.SIGKILL
     assert [charge.steps_done for charge in second.charges()] == [None, None]
 
     # It rejoins, and answers the same question; then it is told to stop in the middle of the next one.
-    third = Agent(enrolled, base, SLOW)
+    third = start(enrolled, base, SLOW)
     context = peek(answer := third.call(sealed))
     assert context.kind == "contribution"
     assert third.call(sealed) == answer
@@ -267,12 +284,12 @@ def test_one_question_is_at_work_and_few_wait_for_their_turn(held: Held) -> None
 
 
 def test_nothing_is_done_for_a_question_whose_asker_has_gone(held: Held) -> None:
-    held.ask("first")
+    first = held.ask("first")  # kept: a call that nobody holds is cancelled
     held.wait_for(1)
     assert held.ask("second", timeout=0.2).exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
     third = held.ask("third")
     held.go.set()
-    assert third.result() == b"answer"
+    assert [call.result() for call in (first, third)] == [b"answer"] * 2
     assert [sealed[-5:] for sealed in held.asked] == [b"first", b"third"]
 
 
