@@ -219,11 +219,12 @@ def _command(module: str, *arguments: str, within: float = 120) -> dict[str, Any
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments, "--json"],
         env=_environment(),
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
-        check=True,
         timeout=within,
     )
+    if done.returncode:
+        raise SystemExit(f"{module} {' '.join(arguments)}:\n{done.stderr}")
     value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return value
 
