@@ -151,19 +151,19 @@ MUTATIONS = (
 
 def main(numbers: list[int]) -> int:
     """Try each; returns 1 when a mutation survives."""
+    chosen = {number: MUTATIONS[number - 1] for number in numbers or range(1, len(MUTATIONS) + 1)}
+    with tempfile.TemporaryDirectory() as name:
+        if not _passes(_copied(Path(name)), *(mutation.test for mutation in chosen.values())):
+            raise SystemExit("the tests do not pass as they are")
     survived = 0
-    for number in numbers or range(1, len(MUTATIONS) + 1):
-        mutation = MUTATIONS[number - 1]
+    for number, mutation in chosen.items():
         with tempfile.TemporaryDirectory() as name:
-            copy = _copied(Path(name))
-            if not _passes(copy, mutation):
-                raise SystemExit(f"{number}: {mutation.test} does not pass as it is")
-            path = copy / mutation.file
+            path = _copied(Path(name)) / mutation.file
             text = path.read_text()
             if text.count(mutation.old) != 1:
                 raise SystemExit(f"{number}: {mutation.file} no longer holds {mutation.old!r} once")
             path.write_text(text.replace(mutation.old, mutation.new))
-            caught = not _passes(copy, mutation)
+            caught = not _passes(Path(name), mutation.test)
         survived += not caught
         sys.stdout.write(f"{number:>2} {'caught  ' if caught else 'SURVIVED'} {mutation.fault}\n")
         sys.stdout.flush()
@@ -180,14 +180,14 @@ def _copied(directory: Path) -> Path:
     return directory
 
 
-def _passes(copy: Path, mutation: Mutation) -> bool:
-    """Whether the test passes there; a test that cannot be collected or chosen is neither."""
-    file, chosen = mutation.test
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", file, "-k", chosen]
+def _passes(copy: Path, *tests: tuple[str, str]) -> bool:
+    """Whether the tests pass there; tests that cannot be collected or chosen are an error."""
+    files, names = sorted({file for file, _ in tests}), " or ".join(name for _, name in tests)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files, "-k", names]
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
-        raise SystemExit(f"{mutation.test} cannot be run:\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"{names} cannot be run:\n{done.stdout}{done.stderr}")
     return done.returncode == 0
 
 

@@ -97,7 +97,7 @@ def _show(given: argparse.Namespace) -> int:
 def _balance(found: Mapping[str, Any]) -> list[str]:
     if found["delta"] is None:
         return ["nothing was spent" if not found["runs"] else "NO PRIVACY: every training was without it"]
-    limit = f" of {found['max_epsilon']:g}" if found["max_epsilon"] is not None else ", and no limit is set"
+    limit = f" of {found['max_epsilon']:g}" if found["max_epsilon"] is not None else " (no limit is set)"
     lines = [
         f"spent: epsilon {_figure(found['epsilon_spent'])}{limit} at delta {found['delta']:g}, for one "
         f"{found['unit'] or 'record'} added or removed, over all runs"
@@ -181,7 +181,7 @@ def _forecast(given: argparse.Namespace) -> int:
         mechanism = f"noise {event.noise_multiplier:g}, sampling {event.sampling_probability:g}"
         cost = f"epsilon {_figure(found.epsilon_run)} at delta {found.run_delta or 0:g} at most"
         print(f"{config.name}: {found.rounds} rounds of {event.steps} steps, {mechanism}: {cost}")
-        limit = f" of {found.limit.epsilon:g}" if found.limit else ", and no limit is set"
+        limit = f" of {found.limit.epsilon:g}" if found.limit else " (no limit is set)"
         print(f"ledger: epsilon {_figure(found.spent)} now, {_figure(found.after)} after it{limit}, "
               f"at delta {found.delta or 0:g}")  # fmt: skip
     band = settings.limits.size_band or UNDECLARED_SIZE
