@@ -75,7 +75,7 @@ def test_the_audit_logs_show_every_edit_offline(hub: Hub, tmp_path: Path) -> Non
     assert "absent" in command("fedfin-hub", "audit", "verify", copy, code=2)["error"]
 
 
-def test_a_stopped_hub_is_stopped_whole_and_plays_its_runs_on_when_it_starts(hub: Hub) -> None:
+def test_a_stopped_hub_is_stopped_whole_and_plays_its_runs_on_even_without_its_state(hub: Hub) -> None:
     run = hub.run("run.rounds=2", "training.local_steps=100", "aggregation.quorum=3")
     run.in_round(1)
     pids = [hub.pid(service) for service in ("superlink", "superexec", "gateway")]
@@ -84,6 +84,8 @@ def test_a_stopped_hub_is_stopped_whole_and_plays_its_runs_on_when_it_starts(hub
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (*pids, player)), "everything has ended", within=30)
     assert run.file("outcome.json") is None
     assert not command("fedfin-hub", "status", "--hub", hub.directory)["started"]
+    # Flower's database, its registrations and what it knew of the run.
+    shutil.rmtree(hub.directory / "state")
     hub.start()
     hub.await_connected(*BANKS)
     assert run.ended() == "finished"
