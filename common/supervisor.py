@@ -115,18 +115,12 @@ class Supervisor:
                     child.due = now + child.pause
                     self._say(str(error))
 
-    def restart(self, name: str) -> None:
-        """End the process called `name` and start it anew at once: it has to read something again."""
-        child = next(child for child in self._children if child.service.name == name)
-        _end(child, signal.SIGTERM)
-        self._launch(child)
-
     def stop(self) -> None:
         """End all, last one first: asked to (SIGTERM), and after ten seconds made to (SIGKILL)."""
         for child in reversed(self._children):
             if child.process is not None:
                 self._say(f"{child.service.name} is ending")
-                _end(child, signal.SIGTERM)
+                _end(child)
         self._state.unlink(missing_ok=True)
 
     def _launch(self, child: _Child) -> None:
@@ -211,11 +205,11 @@ def _open_log(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
 
 
-def _end(child: _Child, first: signal.Signals) -> None:
+def _end(child: _Child) -> None:
     process = child.process
     if process is None:
         return
-    _signal_group(process, first)
+    _signal_group(process, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_END_WITHIN_S)
     _signal_group(process, signal.SIGKILL)

@@ -16,6 +16,7 @@ from common.adapters import AdaptedModel, adapt
 from common.codec import Tensors, digest
 from common.config import RunConfig
 from common.errors import FedfinError, LedgerError, QuorumError
+from common.files import write_json
 from common.journal import Entry, Journal
 from common.model import load_base
 from common.tasks import task
@@ -27,7 +28,7 @@ from server.evaluation import HubEvaluator
 from server.grid import GridTransport
 from server.home import HubHome
 from server.report import write_report
-from server.runs import FAILED, FINISHED, QUORUM, Run, write_json
+from server.runs import FAILED, FINISHED, QUORUM, Run
 from server.testset import read_test_set
 
 __all__ = ["play"]

@@ -24,7 +24,7 @@ import tomli_w
 from common.config import RUN_SECTIONS, RunConfig, parse_run
 from common.errors import CheckpointError, ConfigurationError
 from common.fields import naming, refuse_unknown
-from common.files import write_atomic
+from common.files import write_atomic, write_json
 from common.tasks import Head, task
 from common.toml import changed, load_toml, parse_toml, read_config
 from common.wire import is_name
@@ -32,15 +32,10 @@ from server.home import HubHome
 from server.settings import TestData, test_data
 from server.testset import read_test_set
 
-__all__ = ["FAILED", "FINISHED", "QUORUM", "STOPPED", "Run", "write_json"]
+__all__ = ["FAILED", "FINISHED", "QUORUM", "STOPPED", "Run"]
 
 FINISHED, QUORUM, STOPPED, FAILED = "finished", "quorum_missed", "stopped", "failed"
 PACKAGES = ("torch", "transformers", "peft", "flwr", "cryptography", "numpy", "safetensors")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ import httpx
 
 from common.enrolment import split_address
 from common.errors import ServiceError
-from common.files import write_atomic
+from common.files import write_atomic, write_json
 from common.pki import new_key_and_request
 from common.supervisor import Service
 from server.home import ENVIRONMENT, HubHome
-from server.runs import write_json
 
 __all__ = ["prepare_services"]
 
