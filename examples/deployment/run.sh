@@ -77,7 +77,7 @@ fedfin-hub run "$here/headlines.toml" --hub "$hub"
 
 say "What it cost each institution, from its own ledger"
 for name in bank-one bank-two; do
-  fedfin-institution budget --home "$dir/$name"
+  fedfin-institution budget show "$dir/$name"
 done
 
 say "The audit logs are whole; the certificates are valid"

@@ -24,11 +24,17 @@ def test_one_that_never_answers_is_late_and_one_that_is_away_is_silent_and_both_
     run.in_round(3)
     assert run.outcomes(2) == dict.fromkeys(("north", "south", "west"), "contributed")
     assert west.started.stop() == 0
-    run.in_round(5)
-    assert run.outcomes(4) == {"north": "contributed", "south": "contributed", "west": "failed:silent"}
 
-    # Round 5, stopped and resumed meanwhile: it is back.
-    assert command("fedfin-hub", "stop", run.name, "--hub", hub.directory)["state"] == "stopped"
+    # Round 5, held open by another until the operator has stopped the run; when it is resumed, both are back.
+    run.in_round(4, answered=2)
+    held = hub.institutions["south"].pid("agent")
+    os.kill(held, signal.SIGSTOP)
+    try:
+        run.in_round(5)
+        assert command("fedfin-hub", "stop", run.name, "--hub", hub.directory)["state"] == "stopped"
+    finally:
+        os.kill(held, signal.SIGCONT)
+    assert run.outcomes(4) == {"north": "contributed", "south": "contributed", "west": "failed:silent"}
     west.started.start()
     hub.await_connected("west")
     command("fedfin-hub", "resume", run.name, "--hub", hub.directory, "--detach")
