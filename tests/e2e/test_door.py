@@ -6,7 +6,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,33 +15,26 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.flower_node import mutual_tls
 from client.home import Home
 from common.enrolment import Request
 from common.pki import client_context
 from tests.e2e.deployed import Hub, command, until
 
 
-@dataclass
-class Files:
-    """What `mutual_tls` reads of an institution's directory."""
-
-    tls: Path
-
-
 @contextmanager
-def node(hub: Hub, tls: Path, node_key: Path) -> Iterator[httpx.Client]:
+def node(hub: Hub, tls: Path, node_key: Path) -> Iterator[FleetHttpClient]:
     """A Flower node as an attacker would put it together: that certificate, that node key."""
     private = load_ssh_private_key(node_key.read_bytes(), password=None)
     interceptors = [
         RuntimeVersionHttpInterceptor(component_name="SuperNode"),
         NodeAuthHttpInterceptor(private, private.public_key()),
     ]
-    with mutual_tls(Files(tls)).from_server_address(  # type: ignore[arg-type]
-        f"127.0.0.1:{hub.wiretap.upstream}", False, None, interceptors
-    ) as client:
+    context = client_context(tls / "client.pem", tls / "client.key", tls / "ca.pem")
+    address = f"https://127.0.0.1:{hub.wiretap.upstream}"
+    with FleetHttpClient(address, interceptors=interceptors, verify=context) as client:
         yield client
 
 
