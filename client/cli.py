@@ -3,12 +3,23 @@
 import argparse
 import sys
 
-from client.commands import advise, budget, finetune, init, join, start, status
+from client.commands import advise, budget, evaluate, finetune, init, join, merge, predict, start, status
 from common import command
 
 __all__ = ["main"]
 
-ADDERS: tuple[command.Add, ...] = (advise.add, budget.add, finetune.add, init.add, join.add, start.add, status.add)
+ADDERS: tuple[command.Add, ...] = (
+    advise.add,
+    budget.add,
+    evaluate.add,
+    finetune.add,
+    init.add,
+    join.add,
+    merge.add,
+    predict.add,
+    start.add,
+    status.add,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,10 +15,12 @@ from common.prefix import FrozenFeatures
 from common.tasks import Head
 from common.tokens import IGNORED, Batch, TokenizedSet, token_batches
 
-__all__ = ["Prepared", "evaluate", "guessed", "predict", "predict_words", "prepare"]
+__all__ = ["Prepared", "evaluate", "guessed", "predict", "predict_words", "prepare", "probabilities"]
 
 _BATCH_TOKENS = 8192
 _OUTSIDE = "O"
+
+FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -95,19 +97,32 @@ def _batch(
     return tokens.batch(indices, device) if features is None else features.batch(tokens, indices, device)
 
 
-@torch.no_grad()
+def probabilities(model: AdaptedModel, texts: Sequence[str], max_batch_tokens: int = _BATCH_TOKENS) -> list[FloatArray]:
+    """The probability of each label, (C,), for each text."""
+    scores = _scores(model, model.encode(texts), None, max_batch_tokens)
+    return [np.exp(row - np.logaddexp.reduce(row)) for row in scores]
+
+
 def _outputs(
     model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None, max_batch_tokens: int
 ) -> list[NDArray[np.int64]]:
     """The likeliest label of each example, shape (), or of each of its tokens, (T,)."""
+    return [np.asarray(row.argmax(-1)) for row in _scores(model, tokens, features, max_batch_tokens)]
+
+
+@torch.no_grad()
+def _scores(
+    model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None, max_batch_tokens: int
+) -> list[FloatArray]:
+    """The logits of each example, (C,), or of each of its tokens, (T, C)."""
     model.eval_mode()
     lengths = tokens.lengths
-    outputs: dict[int, NDArray[np.int64]] = {}
+    found: dict[int, FloatArray] = {}
     for indices in token_batches(lengths, np.arange(len(tokens)), max_batch_tokens):
-        best = model.logits(_batch(model, tokens, features, indices)).argmax(-1).cpu().numpy()
+        logits = model.logits(_batch(model, tokens, features, indices)).to(torch.float32).cpu().numpy()
         for row, index in enumerate(indices):
-            outputs[int(index)] = best[row] if best.ndim == 1 else best[row, : lengths[index]]
-    return [outputs[index] for index in range(len(tokens))]
+            found[int(index)] = logits[row] if logits.ndim == 2 else logits[row, : lengths[index]]
+    return [found[index] for index in range(len(tokens))]
 
 
 def _on_words(

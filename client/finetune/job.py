@@ -1,6 +1,6 @@
 """What is to be fine-tuned, and what came of it: the two values that every strategy takes and returns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -187,6 +187,12 @@ class Outcome:
     seconds: float
     peak_memory_bytes: int
     privacy: Mapping[str, Any] | None = None
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """What the trained model says about each text; of several tasks see `client.predictor.Predictor`."""
+        from client.predictor import Predictor  # loads torch
+
+        return Predictor(self.adapter).answer(texts)
 
     def to_json(self) -> dict[str, Any]:
         """As one JSON object."""

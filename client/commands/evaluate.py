@@ -1,0 +1,37 @@
+"""`fedfin-institution evaluate`: the figures of a trained adapter on a labelled file."""
+
+import argparse
+from pathlib import Path
+
+from common import command
+from common.tasks import Head
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`evaluate`."""
+    text = "measure a trained adapter on labelled rows that it was not trained on"
+    parser = command.subcommand(commands, "evaluate", _run, text, "evaluate --adapter runs/sentiment --test test.csv")
+    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune left in its --out")
+    parser.add_argument("--test", required=True, type=Path, metavar="FILE", help="labelled rows")
+    parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    parser.add_argument("--label-column", metavar="NAME", help="default: label, or summary")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+
+
+def _run(given: argparse.Namespace) -> int:
+    from client.finetune.judge import judge
+    from client.finetune.rows import read_labelled
+    from client.predictor import Predictor
+
+    predictor = Predictor(given.adapter, given.task, given.device)
+    column = given.label_column or ("summary" if predictor.task.head is Head.SUMMARY else "label")
+    rows = read_labelled(predictor.task, given.test, given.text_column, column, predictor.labels)
+    figures = judge(predictor.model, predictor.task, rows)()
+    if given.json:
+        command.print_json({"task": predictor.task.name, "rows": len(rows), "metrics": figures})
+    else:
+        print("\n".join(f"{name:20} {value:.4f}" for name, value in figures.items()))
+    return 0

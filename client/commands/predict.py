@@ -1,0 +1,87 @@
+"""`fedfin-institution predict`: what a trained adapter says about a file or about standard input."""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import command
+from common.errors import ConfigurationError, DataError
+from common.tasks import Head
+
+if TYPE_CHECKING:
+    from client.predictor import Predictor
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`predict`."""
+    text = "label the texts of a file, or of standard input, with a trained adapter"
+    parser = command.subcommand(commands, "predict", _run, text, "predict --adapter runs/sentiment news.csv")
+    parser.add_argument("input", nargs="?", default="-", metavar="FILE", help="default: lines of standard input")
+    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune left in its --out")
+    parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="of what is written (default: csv)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+
+
+def _run(given: argparse.Namespace) -> int:
+    texts = _texts(given)
+    from client.predictor import Predictor
+    from common.files import write_atomic
+
+    predictor = Predictor(given.adapter, given.task, given.device)
+    rows = _rows(predictor, texts)
+    content = _csv(rows) if given.format == "csv" else "".join(json.dumps(row) + "\n" for row in rows)
+    if given.out is not None:
+        write_atomic(given.out, content.encode(), mode=0o600)
+    elif not given.json:
+        sys.stdout.write(content)
+    if given.json:
+        command.print_json({"task": predictor.task.name, "rows": len(rows), "predictions": rows})
+    return 0
+
+
+def _texts(given: argparse.Namespace) -> list[str]:
+    if given.input == "-":
+        if sys.stdin.isatty():
+            raise ConfigurationError("predict: name a file, or send texts to standard input, one a line")
+        texts = [line.rstrip("\n") for line in sys.stdin]
+        source = "standard input"
+    else:
+        from common.rows import read_rows
+
+        source = given.input
+        texts = [row[given.text_column] for row in read_rows(Path(given.input), (given.text_column,))]
+    if not texts:
+        raise DataError(f"{source}: there are no texts")
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise DataError(f"{source}: row {number} is empty: fill it or leave it out")
+    return texts
+
+
+def _rows(predictor: "Predictor", texts: list[str]) -> list[dict[str, Any]]:
+    """One for each text, in order."""
+    if predictor.task.head is Head.SEQUENCE:
+        found = predictor.classify(texts)
+        return [
+            {"row": number, "label": each.label, **{f"p_{k}": round(v, 6) for k, v in each.probabilities.items()}}
+            for number, each in enumerate(found, start=1)
+        ]
+    name = "summary" if predictor.task.head is Head.SUMMARY else "labels"
+    return [{"row": number, name: each} for number, each in enumerate(predictor.answer(texts), start=1)]
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,67 @@
+"""What a trained adapter says about texts, in labels and probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.merge import chosen_task
+from common.adapters import AdaptedModel
+from common.evaluation import predict_words, probabilities
+from common.recipe import Recipe, load_adapter
+from common.shared_encoder import SharedEncoder
+from common.summaries import summarise
+from common.tasks import Head, Task, task
+
+__all__ = ["Label", "Predictor"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """The likeliest label of a text, and the probability of each."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Predictor:
+    """An adapter loaded once, for as many texts as come.
+
+    Args:
+        adapter: what `finetune` left.
+        name: which task, where the adapter serves several.
+
+    Raises:
+        ModelError, ConfigurationError: see `load_adapter` and `chosen_task`.
+    """
+
+    def __init__(self, adapter: Path, name: str | None = None, device: str = "cpu") -> None:
+        loaded: tuple[AdaptedModel, Recipe, object] = load_adapter(adapter, device)
+        self.model, recipe, _ = loaded
+        self.task: Task = task(chosen_task(recipe, name))
+        self.labels = recipe.tasks[self.task.name]
+        if isinstance(self.model.base.model, SharedEncoder):
+            self.model.base.model.select(self.task.name)
+
+    def classify(self, texts: Sequence[str]) -> list[Label]:
+        """A label for each text."""
+        rows = probabilities(self.model, texts)
+        return [
+            Label(self.labels[int(row.argmax())], dict(zip(self.labels, map(float, row), strict=True))) for row in rows
+        ]
+
+    def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+        """A label for each word of each sentence."""
+        outside = self.labels.index("O") if "O" in self.labels else 0
+        return [[self.labels[tag] for tag in row] for row in predict_words(self.model, sentences, outside)]
+
+    def summarise(self, texts: Sequence[str]) -> list[str]:
+        """A summary of each text."""
+        return summarise(self.model, texts)
+
+    def answer(self, texts: Sequence[str]) -> list[str]:
+        """One string for each text: its label, its words' labels with spaces between them, or its summary."""
+        if self.task.head is Head.SUMMARY:
+            return self.summarise(texts)
+        if self.task.head is Head.TOKEN:
+            return [" ".join(tags) for tags in self.tag([text.split() for text in texts])]
+        return [each.label for each in self.classify(texts)]
