@@ -3,12 +3,14 @@
 import argparse
 import sys
 
-from client.commands import advise, budget, finetune, init, join, start, status
+from client.commands import adapt, advise, budget, finetune, init, join, stages, start, status
 from common import command
 
 __all__ = ["main"]
 
-ADDERS: tuple[command.Add, ...] = (advise.add, budget.add, finetune.add, init.add, join.add, start.add, status.add)
+ADDERS: tuple[command.Add, ...] = (
+    adapt.add, advise.add, budget.add, finetune.add, init.add, join.add, stages.add, start.add, status.add,
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
