@@ -113,7 +113,8 @@ def _extended(job: AdaptationJob) -> str:
 
 def _inner(job: AdaptationJob, base: str) -> Job:
     fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
-    return Job(**{**fields, "base_model": base, "out": job.out / "training"})
+    changed = {"base_model": base, "out": job.out / "training", "max_tokens": _max_tokens(job)}
+    return Job(**fields | changed)
 
 
 def _before(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
