@@ -3,12 +3,26 @@
 import argparse
 import sys
 
-from client.commands import advise, budget, evaluate, finetune, init, join, merge, predict, start, status
+from client.commands import (
+    adapt,
+    advise,
+    budget,
+    evaluate,
+    finetune,
+    init,
+    join,
+    merge,
+    predict,
+    stages,
+    start,
+    status,
+)
 from common import command
 
 __all__ = ["main"]
 
 ADDERS: tuple[command.Add, ...] = (
+    adapt.add,
     advise.add,
     budget.add,
     evaluate.add,
@@ -17,6 +31,7 @@ ADDERS: tuple[command.Add, ...] = (
     join.add,
     merge.add,
     predict.add,
+    stages.add,
     start.add,
     status.add,
 )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from client.planning import Refused, event_of_round, read_data, rows_for
+from client.planning import Refused, event_of_round, read_for, rows_for
 from client.settings import Settings
 from common.accounting import DpSgdEvent, Limit, epsilon, steps_left
 from common.config import RunConfig
@@ -60,7 +60,7 @@ def forecast(config: RunConfig, settings: Settings, charges: Sequence[Charge]) -
         refused=None,
     )
     try:
-        rows = read_data(rows_for(settings, config))
+        rows = read_for(rows_for(settings, config), config)
         known = replace(known, units=rows.units(config.privacy.unit))
         event = event_of_round(config, rows.units(config.privacy.unit), settings.limits)
     except Refused as refused:

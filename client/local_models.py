@@ -7,7 +7,7 @@ import torch
 
 from client.agent import LocalModel
 from client.finetune.federated import PreparedData
-from client.planning import Refused, read_data, rows_for
+from client.planning import Refused, read_for, rows_for
 from client.settings import Settings
 from client.training import PrefixCache
 from common.adapters import AdaptedModel, adapt
@@ -15,7 +15,7 @@ from common.config import ModelConfig, RunConfig
 from common.errors import ConfigurationError, ModelError
 from common.messages import RefusalCode
 from common.model import LoadedBase, load_base
-from common.tasks import task
+from common.tasks import Head, task
 
 __all__ = ["LocalModels", "choose_device"]
 
@@ -73,9 +73,9 @@ class LocalModels:
         if self._local is not None and self._local[0] == config.digest():
             return self._local[1]
         rows = rows_for(self._settings, config)
-        if not config.labels:
+        if not config.labels and task(config.task).head is not Head.MASKED:
             raise Refused(RefusalCode.CONFIG, "the run does not say which labels there are")
-        dataset = read_data(rows, config.labels)
+        dataset = read_for(rows, config)
         try:
             adapted = self._load(config)
         except ModelError as error:

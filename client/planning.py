@@ -9,6 +9,7 @@ import math
 from client.settings import DataSettings, InstitutionSettings, Settings
 from common.accounting import DpSgdEvent, calibrate
 from common.config import RunConfig
+from common.corpora import read_text_dataset
 from common.data import Dataset, read_conll, read_examples
 from common.messages import RefusalCode
 from common.rows import FORMATS
@@ -21,6 +22,7 @@ __all__ = [
     "declared_size",
     "event_of_round",
     "read_data",
+    "read_for",
     "rows_for",
     "sampling_rate",
     "steps_per_round",
@@ -49,7 +51,8 @@ def rows_for(settings: Settings, config: RunConfig) -> DataSettings:
         raise Refused(RefusalCode.CONFIG, "no training rows are named in [data]")
     if config.task not in settings.tasks:
         raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, is not among [limits] tasks")
-    if task(config.task).head is not data_head(data):
+    head = task(config.task).head
+    if head is not Head.MASKED and head is not data_head(data):
         raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on such rows")
     if config.model.base not in settings.model.allowed:
         raise Refused(RefusalCode.BASE_MODEL, f"base model {config.model.base} is not among [model] allowed")
@@ -71,6 +74,17 @@ def read_data(data: DataSettings, labels: tuple[str, ...] | None = None) -> Data
     if data_head(data) is Head.TOKEN:
         return read_conll(data.train, labels)
     return read_examples(data.train, data.text_column, data.label_column, labels, data.customer_column)
+
+
+def read_for(data: DataSettings, config: RunConfig) -> Dataset:
+    """The rows as a run wants them: as text without labels for a language model, else by `read_data`.
+
+    Raises:
+        DataError: see `common.data`.
+    """
+    if task(config.task).head is Head.MASKED:
+        return read_text_dataset(data.train, data.text_column)
+    return read_data(data, config.labels or None)
 
 
 def sampling_rate(config: RunConfig, units: int, settings: InstitutionSettings) -> float:

@@ -5,15 +5,15 @@ Nothing is quoted in a message: files are named, rows numbered.
 """
 
 import hashlib
-import pydoc_data.topics
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from common.data import Dataset, Example
 from common.errors import DataError
 from common.rows import FORMATS, missing_column, read_rows, read_text
 
-__all__ = ["general_english", "held_out", "read_corpus"]
+__all__ = ["general_english", "held_out", "read_corpus", "read_split", "read_text_dataset"]
 
 _PLAIN = (".txt", ".md")
 _TEXT_COLUMNS = ("text", "sentence", "content", "body", "narrative")
@@ -38,6 +38,41 @@ def read_corpus(path: Path, column: str | None = None) -> list[str]:
     return texts
 
 
+def read_text_dataset(path: Path, column: str | None = None) -> Dataset:
+    """The same as examples without labels."""
+    return Dataset(tuple(Example(text, 0) for text in read_corpus(path, column)), (), str(path))
+
+
+def read_split(path: Path, column: str | None, group_column: str | None, share: float) -> tuple[Dataset, Dataset]:
+    """A corpus in what is learned from and what is measured on: about `share` of its groups, or else of its texts.
+
+    Where one value of `group_column` (a company, a year) wrote several texts, measure on values never seen: texts of
+    one hand resemble each other. The share is of groups, drawn by the hash of their value.
+
+    Raises:
+        DataError: see `read_corpus`; `group_column` in something that is no table; a side without text.
+    """
+    if group_column is None:
+        train, test = held_out(read_corpus(path, column), share)
+    else:
+        if path.is_dir() or _kind(path) in _PLAIN:
+            raise DataError(f"{path}: only a table has a column {group_column}: leave the group column out")
+        rows = read_rows(path)
+        chosen = _text_column(path, rows, column)
+        if group_column not in rows[0]:
+            raise missing_column(path, group_column, rows[0])
+        groups = sorted({row[group_column] for row in rows})
+        tested = set(held_out(groups, share)[1]) or {groups[0]}
+        sides: tuple[dict[str, None], dict[str, None]] = ({}, {})
+        for row in rows:
+            if text := row.get(chosen, "").strip():
+                sides[row[group_column] in tested][text] = None
+        train, test = [text for text in sides[0] if text not in sides[1]], list(sides[1])
+    if not train or not test:
+        raise DataError(f"{path}: too few texts or groups to hold some out: name a held-out file")
+    return tuple(Dataset(tuple(Example(t, 0) for t in side), (), str(path)) for side in (train, test))  # type: ignore[return-value]
+
+
 def _kind(file: Path) -> str:
     return (Path(file.stem).suffix if file.suffix == ".gz" else file.suffix).lower()
 
@@ -49,14 +84,19 @@ def _is_text(file: Path) -> bool:
 def _read_file(file: Path, column: str | None) -> Iterable[str]:
     if _kind(file) not in _PLAIN:
         rows = read_rows(file)
-        chosen = column or next((name for name in _TEXT_COLUMNS if name in rows[0]), "text")
-        if not any(chosen in row for row in rows):
-            raise missing_column(file, chosen, rows[0])
+        chosen = _text_column(file, rows, column)
         return [text for row in rows if (text := row.get(chosen, "").strip())]
     text = read_text(file)
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise DataError(f"{file}: it is not UTF-8: convert the file")
     return [" ".join(part.split()) for part in _BLANK_LINE.split(text) if part.strip()]
+
+
+def _text_column(file: Path, rows: Sequence[Mapping[str, str]], column: str | None) -> str:
+    chosen = column or next((name for name in _TEXT_COLUMNS if name in rows[0]), "text")
+    if not any(chosen in row for row in rows):
+        raise missing_column(file, chosen, rows[0])
+    return chosen
 
 
 def held_out(texts: Sequence[str], share: float, seed: int = 0) -> tuple[list[str], list[str]]:
@@ -77,7 +117,9 @@ def general_english() -> list[str]:
     It comes with every Python, so forgetting can be measured anywhere and warming up needs no download. It is
     technical prose: a reference for comparisons, not a sample of all English.
     """
-    parts = (" ".join(part.split()) for topic in pydoc_data.topics.topics.values() for part in _BLANK_LINE.split(topic))
+    from pydoc_data.topics import topics  # half a megabyte that only this function needs
+
+    parts = (" ".join(part.split()) for topic in topics.values() for part in _BLANK_LINE.split(topic))
     return [part for part in dict.fromkeys(parts) if len(part.split()) >= 25 and _is_prose(part)]
 
 

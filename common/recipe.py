@@ -15,6 +15,7 @@ from common.errors import ModelError
 from common.model import load_base, load_shared_base
 from common.prompts import adapt_prompt
 from common.tasks import Head, Task, task
+from common.vocabulary import provenance
 
 __all__ = [
     "DESCRIPTION",
@@ -86,6 +87,8 @@ def build(recipe: Recipe, device: str = "cpu") -> AdaptedModel:
         target_modules=cast(Any, recipe.target_modules),
         layers=recipe.layers,
         train=recipe.train,
+        # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
+        new_tokens=provenance(recipe.base_model).new_tokens if kind.head is Head.MASKED else 0,
     )
     return adapt(base, config, kind, recipe.seed)
 

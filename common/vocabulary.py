@@ -24,11 +24,13 @@ __all__ = [
     "Provenance",
     "extend",
     "load_plain",
+    "load_tokenizer",
     "provenance",
     "refuse_private_base",
     "save_base",
     "tokens_per_word",
     "write_extended_base",
+    "write_merged_base",
 ]
 
 _PROVENANCE = "provenance.json"
@@ -102,6 +104,20 @@ def load_plain(base: str) -> tuple[Any, Any]:
         raise ModelError(f"base model {base}: could not be loaded ({type(error).__name__}): check its files") from error
 
 
+def load_tokenizer(base: str) -> Any:
+    """The tokenizer of a base model.
+
+    Raises:
+        ModelError: absent or damaged.
+    """
+    path = resolve_base(base)
+    try:
+        with quiet():
+            return transformers.AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"base model {base}: its tokenizer could not be loaded: check its files") from error
+
+
 def write_extended_base(base: str, terms: Sequence[str], out: Path, private: bool) -> list[str]:
     """Write `base` with `terms` in its vocabulary to `out`; returns the terms that were new.
 
@@ -112,6 +128,19 @@ def write_extended_base(base: str, terms: Sequence[str], out: Path, private: boo
     before = provenance(base)
     save_base(model, tokenizer, out, Provenance(base, len(added), private or before.private_text))
     return added
+
+
+def write_merged_base(adapted: Any, base: str, out: Path, private: bool) -> None:
+    """Fold the adapter of `adapted` (an `AdaptedModel` on `base`, of no use afterwards) into a base model at `out`.
+
+    Its architecture is that of `base`; heads stay behind. private: whether it was trained on private text.
+    """
+    model, tokenizer = load_plain(base)
+    origin = provenance(base)
+    trained = adapted.merge().model
+    body = trained.encoder if hasattr(trained, "encoder") else trained.base_model
+    model.base_model.load_state_dict(body.state_dict(), strict=False)
+    save_base(model, tokenizer, out, Provenance(base, origin.new_tokens, private or origin.private_text))
 
 
 def save_base(model: Any, tokenizer: Any, out: Path, origin: Provenance) -> None:

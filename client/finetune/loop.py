@@ -66,11 +66,12 @@ class LoopPlan:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one task, and how the model answers them: (B, ...) logits that `example_losses` takes."""
+    """Rows of one task, how the model answers them, (B, ...) logits, and each one's loss, (B,) of logits and labels."""
 
     tokens: TokenizedSet
     logits: Callable[[Batch], Tensor]
     cache: PrefixCache = field(default_factory=PrefixCache)
+    loss: Callable[[Tensor, Tensor], Tensor] = example_losses
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ class _Fit:
             raise DataError("training data: a batch without labels")
         with self.autocast:
             logits = part.logits(batch)
-        total = example_losses(logits.float(), batch.labels).sum() / examples
+        total = part.loss(logits.float(), batch.labels).sum() / examples
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         return float(total.detach())
 

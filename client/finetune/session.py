@@ -200,11 +200,10 @@ def _peak_memory(device: str) -> int:
 
 
 def _card(session: Session, outcome: Outcome) -> dict[str, str]:
-    def said(values: Mapping[str, Any]) -> str:
-        return ", ".join(
-            f"{name} {value:.3f}" if isinstance(value, float) else f"{name}: {said(value)}"
-            for name, value in values.items()
-        )
+    def said(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return ", ".join(f"{name} {said(inner)}" for name, inner in value.items())
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
 
     labels = {name: ", ".join(found) for name, found in session.recipe.tasks.items()}
     privacy = outcome.privacy

@@ -1,0 +1,183 @@
+"""`fedfin-institution adapt`: a base model reads a domain's text and becomes another base model."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import command
+from common.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from client.finetune.continual_pretraining import AdaptationJob
+    from client.finetune.job import TaskData
+    from client.vocabulary import TermList
+
+__all__ = ["add", "add_corpus", "add_how", "corpus_of", "report", "terms_of"]
+
+_DOMAINS = ("sec_filings", "analyst_reports", "earnings_calls", "prospectuses")
+
+
+def add(commands: command.Commands) -> None:
+    """`adapt`."""
+    text = "take a base model to a financial domain: words, then continual pretraining, each step measured"
+    example = "adapt --domain sec_filings --data filings/ --out runs/filings"
+    parser = command.subcommand(commands, "adapt", _run, text, example)
+    parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="a file or folder of text")
+    add_corpus(parser, required=True)
+    probe = parser.add_argument_group("a labelled task, measured before and after by a linear head on the base model")
+    probe.add_argument("--probe-task", default="document_classification", metavar="TASK")
+    probe.add_argument("--probe-train", type=Path, metavar="FILE")
+    probe.add_argument("--probe-test", type=Path, metavar="FILE")
+    how = add_how(parser)
+    how.add_argument("--epochs", type=int, default=1, metavar="N", help="passes over the corpus (default: 1)")
+    how.add_argument("--learning-rate", type=float, metavar="RATE", help="default: by the model's size")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the same command again continues")
+
+
+def add_corpus(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """The options that say what the text is, what is held out of it, and which words are added."""
+    corpus = parser.add_argument_group("the corpus")
+    corpus.add_argument("--domain", choices=_DOMAINS, required=required, help="whose words are added")
+    corpus.add_argument("--column", metavar="NAME", help="of tables (default: text)")
+    group = "of tables: rows of one value are held out together, such as a company or a year"
+    corpus.add_argument("--group-column", metavar="NAME", help=group)
+    corpus.add_argument("--held-out", type=Path, metavar="PATH", help="text to measure on (default: a tenth of --data)")
+    corpus.add_argument("--general", type=Path, metavar="PATH", help="text to see what is forgotten")
+    corpus.add_argument("--max-texts", type=int, metavar="N", help="read at most so many texts, drawn by the seed")
+    corpus.add_argument("--public", action="store_true", help="the text is public: what comes out may be shared")
+    words = parser.add_argument_group("words (beside our short list for the domain)")
+    words.add_argument("--terms", type=Path, metavar="FILE", help="one word a line, or a term file")
+    words.add_argument(
+        "--mine", type=int, default=150, metavar="N", help="at most so many from the corpus (default: 150)"
+    )
+    words.add_argument("--no-new-words", action="store_true", help="leave the vocabulary as it is")
+
+
+def add_how(parser: argparse.ArgumentParser) -> Any:
+    """The options that say how a model is trained, as an argument group."""
+    how = parser.add_argument_group("how")
+    how.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), a directory, or a name")
+    how.add_argument("--max-tokens", type=int, default=128, metavar="N", help="at which texts are cut (default: 128)")
+    how.add_argument("--batch-size", type=int, metavar="N")
+    how.add_argument("--rank", type=int, metavar="R", help="of LoRA (default: 16)")
+    how.add_argument("--layers", metavar="WHICH", help="all (default), or last:K")
+    how.add_argument("--max-hours", type=float, metavar="H", help="planned for by timing some steps, then held to")
+    how.add_argument("--max-memory-gb", type=float, metavar="GB", help="refuse if the first steps take more")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
+    how.add_argument("--seed", type=int, default=0, metavar="N")
+    return how
+
+
+def _run(given: argparse.Namespace) -> int:
+    from client.finetune import continual_pretraining
+    from client.finetune.progress import Progress
+
+    data = corpus_of(given, given.data)
+    with Progress(quiet=given.json) as progress:
+        outcome = continual_pretraining.run(_job(given, data, progress))
+    if given.json:
+        command.print_json(outcome.to_json())
+    else:
+        print(f"base model {outcome.base_model}\nadapter    {outcome.adapter}\n{report(outcome.metrics)}")
+    return 0
+
+
+def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
+    """The corpus in what is learned from and what is measured on, by group where there are groups."""
+    import random
+    from dataclasses import replace
+
+    from client.finetune.job import TaskData
+    from common.corpora import read_split, read_text_dataset
+    from common.tasks import task
+
+    if given.held_out is not None:
+        train, test = read_text_dataset(path, given.column), read_text_dataset(given.held_out, given.column)
+    else:
+        train, test = read_split(path, given.column, given.group_column, 0.1)
+    if given.max_texts is not None:
+        if given.max_texts < 20:
+            raise ConfigurationError(f"--max-texts is {given.max_texts}: use 20 or more")
+        examples = list(train.examples)
+        random.Random(given.seed).shuffle(examples)  # noqa: S311 - an order, not a secret
+        train = replace(train, examples=tuple(examples[: given.max_texts]))
+    return TaskData(task("masked_language_modelling"), train, test)
+
+
+def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> "TermList | None":
+    """The words to add: of the domain, of a file, and mined from the corpus; private if any of them is."""
+    from client.vocabulary import TermList, curated, mine, read_terms
+    from common.vocabulary import load_tokenizer
+
+    if given.no_new_words:
+        return None
+    lists = [curated(given.domain)]
+    if given.terms is not None:
+        lists.append(read_terms(given.terms))
+    if given.mine > 0:
+        texts = [example.text for example in corpus.train.examples if hasattr(example, "text")]
+        tokenizer = load_tokenizer(base_model)
+        lists.append(mine(texts, tokenizer, given.mine, "public" if given.public else "private"))
+    words = tuple(dict.fromkeys(word for each in lists for word in each.words))
+    private = any(each.release == "private" for each in lists)
+    return TermList(words, "private" if private else "public", "; ".join(each.source for each in lists))
+
+
+def _job(given: argparse.Namespace, corpus: "TaskData", progress: Any) -> "AdaptationJob":
+    from client.finetune.continual_pretraining import AdaptationJob
+    from client.finetune.job import AdapterChoice, TrainingChoice
+    from common.corpora import read_corpus
+
+    return AdaptationJob(
+        data=(corpus,),
+        out=given.out,
+        strategy="continual_pretraining",
+        base_model=given.base_model,
+        max_tokens=given.max_tokens,
+        adapter=AdapterChoice(rank=given.rank, layers=given.layers),
+        training=TrainingChoice(
+            epochs=given.epochs, batch_size=given.batch_size, learning_rate=given.learning_rate, validation=0.05
+        ),
+        seed=given.seed,
+        device=given.device,
+        max_hours=given.max_hours,
+        max_memory_gb=given.max_memory_gb,
+        terms=terms_of(given, corpus, given.base_model),
+        general=None if given.general is None else tuple(read_corpus(given.general)),
+        probes=_probes(given),
+        public=given.public,
+        observers=(progress,),
+    )
+
+
+def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
+    from client.finetune.job import TaskData
+    from client.finetune.rows import read_labelled
+    from common.tasks import task
+
+    if (given.probe_train is None) != (given.probe_test is None):
+        raise ConfigurationError("--probe-train and --probe-test: give both, or neither")
+    if given.probe_train is None:
+        return ()
+    kind = task(given.probe_task)
+    train = read_labelled(kind, given.probe_train)
+    return (TaskData(kind, train, read_labelled(kind, given.probe_test, labels=train.labels)),)
+
+
+def report(metrics: Mapping[str, Any]) -> str:
+    """Before and after, and what to beware of, for a person."""
+    from client.finetune.continual_pretraining import forgotten
+
+    before, after = metrics["before"], metrics["after"]
+    lines = [f"plan       {metrics['plan']}", f"new words  {metrics['new_tokens']}"]
+    for name in ("domain", "general"):
+        for figure in ("perplexity", "loss_per_word", "tokens_per_word"):
+            lines.append(f"{name}: {figure:16} {before[name][figure]:10.3f} -> {after[name][figure]:.3f}")
+    for name, figures in metrics.get("probes", {}).items():
+        old = before["probes"][name]
+        lines.append(
+            f"{name}, a linear head: accuracy {old['accuracy']:.3f} -> {figures['accuracy']:.3f}, macro F1 "
+            f"{old['macro_f1']:.3f} -> {figures['macro_f1']:.3f}"
+        )
+    return "\n".join([*lines, *(f"WARNING    {warning}" for warning in forgotten(metrics))])

@@ -1,0 +1,110 @@
+"""`fedfin-institution stages`: from a base model to a task in several steps, each measured."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from client.commands.adapt import add_corpus, add_how, corpus_of, terms_of
+from common import command
+from common.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from client.finetune.job import TaskData
+    from client.finetune.stages import StagesJob
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`stages`."""
+    text = "domain pretraining, intermediate tasks, the target task, a smaller student: each optional but the target"
+    example = "stages --task document_classification --train train.jsonl --test test.jsonl --data filings/ --domain "
+    parser = command.subcommand(commands, "stages", _run, text, example + "sec_filings --student-blocks 3 --out runs/s")
+    target = parser.add_argument_group("the target task")
+    target.add_argument("--task", required=True, metavar="TASK")
+    target.add_argument("--train", required=True, type=Path, metavar="FILE")
+    target.add_argument("--test", required=True, type=Path, metavar="FILE")
+    first = parser.add_argument_group("intermediate tasks, learned together (give all three once for each)")
+    first.add_argument("--intermediate-task", action="append", default=[], metavar="TASK")
+    first.add_argument("--intermediate-train", action="append", default=[], type=Path, metavar="FILE")
+    first.add_argument("--intermediate-test", action="append", default=[], type=Path, metavar="FILE")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="text for domain pretraining (default: none)")
+    add_corpus(parser, required=False)
+    how = add_how(parser)
+    how.add_argument("--student-blocks", type=int, metavar="N", help="distil into a student of so many blocks")
+    rates = "measured: by the model's size; published: 1e-5, 2e-5, 3e-5, 1e-5, meant for large models trained whole"
+    how.add_argument("--rates", choices=("measured", "published"), default="measured", help=rates)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the same command again continues")
+
+
+def _run(given: argparse.Namespace) -> int:
+    from client.finetune import stages
+    from client.finetune.progress import Progress
+
+    with Progress(quiet=given.json) as progress:
+        outcome = stages.run(_job(given, progress))
+    if given.json:
+        command.print_json(outcome.to_json())
+    else:
+        print(_summary(outcome.metrics, outcome.adapter))
+    return 0
+
+
+def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
+    from client.finetune.job import AdapterChoice
+    from client.finetune.stages import PUBLISHED, STAGES, StagesJob
+    from common.corpora import read_corpus
+
+    if given.data is not None and given.domain is None:
+        raise ConfigurationError("--data: name the text's --domain too")
+    corpus = None if given.data is None else corpus_of(given, given.data)
+    return StagesJob(
+        target=_rows(given.task, given.train, given.test),
+        out=given.out,
+        corpus=corpus,
+        terms=None if corpus is None else terms_of(given, corpus, given.base_model),
+        general=None if given.general is None else tuple(read_corpus(given.general)),
+        intermediate=_intermediate(given),
+        student_blocks=given.student_blocks,
+        base_model=given.base_model,
+        max_tokens=given.max_tokens,
+        adapter=AdapterChoice(rank=given.rank, layers=given.layers),
+        schedule=PUBLISHED if given.rates == "published" else STAGES,
+        seed=given.seed,
+        device=given.device,
+        max_hours=given.max_hours,
+        max_memory_gb=given.max_memory_gb,
+        observers=(progress,),
+    )
+
+
+def _rows(name: str, train_path: Path, test_path: Path) -> "TaskData":
+    from client.finetune.job import TaskData
+    from client.finetune.rows import read_labelled
+    from common.tasks import task
+
+    kind = task(name)
+    train = read_labelled(kind, train_path)
+    return TaskData(kind, train, read_labelled(kind, test_path, labels=train.labels))
+
+
+def _intermediate(given: argparse.Namespace) -> "tuple[TaskData, ...]":
+    names, trains, tests = given.intermediate_task, given.intermediate_train, given.intermediate_test
+    if not len(names) == len(trains) == len(tests):
+        raise ConfigurationError("--intermediate-task, --intermediate-train, --intermediate-test: as often each")
+    return tuple(_rows(*each) for each in zip(names, trains, tests, strict=True))
+
+
+def _summary(metrics: Mapping[str, Any], adapter: Path) -> str:
+    lines = []
+    for entry in metrics["stages"]:
+        validation = entry["validation"]
+        figure = "" if validation is None else f", validation {validation:.3f}"
+        lines.append(
+            f"{entry['stage']:24} {entry['seconds']:7.0f} s, {entry['parameter_efficiency']:.2%} of "
+            f"{entry['total_parameters']:,} parameters trained{figure}"
+        )
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
+    lines += [f"best: {metrics['best']} ({shown})", f"adapter: {adapter}"]
+    return "\n".join([*lines, *(f"WARNING {warning}" for warning in metrics["warnings"])])

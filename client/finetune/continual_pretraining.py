@@ -1,0 +1,226 @@
+"""A base model reads a domain before it is given a task: continual pretraining on text, every step measured.
+
+In order: words are added to the vocabulary; a head that the base model lacks is warmed up on the frozen encoder, so
+that "before" means what the encoder knew; hidden tokens are guessed, with LoRA, new rows and head in training;
+the adapter is folded into a new base model. (Gururangan et al. 2020, arXiv 2004.10964.)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from client.finetune import rows
+from client.finetune.hours import Deadline, OutOfHours, TimePlan, fitted, plan_time
+from client.finetune.job import Job, Outcome, TaskData
+from client.finetune.judge import judge
+from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
+from client.finetune.probe import probe
+from client.finetune.session import Session, loop_plan, open_session, train_metrics
+from client.vocabulary import TermList
+from client.warm_up import warm_up
+from common.adapters import AdaptedModel, adapt
+from common.codec import Tensors
+from common.config import AdapterConfig, ModelConfig
+from common.corpora import general_english
+from common.errors import ConfigurationError
+from common.evaluation import guessed
+from common.files import write_json
+from common.masking import masked
+from common.model import load_base
+from common.tasks import Head, task
+from common.vocabulary import provenance, tokens_per_word, write_extended_base, write_merged_base
+
+__all__ = ["AdaptationJob", "forgotten", "run"]
+
+_MASKINGS = 4
+"""In how many ways each text's tokens are hidden; a step draws one."""
+_WARM_UP_TEXTS = 600
+_WARM_UP_EPOCHS = 3
+_MEASURED_TEXTS = 400
+# Forgetting, of which a person is warned: the share by which the loss on general text rose, the fall of a probe.
+_FORGOTTEN, _FORGOTTEN_POINTS = 0.1, 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationJob(Job):
+    """Continual pretraining of a base model. `data` is the corpus: one entry of task `masked_language_modelling`.
+
+    terms: words to add to the vocabulary; None adds none.
+    general: text that tells what is forgotten; None is `common.corpora.general_english`.
+    probes: labelled tasks that a linear head on the base model is measured on, before and after.
+    public: whether the corpus is public text, so that what comes out may be a federation's base model.
+    max_hours: after which training stops with what it has.
+    """
+
+    terms: TermList | None = None
+    general: tuple[str, ...] | None = None
+    probes: tuple[TaskData, ...] = ()
+    public: bool = False
+    max_hours: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data[0].task.head is not Head.MASKED:
+            raise ConfigurationError(
+                f"continual_pretraining: its data is text without labels, not {self.data[0].task.name}"
+            )
+        if self.privacy is not None:
+            raise ConfigurationError(
+                "continual_pretraining: it trains privately in a federation; alone, without privacy"
+            )
+        if self.max_hours is not None and not self.max_hours > 0:
+            raise ConfigurationError(f"max_hours is {self.max_hours}: use a number above 0")
+
+
+def run(job: AdaptationJob) -> Outcome:
+    """Leave in `job.out`: `base` (a base model), `adapter` (PEFT, with its tokenizer), `result.json`.
+
+    Raises:
+        FedfinError: one line naming the input that is wrong.
+    """
+    # Before anything is written; the session sees to the rest.
+    rows.without(job.data[0].train, job.data[0].test)
+    base = _extended(job)
+    session = open_session(_inner(job, base))
+    if session.done is not None and (job.out / "base").is_dir():
+        return replace(session.done, base_model=str(job.out / "base"))
+    start, before = _before(job, base)
+    session.model.load(session.model.initial() | start)
+    trained, plan = _train(session, job)
+    after = _measured(session.model, job)
+    outcome = session.finish(_figures(job, base, before, after, plan), trained)
+    session.model.base.tokenizer.save_pretrained(outcome.adapter)
+    write_merged_base(session.model, session.recipe.base_model, job.out / "base", private=not job.public)
+    figures = dict(outcome.metrics) | {"probes": _probed(job, str(job.out / "base"))}
+    outcome = replace(outcome, metrics=figures, base_model=str(job.out / "base"))
+    write_json(job.out / "result.json", outcome.to_json())
+    return outcome
+
+
+def _extended(job: AdaptationJob) -> str:
+    """The base model with the new words, made once; the base model itself where there are none."""
+    if job.terms is None or not job.terms.words:
+        return job.base_model
+    out = job.out / "extended"
+    if not out.is_dir():
+        write_extended_base(job.base_model, job.terms.words, out, private=job.terms.release == "private")
+    return str(out)
+
+
+def _inner(job: AdaptationJob, base: str) -> Job:
+    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+    changed = {"base_model": base, "out": job.out / "training", "max_tokens": _max_tokens(job)}
+    return Job(**fields | changed)
+
+
+def _before(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
+    """Weights of a warmed-up head for `base`, and what the original base model made of the texts. Worked out once."""
+    kept, notes = job.out / "start.npz", job.out / "before.json"
+    if not (kept.exists() and notes.exists()):
+        original, figures = _warmed(job, job.base_model)
+        start = original if base == job.base_model else _warmed(job, base)[0]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, **start)  # type: ignore[arg-type]
+        write_json(notes, figures | {"probes": _probed(job, job.base_model)})
+    with np.load(kept) as arrays:
+        return {name: arrays[name] for name in arrays.files}, json.loads(notes.read_text())
+
+
+def _warmed(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
+    kind = task("masked_language_modelling")
+    loaded = load_base(ModelConfig(base=base, max_tokens=_max_tokens(job)), kind, 0)
+    model = adapt(loaded, AdapterConfig(rank=1, alpha=1, dropout=0.0, layers="none", train="AB"), kind, seed=job.seed)
+    texts = _texts(job.data[0])[:_WARM_UP_TEXTS]
+    if not loaded.model.has_own_head:
+        warm_up(model, [*texts, *_general(job)[: len(texts) // 4]], epochs=_WARM_UP_EPOCHS, seed=job.seed)
+    return model.export(), _measured(model, job)
+
+
+def _measured(model: AdaptedModel, job: AdaptationJob) -> dict[str, Any]:
+    """Figures on the held-out texts of the domain and on general text; a loss a word compares two vocabularies."""
+    tokenizer = model.base.tokenizer
+    sets = {"domain": [e.text for e in job.data[0].test.examples if hasattr(e, "text")], "general": _general(job)}
+    found: dict[str, Any] = {}
+    for name, texts in sets.items():
+        some = texts[:_MEASURED_TEXTS]
+        counts = guessed(model, masked(model.encode(some), tokenizer, seed=0))
+        rate = tokens_per_word(tokenizer, some)
+        loss = counts.loss / max(1, counts.tokens)
+        found[name] = {
+            "perplexity": counts.perplexity,
+            "accuracy": counts.accuracy,
+            "loss_per_word": loss * rate,
+            "tokens_per_word": rate,
+        }
+    return found
+
+
+def _probed(job: AdaptationJob, base: str) -> dict[str, dict[str, float]]:
+    return {each.task.name: probe(base, each, _max_tokens(job)) for each in job.probes}
+
+
+def _train(session: Session, job: AdaptationJob) -> tuple[dict[str, float], TimePlan]:
+    model = session.model
+    [part] = session.parts
+    tokens = model.encode(_texts(TaskData(part.data.task, part.train, part.data.test)))
+    parts = [Part(masked(tokens, model.base.tokenizer, 1 + way), model.logits) for way in range(_MASKINGS)]
+    batches = partial(_minibatches, parts, session.settings.batch_size)
+    loop = loop_plan(session, part.data.task.metric)
+    plan = plan_time(model, parts, batches, loop.epochs, job.max_hours, job.max_memory_gb, loop.max_batch_tokens)
+    deadline = Deadline(job.max_hours)
+    validate = None if part.validation is None else judge(model, part.data.task, part.validation)
+    observers = (*job.observers, deadline)
+    try:
+        history = fit(model, parts, fitted(batches, plan), loop, validate, session.state, observers)
+    except OutOfHours:
+        return {"steps": deadline.steps, "stopped_after_hours": float(job.max_hours or 0)}, plan
+    return train_metrics(history), plan
+
+
+def _minibatches(parts: Sequence[Part], size: int, generator: np.random.Generator) -> list[Minibatch]:
+    batches = grouped_minibatches(parts[0].tokens.lengths, size, generator)
+    return [((int(generator.integers(len(parts))), chosen),) for chosen in batches]
+
+
+def _figures(
+    job: AdaptationJob, base: str, before: Mapping[str, Any], after: Mapping[str, Any], plan: TimePlan
+) -> dict[str, Any]:
+    rise = after["general"]["loss_per_word"] / before["general"]["loss_per_word"] - 1
+    return {
+        "before": before,
+        "after": after,
+        "new_tokens": provenance(base).new_tokens if base != job.base_model else 0,
+        "general_loss_rise": rise,
+        "plan": plan.sentence(),
+    }
+
+
+def _texts(data: TaskData) -> list[str]:
+    return [example.text for example in data.train.examples if hasattr(example, "text")]
+
+
+def _general(job: AdaptationJob) -> list[str]:
+    return list(job.general) if job.general is not None else general_english()
+
+
+def _max_tokens(job: AdaptationJob) -> int:
+    return job.max_tokens or 128
+
+
+def forgotten(metrics: Mapping[str, Any]) -> list[str]:
+    """What a person should know before using the new base model: what it has forgotten, and by how much."""
+    found = []
+    if metrics["general_loss_rise"] > _FORGOTTEN:
+        found.append(
+            f"general text: the loss a word rose by {metrics['general_loss_rise']:.0%}: train less, or mix some in"
+        )
+    before, after = metrics["before"].get("probes", {}), metrics.get("probes", {})
+    for name, figures in before.items():
+        lost = figures["accuracy"] - after[name]["accuracy"]
+        if lost > _FORGOTTEN_POINTS:
+            found.append(f"{name}: a linear head on the new base model is {100 * lost:.1f} points worse than before")
+    return found

@@ -1,0 +1,239 @@
+"""Several strategies in a row, each from what the one before left, each measured: the only strategy that composes.
+
+domain_pretraining (the corpus) -> intermediate_task (one task or several) -> target_task -> knowledge_distillation.
+Every stage is optional but the target; a finished one stands in `stages.json`, and the same job continues after it.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from client.finetune import continual_pretraining, distillation, multi_task, single_task
+from client.finetune.continual_pretraining import AdaptationJob, forgotten
+from client.finetune.distillation import DistillationJob
+from client.finetune.events import Observer
+from client.finetune.hours import Deadline, OutOfHours
+from client.finetune.job import AdapterChoice, Job, Outcome, TaskData, TrainingChoice
+from client.finetune.probe import probe
+from client.vocabulary import TermList
+from common.errors import CheckpointError, ConfigurationError
+from common.files import write_json
+from common.recipe import load_adapter
+from common.vocabulary import write_merged_base
+
+__all__ = ["PUBLISHED", "STAGES", "Stage", "StagesJob", "run"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long and how fast one stage trains; a rate of None is the strategy's own default."""
+
+    epochs: int
+    learning_rate: float | None = None
+
+
+PUBLISHED: Mapping[str, Stage] = {
+    "domain_pretraining": Stage(2, 1e-5),
+    "intermediate_task": Stage(3, 2e-5),
+    "target_task": Stage(5, 3e-5),
+    "knowledge_distillation": Stage(2, 1e-5),
+}
+"""The schedule meant for large models trained whole. With LoRA on a small encoder such rates hardly move anything."""
+
+STAGES: Mapping[str, Stage] = {name: Stage(stage.epochs) for name, stage in PUBLISHED.items()}
+"""The same epochs at the rates that `client.finetune.defaults` chooses by the model's size: used unless asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagesJob:
+    """What the stages start from. The same job into the same `out` continues after the last finished stage.
+
+    corpus, terms, general: of `AdaptationJob`; no corpus leaves domain_pretraining out.
+    intermediate: tasks to learn first, together where there are several; none leaves the stage out.
+    target: the task that counts.
+    student_blocks: blocks of the distilled student; None leaves knowledge_distillation out.
+    schedule: epochs and rate of each stage.
+    max_hours: of all stages together; what does not fit is left for the same job with more hours.
+    """
+
+    target: TaskData
+    out: Path
+    corpus: TaskData | None = None
+    terms: TermList | None = None
+    general: tuple[str, ...] | None = None
+    intermediate: tuple[TaskData, ...] = ()
+    student_blocks: int | None = None
+    base_model: str = "minilm"
+    max_tokens: int | None = None
+    adapter: AdapterChoice = field(default_factory=AdapterChoice)
+    schedule: Mapping[str, Stage] = field(default_factory=lambda: STAGES)
+    seed: int = 0
+    device: str = "auto"
+    max_hours: float | None = None
+    max_memory_gb: float | None = None
+    observers: tuple[Observer, ...] = field(default=(), compare=False, repr=False)
+
+
+def run(job: StagesJob) -> Outcome:
+    """Run what is left, and return the best of target_task and knowledge_distillation by their validation figures.
+
+    Its metrics hold, beside the best adapter's, `stages`: the history, each stage with figures, seconds and share of
+    parameters trained.
+
+    Raises:
+        ConfigurationError: the hours were over before the target task was learned.
+        CheckpointError: `out` holds other stages.
+        FedfinError: from a stage, one line naming the input that is wrong.
+    """
+    return _Stages(job).run()
+
+
+class _Stages:
+    def __init__(self, job: StagesJob) -> None:
+        self.job = job
+        self.notes = job.out / "stages.json"
+        self.history: list[dict[str, Any]] = self._read()
+        self.end = None if job.max_hours is None else time.monotonic() + 3600 * job.max_hours
+        self.base = job.base_model
+        self.outcomes: dict[str, Outcome] = {}
+
+    def run(self) -> Outcome:
+        job = self.job
+        stopped = ""
+        try:
+            if job.corpus is not None:
+                self._stage("domain_pretraining", partial(self._pretrain, job.corpus))
+            if job.intermediate:
+                self._stage("intermediate_task", self._intermediate)
+            self._stage("target_task", self._target)
+            if job.student_blocks is not None:
+                self._stage("knowledge_distillation", self._distill)
+        except OutOfHours:
+            stopped = f"stopped after {job.max_hours:g} hours: the same command continues"
+        if "target_task" not in self.outcomes:
+            raise ConfigurationError(
+                f"max_hours is {job.max_hours:g}: over before the target task was learned; finished stages are kept in "
+                f"{job.out}: run the same command again"
+            )
+        return self._best(stopped)
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.notes.exists():
+            return []
+        try:
+            return list(json.loads(self.notes.read_text())["stages"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise CheckpointError(f"{self.notes}: damaged: choose another output directory") from None
+
+    def _stage(self, name: str, train: Any) -> None:
+        """Train one stage, or take up what it left; what it found is in the history before the next begins."""
+        started = time.monotonic()
+        if self.end is not None and started > self.end:
+            raise OutOfHours
+        outcome, measured = train(self.job.out / name, self.job.schedule[name])
+        self.outcomes[name] = outcome
+        if any(entry["stage"] == name for entry in self.history):
+            return
+        self.history.append(
+            {
+                "stage": name,
+                "strategy": outcome.strategy,
+                "metrics": outcome.metrics,
+                "validation": _validation(outcome),
+                "target_probe": measured,
+                "seconds": outcome.seconds,
+                "trainable_parameters": outcome.trainable_parameters,
+                "total_parameters": outcome.total_parameters,
+                "parameter_efficiency": outcome.parameter_efficiency,
+                "base_model": outcome.base_model,
+                "adapter": str(outcome.adapter),
+            }
+        )
+        write_json(self.notes, {"stages": self.history})
+
+    def _pretrain(self, corpus: TaskData, out: Path, stage: Stage) -> tuple[Outcome, Any]:
+        outcome = continual_pretraining.run(
+            AdaptationJob(
+                **self._common(out, stage),
+                data=(corpus,),
+                strategy="continual_pretraining",
+                terms=self.job.terms,
+                general=self.job.general,
+                probes=(self.job.target,),
+                max_hours=self._left(),
+            )
+        )
+        self.base = str(out / "base")
+        return outcome, outcome.metrics["probes"].get(self.job.target.task.name)
+
+    def _intermediate(self, out: Path, stage: Stage) -> tuple[Outcome, Any]:
+        data = self.job.intermediate
+        several = len(data) > 1
+        common = self._common(out / "training", stage)
+        strategy = multi_task.run if several else single_task.run
+        outcome = strategy(Job(**common, data=data, strategy="multi_task" if several else "single_task"))
+        base = out / "base"
+        if not base.is_dir():
+            write_merged_base(load_adapter(outcome.adapter)[0], self.base, base, private=True)
+        self.base = str(base)
+        return outcome, self._probe()
+
+    def _target(self, out: Path, stage: Stage) -> tuple[Outcome, Any]:
+        return single_task.run(Job(**self._common(out, stage), data=(self.job.target,))), None
+
+    def _distill(self, out: Path, stage: Stage) -> tuple[Outcome, Any]:
+        job = DistillationJob(
+            **self._common(out, stage),
+            data=(self.job.target,),
+            strategy="distillation",
+            teacher=self.outcomes["target_task"].adapter,
+            student_blocks=self.job.student_blocks,
+            max_hours=self._left(),
+        )
+        return distillation.run(job), None
+
+    def _common(self, out: Path, stage: Stage) -> dict[str, Any]:
+        job = self.job
+        return {
+            "out": out,
+            "base_model": self.base,
+            "max_tokens": job.max_tokens,
+            "adapter": job.adapter,
+            "training": TrainingChoice(epochs=stage.epochs, learning_rate=stage.learning_rate),
+            "seed": job.seed,
+            "device": job.device,
+            "max_memory_gb": job.max_memory_gb,
+            "observers": (*job.observers, Deadline(self._left())),
+        }
+
+    def _left(self) -> float | None:
+        return None if self.end is None else max(1e-6, (self.end - time.monotonic()) / 3600)
+
+    def _probe(self) -> dict[str, float]:
+        return probe(self.base, self.job.target, self.job.max_tokens or 128)
+
+    def _best(self, stopped: str) -> Outcome:
+        finals = [name for name in ("target_task", "knowledge_distillation") if name in self.outcomes]
+        best = max(finals, key=lambda name: _validation(self.outcomes[name]) or 0.0)
+        outcome = self.outcomes[best]
+        warned = forgotten(self.outcomes["domain_pretraining"].metrics) if "domain_pretraining" in self.outcomes else []
+        metrics = {
+            **outcome.metrics,
+            "best": best,
+            "stages": self.history,
+            "total_seconds": round(sum(entry["seconds"] for entry in self.history), 2),
+            "warnings": [*warned, *([stopped] if stopped else [])],
+        }
+        outcome = replace(outcome, strategy="stages", metrics=metrics)
+        write_json(self.job.out / "result.json", outcome.to_json())
+        return outcome
+
+
+def _validation(outcome: Outcome) -> float | None:
+    """The figure that chose the epoch, on rows held out from training."""
+    found = [value for name, value in outcome.train_metrics.items() if name.startswith("validation_weighted_f1")]
+    return found[0] if found else None
