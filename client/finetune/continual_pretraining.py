@@ -170,7 +170,7 @@ def _train(session: Session, job: AdaptationJob) -> tuple[dict[str, float], Time
     parts = [Part(masked(tokens, model.base.tokenizer, 1 + way), model.logits) for way in range(_MASKINGS)]
     batches = partial(_minibatches, parts, session.settings.batch_size)
     loop = loop_plan(session, part.data.task.metric)
-    plan = plan_time(model, parts, batches, loop.epochs, job.max_hours, job.max_memory_gb, loop.max_batch_tokens)
+    plan = plan_time(model, parts, batches, loop.epochs, job.max_hours, loop.max_batch_tokens)
     deadline = Deadline(job.max_hours)
     validate = None if part.validation is None else judge(model, part.data.task, part.validation)
     observers = (*job.observers, deadline)

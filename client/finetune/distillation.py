@@ -162,7 +162,7 @@ def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> tup
     rows = Part(numbered, model.logits, loss=losses)
     batches = partial(_minibatches, rows, session.settings.batch_size)
     loop = loop_plan(session, part.data.task.metric)
-    plan = plan_time(model, [rows], batches, loop.epochs, job.max_hours, job.max_memory_gb, loop.max_batch_tokens)
+    plan = plan_time(model, [rows], batches, loop.epochs, job.max_hours, loop.max_batch_tokens)
     deadline = Deadline(job.max_hours)
     validate = None if part.validation is None else judge(model, part.data.task, part.validation)
     try:

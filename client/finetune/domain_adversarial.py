@@ -167,7 +167,7 @@ def _train(session: Session, job: AdversarialJob) -> tuple[dict[str, float], str
     validate = None if part.validation is None else judge(model, part.data.task, part.validation)
     deadline = Deadline(job.max_hours)
     try:
-        plan = plan_time(model, parts, batches, loop.epochs, job.max_hours, job.max_memory_gb, loop.max_batch_tokens)
+        plan = plan_time(model, parts, batches, loop.epochs, job.max_hours, loop.max_batch_tokens)
         adversary.classifier.zero_grad(set_to_none=True)
         observers = (*job.observers, adversary, deadline)
         history = fit(model, parts, fitted(batches, plan), loop, validate, session.state, observers)

@@ -1,6 +1,5 @@
-"""A training's budget of hours and memory: measured before it starts, held to while it runs."""
+"""A training's budget of hours: measured before it starts, held to while it runs. (Memory: `client.memory`.)"""
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -8,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 
 from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.loop import Minibatch, Part
@@ -59,13 +57,12 @@ def plan_time(
     minibatches: Minibatches,
     epochs: int,
     max_hours: float | None,
-    max_memory_gb: float | None,
     max_batch_tokens: int,
 ) -> TimePlan:
     """Measure a few steps, forward and backward, and see how many fit; the weights stay as they are.
 
     Raises:
-        ConfigurationError: not even one step an epoch fits in the hours, or the steps took more memory than allowed.
+        ConfigurationError: not even one step an epoch fits in the hours.
     """
     batches = minibatches(np.random.default_rng(0))
     model.train_mode()
@@ -82,7 +79,6 @@ def plan_time(
     for parameter in model.trainable().values():
         parameter.grad = None
     model.eval_mode()
-    _check_memory(model, max_memory_gb)
     pace = statistics.median(seconds)
     wanted = len(batches)
     if max_hours is None:
@@ -102,18 +98,6 @@ def fitted(minibatches: Minibatches, plan: TimePlan) -> Minibatches:
 
 def _first(minibatches: Minibatches, steps: int, generator: np.random.Generator) -> list[Minibatch]:
     return minibatches(generator)[:steps]
-
-
-def _check_memory(model: AdaptedModel, max_memory_gb: float | None) -> None:
-    if max_memory_gb is None:
-        return
-    cuda = model.base.device.startswith("cuda")
-    used = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if used > max_memory_gb * 2**30:
-        raise ConfigurationError(
-            f"max_memory_gb is {max_memory_gb:g}: the first steps took {used / 2**30:.1f} GiB: allow more, or lower "
-            "max_batch_tokens, max_tokens or the number of layers"
-        )
 
 
 class Deadline:

@@ -15,7 +15,7 @@ from client.finetune.single_task import run as finetune_one
 from client.vocabulary import TermList
 from common.corpora import read_split
 from common.data import Dataset, Example
-from common.errors import ConfigurationError, DataError
+from common.errors import ConfigurationError, DataError, ModelError
 from common.tasks import task
 from common.vocabulary import provenance
 from tests.tiny_models import VOCABULARY, save_tiny_model
@@ -120,7 +120,7 @@ def test_it_plans_for_its_hours_and_stops_when_they_are_over(tmp_path: Path) -> 
     assert "do not fit" not in outcome.metrics["plan"]
     with pytest.raises(ConfigurationError, match="max_hours"):
         continual_pretraining.run(job(tmp_path, out=tmp_path / "none", max_hours=1e-9))
-    with pytest.raises(ConfigurationError, match="max_memory_gb"):
+    with pytest.raises(ModelError, match="max_memory_gb"):
         continual_pretraining.run(job(tmp_path, out=tmp_path / "memory", max_memory_gb=0.001))
 
 
