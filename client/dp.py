@@ -9,7 +9,7 @@ Abadi et al. 2016, arXiv 1607.00133. Not covered: rounding of floating-point noi
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from client.noise import NoiseSource
 from common.errors import ConfigurationError, ModelError
 
-__all__ = ["DpSettings", "PrivateOptimizer", "clipping_factors", "make_private"]
+__all__ = ["DpSettings", "PrivateOptimizer", "clipping_factors", "example_gradients", "make_private"]
 
 _OPACUS_PARAMETER_STATE = ("grad_sample", "summed_grad", "_forward_counter", "_current_grad_sample")
 _OPACUS_MODULE_STATE = ("activations", "max_batch_len", "autograd_grad_sample_hooks")
@@ -211,13 +211,41 @@ def make_private(
         ModelError: a trainable parameter has no per-example rule in Opacus, or `optimizer` does not hold it.
     """
     _refuse_unruled(module, optimizer)
+    with _gradient_samples(module):
+        yield PrivateOptimizer(optimizer, settings, noise)
+
+
+def example_gradients(
+    module: nn.Module, parameters: Sequence[nn.Parameter], losses: Iterable[Callable[[], Tensor]]
+) -> Tensor:
+    """The unclipped gradient of each example over `parameters`, (N, P), flat and in their order, by the same rules.
+
+    What an attacker who knows the model computes of examples that it suspects; no training uses it.
+
+    Args:
+        losses: for each physical batch, how to compute its examples' losses, (B,).
+    """
+    rows: list[Tensor] = []
+    with _gradient_samples(module):
+        for each in losses:
+            each().sum().backward()  # type: ignore[no-untyped-call]
+            samples = [parameter.grad_sample for parameter in parameters]  # type: ignore[attr-defined]
+            rows.append(torch.cat([sample.flatten(1).to("cpu", torch.float32) for sample in samples], dim=1))
+            for parameter in parameters:
+                parameter.grad, parameter.grad_sample = None, None  # type: ignore[attr-defined]
+    return torch.cat(rows)
+
+
+@contextmanager
+def _gradient_samples(module: nn.Module) -> Iterator[None]:
+    """While the block runs, a backward pass leaves each example's gradient in `grad_sample`; then no trace is left."""
     with warnings.catch_warnings():
         # A LoRA B above a frozen A has no input that needs a gradient; Opacus reads the gradient of its output.
         warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients are computed")
         hooks: GradSampleModule | None = None
         try:
             hooks = GradSampleModule(module, loss_reduction="sum")
-            yield PrivateOptimizer(optimizer, settings, noise)
+            yield
         except NotImplementedError as error:
             raise ModelError(f"base model: {type(module).__name__} has a layer that Opacus cannot train") from error
         finally:

@@ -25,7 +25,7 @@ from common.errors import ConfigurationError, DataError
 from common.prefix import FrozenFeatures
 from common.tokens import IGNORED, Batch, TokenizedSet, token_batches
 
-__all__ = ["PrefixCache", "TrainingPlan", "TrainingStats", "example_losses", "train"]
+__all__ = ["PrefixCache", "TrainingPlan", "TrainingStats", "batch_losses", "example_losses", "train"]
 
 Rows = NDArray[np.int64]
 
@@ -169,7 +169,7 @@ def train(
             total = 0.0
             for part in token_batches(lengths, rows, plan.max_batch_tokens, owners):
                 batch = cache.batch(data, part, device)
-                each = _losses(model, batch)
+                each = batch_losses(model, batch)
                 stepper.accumulate(each, None if owners is None else torch.from_numpy(owners[part]))
                 total += float(each.detach().sum())
             stepper.step()
@@ -230,7 +230,7 @@ def _stepper(
         return _PlainStepper(optimizer, _minibatch_size(len(data), plan))
     private = stack.enter_context(make_private(model.module, optimizer, plan.dp, noise))
     if not cache.verified:
-        verify_model(model, data.labels is not None and data.labels[0].ndim == 1, _losses)
+        verify_model(model, data.labels is not None and data.labels[0].ndim == 1, batch_losses)
         cache.verified = True
     return private
 
@@ -272,7 +272,12 @@ def _optimizer(model: AdaptedModel, plan: TrainingPlan) -> torch.optim.Optimizer
     return make_optimizer(plan.optimizer, [group for group in groups if group["params"]], noise)
 
 
-def _losses(model: AdaptedModel, batch: Batch) -> Tensor:
+def batch_losses(model: AdaptedModel, batch: Batch) -> Tensor:
+    """The loss of each example of a batch, (B,), each its own mean.
+
+    Raises:
+        DataError: the batch has no labels.
+    """
     if batch.labels is None:
         raise DataError("training data: a batch without labels")
     return example_losses(model.logits(batch), batch.labels)

@@ -1,0 +1,169 @@
+"""The mechanism as it runs, held directly against what the accountant assumes: noise, sampling, sensitivity.
+
+A one-run audit cannot see noise that a bug has halved; these can. Each runs the real training loop on random texts,
+looks only at what comes out of it (weights, and which rows were asked for), and gives the chance of so strange a result
+where all is well.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from client.audit.subject import Subject, random_texts, shaken, step_sum, units_of
+from client.noise import SystemNoise
+from client.training import PrefixCache, TrainingPlan, train
+from common.tokens import Batch, TokenizedSet
+
+__all__ = ["Check", "check_noise", "check_sampling", "check_sensitivity", "run_checks"]
+
+SURPRISE = 1e-5
+"""A check fails where all would be well with less than this chance; false alarms are then rarer than one in 10,000."""
+
+_UNITS = 32  # in the checks of one step
+_INCLUSIONS = 16  # units in a step of the sampling check, on average
+_SAMPLED_STEPS = 200
+_ROUNDING = 1e-3  # of the clip: float32 sums over other physical batches; what is looked for is 15 % and more
+
+
+@dataclass(frozen=True)
+class Check:
+    """One property: `measured` against `stated`, in the words of `what`; no `p_value` where nothing is left to chance."""
+
+    name: str
+    what: str
+    measured: float
+    stated: float
+    p_value: float | None
+    passed: bool
+
+
+def run_checks(
+    subject: Subject, noise_multiplier: float | None = None, progress: Callable[[str, int, int], None] | None = None
+) -> list[Check]:
+    """All of them; `noise_multiplier` plants other noise than the claim needs."""
+    report = progress or (lambda *_: None)
+    report("checking noise, sampling and sensitivity", 0, 3)
+    found = check_noise(subject, noise_multiplier)
+    report("checking noise, sampling and sensitivity", 1, 3)
+    found += check_sampling(subject)
+    report("checking noise, sampling and sensitivity", 2, 3)
+    found += check_sensitivity(subject)
+    report("checking noise, sampling and sensitivity", 3, 3)
+    return found
+
+
+def check_noise(subject: Subject, noise_multiplier: float | None = None) -> list[Check]:
+    """A step with noise minus the same step without is the noise: normal, of standard deviation sigma C, always new."""
+    data, cache = random_texts(subject.model, _UNITS, subject.rows_a_unit), PrefixCache()
+    subject.model.load(subject.model.initial())
+    silent = _sum(subject, data, subject.step(_UNITS), cache)
+    asked = subject.dp.noise_multiplier if noise_multiplier is None else noise_multiplier
+    scale = subject.dp.noise_multiplier * subject.dp.clipping_norm
+    noisy = subject.step(_UNITS, noise_multiplier=asked)
+    one, other = ((_sum(subject, data, noisy, cache) - silent) / scale for _ in range(2))
+    both = np.concatenate([one, other])
+    squares, shape = float((both**2).sum()), stats.kstest(both, "norm")
+    scale_p = _two_sided(stats.chi2(both.size), squares)
+    product = float(one @ other)
+    correlation = product / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12)
+    product_p = 2 * float(stats.norm.sf(abs(product) / math.sqrt(one.size)))
+    deviation = math.sqrt(squares / both.size)
+    return [
+        _chance("noise scale", "standard deviation of the noise, over sigma C", deviation, 1.0, scale_p),
+        _chance("noise shape", "distance from a normal distribution", float(shape.statistic), 0.0, float(shape.pvalue)),
+        _chance("noise is new", "correlation of the noise of two trainings", correlation, 0.0, product_p),
+    ]
+
+
+class _Watched(PrefixCache):
+    """Notes which rows the loop asks for; every example that it computes passes through here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[NDArray[np.int64]] = []
+
+    def batch(self, data: TokenizedSet, rows: NDArray[np.int64], device: str) -> Batch:
+        self.rows.append(rows)
+        return super().batch(data, rows, device)
+
+
+def check_sampling(subject: Subject) -> list[Check]:
+    """Who is in which step: each unit in each, independently, with the stated probability."""
+    q = subject.dp.sampling_probability
+    units = min(2048, max(2 * _INCLUSIONS, math.ceil(_INCLUSIONS / q)))
+    data, cache = random_texts(subject.model, units, subject.rows_a_unit), _Watched()
+    drawn = np.zeros((_SAMPLED_STEPS, units), dtype=np.int64)
+
+    def on_step(done: int, _: int) -> None:
+        if cache.rows and data.owners is not None:
+            np.add.at(drawn[done - 1], data.owners[np.concatenate(cache.rows)], 1)
+        cache.rows.clear()
+
+    noise = subject.dp.noise_multiplier
+    plan = subject.step(units, noise_multiplier=noise, sampling_probability=q, steps=_SAMPLED_STEPS)
+    subject.model.load(subject.model.initial())
+    train(subject.model, data, plan, SystemNoise(), cache, on_step)
+    whole = drawn // subject.rows_a_unit
+    apart = int((drawn != whole * subject.rows_a_unit).sum() + (whole > 1).sum())
+    total = int(whole.sum())
+    rate_p = float(stats.binomtest(total, whole.size, q).pvalue)
+    found = [
+        _chance("sampling rate", "share of the units in a step", total / whole.size, q, rate_p),
+        Check("whole units", "units drawn in part, or twice in a step", apart, 0, None, apart == 0),
+    ]
+    if q < 1:
+        sizes, sizes_p = _dispersion(whole.sum(1), units, q)
+        turns, turns_p = _dispersion(whole.sum(0), _SAMPLED_STEPS, q)
+        found += [
+            _chance("batches vary", "variance of the batch size, over a binomial's", sizes, 1.0, sizes_p),
+            _chance("no turns are taken", "variance of a unit's steps, over a binomial's", turns, 1.0, turns_p),
+        ]
+    return found
+
+
+def _dispersion(counts: NDArray[np.int64], n: int, q: float) -> tuple[float, float]:
+    """Variance of `counts` over that of Binomial(n, q), and the chance of one so far from 1.
+
+    Batches of a fixed size give 0, rows taken in turns nearly so. The sum of K squared deviations in units of the
+    variance has mean K and variance K (2 + (1 - 6 q (1 - q)) / (n q (1 - q))), which a gamma distribution matches.
+    """
+    variance = n * q * (1 - q)
+    squares = float(((counts - n * q) ** 2).sum()) / variance
+    spread = 2 + (1 - 6 * q * (1 - q)) / variance
+    return squares / len(counts), _two_sided(stats.gamma(len(counts) / spread, scale=spread), squares)
+
+
+def check_sensitivity(subject: Subject) -> list[Check]:
+    """How far one unit more or less moves the clipped sum of a step without noise: at most C, and about C at most."""
+    data, plan = random_texts(subject.model, 8, subject.rows_a_unit), subject.step(8)
+    shaken(subject.model)
+    whole, moved = _sum(subject, data, plan, PrefixCache()), []
+    for unit in range(8):
+        without = units_of(data, np.arange(8) != unit)
+        moved.append(float(np.linalg.norm(whole - _sum(subject, without, plan, PrefixCache()))))
+    most = max(moved) / subject.dp.clipping_norm
+    what = f"largest change by one {subject.dp.unit} more or less, over C"
+    return [Check("sensitivity", what, most, 1.0, None, 0 < most <= 1 + _ROUNDING)]
+
+
+def _sum(subject: Subject, data: TokenizedSet, plan: TrainingPlan, cache: PrefixCache) -> NDArray[np.float64]:
+    """(P,) the sum that one step from the model's present weights is made of; the weights are put back."""
+    before = subject.model.export()
+    train(subject.model, data, plan, SystemNoise(), cache)
+    after = subject.model.export()
+    subject.model.load(before)
+    expected = plan.dp.expected_batch_size if plan.dp is not None else 1.0
+    return step_sum(subject.model, before, after, plan, expected)
+
+
+def _two_sided(law: Any, value: float) -> float:
+    return min(1.0, 2 * min(float(law.cdf(value)), float(law.sf(value))))
+
+
+def _chance(name: str, what: str, measured: float, stated: float, p_value: float) -> Check:
+    return Check(name, what, measured, stated, p_value, p_value >= SURPRISE)

@@ -1,0 +1,214 @@
+"""Reading a training sentence out of one adapter update, and trying the same through the run's clipping and noise.
+
+LoRA adds s B A x to a linear layer's output for every token's input x. A is public, so for one sentence the gradient
+of B is s times the sum over its tokens of d_t (A x_t)': every row of it is a mixture of the vectors A x_t. If the
+sentence has fewer tokens than the rank, these span a proper subspace of R^rank, which the gradient shows; a token that
+was not there falls into that subspace with probability zero. In the first layer x depends on the token and its place
+alone, so every word of the vocabulary can be tried at every place. This needs no optimisation and makes no guesses.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from client.audit.subject import Subject
+from client.noise import SystemNoise
+from client.training import PrefixCache, TrainingPlan, train
+from common.adapters import AdaptedModel, adapt, seeded
+from common.config import AdapterConfig
+from common.errors import ModelError
+from common.tasks import Head, task
+from common.tokens import IGNORED, TokenizedSet
+
+__all__ = ["InversionResult", "invert"]
+
+SENTENCES = (
+    "profit warning expected on friday",
+    "merger talks with rival collapsed",
+    "loan default by largest customer",
+    "dividend will be cut again",
+    "auditor resigned over missing cash",
+    "takeover bid at forty dollars",
+    "regulator opens money laundering probe",
+    "chief executive sells all shares",
+    "credit line withdrawn without notice",
+    "quarterly revenue missed every forecast",
+)
+"""Public, and ours; what they are about is the sort of thing that a bank would rather not have read back."""
+
+_LEAST_RANK = 8
+_CHUNK = 4096  # words of the vocabulary computed together
+_RELATIVE_RANK = 1e-6  # singular values below this share of the largest are rounding
+
+
+@dataclass(frozen=True)
+class InversionResult:
+    """Tokens read back from updates of one sentence each, special tokens not counted.
+
+    rank: of the attacked adapter, on the first layer's query projection. tokens: that were to be found.
+    plain, clipped, private: how many were found without privacy, with clipping alone, with clipping and noise.
+    chance: how many blind guessing would find. place: mean rank of the true token among the vocabulary in the private
+    update, 0 the attacker's first choice, 0.5 no idea.
+    example: one of the sentences, and what was read from its plain and from its private update.
+    """
+
+    rank: int
+    sentences: int
+    tokens: int
+    plain: int
+    clipped: int
+    private: int
+    chance: float
+    place: float
+    example: tuple[str, str, str]
+
+
+def invert(
+    subject: Subject, noise_multiplier: float | None = None, progress: Callable[[str, int, int], None] | None = None
+) -> InversionResult:
+    """Attack the first layer of `subject`'s base model; its own adapter is taken off, `subject.model` of no more use.
+
+    Args:
+        noise_multiplier: plants other noise than the claim needs.
+
+    Raises:
+        ModelError: the model has no query projection, or its first layer does not read single tokens.
+    """
+    report = progress or (lambda *_: None)
+    rank = max(_LEAST_RANK, subject.config.adapter.rank)
+    subject.model.release()
+    target = AdapterConfig(rank=rank, alpha=2.0 * rank, dropout=0.0, target_modules=("query",), layers="all", train="B")
+    model = adapt(subject.base, target, task(subject.config.task), seed=subject.config.seed)
+    # As after some rounds: a head of zeros would send nothing back.
+    model.load({n: seeded(0, n, v.shape) if n in model.head_names() else v for n, v in model.initial().items()})
+    layer = _first_layer(model)
+    texts = [_short(model, sentence, rank - 1) for sentence in SENTENCES]
+    most = max(ids.size for ids in texts)
+    report("reading sentences back from updates", 0, len(texts))
+    table = _projections(model, layer, most)
+    noise = subject.dp.noise_multiplier if noise_multiplier is None else noise_multiplier
+    plans = {
+        "plain": replace(subject.step(1), dp=None),
+        "clipped": subject.step(1),
+        "private": subject.step(1, noise_multiplier=noise),
+    }
+    special = set(model.base.tokenizer.all_special_ids)
+    found = dict.fromkeys(plans, 0)
+    places: list[float] = []
+    example = ("", "", "")
+    for number, ids in enumerate(texts):
+        counted = [place for place, token in enumerate(ids) if int(token) not in special]
+        read: dict[str, NDArray[np.int64]] = {}
+        for name, plan in plans.items():
+            distance = _distances(table[:, : ids.size], _gradient(model, layer, ids, plan), ids.size)
+            read[name] = distance.argmin(0)
+            found[name] += sum(int(read[name][place]) == int(ids[place]) for place in counted)
+            if name == "private":
+                places += [float((distance[:, p] < distance[ids[p], p]).mean()) for p in counted]
+        if number == 0:
+            words = [model.base.tokenizer.decode(row[counted]) for row in (ids, read["plain"], read["private"])]
+            example = (words[0], words[1], words[2])
+        report("reading sentences back from updates", number + 1, len(texts))
+    return InversionResult(
+        rank=rank,
+        sentences=len(texts),
+        tokens=len(places),
+        plain=found["plain"],
+        clipped=found["clipped"],
+        private=found["private"],
+        chance=len(places) / table.shape[0],
+        place=float(np.mean(places)),
+        example=example,
+    )
+
+
+def _short(model: AdaptedModel, sentence: str, most: int) -> NDArray[np.int64]:
+    """The sentence's ids, cut to `most` with the tokens that frame it."""
+    ids, frame = model.encode([sentence]).input_ids[0], model.encode([""]).input_ids[0]
+    end = ids[ids.size - len(frame[1:]) :]
+    return ids if ids.size <= most else np.concatenate([ids[: most - end.size], end])
+
+
+def _first_layer(model: AdaptedModel) -> tuple[str, Any]:
+    """Wire name of the first LoRA B, and the module that owns it."""
+    for path, module in model.module.named_modules():
+        if hasattr(module, "lora_B") and len(module.lora_B):
+            return f"{path}.lora_B.weight", module
+    raise ModelError(f"base model {model.base.name}: it has no query projection to attack: leave the inversion out")
+
+
+class _Reached(Exception):
+    pass
+
+
+@torch.no_grad()
+def _projections(model: AdaptedModel, layer: tuple[str, Any], places: int) -> NDArray[np.float64]:
+    """(V, T, rank) A x of every word at every place: x is read off the model itself, on texts of one word repeated.
+
+    Raises:
+        ModelError: x of a place depends on the words around it, so that words cannot be tried one by one.
+    """
+    _, module = layer
+    inputs: list[Tensor] = []
+
+    def stop(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        inputs.append(given[0])
+        raise _Reached
+
+    def run(ids: Tensor) -> Tensor:
+        try:
+            model.base.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        except _Reached:
+            return inputs.pop()
+        raise ModelError(f"base model {model.base.name}: its first layer is not reached")
+
+    handle = module.register_forward_pre_hook(stop)
+    a = module.lora_A["default"].weight.double()
+    try:
+        words = torch.arange(len(model.base.tokenizer), device=a.device)
+        rows = []
+        for chunk in torch.split(words, _CHUNK):
+            rows.append((run(chunk[:, None].expand(-1, places)).double() @ a.T).cpu().numpy())
+        mixed = torch.stack([words[:places], words[:places].flip(0)])
+        alone = np.concatenate(rows)
+        together = (run(mixed).double() @ a.T).cpu().numpy()
+    finally:
+        handle.remove()
+    expected = alone[mixed.cpu().numpy(), np.arange(places)]
+    if not np.allclose(together, expected, rtol=1e-3, atol=1e-3 * float(np.abs(expected).max())):
+        raise ModelError(f"base model {model.base.name}: its first layer mixes tokens: leave the inversion out")
+    return alone
+
+
+def _gradient(
+    model: AdaptedModel, layer: tuple[str, Any], ids: NDArray[np.int64], plan: TrainingPlan
+) -> NDArray[np.float64]:
+    """(out, rank) what one step of the real loop, on this sentence alone, does to the layer's B."""
+    name, _ = layer
+    label = np.where(np.isin(ids, model.encode([""]).input_ids[0]), IGNORED, 1)
+    labels = label if model.base.head is Head.TOKEN else np.array(1)
+    data = TokenizedSet((ids,), (labels,), model.base.tokenizer.pad_token_id, np.zeros(1, dtype=np.int64))
+    before = model.export()
+    train(model, data, plan, None if plan.dp is None else SystemNoise(), PrefixCache())
+    after = model.export()
+    model.load(before)
+    moved: NDArray[np.float64] = before[name].astype(np.float64) - after[name]
+    return moved
+
+
+def _distances(table: NDArray[np.float64], gradient: NDArray[np.float64], tokens: int) -> NDArray[np.float64]:
+    """(V, T) how far each word's A x is from the rows of the gradient, as a share of its length: 0 is in their span.
+
+    The attacker is told how many tokens there are; without noise it could count them itself, by the singular values.
+    """
+    _, sizes, rows = np.linalg.svd(gradient, full_matrices=False)
+    span = rows[: min(tokens, int((sizes > _RELATIVE_RANK * sizes[0]).sum()))]
+    lengths = np.linalg.norm(table, axis=2)
+    inside = np.linalg.norm(table @ span.T, axis=2)
+    outside: NDArray[np.float64] = np.sqrt(np.maximum(lengths**2 - inside**2, 0)) / np.maximum(lengths, 1e-12)
+    return outside

@@ -1,0 +1,158 @@
+"""What is audited: the model, adapter and mechanism of a run, on texts of random tokens that belong to nobody.
+
+No private row is read, so an audit costs no budget and its results may be shown to anyone. Nothing is lost by it:
+the guarantee holds for every data set, these texts included, and without other rows an attacker sees more clearly.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.dp import DpSettings
+from client.finetune.federated import Refused, plan_training
+from client.settings import InstitutionSettings
+from client.training import TrainingPlan
+from common.accounting import DpSgdEvent, epsilon
+from common.adapters import AdaptedModel, adapt, seeded
+from common.config import RunConfig, parse_run
+from common.errors import ConfigurationError
+from common.model import LoadedBase, load_base
+from common.tasks import Head, task
+from common.tokens import IGNORED, TokenizedSet
+
+__all__ = ["Subject", "default_run", "load_subject", "random_texts", "shaken", "step_sum", "units_of"]
+
+ROWS_A_CUSTOMER = 2
+_TOKENS = 8
+_LABELS = ("first", "second", "third")  # where a run leaves its labels to its data
+
+
+def default_run() -> RunConfig:
+    """The demo's model, adapter and training, claiming epsilon 2: low enough for 500 canaries to refute a false one."""
+    tables: dict[str, Any] = {
+        "run": {"name": "audit", "seed": 7, "rounds": 8},
+        "task": {"name": "sentiment_analysis"},
+        "adapter": {"rank": 8, "alpha": 16, "target_modules": "all-linear", "layers": "last:1"},
+        "training": {"local_steps": 5, "sampling_rate": 0.25, "learning_rate": 2.0, "head_learning_rate": 6.0},
+        "privacy": {"level": "target", "target_epsilon": 2.0, "delta": 1e-5, "clipping_norm": 0.5},
+    }
+    return parse_run(tables, "the audit's own run")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run made ready to be attacked.
+
+    plan: the whole run of one institution as one training, with the noise that its claim needs.
+    claimed: epsilon of `plan`, at the run's delta.
+    """
+
+    config: RunConfig
+    base: LoadedBase
+    model: AdaptedModel
+    plan: TrainingPlan
+    claimed: float
+
+    @property
+    def dp(self) -> DpSettings:
+        """The mechanism; a run without one is refused by `load_subject`."""
+        if self.plan.dp is None:
+            raise ConfigurationError("audit: the run has no differential privacy")
+        return self.plan.dp
+
+    @property
+    def delta(self) -> float:
+        """At which epsilon is claimed."""
+        return self.config.privacy.delta or 0.0
+
+    @property
+    def rows_a_unit(self) -> int:
+        """How many texts stand for one record or customer."""
+        return ROWS_A_CUSTOMER if self.dp.unit == "customer" else 1
+
+    def step(self, units: int, **changes: Any) -> TrainingPlan:
+        """The plan of one step over all of `units`, without noise unless `changes` to `DpSettings` say otherwise."""
+        once = {"noise_multiplier": 0.0, "sampling_probability": 1.0, "steps": 1, "expected_batch_size": units / 2}
+        dp = replace(self.dp, **(once | changes))
+        return replace(self.plan, steps=dp.steps, sampling_probability=dp.sampling_probability, dp=dp)
+
+
+def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
+    """Load the model of `config` and plan its training for an institution of about `units` records or customers.
+
+    Adam is audited as SGD: it post-processes the same noised sums, which SGD shows plainly.
+
+    Raises:
+        ConfigurationError: the run claims nothing, or cannot be trained on so few units.
+        ModelError: see `load_base`.
+    """
+    if config.privacy.level == "none":
+        raise ConfigurationError('privacy.level is "none": such a run claims nothing that could be audited')
+    kind = task(config.task)
+    if kind.head not in (Head.SEQUENCE, Head.TOKEN):
+        raise ConfigurationError(f"task.name: {config.task} cannot be audited: choose one that labels texts or words")
+    size = 1 << (units.bit_length() - 1)
+    try:
+        plan = plan_training(config, units, InstitutionSettings("audit", size_band=size, unit=config.privacy.unit))
+    except Refused as refused:
+        raise ConfigurationError(f"audit: {refused}, with {units} of them: give more canaries") from None
+    steps = plan.steps * config.rounds
+    dp = replace(plan.dp, steps=steps) if plan.dp else None
+    plan = replace(plan, steps=steps, dp=dp, optimizer="sgd", adam_bias_correction=False)
+    base = load_base(config.model, kind, len(config.labels or _LABELS), device)
+    model = adapt(base, config.adapter, kind, seed=config.seed)
+    event = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, steps) if dp else DpSgdEvent(0.0, 1.0, steps)
+    return Subject(config, base, model, plan, epsilon([event], config.privacy.delta or 0.5))
+
+
+def random_texts(model: AdaptedModel, units: int, rows_a_unit: int = 1) -> TokenizedSet:
+    """Texts of random tokens with random labels, owned by `units` customers of `rows_a_unit` texts each."""
+    rng = np.random.default_rng()
+    tokenizer, count = model.base.tokenizer, units * rows_a_unit
+    frame = model.encode([""]).input_ids[0]
+    length = max(1, min(_TOKENS, model.base.max_tokens) - len(frame))
+    words = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+    ids = tuple(np.concatenate([frame[:1], rng.choice(words, length), frame[1:]]) for _ in range(count))
+    labels: tuple[NDArray[np.int64], ...]
+    if model.base.head is Head.TOKEN:
+        labels = tuple(_tags(row, frame, rng.integers(0, model.base.labels, row.size)) for row in ids)
+    else:
+        labels = tuple(np.array(label) for label in rng.integers(0, model.base.labels, count))
+    return TokenizedSet(ids, labels, tokenizer.pad_token_id, np.repeat(np.arange(units), rows_a_unit))
+
+
+def _tags(ids: NDArray[np.int64], frame: NDArray[np.int64], tags: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where(np.isin(ids, frame), IGNORED, tags)
+
+
+def units_of(data: TokenizedSet, keep: NDArray[np.bool_]) -> TokenizedSet:
+    """The texts of the units that `keep`, (U,), is true of."""
+    if data.owners is None or data.labels is None:
+        raise ValueError("texts without owners or labels")
+    rows = np.flatnonzero(keep[data.owners])
+    return replace(
+        data,
+        input_ids=tuple(data.input_ids[row] for row in rows),
+        labels=tuple(data.labels[row] for row in rows),
+        owners=data.owners[rows],
+    )
+
+
+def shaken(model: AdaptedModel) -> None:
+    """Put `model` away from its start, where B and the head are zero and hide most gradients."""
+    model.load({name: start + 0.3 * seeded(0, name, start.shape) for name, start in model.initial().items()})
+
+
+def step_sum(
+    model: AdaptedModel,
+    before: dict[str, NDArray[np.float32]],
+    after: dict[str, NDArray[np.float32]],
+    plan: TrainingPlan,
+    expected_batch_size: float,
+) -> NDArray[np.float64]:
+    """(P,) the sum of clipped gradients, noise included, that one SGD step from `before` to `after` was made of."""
+    rates = {name: plan.head_learning_rate if name in model.head_names() else plan.learning_rate for name in before}
+    moved = {name: (before[name].astype(np.float64) - after[name]) / rates[name] for name in before}
+    return np.concatenate([moved[name].ravel() for name in sorted(moved)]) * expected_batch_size
