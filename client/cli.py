@@ -6,6 +6,7 @@ import sys
 from client.commands import (
     adapt,
     advise,
+    audit,
     budget,
     evaluate,
     finetune,
@@ -24,6 +25,7 @@ __all__ = ["main"]
 ADDERS: tuple[command.Add, ...] = (
     adapt.add,
     advise.add,
+    audit.add,
     budget.add,
     evaluate.add,
     finetune.add,

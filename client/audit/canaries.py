@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.audit.one_run import Guesses, best_bound
+from client.audit.one_run import Guesses, best_bound, largest_bound
 from client.audit.subject import Subject, random_texts, step_sum, units_of
 from client.dp import clipping_factors, example_gradients
 from client.noise import SystemNoise
@@ -91,7 +91,7 @@ def attack(
         scores += _presence(gradients, torch.from_numpy(total).to(torch.float32), subject, noise)
         report("looking for them in the steps", number, len(watched))
     bound, guesses = best_bound(scores, included, subject.delta, confidence)
-    possible, _ = best_bound(np.where(included, 1.0, -1.0), included, subject.delta, confidence)
+    possible = largest_bound(canaries, subject.delta, confidence)
     return CanaryResult(bound, confidence, possible, guesses, noise, plan.steps, len(watched))
 
 

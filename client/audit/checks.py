@@ -25,6 +25,7 @@ SURPRISE = 1e-5
 """A check fails where all would be well with less than this chance; false alarms are then rarer than one in 10,000."""
 
 _UNITS = 32  # in the checks of one step
+_NOISE_VALUES = 20_000  # at least, so that a scale wrong by a fortieth shows
 _INCLUSIONS = 16  # units in a step of the sampling check, on average
 _SAMPLED_STEPS = 200
 _ROUNDING = 1e-3  # of the clip: float32 sums over other physical batches; what is looked for is 15 % and more
@@ -32,7 +33,7 @@ _ROUNDING = 1e-3  # of the clip: float32 sums over other physical batches; what 
 
 @dataclass(frozen=True)
 class Check:
-    """One property: `measured` against `stated`, in the words of `what`; no `p_value` where nothing is left to chance."""
+    """One property: `measured` against `stated`, in the words of `what`; no `p_value` where chance plays no part."""
 
     name: str
     what: str
@@ -65,8 +66,9 @@ def check_noise(subject: Subject, noise_multiplier: float | None = None) -> list
     asked = subject.dp.noise_multiplier if noise_multiplier is None else noise_multiplier
     scale = subject.dp.noise_multiplier * subject.dp.clipping_norm
     noisy = subject.step(_UNITS, noise_multiplier=asked)
-    one, other = ((_sum(subject, data, noisy, cache) - silent) / scale for _ in range(2))
-    both = np.concatenate([one, other])
+    trainings = max(2, math.ceil(_NOISE_VALUES / silent.size))
+    drawn = [(_sum(subject, data, noisy, cache) - silent) / scale for _ in range(trainings)]
+    one, other, both = drawn[0], drawn[1], np.concatenate(drawn)
     squares, shape = float((both**2).sum()), stats.kstest(both, "norm")
     scale_p = _two_sided(stats.chi2(both.size), squares)
     product = float(one @ other)

@@ -5,6 +5,7 @@ of B is s times the sum over its tokens of d_t (A x_t)': every row of it is a mi
 sentence has fewer tokens than the rank, these span a proper subspace of R^rank, which the gradient shows; a token that
 was not there falls into that subspace with probability zero. In the first layer x depends on the token and its place
 alone, so every word of the vocabulary can be tried at every place. This needs no optimisation and makes no guesses.
+Where places enter later only (rotary positions), the words are found without their order.
 """
 
 from collections.abc import Callable
@@ -97,21 +98,30 @@ def invert(
         "clipped": subject.step(1),
         "private": subject.step(1, noise_multiplier=noise),
     }
-    special = set(model.base.tokenizer.all_special_ids)
+    placed = not np.allclose(table[:, 0], table[:, 1])
+    special = model.base.tokenizer.all_special_ids
     found = dict.fromkeys(plans, 0)
     places: list[float] = []
+    chance = 0.0
     example = ("", "", "")
     for number, ids in enumerate(texts):
-        counted = [place for place, token in enumerate(ids) if int(token) not in special]
+        counted = np.flatnonzero(~np.isin(ids, special))
+        truth = ids[counted]
+        chance += len(truth) * (1 if placed else len(truth)) / table.shape[0]
         read: dict[str, NDArray[np.int64]] = {}
         for name, plan in plans.items():
             distance = _distances(table[:, : ids.size], _gradient(model, layer, ids, plan), ids.size)
-            read[name] = distance.argmin(0)
-            found[name] += sum(int(read[name][place]) == int(ids[place]) for place in counted)
+            if placed:
+                read[name] = distance.argmin(0)[counted]
+                found[name] += int((read[name] == truth).sum())
+            else:
+                nearest = np.argsort(distance[:, 0], kind="stable")
+                read[name] = nearest[~np.isin(nearest, special)][: len(truth)]
+                found[name] += int(np.isin(truth, read[name]).sum())
             if name == "private":
                 places += [float((distance[:, p] < distance[ids[p], p]).mean()) for p in counted]
         if number == 0:
-            words = [model.base.tokenizer.decode(row[counted]) for row in (ids, read["plain"], read["private"])]
+            words = [model.base.tokenizer.decode(row) for row in (truth, read["plain"], read["private"])]
             example = (words[0], words[1], words[2])
         report("reading sentences back from updates", number + 1, len(texts))
     return InversionResult(
@@ -121,7 +131,7 @@ def invert(
         plain=found["plain"],
         clipped=found["clipped"],
         private=found["private"],
-        chance=len(places) / table.shape[0],
+        chance=chance,
         place=float(np.mean(places)),
         example=example,
     )
@@ -174,7 +184,7 @@ def _projections(model: AdaptedModel, layer: tuple[str, Any], places: int) -> ND
         rows = []
         for chunk in torch.split(words, _CHUNK):
             rows.append((run(chunk[:, None].expand(-1, places)).double() @ a.T).cpu().numpy())
-        mixed = torch.stack([words[:places], words[:places].flip(0)])
+        mixed = torch.stack([words[-places:], words[-places:].flip(0)])
         alone = np.concatenate(rows)
         together = (run(mixed).double() @ a.T).cpu().numpy()
     finally:
@@ -210,5 +220,8 @@ def _distances(table: NDArray[np.float64], gradient: NDArray[np.float64], tokens
     span = rows[: min(tokens, int((sizes > _RELATIVE_RANK * sizes[0]).sum()))]
     lengths = np.linalg.norm(table, axis=2)
     inside = np.linalg.norm(table @ span.T, axis=2)
-    outside: NDArray[np.float64] = np.sqrt(np.maximum(lengths**2 - inside**2, 0)) / np.maximum(lengths, 1e-12)
-    return outside
+    outside = np.sqrt(np.maximum(lengths**2 - inside**2, 0))
+    # A padding token may have no length at all, and would be in every span.
+    real = lengths > 1e-6 * lengths.max()
+    distances: NDArray[np.float64] = np.divide(outside, lengths, out=np.ones_like(lengths), where=real)
+    return distances

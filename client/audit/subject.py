@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.dp import DpSettings
-from client.finetune.federated import Refused, plan_training
+from client.finetune.federated import plan_training
+from client.planning import Refused
 from client.settings import InstitutionSettings
 from client.training import TrainingPlan
 from common.accounting import DpSgdEvent, epsilon

@@ -1,0 +1,136 @@
+"""`fedfin-institution audit`: attacks what a run's privacy claims, on the training loop that would run it."""
+
+import argparse
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import command
+from common.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from common.config import RunConfig
+
+__all__ = ["add"]
+
+
+def add(commands: command.Commands) -> None:
+    """`audit`."""
+    text = (
+        "attack what a run claims: canaries, direct checks of the mechanism, and reading text back from an update. "
+        "It trains on random tokens, reads no private row and costs no budget. Exit code 1 where a claim is refuted"
+    )
+    parser = command.subcommand(commands, "audit", _run, text, "audit --canaries 500")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--config", type=Path, metavar="RUN.toml", help="the run to audit (default: the demo's training)"
+    )
+    beside = "audit a run from its directory and write audit.json there, for its report"
+    which.add_argument("--run", type=Path, metavar="DIR", dest="directory", help=beside)
+    parser.add_argument("--canaries", type=int, default=500, metavar="N", help="default: 500; more show more")
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, metavar="P", help="of the lower bound (default: 0.95)"
+    )
+    planted = "plant this much noise in place of what the claim needs (0: none), to see that the audit notices"
+    parser.add_argument("--noise-multiplier", type=float, metavar="SIGMA", help=planted)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
+
+
+def _run(given: argparse.Namespace) -> int:
+    config = _config(given)
+    from client.audit.findings import audit
+    from client.local_models import choose_device
+
+    with nullcontext() if given.json else _Progress() as progress:
+        findings = audit(
+            config, given.canaries, given.confidence, given.noise_multiplier, choose_device(given.device), progress
+        )
+    if given.directory is not None:
+        from common.files import write_json
+
+        write_json(given.directory / "audit.json", findings)
+    if given.json:
+        command.print_json(findings)
+    else:
+        _show(findings)
+    return 1 if findings["failed"] and not findings["planted"] else 0
+
+
+def _config(given: argparse.Namespace) -> "RunConfig":
+    from common.config import RunConfig, load_toml, parse_run
+
+    if given.config is not None:
+        return parse_run(load_toml(given.config), str(given.config))
+    if given.directory is None:
+        from client.audit.subject import default_run
+
+        return default_run()
+    path = given.directory / "config.json"
+    try:
+        return RunConfig.from_json(path.read_text())
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError(f"{path}: cannot be read: name the directory of a run, or give --config") from None
+
+
+class _Progress:
+    """A bar on standard error, from the audit's first call as `progress` on; bad input is then known."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True))
+        self._task = self._bar.add_task("loading the model", total=None)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self._bar.start()
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+
+def _show(findings: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console, inversion = Console(), findings["inversion"]
+    table = Table("attack", "found", "claimed or stated", "", title="What an attacker finds", title_justify="left")
+    marks = {True: "[red]refuted[/red]", False: "holds", None: ""}
+
+    def row(name: str, found: str, stated: str, refuted: bool | None) -> None:
+        table.add_row(name, found, stated, marks[refuted])
+
+    bound = f"epsilon at least {findings['lower_bound']:.2f}, with confidence {findings['confidence']:g}"
+    claim = f"epsilon {findings['claimed_epsilon']:.2f} at delta {findings['delta']:g}, one {findings['unit']}"
+    row(f"{findings['canaries']} canaries", bound, claim, "canaries" in findings["failed"])
+    for check in findings["checks"]:
+        row(check["what"], f"{check['measured']:.4g}", f"{check['stated']:.4g}", not check["passed"])
+    tokens = inversion["tokens"]
+    row("tokens read from a plain update", f"{inversion['plain']} of {tokens}", "nothing is claimed", None)
+    row("... from a clipped one", f"{inversion['clipped']} of {tokens}", "nothing is claimed", None)
+    private = f"{inversion['private']} of {tokens}"
+    row(
+        "... from one with the run's noise",
+        private,
+        f"chance: {inversion['chance']:.2g}",
+        "inversion" in findings["failed"],
+    )
+    console.print(table)
+    sentence, plain, noised = inversion["example"]
+    console.print(
+        f'Trained on: "{sentence}". Read back: "{plain}". Through clipping and noise: "{noised}".', markup=False
+    )
+    most = findings["largest_possible_bound"]
+    console.print(
+        f"A lower bound is what this attack could show, never the guarantee: {findings['canaries']} canaries can show "
+        f"{most:.2f} at most. {findings['right_guesses']} of {findings['guesses']} guesses were right.",
+        markup=False,
+    )
+    if findings["planted"]:
+        planted, needed = findings["noise_multiplier"], findings["claimed_noise_multiplier"]
+        console.print(f"Noise multiplier {planted:g} was planted; the claim needs {needed:g}.")
