@@ -87,7 +87,7 @@ def run(job: AdaptationJob) -> Outcome:
     base = _extended(job)
     session = open_session(_inner(job, base))
     if session.done is not None and (job.out / "base").is_dir():
-        return replace(session.done, base_model=str(job.out / "base"))
+        return _result(job, session.done)
     start, before = _before(job, base)
     session.model.load(session.model.initial() | start)
     trained, plan = _train(session, job)
@@ -95,6 +95,11 @@ def run(job: AdaptationJob) -> Outcome:
     outcome = session.finish(_figures(job, base, before, after, plan), trained)
     session.model.base.tokenizer.save_pretrained(outcome.adapter)
     write_merged_base(session.model, session.recipe.base_model, job.out / "base", private=not job.public)
+    return _result(job, outcome)
+
+
+def _result(job: AdaptationJob, outcome: Outcome) -> Outcome:
+    """The outcome with what the new base model is good for; worked out again where a kill came before it was written."""
     figures = dict(outcome.metrics) | {"probes": _probed(job, str(job.out / "base"))}
     outcome = replace(outcome, metrics=figures, base_model=str(job.out / "base"))
     write_json(job.out / "result.json", outcome.to_json())

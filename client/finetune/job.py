@@ -15,7 +15,7 @@ __all__ = ["AdapterChoice", "Job", "Method", "Outcome", "Previous", "PrivacyChoi
 
 Method = Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
 Strategy = Literal[
-    "single_task", "incremental", "multi_task", "continual_pretraining", "distillation", "domain_adversarial"
+    "single_task", "incremental", "multi_task", "continual_pretraining", "distillation"
 ]
 
 
