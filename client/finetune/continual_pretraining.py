@@ -99,7 +99,7 @@ def run(job: AdaptationJob) -> Outcome:
 
 
 def _result(job: AdaptationJob, outcome: Outcome) -> Outcome:
-    """The outcome with what the new base model is good for; worked out again where a kill came before it was written."""
+    """The outcome with what the new base model is good for; worked out again after a kill."""
     figures = dict(outcome.metrics) | {"probes": _probed(job, str(job.out / "base"))}
     outcome = replace(outcome, metrics=figures, base_model=str(job.out / "base"))
     write_json(job.out / "result.json", outcome.to_json())

@@ -68,6 +68,8 @@ def test_help_does_not_load_torch(module: str) -> None:
 def test_ctrl_c_on_a_real_command_leaves_with_130(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     code = (
+        # Whoever starts the tests in the background has them ignore interrupts, and children inherit that.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import pathlib, sys, time\nfrom common import command\n"
         f"def run(_):\n    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(60)\n"
         "def add(c): command.subcommand(c, 'work', run, 'x', 'work')\n"

@@ -47,6 +47,7 @@ WRONG: dict[str, list[Any]] = {
     "adapter.target_modules": ["all_linear", [], ["query", "query"], [""], ["query", 1]],
     "adapter.layers": ["last:0", "last:-1", "last:x", "last", "first:2", "last:2 ", ""],
     "adapter.train": ["A", "b", ""],
+    "adapter.new_tokens": [-1, 1_000_001],
     "training.local_steps": [0, -5],
     "training.local_epochs": [0.0, -1.0, NAN, INF],
     "training.sampling_rate": [0.0, -0.1, 1.0001, NAN],
@@ -351,6 +352,8 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     )
     if layers != "none" and draw(st.booleans()):
         adapter["train"] = draw(st.sampled_from(["AB", "B"]))
+    if level == "none" and layers != "none" and draw(st.booleans()):
+        adapter["new_tokens"] = draw(st.integers(0, 1_000_000))
     length = draw(st.sampled_from([{"local_steps": 7}, {"local_epochs": 0.5}]))
     batch = draw(st.sampled_from([{"sampling_rate": 1}, {"sampling_rate": 1e-3}]))
     training = draw(

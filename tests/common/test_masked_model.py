@@ -84,7 +84,9 @@ def test_per_example_gradients_are_those_of_each_text_alone(tmp_path):
         head_learning_rate=1.0,
         optimizer="sgd",
         max_batch_tokens=16,
-        dp=DpSettings(noise_multiplier=0.0, clipping_norm=clip, sampling_probability=1.0, steps=1),
+        dp=DpSettings(
+            noise_multiplier=0.0, clipping_norm=clip, sampling_probability=1.0, steps=1, expected_batch_size=len(tokens)
+        ),
         seed=0,
     )
     train(model, tokens, plan, FixedNoise(bytes(32)))
