@@ -10,6 +10,7 @@ from common.files import write_atomic
 from common.markup import Html, join, table, tag
 from common.page import page
 from common.report_words import plain
+from server.report_audit import audited
 from server.report_privacy import banner, spending, statements
 from server.report_utility import figures, headline, participation, utility, what_was_run
 from server.run_files import RunFiles, load_run
@@ -22,6 +23,7 @@ _SECTIONS = (
     ("rounds", "Rounds"),
     ("epsilon", "Privacy spent"),
     ("statements", "Privacy statements"),
+    ("audit", "What an attacker finds"),
     ("repeat", "Repeating it"),
 )
 
@@ -43,7 +45,8 @@ def render(run: RunFiles) -> str:
     """The page as text."""
     name = plain(run.result.get("name") or run.config.get("name") or run.run_id or "run")
     task = str(run.result.get("task") or run.config.get("task") or "").replace("_", " ")
-    links = [tag("a", words, href=f"#{anchor}") for anchor, words in _SECTIONS]
+    sections = [section for section in _SECTIONS if section[0] != "audit" or run.audit is not None]
+    links = [tag("a", words, href=f"#{anchor}") for anchor, words in sections]
     return page(
         f"{name}: federated fine-tuning report",
         banner(run),
@@ -56,7 +59,14 @@ def render(run: RunFiles) -> str:
         figures(run),
         tag("nav", *links),
         tag(
-            "main", what_was_run(run), utility(run), participation(run), spending(run), statements(run), repeating(run)
+            "main",
+            what_was_run(run),
+            utility(run),
+            participation(run),
+            spending(run),
+            statements(run),
+            audited(run),
+            repeating(run),
         ),
         tag("footer", "Made by fedfin from the files of the run; it holds nothing that they do not."),
     )

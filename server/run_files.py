@@ -1,21 +1,18 @@
 """What a run left in its output directory, read once and checked; absent files leave their part empty."""
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.errors import CheckpointError
-from common.files import INFINITE
 from common.report_words import METRICS
+from server.json_files import Reader, kind, read_json
 
 __all__ = ["Round", "RunFiles", "load_run"]
 
 _DIGESTED = ("config.toml", "config.json", "versions.json", "history.json", "adapter/adapter_model.safetensors")
-_LARGEST = 1e18
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class RunFiles:
     rounds: tuple[Round, ...] = ()
     statements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+    audit: Mapping[str, Any] | None = None
     run_id: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,94 +77,7 @@ class RunFiles:
         return max([*(self.result.get("epsilon") or {}).values(), *stated, *spent], default=None)
 
 
-class _Reader:
-    """Takes typed values out of one JSON object and names file and key when a value is of another kind."""
-
-    def __init__(self, source: str, value: object) -> None:
-        if not isinstance(value, dict):
-            raise CheckpointError(
-                f"{source}: expected a JSON object, found {_kind(value)}: restore the file or run again"
-            )
-        self.source, self.value = source, value
-
-    def wrong(self, key: str, expected: str) -> CheckpointError:
-        found = _kind(self.value.get(key))
-        return CheckpointError(
-            f"{self.source}: {key}: expected {expected}, found {found}: restore the file or run again"
-        )
-
-    def number(self, key: str, default: float | None = None) -> float | None:
-        value = self.value.get(key)
-        if value is None:
-            return default
-        value = math.inf if value == INFINITE else value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(key, "a number")
-        if value != value or (abs(value) > _LARGEST and value != math.inf):  # NaN, or absurd
-            raise CheckpointError(f"{self.source}: {key}: not a usable number: restore the file or run again")
-        return value
-
-    def whole(self, key: str) -> int:
-        """A whole number of at least 0, 0 where there is none."""
-        value = self.number(key)
-        if value is not None and (value < 0 or value != value // 1):
-            raise CheckpointError(
-                f"{self.source}: {key}: not a whole number of at least 0: restore the file or run again"
-            )
-        return int(value or 0)
-
-    def text(self, key: str) -> str:
-        value = self.value.get(key)
-        if value is not None and not isinstance(value, str):
-            raise self.wrong(key, "a string")
-        return value or ""
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self.value.get(key)
-        if value is not None and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-            raise self.wrong(key, "a list of strings")
-        return tuple(value or ())
-
-    def objects(self, key: str) -> list["_Reader"]:
-        """The objects of a list; none where there is no list."""
-        value = self.value.get(key)
-        if value is not None and not isinstance(value, list):
-            raise self.wrong(key, "a list of objects")
-        return [_Reader(f"{self.source}: {key}[{index}]", each) for index, each in enumerate(value or [])]
-
-    def inner(self, key: str) -> "_Reader":
-        value = self.value.get(key)
-        if value is not None and not isinstance(value, dict):
-            raise self.wrong(key, "an object")
-        return _Reader(f"{self.source}: {key}", value or {})
-
-    def numbers(self, key: str) -> dict[str, float]:
-        inner = self.inner(key)
-        read = {name: inner.number(name) for name in sorted(inner.value)}
-        return {name: value for name, value in read.items() if value is not None}
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "nothing"}
-    return names.get(type(value), "a number")
-
-
-def _json(path: Path) -> Any:
-    """The value in a JSON file, or None where there is no such file."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({type(error).__name__}): restore the file or run again"
-        ) from error
-    except ValueError as error:
-        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "not text or not a usable number"
-        raise CheckpointError(f"{path}: not valid JSON ({where}): restore the file or run again") from error
-
-
-def _round(reader: _Reader) -> Round:
+def _round(reader: Reader) -> Round:
     if reader.value.get("round") is None:
         raise reader.wrong("round", "a number")
     outcomes = reader.inner("outcomes")
@@ -187,7 +98,7 @@ def _round(reader: _Reader) -> Round:
 
 
 def _checked_result(source: str, value: object) -> dict[str, Any]:
-    reader = _Reader(source, value)
+    reader = Reader(source, value)
     for key in (*METRICS, "rounds", "delta", "bytes_up", "bytes_down", "seconds"):
         reader.number(key)
     for key in ("name", "task", "adapter_digest", "noise", "unit", "adjacency", "engine"):
@@ -199,7 +110,7 @@ def _checked_result(source: str, value: object) -> dict[str, Any]:
     if not isinstance(rows, list):
         raise reader.wrong("baselines", "a list")
     for index, row in enumerate(rows):
-        inner = _Reader(f"{source}: baselines[{index}]", row)
+        inner = Reader(f"{source}: baselines[{index}]", row)
         for key in ("name", "note"):
             inner.text(key)
         for key in METRICS:
@@ -222,7 +133,7 @@ _STATED_LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # numbers
 }
 
 
-def _statement(reader: _Reader) -> dict[str, Any]:
+def _statement(reader: Reader) -> dict[str, Any]:
     read: dict[str, Any] = {key: reader.number(key) for key in _STATED_NUMBERS if key in reader.value}
     for key in _STATED_TEXTS:
         reader.text(key)
@@ -235,6 +146,32 @@ def _statement(reader: _Reader) -> dict[str, Any]:
     return {**reader.value, **read, **lists}
 
 
+_AUDITED_NUMBERS = (
+    "claimed_epsilon", "lower_bound", "confidence", "delta", "canaries", "guesses", "right_guesses",
+    "largest_possible_bound", "noise_multiplier", "claimed_noise_multiplier", "clipping_norm",
+    "sampling_probability", "steps", "steps_attacked",
+)  # fmt: skip
+_INVERTED = ("rank", "sentences", "tokens", "plain", "clipped", "private", "chance", "place")
+
+
+def _audit(reader: Reader) -> dict[str, Any]:
+    """What `fedfin-institution audit` found."""
+    inversion = reader.inner("inversion")
+    checks = [
+        {key: each.text(key) for key in ("name", "what")} | {key: each.number(key) for key in ("measured", "stated")}
+        for each in reader.objects("checks")
+    ]
+    return {
+        **{key: reader.number(key) or 0.0 for key in _AUDITED_NUMBERS},
+        "unit": reader.text("unit"),
+        "failed": reader.texts("failed"),
+        "planted": reader.value.get("planted") is True,
+        "config_digest": reader.text("config_digest"),
+        "checks": checks,
+        "inversion": {key: inversion.number(key) or 0.0 for key in _INVERTED} | {"example": inversion.texts("example")},
+    }
+
+
 def load_run(out_dir: Path) -> RunFiles:
     """Read the files that a run left in `out_dir`.
 
@@ -242,41 +179,42 @@ def load_run(out_dir: Path) -> RunFiles:
         CheckpointError: the directory holds neither result, history nor configuration, or one of its JSON
             files is damaged; the message is one line and names the file.
     """
-    result, history = _json(out_dir / "result.json"), _json(out_dir / "history.json")
-    config, versions, run = (_json(out_dir / f"{name}.json") for name in ("config", "versions", "run"))
+    result, history = read_json(out_dir / "result.json"), read_json(out_dir / "history.json")
+    config, versions, run = (read_json(out_dir / f"{name}.json") for name in ("config", "versions", "run"))
     if result is None and history is None and config is None:
         raise CheckpointError(f"{out_dir}: not the directory of a run (no result, history or config): name another one")
     if history is not None and not isinstance(history, list):
         raise CheckpointError(
-            f"{out_dir / 'history.json'}: expected a list, found {_kind(history)}: restore it or run again"
+            f"{out_dir / 'history.json'}: expected a list, found {kind(history)}: restore it or run again"
         )
     rounds = [
-        _round(_Reader(f"{out_dir / 'history.json'}: [{index}]", value)) for index, value in enumerate(history or [])
+        _round(Reader(f"{out_dir / 'history.json'}: [{index}]", value)) for index, value in enumerate(history or [])
     ]
     statements: dict[str, Mapping[str, Any]] = {}
     limits: dict[str, float] = {}
     for directory in sorted((out_dir / "institutions").glob("*")):
         name = directory.name
-        found = _json(directory / "statement.json")
+        found = read_json(directory / "statement.json")
         if found is not None:
-            reader = _Reader(str(directory / "statement.json"), found)
+            reader = Reader(str(directory / "statement.json"), found)
             name = reader.text("institution") or name
             statements[name] = _statement(reader)
-        settings = _Reader(str(directory / "settings.json"), _json(directory / "settings.json") or {})
+        settings = Reader(str(directory / "settings.json"), read_json(directory / "settings.json") or {})
         stated = statements.get(name, {}).get("max_epsilon")
         limit = settings.number("max_epsilon") if stated is None else stated
         if limit is not None:
             limits[name] = limit
-    toml = out_dir / "config.toml"
+    toml, audited = out_dir / "config.toml", read_json(out_dir / "audit.json")
     return RunFiles(
         result=_checked_result(str(out_dir / "result.json"), {} if result is None else result),
-        config=_Reader(str(out_dir / "config.json"), {} if config is None else config).value,
+        config=Reader(str(out_dir / "config.json"), {} if config is None else config).value,
         config_text=toml.read_text(encoding="utf-8", errors="replace") if toml.is_file() else "",
-        versions=_Reader(str(out_dir / "versions.json"), {} if versions is None else versions).value,
+        versions=Reader(str(out_dir / "versions.json"), {} if versions is None else versions).value,
         rounds=tuple(sorted(rounds, key=lambda r: r.round)),
         statements=statements,
         limits=limits,
-        run_id=_Reader(str(out_dir / "run.json"), {} if run is None else run).text("run_id"),
+        audit=None if audited is None else _audit(Reader(str(out_dir / "audit.json"), audited)),
+        run_id=Reader(str(out_dir / "run.json"), {} if run is None else run).text("run_id"),
         digests={name: _sha256(out_dir / name) for name in _DIGESTED if (out_dir / name).is_file()},
     )
 

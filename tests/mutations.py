@@ -146,6 +146,62 @@ MUTATIONS = (
         "",
         ("tests/common/test_journal.py", "one_flipped_bit_anywhere_is_found"),
     ),
+    Mutation(
+        "a customer's rows are clipped one by one",
+        "client/dp.py",
+        "samples if owners is None else self._by_owner(samples, owners)",
+        "samples",
+        ("tests/client/test_dp.py", "adding_one_customer_moves_the_sum_by_at_most_the_clipping_norm"),
+    ),
+    Mutation(
+        "a customer's rows in the next physical batch are clipped anew",
+        "client/dp.py",
+        "            if owner == names[0]:\n",
+        "            if owner == names[0] and False:\n",
+        ("tests/client/test_dp.py", "a_customers_gradients_are_added_up_and_then_clipped"),
+    ),
+    Mutation(
+        "rows are drawn where customers are accounted",
+        "client/training.py",
+        "np.flatnonzero(noise.uniform_mask(int(owners.max()) + 1, plan.sampling_probability)[owners])",
+        "np.flatnonzero(noise.uniform_mask(examples, plan.sampling_probability))",
+        ("tests/client/test_training.py", "every_customer_is_drawn_with_the_accounted_probability"),
+    ),
+    Mutation(
+        "automatic clipping leaves gradients up to twice as long",
+        "client/dp.py",
+        "return settings.clipping_norm / (norms + _AUTOMATIC_OFFSET)",
+        "return 2 * settings.clipping_norm / (norms + _AUTOMATIC_OFFSET)",
+        ("tests/client/test_dp.py", "no_factor_leaves_a_gradient_longer_than_the_clip"),
+    ),
+    Mutation(
+        "a parameter that the optimiser does not hold is trained",
+        "client/dp.py",
+        "            if id(parameter) not in held:\n",
+        "            if id(parameter) not in held and False:\n",
+        ("tests/client/test_dp.py", "a_trainable_parameter_outside_the_optimiser"),
+    ),
+    Mutation(
+        "wrong per-example gradients are clipped in silence",
+        "client/probe.py",
+        "_TOLERANCE * alone.norm() + 1e-7",
+        "_TOLERANCE * alone.norm() + 1e7",
+        ("tests/client/test_dp.py", "examples_that_depend_on_each_other_stop_the_training"),
+    ),
+    Mutation(
+        "Adam's second moment loses twice the noise's variance",
+        "client/optimizers.py",
+        '(1 - second ** state["step"]) - self._noise_variance',
+        '(1 - second ** state["step"]) - 2 * self._noise_variance',
+        ("tests/client/test_optimizers.py", "each_coordinate_moves_as_the_paper_says"),
+    ),
+    Mutation(
+        "an audit's confidence is not shared out between its tries",
+        "client/audit/one_run.py",
+        "each = 1 - (1 - confidence) / len(SHARES)",
+        "each = confidence",
+        ("tests/client/test_audit_one_run.py", "the_confidence_is_shared_out_between_the_shares"),
+    ),
 )
 
 

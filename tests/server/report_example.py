@@ -1,9 +1,12 @@
 """A made-up but realistic output directory for the report's tests; run as a script it writes one to look at."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from common.wire import canonical
 
 BANKS = {"retail_bank": 0.86, "commodities_desk": 0.71, "credit_fund": 0.79, "fx_desk": 0.76}
 COVERS = ["every adapter sent to the hub in this run, and everything computed from them"]
@@ -116,6 +119,26 @@ def write_example(
             "noise_source": "operating system" if noise == "system" else "fixed seed: NOT PRIVATE",
         })  # fmt: skip
     return out
+
+
+def write_audit(out: Path, **changes: Any) -> None:
+    """What an audit of the example leaves beside it."""
+    digest = hashlib.sha256(canonical(json.loads((out / "config.json").read_text()))).hexdigest()
+    found = {
+        "claimed_epsilon": 2.0, "lower_bound": 0.553, "confidence": 0.95, "delta": 1e-5, "unit": "record",
+        "canaries": 500, "guesses": 250, "right_guesses": 156, "largest_possible_bound": 4.67, "noise_multiplier": 3.4,
+        "claimed_noise_multiplier": 3.4, "planted": False, "clipping_norm": 0.5, "sampling_probability": 0.25,
+        "steps": 40, "steps_attacked": 40, "failed": [], "config_digest": digest,
+        "checks": [
+            {"name": "noise scale", "what": "standard deviation of the noise, over sigma C", "measured": 1.002,
+             "stated": 1.0, "p_value": 0.7, "passed": True},
+            {"name": "sensitivity", "what": "largest change by one record more or less, over C", "measured": 0.999,
+             "stated": 1.0, "p_value": None, "passed": True},
+        ],
+        "inversion": {"rank": 8, "sentences": 10, "tokens": 50, "plain": 50, "clipped": 50, "private": 0,
+                      "chance": 0.0016, "place": 0.49, "example": ["profit <warning>", "profit <w>", "outer"]},
+    }  # fmt: skip
+    _write(out / "audit.json", found | changes)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import CheckpointError
 from common.messages import RefusalCode
 from common.report_words import epsilon, reason
 from server import admission
 from server.report import write_report
-from tests.server.report_example import DOES_NOT_COVER, write_example
+from tests.server.report_example import DOES_NOT_COVER, write_audit, write_example
 
 VOID = {"meta"}
 
@@ -260,3 +261,40 @@ def test_missing_statement_is_said_and_claims_nothing(tmp_path: Path) -> None:
     text = report(out).text
     assert text.count("No statement was found") == 1
     assert text.count("Protected is one record") == 3
+
+
+def test_an_audit_is_shown_with_what_it_cannot_show(tmp_path: Path) -> None:
+    out = write_example(tmp_path)
+    assert "What an attacker finds" not in report(out).text
+    write_audit(out)
+    text = report(out).text
+    for words in (
+        "No attack refuted what the run claims",
+        "156 of them right",
+        "with confidence 0.95, ε is at least 0.55; claimed is 2.000",
+        "not the guarantee",
+        "could not have shown more than 4.67",
+        "read 50 of 50 tokens where nothing protected it",
+        "profit <warning>",
+    ):
+        assert words in text, words
+    assert "another configuration" not in text
+
+
+def test_what_an_audit_refuted_is_said_first_and_marked_at_its_place(tmp_path: Path) -> None:
+    out = write_example(tmp_path)
+    write_audit(out, failed=["canaries", "noise scale"], planted=True, noise_multiplier=0.0, config_digest="0" * 64)
+    text = report(out).text
+    assert "Refuted: canaries, noise scale." in text
+    assert "was planted" in text
+    assert "made for another configuration" in text
+    assert "No attack refuted" not in text
+    assert text.count("fails") == 1
+
+
+@pytest.mark.parametrize("wrong", [{"checks": [3]}, {"lower_bound": "x"}, {"inversion": []}, {"failed": "noise"}])
+def test_a_damaged_audit_is_one_line(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    out = write_example(tmp_path)
+    write_audit(out, **wrong)
+    with pytest.raises(CheckpointError, match=r"audit\.json"):
+        write_report(out)
