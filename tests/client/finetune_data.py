@@ -1,0 +1,69 @@
+"""Tiny tasks that a tiny model can learn, and the tiny models: what the tests of fine-tuning train."""
+
+from pathlib import Path
+
+import numpy as np
+
+from client.finetune import TaskData
+from common.data import AnyExample, Dataset, Example, SummaryExample, TokenExample
+from common.tasks import TASKS, Head
+from tests.tiny_models import save_tiny_model
+
+WORDS = {
+    "down": ("loss", "falls", "weak"),
+    "flat": ("flat", "unchanged", "market"),
+    "up": ("profit", "rises", "strong"),
+}
+FILLERS = ("bank", "shares", "net", "quarter", "the", "of")
+TAGS = ("O", "B-ORG", "I-ORG")
+
+
+def labels_of(task: str) -> tuple[str, ...]:
+    """The label set that the rows of `task` use here."""
+    if TASKS[task].head is Head.TOKEN:
+        return TAGS
+    if TASKS[task].head is Head.SUMMARY:
+        return ()
+    return TASKS[task].labels or ("contract", "report", "letter")
+
+
+def dataset(task: str, rows: int, seed: int) -> Dataset:
+    """`rows` examples; those of different seeds share no text."""
+    generator = np.random.default_rng(seed)
+    kinds = list(WORDS.values())
+    labels = labels_of(task)
+    examples: list[AnyExample] = []
+    for index in range(rows):
+        number = f"{seed}{index}"
+        fillers = [str(word) for word in generator.choice(FILLERS, int(generator.integers(1, 6)))]
+        match TASKS[task].head:
+            case Head.TOKEN:
+                words = (*fillers, *generator.choice(("company", "bank"), 2), number)
+                tags = tuple(1 if word == "bank" else 2 if word == "company" else 0 for word in words)
+                examples.append(TokenExample(tuple(str(word) for word in words), tags))
+            case Head.SUMMARY:
+                told = [str(word) for word in generator.choice(kinds[0] + kinds[2], 3)]
+                examples.append(SummaryExample(" ".join([*told, number]), told[0]))
+            case _:
+                label = int(generator.integers(0, len(labels)))
+                told = [str(word) for word in generator.choice(kinds[label % 3], 2)]
+                examples.append(Example(" ".join([*told, *fillers, number]), label))
+    return Dataset(tuple(examples), labels, f"rows of seed {seed}")
+
+
+def task_data(task: str, rows: int = 64, test: int = 24, seed: int = 1) -> TaskData:
+    """Training and test rows of one task."""
+    return TaskData(TASKS[task], dataset(task, rows, seed), dataset(task, test, seed + 1))
+
+
+class TinyModels:
+    """Directories of random models of width 64, made when they are first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(self, family: str, layers: int = 2) -> str:
+        path = self._directory / f"{family}{layers}"
+        if not path.exists():
+            save_tiny_model(path, family, layers=layers, hidden=64)
+        return str(path)

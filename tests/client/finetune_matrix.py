@@ -1,0 +1,135 @@
+"""What is claimed of fine-tuning, cell by cell: the tests run each, and `docs/matrix.md` is written from it.
+
+python -m tests.client.finetune_matrix > docs/matrix.md
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from common.tasks import TASKS, Head
+
+METHODS = ("lora", "qlora", "prefix_tuning", "p_tuning")
+TASK_NAMES = tuple(name for name, task in TASKS.items() if task.head is not Head.MASKED)
+SHARED = tuple(name for name in TASK_NAMES if TASKS[name].head is not Head.SUMMARY)
+FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "llama", "t5", "bart")
+HEADS: tuple[tuple[str, str, Any], ...] = (
+    ("text, mean pooling", "sentiment_analysis", "mean"),
+    ("text, the model's own head", "sentiment_analysis", "native"),
+    ("words", "financial_ner", "native"),
+    ("summary", "document_summarization", "native"),
+)
+
+# What PEFT, or the model's own code, cannot do: the method that the refusal names. "" where the architecture has no
+# such head at all.
+_LORA_OR_P, _LORA = "p_tuning or lora", "lora"
+REFUSED: dict[tuple[str, str, str], str] = {
+    **{(family, head, "prefix_tuning"): _LORA_OR_P for family in ("distilbert", "mpnet") for head, _, _ in HEADS[:3]},
+    **{("t5", head, "prefix_tuning"): _LORA_OR_P for head, _, _ in HEADS[:3]},
+    ("bart", HEADS[1][0], "prefix_tuning"): _LORA_OR_P,
+    ("llama", HEADS[1][0], "p_tuning"): "prefix_tuning or lora",
+    **{(family, HEADS[1][0], "p_tuning"): _LORA for family in ("t5", "bart")},
+    **{("bart", HEADS[2][0], method): "" for method in METHODS},
+    **{
+        (family, HEADS[3][0], method): "" for family in ("bert", "roberta", "distilbert", "mpnet") for method in METHODS
+    },
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: a task (or all that share an encoder), a method, a strategy."""
+
+    task: str
+    method: str
+    strategy: str
+
+    def __str__(self) -> str:
+        return f"{self.strategy}-{self.task}-{self.method}"
+
+
+def cells() -> list[Cell]:
+    """Every training that is claimed without privacy."""
+    found = [Cell(task, method, "single_task") for task in TASK_NAMES for method in METHODS]
+    found += [Cell(task, method, "incremental") for task in TASK_NAMES for method in METHODS]
+    return found + [Cell("+".join(SHARED), method, "multi_task") for method in METHODS]
+
+
+PRIVATE = {
+    (head, method): 1e-3 if method == "qlora" else 1e-5
+    for head in ("bert text", "bert words", "llama text", "t5 summary")
+    for method in METHODS
+} | {("t5 summary", "prefix_tuning"): 1e-4, ("t5 summary", "qlora"): 3e-2}
+"""Trainings whose clipped sums are held to the slow loop, one example at a time, and how near. Both sides compute in
+float32, or, on a 4-bit base, in bfloat16: there the order of additions shows, most in a random T5, which scales
+nothing."""
+
+
+def grid() -> list[tuple[str, str, str]]:
+    """Base model, head and method: every combination that this page speaks of. Decoders summarise by instruction."""
+    found = [(family, head, method) for head, _, _ in HEADS for family in FAMILIES for method in METHODS]
+    return [(family, head, method) for family, head, method in found if (family, head) != ("llama", HEADS[3][0])]
+
+
+def matrix() -> str:
+    """The page."""
+    lines = [
+        "# What goes with what",
+        "",
+        "Written by `python -m tests.client.finetune_matrix` from the lists that the tests run through; a test holds",
+        "this page to them. Each cell is a training on a tiny random model, from files to a saved adapter.",
+        "",
+        "## Method and task, by strategy",
+        "",
+        "| task | " + " | ".join(f"`{method}`" for method in METHODS) + " |",
+        "|---|" + "---|" * len(METHODS),
+    ]
+    known = set(cells())
+    for task in TASK_NAMES:
+        row = []
+        for method in METHODS:
+            alone = [s for s in ("single_task", "incremental") if Cell(task, method, s) in known]
+            shared = ["multi_task"] if task in SHARED and Cell("+".join(SHARED), method, "multi_task") in known else []
+            row.append(", ".join(alone + shared))
+        lines.append(f"| {task} | " + " | ".join(row) + " |")
+    lines += [
+        "",
+        "`multi_task` trains " + ", ".join(SHARED) + " together. A summary shares no encoder with them.",
+        "",
+        "## Method and base model, by head",
+        "",
+        'A dash is an error before anything is trained; it names what the model can take. "no head" means that',
+        "transformers has none for this architecture, or that it cannot write. `qlora` needs what `lora` needs.",
+        "",
+        "| head | base model | " + " | ".join(f"`{method}`" for method in METHODS) + " |",
+        "|---|---|" + "---|" * len(METHODS),
+    ]
+    for head, _, _ in HEADS:
+        for family in dict.fromkeys(family for family, at, _ in grid() if at == head):
+            row = [_said(family, head, method) for method in METHODS]
+            lines.append(f"| {head} | {family} | " + " | ".join(row) + " |")
+    lines += [
+        "",
+        "A decoder (llama) writes summaries by instruction: `tests/client/test_instruction_tuning.py`.",
+        "",
+        "## With differential privacy (`single_task` and `incremental`)",
+        "",
+        "Each cell: how near the clipped sum of per-example gradients is held to that of a loop over single examples",
+        "(relative error, at most; a 4-bit base computes in bfloat16).",
+        "",
+        "| model and head | " + " | ".join(f"`{method}`" for method in METHODS) + " |",
+        "|---|" + "---|" * len(METHODS),
+    ]
+    for head in dict.fromkeys(head for head, _ in PRIVATE):
+        row = [f"{PRIVATE[head, method]:g}" for method in METHODS]
+        lines.append(f"| {head} | " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _said(family: str, head: str, method: str) -> str:
+    other = REFUSED.get((family, head, method))
+    return "yes" if other is None else f"- ({other})" if other else "no head"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(matrix())
