@@ -14,7 +14,9 @@ from common.tasks import Task
 __all__ = ["AdapterChoice", "Job", "Method", "Outcome", "Previous", "PrivacyChoice", "TaskData", "TrainingChoice"]
 
 Method = Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
-Strategy = Literal["single_task", "incremental", "multi_task", "continual_pretraining", "distillation"]
+Strategy = Literal[
+    "single_task", "incremental", "multi_task", "continual_pretraining", "distillation", "domain_adversarial"
+]
 
 
 class _Choice(Section):
