@@ -46,7 +46,7 @@ CASES = (
     Case("sentfin", "sentiment_analysis", rows=1500, epochs=3, max_tokens=64, score="weighted_f1"),
     Case("fin_ner_alvarado", "financial_ner", rows=600, epochs=3, max_tokens=128, score="entity_f1"),
     Case("cfpb_complaints", "document_classification", rows=500, epochs=3, max_tokens=128, score="weighted_f1"),
-    Case("banking77", "document_classification", rows=2000, epochs=6, max_tokens=64, score="weighted_f1"),
+    Case("banking77", "document_classification", rows=2000, epochs=3, max_tokens=64, score="weighted_f1"),
 )
 
 

@@ -53,7 +53,8 @@ def instruct(
         from trl import SFTConfig, SFTTrainer
     except ImportError:
         raise ModelError("instruction tuning: trl is not installed: pip install 'fedfin[qlora]'") from None
-    micro = max(1, min(batch_size, plan.max_batch_tokens // int(rows.lengths.max())))
+    fitting = max(1, min(batch_size, plan.max_batch_tokens // int(rows.lengths.max())))
+    micro = max(size for size in range(1, fitting + 1) if batch_size % size == 0)
     on_gpu = model.base.device.startswith("cuda")
     with _quiet():
         arguments = SFTConfig(
@@ -61,7 +62,7 @@ def instruct(
             num_train_epochs=plan.epochs,
             per_device_train_batch_size=micro,
             per_device_eval_batch_size=micro,
-            gradient_accumulation_steps=math.ceil(batch_size / micro),
+            gradient_accumulation_steps=batch_size // micro,
             learning_rate=plan.learning_rate,
             weight_decay=0.01,
             optim=plan.optimizer if plan.optimizer.startswith("paged") else "adamw_torch",
@@ -91,7 +92,7 @@ def instruct(
             processing_class=model.base.tokenizer,
         )
         trainer.remove_callback(PrinterCallback)
-        watcher = _Watcher(model, plan, rows, micro * arguments.gradient_accumulation_steps, observers)
+        watcher = _Watcher(model, plan, rows, batch_size, observers)
         trainer.add_callback(watcher)
         if held is not None:
             trainer.add_callback(EarlyStoppingCallback(plan.patience))
