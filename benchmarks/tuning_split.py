@@ -1,0 +1,44 @@
+"""The desks' training rows alone, a fifth of them held out, so that settings are chosen without the test rows.
+
+python -m benchmarks.tuning_split desks_tuning.csv
+fedfin-simulate run benchmarks/sentfin_desks.toml --set data.train=$PWD/desks_tuning.csv --out runs/tuning
+"""
+
+import csv
+import io
+import sys
+import zlib
+from pathlib import Path
+
+from common.errors import FedfinError
+from common.files import write_atomic
+from common.rows import read_rows
+from simulation.config import load_simulation
+
+HELD_OUT = 5  # one text in so many
+COLUMNS = ("text", "label", "desk", "split")
+
+
+def main() -> int:
+    """Write the file named on the command line."""
+    if len(sys.argv) != 2:
+        print("tuning_split: name the file to write: python -m benchmarks.tuning_split desks_tuning.csv")
+        return 2
+    try:
+        data = load_simulation(Path("benchmarks/sentfin_desks.toml")).data
+        rows = [row for row in read_rows(data.train or Path(), COLUMNS) if row["split"] == "train"]
+    except FedfinError as error:
+        print(f"tuning_split: {error}", file=sys.stderr)
+        return error.exit_code
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    for row in rows:
+        held_out = zlib.crc32(row["text"].encode()) % HELD_OUT == 0
+        writer.writerow({key: row[key] for key in COLUMNS} | {"split": "test" if held_out else "train"})
+    write_atomic(Path(sys.argv[1]), text.getvalue().encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
