@@ -156,8 +156,8 @@ def _card(
     protection = "none: trained without differential privacy"
     if config.privacy.level != "none":
         protection = (
-            f"epsilon {max(epsilon.values(), default=0.0):.3f} at delta {config.privacy.delta:g} for one {config.privacy.unit}, "
-            "the most that any institution stated"
+            f"epsilon {max(epsilon.values(), default=0.0):.3f} at delta {config.privacy.delta:g} "
+            f"for one {config.privacy.unit}, the most that any institution stated"
         )
     contributors = {name for record in state.history for name in record.contributed}
     shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
