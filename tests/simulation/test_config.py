@@ -185,7 +185,8 @@ def test_every_shipped_file_is_valid(path: Path, tmp_path: Path, monkeypatch: py
     simulation = loaded(path)
     assert RunConfig.from_json(simulation.run.to_json()) == simulation.run
     assert simulation.institutions.noise == "system", "a shipped run must protect its records"
-    assert simulation.run.privacy.delta == 1e-4
+    unprotected = path.name == "sentfin_plain.toml"  # says so in its first line: what privacy is measured against
+    assert simulation.run.privacy.delta == (None if unprotected else 1e-4)
 
 
 def test_the_demo_and_the_benchmark_are_shipped() -> None:
