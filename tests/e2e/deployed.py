@@ -19,6 +19,7 @@ from typing import Any
 
 from client.home import Home
 from client.processes import state_path
+from common.ledger import Charge, read_charges
 from common.supervisor import running_services
 from server.home import HubHome
 from server.status import institutions
@@ -332,3 +333,12 @@ delta = 1e-4
 quorum = 2
 deadline_s = 200
 """
+
+
+def charges(hub: Hub, name: str, run: Run) -> list[Charge]:
+    """What `run` has charged at an institution, by the institution's own ledger."""
+    path = hub.institutions[name].ledger
+    if not path.with_name("ledger.jsonl.head").exists():
+        return []
+    found = read_charges(path, hub.home.members()[name].keys)
+    return [charge for charge in found if charge.reservation.use.run_id == run.name]

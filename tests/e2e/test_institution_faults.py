@@ -10,19 +10,9 @@ from pathlib import Path
 
 from client.commands.status import is_serving
 from client.home import Home
-from common.ledger import Charge, read_charges
 from common.supervisor import running_services
 from tests.e2e.conftest import BANKS
-from tests.e2e.deployed import ROOT, Hub, Run, environment, run_toml, until
-
-
-def charges(hub: Hub, name: str, run: Run) -> list[Charge]:
-    """What `run` has charged at an institution, by the institution's own ledger."""
-    path = hub.institutions[name].ledger
-    if not path.with_name("ledger.jsonl.head").exists():
-        return []
-    found = read_charges(path, hub.home.members()[name].keys)
-    return [charge for charge in found if charge.reservation.use.run_id == run.name]
+from tests.e2e.deployed import ROOT, Hub, Run, charges, environment, run_toml, until
 
 
 def agent_of(hub: Hub, name: str) -> int | None:

@@ -3,16 +3,16 @@
 import os
 import signal
 
-from tests.e2e.deployed import Hub, command, until
+from tests.e2e.deployed import Hub, charges, command, until
 
 
 def test_one_that_never_answers_is_late_and_one_that_is_away_is_silent_and_both_return(hub: Hub) -> None:
     west = hub.institutions["west"]
-    run = hub.run("run.rounds=5", "aggregation.deadline_s=45", "training.local_steps=4")
+    run = hub.run("run.rounds=5", "aggregation.deadline_s=45", "training.local_steps=20")
 
     # Round 1: it takes the question and does not answer. Round 2: it answers both; only the second counts.
     agent = west.pid("agent")
-    run.in_round(1)
+    until(lambda: charges(hub, "west", run), "west has taken the first question", every=0.05)
     os.kill(agent, signal.SIGSTOP)
     try:
         run.in_round(2)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from common.codec import Tensors
 from server import checkpoint
-from tests.e2e.deployed import Hub
+from tests.e2e.deployed import Hub, until
 
 # How the messages inside the envelopes begin.
 PLAIN = (b"fedfin assignment 1\n", b"fedfin contribution 1\n")
@@ -33,8 +33,11 @@ def test_neither_wire_nor_database_holds_an_adapter_in_the_clear(hub: Hub, tmp_p
     run = hub.run("run.rounds=3", "training.local_steps=20")
     run.in_round(2)
     first = checkpoint.load(run.directory / "checkpoint").adapter
-    run.in_round(3, answered=1)
-    second, stored = checkpoint.load(run.directory / "checkpoint").adapter, database(hub)
+    run.in_round(3)
+    second = checkpoint.load(run.directory / "checkpoint").adapter
+    stored = until(
+        lambda: found if SEALED in (found := database(hub)) else b"", "the database holds an envelope", every=0.05
+    )
     assert run.ended() == "finished"
     last, heard = checkpoint.load(run.directory / "checkpoint").adapter, hub.wiretap.heard()
     stored += database(hub)
