@@ -128,9 +128,11 @@ def test_the_clipped_sum_of_every_method_is_that_of_a_loop_over_single_examples(
     family, kind = head.split()
     task = {"text": "sentiment_analysis", "words": "financial_ner", "summary": "document_summarization"}[kind]
     model = shaken(build(recipe(models(family), task, method)))
+    if kind == "summary" and method != "qlora":
+        model.module.double()  # T5's rounding in float32 would hide what is looked for
     data = model.encode_dataset(task_data(task, rows=9).train)
     drawn = np.flatnonzero(FixedNoise(b"rows").uniform_mask(9, 0.7))
-    before = model.export()
+    before = {name: parameter.detach().double().clone() for name, parameter in model.trainable().items()}
 
     def loss(row: int) -> torch.Tensor:
         batch = data.batch([row])
@@ -147,8 +149,7 @@ def test_the_clipped_sum_of_every_method_is_that_of_a_loop_over_single_examples(
     expected, _ = clipped_sum(trained, [lambda row=row: loss(row) for row in drawn], clip)
     dp = DpSettings(0.0, clip, 0.7, 1, expected_batch_size=1.0)
     train(model, data, TrainingPlan(1, 0.7, 1.0, 1.0, "sgd", 64, dp, 0), FixedNoise(b"rows"))
-    after = model.export()
-    found = {name: torch.from_numpy(before[name] - after[name]) for name in after}
+    found = {name: before[name] - parameter.detach().double() for name, parameter in model.trainable().items()}
     assert relative_error(found, {n: v.double() for n, v in expected.items()}) < PRIVATE[head, method]
 
 
