@@ -61,8 +61,8 @@ PRIVATE = {
     for method in METHODS
 } | {("t5 summary", "qlora"): 3e-2}
 """Trainings whose clipped sums are held to the slow loop, one example at a time, and how near. Both sides compute in
-float32 (T5 in float64), or, on a 4-bit base, in bfloat16: there the order of additions shows, most in a random T5, which
-scales nothing."""
+float32 (T5 in float64), or, on a 4-bit base, in bfloat16: there the order of additions shows, most in a random T5,
+which scales nothing."""
 
 
 def grid() -> list[tuple[str, str, str]]:
