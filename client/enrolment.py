@@ -64,6 +64,8 @@ def read_package(path: Path) -> Package:
         return Package.from_json(path.read_bytes())
     except OSError as error:
         raise EnrolmentError(f"{path}: cannot be read ({error.strerror}): give the file that the hub sent") from None
+    except EnrolmentError as error:
+        raise EnrolmentError(f"{path}: {error}") from None
 
 
 def is_known(home: Home, package: Package) -> bool:

@@ -16,6 +16,7 @@ from common.errors import ConfigurationError, ModelError
 from common.messages import RefusalCode
 from common.model import LoadedBase, load_base
 from common.tasks import Head, task
+from common.vocabulary import refuse_private_base
 
 __all__ = ["LocalModels", "choose_device"]
 
@@ -77,8 +78,9 @@ class LocalModels:
             raise Refused(RefusalCode.CONFIG, "the run does not say which labels there are")
         dataset = read_for(rows, config)
         try:
+            refuse_private_base(config.model.base)
             adapted = self._load(config)
-        except ModelError as error:
+        except (ModelError, ConfigurationError) as error:
             raise Refused(RefusalCode.BASE_MODEL, str(error)) from error
         tokens = adapted.encode_dataset(dataset)
         data = PreparedData(tokens, dataset.fingerprint(self._fingerprint_key), PrefixCache())

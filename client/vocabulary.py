@@ -5,33 +5,29 @@ commonest words of what it was trained on, whole, about in order. A word that it
 rarest that it keeps whole, which bounds how often general English uses it. An approximation, and said to be one.
 
 A list mined from private text tells about that text. So a term file says where its words come from, and what is made
-from private words is refused in a federation. `vote` is the way round: the candidates are public, the private text only
-votes on them, and the votes are noised and charged.
+from private words is refused in a federation.
 """
 
 import math
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tomli_w
 
-from client.noise import NoiseSource
-from common.accounting import DpSgdEvent
 from common.errors import ConfigurationError, DataError
 from common.files import write_atomic
 from common.rows import read_text
 
-__all__ = ["DOMAINS", "TermList", "curated", "mine", "read_terms", "vote", "vote_event", "write_terms"]
+__all__ = ["DOMAINS", "TermList", "curated", "mine", "read_terms", "write_terms"]
 
 DOMAINS = ("sec_filings", "analyst_reports", "earnings_calls", "prospectuses")
 
-Release = Literal["public", "private", "dp"]
+Release = Literal["public", "private"]
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|[&/-](?=[^\W\d_]))+")
 _MIN_LETTERS, _MAX_LETTERS = 4, 30
 _MIN_TEXTS = 5
@@ -43,7 +39,7 @@ _FREQUENT = 4.0
 class TermList:
     """Words to add, the most useful first, and where they come from.
 
-    release: "public", "private" (mined from private text: may not leave), or "dp" (voted on under privacy).
+    release: "public", or "private": mined from private text, may not leave.
     """
 
     words: tuple[str, ...]
@@ -87,39 +83,6 @@ def mine(texts: Sequence[str], tokenizer: Any, limit: int, release: Release = "p
     return TermList(tuple(best), release, f"mined from {len(texts)} texts")
 
 
-def vote_event(noise_multiplier: float) -> DpSgdEvent:
-    """What `vote` costs: one Gaussian mechanism without sampling. Charge it before the texts are read."""
-    return DpSgdEvent(noise_multiplier=noise_multiplier, sampling_probability=1.0, steps=1)
-
-
-def vote(
-    texts: Iterable[str],
-    candidates: Sequence[str],
-    noise: NoiseSource,
-    noise_multiplier: float,
-    limit: int,
-    votes_per_text: int = 8,
-) -> TermList:
-    """At most `limit` of the public `candidates`, those that most of the private `texts` hold, by noised counts.
-
-    Each text votes once for each of the first `votes_per_text` candidates that it holds (in the candidates' order),
-    so adding or removing a text changes the counts by at most sqrt(votes_per_text) in L2. Gaussian noise of
-    `noise_multiplier` times that makes it the mechanism of `vote_event`. Kept are counts above two standard
-    deviations of the noise; reading them costs nothing more.
-    """
-    order = {word.casefold(): place for place, word in enumerate(candidates)}
-    counts = np.zeros(len(candidates))
-    for text in texts:
-        held = sorted({order[word] for word in _words(text) if word in order})
-        counts[held[:votes_per_text]] += 1
-    deviation = noise_multiplier * math.sqrt(votes_per_text)
-    noisy = counts + deviation * noise.normal(len(candidates))
-    best = [int(place) for place in np.argsort(-noisy, kind="stable")[:limit] if noisy[place] > 2 * deviation]
-    return TermList(
-        tuple(candidates[place] for place in best), "dp", f"voted on, noise multiplier {noise_multiplier:g}"
-    )
-
-
 def write_terms(path: Path, terms: TermList) -> None:
     """Write a term file that `read_terms` reads; 0600 where its words may not leave."""
     content = {"release": terms.release, "source": terms.source, "words": list(terms.words)}
@@ -141,8 +104,8 @@ def read_terms(path: Path) -> TermList:
         words, release = tuple(content["words"]), content["release"]
     except (tomllib.TOMLDecodeError, KeyError, TypeError):
         raise DataError(f"{path}: not a term file: give words and release, or one word a line in a .txt file") from None
-    if release not in ("public", "private", "dp") or not words or not all(isinstance(word, str) for word in words):
-        raise DataError(f"{path}: release must be public, private or dp, and words a list of texts")
+    if release not in ("public", "private") or not words or not all(isinstance(word, str) for word in words):
+        raise DataError(f"{path}: release must be public or private, and words a list of texts")
     return TermList(words, release, str(content.get("source", path.name)))
 
 

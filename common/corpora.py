@@ -29,6 +29,8 @@ def read_corpus(path: Path, column: str | None = None) -> list[str]:
     Raises:
         DataError: absent, unreadable, of an unknown kind, not UTF-8, without such a column, or without any text.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such data file or folder: check the path")
     files = sorted(file for file in path.rglob("*") if _is_text(file)) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path}: the folder holds no text: put *{', *'.join((*_PLAIN, *FORMATS))} files there")

@@ -181,5 +181,5 @@ def refuse_private_base(base: str) -> None:
     if provenance(base).private_text:
         raise ConfigurationError(
             f"model.base {base}: its vocabulary or weights were learned from private text, and a federation's base "
-            "model is given to all: use one that was made from public text, or from terms mined under privacy"
+            "model is given to all: use one that was made from public text"
         )

@@ -20,6 +20,7 @@ from common.files import write_json
 from common.journal import Entry, Journal
 from common.model import load_base
 from common.tasks import task
+from common.vocabulary import refuse_private_base
 from server import checkpoint, coordinator
 from server.audit import RUN_PURPOSE, run_ended
 from server.checkpoint import RoundRecord, RunState
@@ -57,6 +58,7 @@ def play(grid: Grid, run: str, flower_run: str) -> None:
 def _play(grid: Grid, run: Run) -> None:
     config, data = run.config()
     head = task(config.task)
+    refuse_private_base(config.model.base)
     base = load_base(config.model, head, len(config.labels))
     adapted = adapt(base, config.adapter, head, seed=config.seed)
     evaluator = HubEvaluator(adapted, {"test": read_test_set(data, config)}) if data is not None else None

@@ -125,6 +125,8 @@ def _verify(given: argparse.Namespace) -> int:
         public = PublicKeys.load(given.key)
         path = path / "ledger.jsonl" if path.is_dir() else path
     else:
+        if not path.exists():
+            raise ConfigurationError(f"{path}: not there: give an institution's directory, or a ledger file")
         if not path.is_dir():
             raise ConfigurationError(
                 f"{path}: with a ledger file, name the institution's public key: --key public.json"

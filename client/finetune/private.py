@@ -27,7 +27,9 @@ from common.accounting import DpSgdEvent, calibrate
 from common.config import LEVELS
 from common.errors import ConfigurationError, DataError
 from common.ledger import PrivacyLedger, Use
+from common.recipe import read_description
 from common.tokens import TokenizedSet
+from common.vocabulary import provenance
 
 __all__ = ["train_privately"]
 
@@ -92,8 +94,21 @@ def _charge_and_train(
         "adjacency": "add-or-remove-one",
         "accountant": "PLD",
         "ledger_epsilon": account.ledger.epsilon(delta),
+        "does_not_cover": _uncovered(session),
     }
     return _train_metrics(stats), statement
+
+
+def _uncovered(session: Session) -> list[str]:
+    """What went into the model before this training, and that no figure of this training speaks of."""
+    found = []
+    if session.job.previous is not None:
+        spent = read_description(session.job.previous.adapter)[2].get("privacy")
+        how = f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g}" if spent else "no privacy"
+        found.append(f"the rows of the adapter that was continued, which was trained with {how}")
+    if provenance(session.recipe.base_model).private_text:
+        found.append("the private text that the base model was made from")
+    return found
 
 
 def _plan(

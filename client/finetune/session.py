@@ -214,5 +214,6 @@ def _card(session: Session, outcome: Outcome) -> dict[str, str]:
         "Data fingerprint": ", ".join(f"{value[:16]} (keyed)" for value in session.fingerprints().values()),
         "Privacy": "none: trained without differential privacy"
         if privacy is None
-        else f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g} for one record added or removed (PLD)",
+        else f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g} for one record added or removed (PLD)"
+        + "".join(f"; not covered: {what}" for what in privacy["does_not_cover"]),
     }

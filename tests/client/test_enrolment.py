@@ -130,6 +130,7 @@ def test_a_file_that_is_no_package_is_one_line(tmp_path: Path, request_: Request
         with pytest.raises(EnrolmentError) as error:
             read_package(path)
         assert "\n" not in str(error.value)
+        assert str(error.value).startswith(str(path))
 
 
 def test_an_altered_package_is_refused(request_: Request, home: Home, hub: TheHub, tmp_path: Path) -> None:

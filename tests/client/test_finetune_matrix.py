@@ -19,6 +19,7 @@ from common.ledger import PrivacyLedger
 from common.recipe import Recipe, build, load_adapter
 from common.tasks import TASKS, Head
 from common.tokens import IGNORED
+from common.vocabulary import write_extended_base
 from tests.client.finetune_data import TinyModels, labels_of, task_data
 from tests.client.finetune_matrix import HEADS, METHODS, PRIVATE, REFUSED, SHARED, Cell, cells, grid, matrix
 from tests.reference.per_example import clipped_sum, relative_error
@@ -166,6 +167,31 @@ def test_private_training_charges_a_ledger_beside_its_output_before_it_trains(
         [charge] = ledger.charges
         assert ledger.epsilon(1e-3) == outcome.privacy["epsilon"]
     assert charge.steps_done == outcome.privacy["steps"]
+
+
+def test_a_private_training_says_what_went_into_the_model_before_it(models: TinyModels, tmp_path: Path) -> None:
+    cell = Cell("sentiment_analysis", "lora", "single_task")
+    first = job(models, tmp_path / "first", cell)
+    unprotected, old = finetune(first), first.data[0]
+    words = ["ebitda"]
+    write_extended_base(first.base_model, words, tmp_path / "base", private=True)
+    private = replace(
+        job(models, tmp_path / "alone", cell, seed=11),
+        base_model=str(tmp_path / "base"),
+        privacy=PrivacyChoice(epsilon=3.0),
+    )
+    assert finetune(private).privacy["does_not_cover"] == ["the private text that the base model was made from"]
+    again = replace(
+        job(models, tmp_path / "again", cell, seed=11),
+        strategy="incremental",
+        previous=Previous(unprotected.adapter, old.test, old.train),
+        privacy=PrivacyChoice(epsilon=3.0),
+    )
+    outcome = finetune(again)
+    assert outcome.privacy["does_not_cover"] == [
+        "the rows of the adapter that was continued, which was trained with no privacy"
+    ]
+    assert "not covered: the rows of the adapter" in (outcome.adapter / "README.md").read_text()
 
 
 def test_multi_task_is_refused_with_privacy_and_names_what_can(models: TinyModels, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ import pytest
 
 from client.commands.status import is_serving
 from client.home import Home
+from client.local_models import LocalModels
+from client.planning import Refused
 from client.service import WAITING, AgentService, serve
 from common.codec import encode
 from common.config import RunConfig, parse_run
@@ -24,6 +26,7 @@ from common.envelope import Context, Keys, open_sealed, peek, seal
 from common.errors import ConfigurationError
 from common.ledger import Charge, read_charges
 from common.messages import Assignment, Contribution, Refusal, RefusalCode, code_digest
+from common.vocabulary import write_extended_base
 from common.wire import AGENT_METHOD
 from tests.client.enrolled import Enrolled, enrol
 from tests.tiny_models import save_tiny_model, tiny_adapted
@@ -153,6 +156,15 @@ def test_what_the_settings_do_not_allow_is_refused_with_a_code_and_charges_nothi
         assert isinstance(answer, Refusal)
         assert answer.code == code
     assert agent.charges() == before
+
+
+def test_a_base_model_made_from_private_text_is_not_trained_in_a_federation(tmp_path: Path, base: str) -> None:
+    write_extended_base(base, ["ebitda"], tmp_path / "extended", private=True)
+    other = str(tmp_path / "extended")
+    settings = enrol(tmp_path / "bank", other, "").home.settings()
+    with pytest.raises(Refused, match="private text") as refused:
+        LocalModels(settings, bytes(32))(config(other))
+    assert refused.value.code == RefusalCode.BASE_MODEL
 
 
 def test_a_second_agent_of_the_same_institution_is_refused(agent: Agent) -> None:

@@ -50,6 +50,8 @@ def test_an_empty_folder_and_an_absent_file_say_so(tmp_path: Path) -> None:
         read_corpus(tmp_path / "empty")
     with pytest.raises(DataError, match="no such data file"):
         read_corpus(tmp_path / "absent.txt")
+    with pytest.raises(DataError, match="no such data file or folder"):
+        read_corpus(tmp_path / "absent")
 
 
 def test_a_text_is_held_out_whatever_others_are_there() -> None:
