@@ -8,7 +8,7 @@ import time
 from client.home import Home
 from common.enrolment import split_address
 from common.errors import EnrolmentError
-from common.pki import client_context
+from common.tls import client_context
 
 __all__ = ["describe", "last_seen"]
 

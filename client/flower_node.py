@@ -26,7 +26,7 @@ import httpx
 from client.home import Home
 from common.bundle import bundle
 from common.errors import FedfinError
-from common.pki import client_context
+from common.tls import client_context
 
 __all__ = [
     "Approved",

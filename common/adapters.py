@@ -3,8 +3,6 @@
 `adapt` attaches once; hub and institutions then `load` the weights of each turn into the same memory.
 """
 
-import hashlib
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +13,13 @@ import peft
 import torch
 from numpy.typing import NDArray
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import ModulesToSaveWrapper
-from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from common.adapter_config import lora_config, refuse_adapted
 from common.adapter_files import write_adapter
+from common.adapter_tensors import NEW_ROWS, PROMPT, array, is_ours, last_head_layers, numbers, start, wire_name, write
 from common.codec import Spec, Tensors
 from common.config import AdapterConfig
 from common.data import Dataset, SummaryExample
@@ -35,13 +33,7 @@ from common.prefix import FrozenFeatures, split
 from common.tasks import Head, Task
 from common.tokens import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts, tokenize_words
 
-__all__ = ["PROMPT", "AdaptedModel", "adapt", "peft_task_type", "refuse_adapted", "seeded"]
-
-PROMPT = "prompt_embeddings"
-"""Wire name of a soft prompt, as PEFT saves it."""
-
-_NEW_ROWS = "trainable_tokens_delta"
-"""PEFT's name for trained rows of the embeddings."""
+__all__ = ["AdaptedModel", "adapt"]
 
 
 class AdaptedModel:
@@ -62,11 +54,11 @@ class AdaptedModel:
         self._peft: Any = module
         self._config = config
         self._seed = seed
-        self._parameters = {_wire_name(name): p for name, p in module.named_parameters() if _is_ours(name)}
+        self._parameters = {wire_name(name): p for name, p in module.named_parameters() if is_ours(name)}
         for name, parameter in self._parameters.items():
             parameter.data = parameter.data.to(torch.float32)
             parameter.requires_grad_(train == "AB" or ".lora_A." not in name)
-        self._new_rows = {name: _array(p) for name, p in self._parameters.items() if _NEW_ROWS in name}
+        self._new_rows = {name: array(p) for name, p in self._parameters.items() if NEW_ROWS in name}
         self._trainable = {name: p for name, p in sorted(self._parameters.items()) if p.requires_grad}
         self._owners = [m for m in module.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
         self._dropouts = [
@@ -76,16 +68,16 @@ class AdaptedModel:
             for child in m.lora_dropout.values()
         ]
         self._cast_head_inputs()
-        self._last_layer = self._last_head_layer()
+        self._last_layer = last_head_layers(base, self._parameters)
         if isinstance(base.model, MaskedLanguageModel):
             base.model.tie()
         # Where rows of the embeddings are trained, nothing below is frozen.
         self._split = None if self._new_rows else split(base, parse_layers(layers))
         self.parameters_trained = sum(p.numel() for p in self._trainable.values())
-        self.parameters_total = sum(_numbers(p) for p in module.parameters())
+        self.parameters_total = sum(numbers(p) for p in module.parameters())
         self._frozen_a = {n: p for n, p in self._parameters.items() if not p.requires_grad}
         self.spec = Spec.of(self.export())
-        self._write(self._frozen_a, {name: self._start(name, p) for name, p in self._frozen_a.items()})
+        write(self._frozen_a, {name: self._start(name, p) for name, p in self._frozen_a.items()})
         self.load(self.initial())
         self.eval_mode()
 
@@ -96,7 +88,7 @@ class AdaptedModel:
     def head_names(self) -> frozenset[str]:
         """Wire names of the task head's parameters."""
         return frozenset(
-            name for name in self._trainable if ".lora_" not in name and _NEW_ROWS not in name and name != PROMPT
+            name for name in self._trainable if ".lora_" not in name and NEW_ROWS not in name and name != PROMPT
         )
 
     def initial(self) -> Tensors:
@@ -117,7 +109,7 @@ class AdaptedModel:
                 raise ModelError(f"adapter tensor {name}: absent or misshapen: this model needs {list(shape)}")
         if len(tensors) != len(self.spec.tensors):
             raise ModelError(f"adapter: {len(tensors)} tensors: this model needs {len(self.spec.tensors)}")
-        self._write(self._trainable, tensors)
+        write(self._trainable, tensors)
 
     def restore(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
         """Put back what `save_pretrained` wrote: what is trained, and a frozen A.
@@ -130,7 +122,7 @@ class AdaptedModel:
                 raise ModelError(f"adapter tensor {name}: absent or misshapen: it was trained on another model")
         if len(tensors) != len(self._parameters):
             raise ModelError(f"adapter: {len(tensors)} tensors: this model holds {len(self._parameters)}")
-        self._write(self._parameters, tensors)
+        write(self._parameters, tensors)
 
     @property
     def _answers(self) -> bool:
@@ -139,7 +131,7 @@ class AdaptedModel:
 
     def export(self) -> Tensors:
         """A copy of what travels, sorted by name: trained LoRA factors and the head, never a frozen A."""
-        return {name: _array(parameter) for name, parameter in self._trainable.items()}
+        return {name: array(parameter) for name, parameter in self._trainable.items()}
 
     def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
         """Texts as ids, cut at the run's maximum of tokens; for a decoder, inside the question that it answers."""
@@ -251,7 +243,7 @@ class AdaptedModel:
             card: what to say in the card, one line each, as name and value.
             beside: other files of the directory, by name.
         """
-        tensors = {name: _array(parameter) for name, parameter in sorted(self._parameters.items())}
+        tensors = {name: array(parameter) for name, parameter in sorted(self._parameters.items())}
         write_adapter(Path(directory), self.base, self._config, tensors, card or {}, beside or {})
 
     def merge(self) -> LoadedBase:
@@ -271,29 +263,9 @@ class AdaptedModel:
         return self.base
 
     def _start(self, name: str, parameter: nn.Parameter) -> NDArray[np.float32]:
-        shape = tuple(parameter.shape)
         if name in self._new_rows:
             return self._new_rows[name].copy()
-        if ".lora_B." in name or name in self._last_layer:
-            return np.zeros(shape, np.float32)
-        if len(shape) == 1:  # biases, and the scales of a head's normalisation
-            return np.full(shape, 1.0 if name.endswith(".weight") else 0.0, np.float32)
-        return seeded(self._seed, name, shape)
-
-    def _last_head_layer(self) -> frozenset[str]:
-        """Wire names of each head's last linear layer, the one that puts out the labels; none without a head."""
-        ours: set[int] = set()
-        for name in self.base.output_names:
-            head = getattr(self.base.model, name)
-            inner = head.modules_to_save["default"] if isinstance(head, ModulesToSaveWrapper) else head
-            last = [module for module in inner.modules() if isinstance(module, nn.Linear)][-1]
-            ours |= {id(parameter) for parameter in last.parameters()}
-        return frozenset(name for name, parameter in self._parameters.items() if id(parameter) in ours)
-
-    def _write(self, into: Mapping[str, nn.Parameter], tensors: Mapping[str, NDArray[np.float32]]) -> None:
-        with torch.no_grad():
-            for name, parameter in into.items():
-                parameter.copy_(torch.from_numpy(np.ascontiguousarray(tensors[name], dtype=np.float32)))
+        return start(self._seed, name, tuple(parameter.shape), zero=name in self._last_layer)
 
     def _cast_head_inputs(self) -> None:
         """A head in float32 on a base in bfloat16."""
@@ -315,88 +287,10 @@ def adapt(base: LoadedBase, cfg: AdapterConfig, task: Task, seed: int) -> Adapte
     """
     refuse_adapted(base)
     names = target_names(base.model, base.family, cfg.target_modules, task.target_modules, cfg.layers, base.head_names)
-    config = _lora_config(base, cfg, names)
+    config = lora_config(base, cfg, names)
     # Another for PEFT: it shortens the list of modules in place, to names that another model could read differently.
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        module = peft.get_peft_model(base.model, _lora_config(base, cfg, names))
+        module = peft.get_peft_model(base.model, lora_config(base, cfg, names))
     config.base_model_name_or_path = base.name
     return AdaptedModel(base, module, config, seed, cfg.train, cfg.layers)
-
-
-def refuse_adapted(base: LoadedBase) -> None:
-    """Refuse a base model that carries an adapter already."""
-    if any(isinstance(m, BaseTunerLayer | ModulesToSaveWrapper) for m in base.model.modules()):
-        raise ModelError(f"base model {base.name}: it carries an adapter already: release that one first")
-
-
-def peft_task_type(base: LoadedBase) -> peft.TaskType | None:
-    """PEFT's name for what the model puts out; None for our own pooling head, which PEFT does not know."""
-    if base.head == Head.SUMMARY:
-        return peft.TaskType.SEQ_2_SEQ_LM if base.is_encoder_decoder else peft.TaskType.CAUSAL_LM
-    if base.pooling != "native":
-        return None
-    return peft.TaskType.TOKEN_CLS if base.head == Head.TOKEN else peft.TaskType.SEQ_CLS
-
-
-def _lora_config(base: LoadedBase, cfg: AdapterConfig, names: Sequence[str]) -> peft.LoraConfig:
-    """PEFT's configuration: LoRA on `names`, the head saved whole."""
-    return peft.LoraConfig(
-        task_type=peft_task_type(base),
-        r=cfg.rank,
-        lora_alpha=cfg.alpha,
-        lora_dropout=cfg.dropout,
-        target_modules=list(names) if names else DUMMY_TARGET_MODULES,
-        modules_to_save=list(base.head_names) or None,
-        trainable_token_indices=_new_rows(base, cfg.new_tokens),
-    )
-
-
-def _new_rows(base: LoadedBase, count: int) -> dict[str, list[int]] | None:
-    """The last `count` rows of the input embeddings, by the module's name, as PEFT wants them."""
-    if not count:
-        return None
-    embeddings: Any = base.model.get_submodule(_embeddings_name(base.model))
-    if count > embeddings.num_embeddings:
-        raise ModelError(f"adapter.new_tokens: {count}, but the base model has {embeddings.num_embeddings} tokens")
-    first = embeddings.num_embeddings - count
-    return {_embeddings_name(base.model): list(range(first, embeddings.num_embeddings))}
-
-
-def _embeddings_name(model: Any) -> str:
-    wanted = model.get_input_embeddings()
-    return str(next(name for name, module in model.named_modules() if module is wanted))
-
-
-def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Uniform numbers of variance 1 / fan-in for the (out, in) matrix `name`; the same bits everywhere.
-
-    Uniform and not normal: a normal number needs a logarithm, whose last bit differs between machines.
-    """
-    key = hashlib.sha256(f"fedfin start|{seed}|{name}".encode()).digest()
-    words = np.random.Philox(key=np.frombuffer(key[:16], dtype="<u8").astype(np.uint64)).random_raw(math.prod(shape))
-    # 53 bits to [0, 1), then to (-1, 1): every step exact or correctly rounded by IEEE 754.
-    unit = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-52 - 1.0
-    return (unit * math.sqrt(3.0 / shape[-1])).astype(np.float32).reshape(shape)
-
-
-def _numbers(parameter: nn.Parameter) -> int:
-    """How many numbers a parameter stands for: 4-bit ones are packed, two in a byte."""
-    packed = getattr(parameter, "quant_state", None)
-    return parameter.numel() if packed is None else math.prod(packed.shape)
-
-
-def _is_ours(name: str) -> bool:
-    return any(part in name for part in (".lora_A.", ".lora_B.", ".modules_to_save.", "prompt_encoder.", _NEW_ROWS))
-
-
-def _wire_name(name: str) -> str:
-    """PEFT's name of a saved tensor, from the parameter's own."""
-    if name.startswith("prompt_encoder."):
-        return PROMPT
-    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".").removesuffix(".default")
-
-
-def _array(parameter: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = parameter.detach().to("cpu", torch.float32).numpy().copy()
-    return array

@@ -2,12 +2,10 @@
 
 A private key is made where it is used and never travels: what goes to the authority is a signed request (CSR). The
 authority certifies the name that the hub approved, whatever the request says of itself. Leaves are P-256, the
-authority is P-384; connections are TLS 1.3, and both ends show a certificate.
+authority is P-384.
 """
 
-import ipaddress
-import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,32 +19,33 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import EnrolmentError
 from common.files import write_atomic
-from common.wire import canonical, is_name, parse_object
+from common.wire import is_name
+from common.x509_parts import (
+    certificate_builder,
+    common_name,
+    general_name,
+    key_usage,
+    load_certificate,
+    load_request,
+    private_pem,
+)
 
 __all__ = [
     "MAX_NAME",
     "Authority",
     "Certificate",
-    "Revocations",
     "check_addresses",
     "check_name",
     "check_request",
-    "client_context",
     "is_issued_by",
     "new_key_and_request",
     "node_key_text",
-    "server_context",
 ]
 
 MAX_NAME = 64
 """A common name in X.509 has at most this many characters."""
 AUTHORITY_DAYS = 3650
 _KEY, _CERTIFICATE = "ca.key", "ca.pem"
-_MAX_PEM = 16_384
-_MAX_REVOCATIONS_BYTES = 2**22
-_REVOCATIONS = "fedfin-revocations-1"
-# A clock that is a little behind must not refuse a certificate made just now.
-_CLOCK_SLACK = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Certificate:
     @classmethod
     def read(cls, pem: str | bytes) -> Self:
         """Parse one certificate; nothing is verified, see `Authority.issued`."""
-        return cls._of(_load_certificate(pem))
+        return cls._of(load_certificate(pem))
 
     @classmethod
     def of_der(cls, der: bytes) -> Self:
@@ -79,7 +78,7 @@ class Certificate:
     @classmethod
     def _of(cls, certificate: x509.Certificate) -> Self:
         return cls(
-            name=_common_name(certificate.subject),
+            name=common_name(certificate.subject),
             serial=f"{certificate.serial_number:x}",
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
@@ -109,15 +108,16 @@ class Authority:
             raise _bad(str(directory / _KEY), "an authority is there already: choose another directory")
         key = ec.generate_private_key(ec.SECP384R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = _key_usage(key_cert_sign=True, crl_sign=True)
-        builder = _builder(subject, subject, key.public_key(), key.public_key(), timedelta(days=AUTHORITY_DAYS))
+        usage = key_usage(key_cert_sign=True, crl_sign=True)
+        lifetime = timedelta(days=AUTHORITY_DAYS)
+        builder = certificate_builder(subject, subject, key.public_key(), key.public_key(), lifetime)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         certificate = builder.add_extension(usage, critical=True).sign(key, hashes.SHA384())
         pem = certificate.public_bytes(serialization.Encoding.PEM)
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.chmod(0o700)
-            write_atomic(directory / _KEY, _private_pem(key), mode=0o600)
+            write_atomic(directory / _KEY, private_pem(key), mode=0o600)
             write_atomic(directory / _CERTIFICATE, pem)
         except OSError as error:
             raise _bad(str(directory), f"cannot be written ({error.strerror})") from None
@@ -140,7 +140,7 @@ class Authority:
             raise _bad(str(path), f"cannot be read ({error.strerror}): restore it from its backup") from None
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise _bad(str(path), "damaged: restore it from its backup") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or _load_certificate(pem).public_key() != key.public_key():
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or load_certificate(pem).public_key() != key.public_key():
             raise _bad(str(path), f"not the key of {_CERTIFICATE}: restore both from their backup")
         return cls(pem, key)
 
@@ -151,7 +151,7 @@ class Authority:
             EnrolmentError: no address, one that cannot be one, or a request that does not verify.
         """
         check_addresses(addresses)
-        names = x509.SubjectAlternativeName([_address(address) for address in addresses])
+        names = x509.SubjectAlternativeName([general_name(address) for address in addresses])
         return self._issue(request, addresses[0][:MAX_NAME], lifetime, ExtendedKeyUsageOID.SERVER_AUTH, names)
 
     def issue_client(self, request: str | bytes, name: str, lifetime: timedelta) -> str:
@@ -175,62 +175,16 @@ class Authority:
         purpose: x509.ObjectIdentifier,
         addresses: x509.SubjectAlternativeName | None,
     ) -> str:
-        _, key = _load_request(request)
-        authority = _load_certificate(self.pem)
+        _, key = load_request(request)
+        authority = load_certificate(self.pem)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = _builder(subject, authority.subject, key, self._key.public_key(), lifetime)
+        builder = certificate_builder(subject, authority.subject, key, self._key.public_key(), lifetime)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_key_usage(digital_signature=True), critical=True)
+        builder = builder.add_extension(key_usage(digital_signature=True), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         if addresses is not None:
             builder = builder.add_extension(addresses, critical=False)
         return builder.sign(self._key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
-
-
-@dataclass(frozen=True)
-class Revocations:
-    """Who may no longer connect: every certificate of a name, or single certificates by serial (hex)."""
-
-    names: frozenset[str] = frozenset()
-    serials: frozenset[str] = frozenset()
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read the list; an absent file is an empty one.
-
-        Raises:
-            EnrolmentError: the file is not such a list; nobody may be let in then.
-        """
-        try:
-            with path.open("rb") as file:
-                fields = parse_object(file.read(_MAX_REVOCATIONS_BYTES))
-            names, serials = fields.pop("names"), fields.pop("serials")
-            if fields != {"format": _REVOCATIONS} or not all(isinstance(entry, str) for entry in (*names, *serials)):
-                raise ValueError
-        except FileNotFoundError:
-            return cls()
-        except (ValueError, KeyError, TypeError):
-            raise _bad(str(path), "not a list of revocations: restore it from its backup") from None
-        except OSError as error:
-            raise _bad(str(path), f"cannot be read ({error.strerror})") from None
-        return cls(frozenset(names), frozenset(serials))
-
-    def save(self, path: Path) -> None:
-        """Write the list, sorted."""
-        lists = {"names": sorted(self.names), "serials": sorted(self.serials)}
-        write_atomic(path, canonical({"format": _REVOCATIONS, **lists}) + b"\n", mode=0o600)
-
-    def revoke(self, name: str, serials: Iterable[str]) -> Self:
-        """The list with `name` and its certificates on it."""
-        return type(self)(self.names | {name}, self.serials | set(serials))
-
-    def readmit(self, name: str) -> Self:
-        """The list without `name`, whose old certificates stay on it: for an enrolment with new keys."""
-        return type(self)(self.names - {name}, self.serials)
-
-    def covers(self, certificate: Certificate) -> bool:
-        """Whether this certificate is revoked, by its own serial or by its name."""
-        return certificate.name in self.names or certificate.serial in self.serials
 
 
 def new_key_and_request(name: str) -> tuple[bytes, str]:
@@ -243,7 +197,7 @@ def new_key_and_request(name: str) -> tuple[bytes, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return _private_pem(key), request.public_bytes(serialization.Encoding.PEM).decode()
+    return private_pem(key), request.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def check_request(request: str | bytes, name: str) -> None:
@@ -253,7 +207,7 @@ def check_request(request: str | bytes, name: str) -> None:
         EnrolmentError: it is not.
     """
     check_name(name)
-    if _common_name(_load_request(request)[0]) != name:
+    if common_name(load_request(request)[0]) != name:
         raise _bad(f"certificate request of {name}", "made for another name: make it again")
 
 
@@ -276,13 +230,13 @@ def check_addresses(addresses: Sequence[str]) -> None:
     if not addresses:
         raise _bad("server certificate", "no name: give the names or addresses that institutions will dial")
     for address in addresses:
-        _address(address)
+        general_name(address)
 
 
 def is_issued_by(certificate: Certificate, authority_pem: str | bytes) -> bool:
     """Whether the authority's key signed this certificate."""
     try:
-        _load_certificate(certificate.pem).verify_directly_issued_by(_load_certificate(authority_pem))
+        load_certificate(certificate.pem).verify_directly_issued_by(load_certificate(authority_pem))
     except (InvalidSignature, ValueError, TypeError):
         return False
     return True
@@ -292,115 +246,6 @@ def node_key_text(key: ec.EllipticCurvePublicKey) -> str:
     """A Flower node's public key as the text that enrolment carries and Flower registers (PEM, SPKI)."""
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
     return key.public_bytes(serialization.Encoding.PEM, spki).decode()
-
-
-def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    """TLS 1.3 for the hub's door: whoever connects must show a certificate of `authority`.
-
-    Raises:
-        EnrolmentError: a file is absent, unreadable or does not fit the others.
-    """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def client_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    """TLS 1.3 for an institution: the hub must show a certificate of `authority` for the address dialled.
-
-    Raises:
-        EnrolmentError: a file is absent, unreadable or does not fit the others.
-    """
-    return _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
-
-
-def _context(protocol: int, certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_cert_chain(certificate, key)
-        context.load_verify_locations(authority)
-    except ssl.SSLError:
-        raise _bad(str(certificate), f"does not fit {key.name} and {authority.name}: renew it") from None
-    except OSError as error:
-        raise _bad(str(certificate.parent), f"{error.filename or certificate.name}: {error.strerror}") from None
-    return context
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    issuer_key: ec.EllipticCurvePublicKey,
-    lifetime: timedelta,
-) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    identifier = x509.SubjectKeyIdentifier.from_public_key(key)
-    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-    builder = builder.serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - _CLOCK_SLACK).not_valid_after(now + lifetime)
-    return builder.add_extension(identifier, critical=False).add_extension(authority, critical=False)
-
-
-def _key_usage(**given: bool) -> x509.KeyUsage:
-    every = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-             "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
-    flags: Mapping[str, bool] = dict.fromkeys(every, False) | given
-    return x509.KeyUsage(**flags)
-
-
-def _address(text: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(text))
-    except ValueError:
-        pass
-    labels = text.split(".")
-    plain = text.isascii() and len(text) <= 253 and all(labels)
-    if not plain or not all(part.replace("-", "").isalnum() for part in labels):
-        raise _bad("server certificate", f"{text[:80]!r} is neither a host name nor an IP address")
-    return x509.DNSName(text)
-
-
-def _load_request(request: str | bytes) -> tuple[x509.Name, ec.EllipticCurvePublicKey]:
-    """Subject and key of a request that verifies."""
-    try:
-        csr = x509.load_pem_x509_csr(_pem_bytes(request))
-        if not csr.is_signature_valid:
-            raise ValueError
-        key = csr.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise _bad("certificate request", "damaged, or not made with its own key: make it again") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
-        raise _bad("certificate request", "its key is not on the curves P-256 or P-384: make it again")
-    return csr.subject, key
-
-
-def _load_certificate(pem: str | bytes) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(_pem_bytes(pem))
-    except (ValueError, TypeError):
-        raise _bad("certificate", "not an X.509 certificate in PEM") from None
-
-
-def _pem_bytes(pem: str | bytes) -> bytes:
-    data = pem.encode() if isinstance(pem, str) else pem
-    if len(data) > _MAX_PEM:
-        raise ValueError("too long")
-    return data
-
-
-def _common_name(subject: x509.Name) -> str:
-    found = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if len(found) != 1 or not isinstance(found[0].value, str):
-        raise _bad("certificate", "it has not exactly one common name")
-    return found[0].value
-
-
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
 
 
 def _bad(what: str, why: str) -> EnrolmentError:

@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common.adapters import PROMPT, AdaptedModel, peft_task_type, refuse_adapted, seeded
+from common.adapter_config import peft_task_type, refuse_adapted
+from common.adapter_tensors import PROMPT, seeded
+from common.adapters import AdaptedModel
 from common.errors import ModelError
 from common.model import LoadedBase
 from common.tasks import Head

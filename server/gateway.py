@@ -23,7 +23,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from common.enrolment import split_address
 from common.errors import EnrolmentError, FedfinError
 from common.flower_internals import NODE_KEY_HEADER
-from common.pki import Certificate, Revocations, server_context
+from common.pki import Certificate
+from common.revocations import Revocations
+from common.tls import server_context
 from server.home import HubHome
 
 __all__ = ["Doorkeeper", "Gateway", "main"]

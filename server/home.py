@@ -18,7 +18,8 @@ from common.errors import ConfigurationError, EnrolmentError, ServiceError
 from common.files import write_atomic
 from common.flower_internals import Control
 from common.keys import Keys, PublicKeys
-from common.pki import Authority, Certificate, Revocations, check_addresses, check_name, new_key_and_request
+from common.pki import Authority, Certificate, check_addresses, check_name, new_key_and_request
+from common.revocations import Revocations
 from server.settings import TEMPLATE, Settings, load_settings
 
 __all__ = ["ENVIRONMENT", "Enrolled", "HubHome"]

@@ -17,7 +17,8 @@ from transformers import (
     T5Config,
 )
 
-from common.adapters import AdaptedModel, adapt, seeded
+from common.adapter_tensors import seeded
+from common.adapters import AdaptedModel, adapt
 from common.config import AdapterConfig, ModelConfig
 from common.model import load_base
 from common.tasks import TASKS, Task

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from client.audit.subject import Subject
 from client.noise import SystemNoise
 from client.training import PrefixCache, TrainingPlan, train
-from common.adapters import AdaptedModel, adapt, seeded
+from common.adapter_tensors import seeded
+from common.adapters import AdaptedModel, adapt
 from common.config import AdapterConfig
 from common.errors import ModelError
 from common.tasks import Head, task

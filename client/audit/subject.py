@@ -16,7 +16,8 @@ from client.planning import Refused
 from client.settings import InstitutionSettings
 from client.training import TrainingPlan
 from common.accounting import DpSgdEvent, epsilon
-from common.adapters import AdaptedModel, adapt, seeded
+from common.adapter_tensors import seeded
+from common.adapters import AdaptedModel, adapt
 from common.config import RunConfig, parse_run
 from common.errors import ConfigurationError
 from common.model import LoadedBase, load_base

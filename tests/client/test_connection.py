@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from client.connection import describe, last_seen
-from common.pki import Authority, new_key_and_request, server_context
+from common.pki import Authority, new_key_and_request
+from common.tls import server_context
 from tests.client.enrolled import Enrolled, enrol
 
 

@@ -12,7 +12,8 @@ from client.dp import DpSettings
 from client.finetune import AdapterChoice, Job, Outcome, Previous, PrivacyChoice, TaskData, TrainingChoice, finetune
 from client.noise import FixedNoise
 from client.training import TrainingPlan, train
-from common.adapters import AdaptedModel, seeded
+from common.adapter_tensors import seeded
+from common.adapters import AdaptedModel
 from common.errors import ConfigurationError, ModelError
 from common.keys import Keys
 from common.ledger import PrivacyLedger

@@ -10,7 +10,8 @@ import peft
 import pytest
 import torch
 
-from common.adapters import AdaptedModel, adapt, seeded
+from common.adapter_tensors import seeded
+from common.adapters import AdaptedModel, adapt
 from common.codec import decode, digest, encode
 from common.config import AdapterConfig, ModelConfig
 from common.errors import ModelError

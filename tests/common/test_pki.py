@@ -13,15 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import CertificateSigningRequestBuilder, Name
 
 from common.errors import EnrolmentError
-from common.pki import (
-    Authority,
-    Certificate,
-    Revocations,
-    check_request,
-    client_context,
-    new_key_and_request,
-    server_context,
-)
+from common.pki import Authority, Certificate, check_request, new_key_and_request
+from common.revocations import Revocations
+from common.tls import client_context, server_context
 
 DAY = timedelta(days=1)
 

@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 
-from common.adapters import PROMPT, seeded
+from common.adapter_tensors import PROMPT, seeded
 from common.config import ModelConfig
 from common.errors import ModelError
 from common.model import load_base, load_classifier

@@ -20,7 +20,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.home import Home
 from common.enrolment import Request
-from common.pki import client_context
+from common.tls import client_context
 from tests.e2e.deployed import Hub, command, until
 
 

@@ -1,0 +1,41 @@
+"""TLS 1.3 between the hub's door and an institution; both ends show a certificate of the hub's authority."""
+
+import ssl
+from pathlib import Path
+
+from common.errors import EnrolmentError
+
+__all__ = ["client_context", "server_context"]
+
+
+def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+    """TLS 1.3 for the hub's door: whoever connects must show a certificate of `authority`.
+
+    Raises:
+        EnrolmentError: a file is absent, unreadable or does not fit the others.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+    """TLS 1.3 for an institution: the hub must show a certificate of `authority` for the address dialled.
+
+    Raises:
+        EnrolmentError: a file is absent, unreadable or does not fit the others.
+    """
+    return _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
+
+
+def _context(protocol: int, certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(certificate, key)
+        context.load_verify_locations(authority)
+    except ssl.SSLError:
+        raise EnrolmentError(f"{certificate}: does not fit {key.name} and {authority.name}: renew it") from None
+    except OSError as error:
+        raise EnrolmentError(f"{certificate.parent}: {error.filename or certificate.name}: {error.strerror}") from None
+    return context

@@ -1,0 +1,125 @@
+"""The parts that certificates and their requests are made of, and the reading of foreign ones."""
+
+import ipaddress
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from common.errors import EnrolmentError
+
+__all__ = [
+    "certificate_builder",
+    "common_name",
+    "general_name",
+    "key_usage",
+    "load_certificate",
+    "load_request",
+    "private_pem",
+]
+
+_MAX_PEM = 16_384
+# A clock that is a little behind must not refuse a certificate made just now.
+_CLOCK_SLACK = timedelta(minutes=5)
+
+
+def certificate_builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    issuer_key: ec.EllipticCurvePublicKey,
+    lifetime: timedelta,
+) -> x509.CertificateBuilder:
+    """A certificate to be: for `key`, by the owner of `issuer_key`, valid from now on; it says no purpose yet."""
+    now = datetime.now(UTC)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key)
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - _CLOCK_SLACK).not_valid_after(now + lifetime)
+    return builder.add_extension(identifier, critical=False).add_extension(authority, critical=False)
+
+
+def key_usage(**given: bool) -> x509.KeyUsage:
+    """The uses of `cryptography.x509.KeyUsage` that are given; no other."""
+    every = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+             "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
+    flags: Mapping[str, bool] = dict.fromkeys(every, False) | given
+    return x509.KeyUsage(**flags)
+
+
+def general_name(text: str) -> x509.GeneralName:
+    """A host name or an IP address as certificates carry it.
+
+    Raises:
+        EnrolmentError: it is neither.
+    """
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    labels = text.split(".")
+    plain = text.isascii() and len(text) <= 253 and all(labels)
+    if not plain or not all(part.replace("-", "").isalnum() for part in labels):
+        raise EnrolmentError(f"server certificate: {text[:80]!r} is neither a host name nor an IP address")
+    return x509.DNSName(text)
+
+
+def load_request(request: str | bytes) -> tuple[x509.Name, ec.EllipticCurvePublicKey]:
+    """Subject and key of a request that verifies.
+
+    Raises:
+        EnrolmentError: damaged, not signed by its own key, or on another curve than P-256 and P-384.
+    """
+    try:
+        csr = x509.load_pem_x509_csr(_pem_bytes(request))
+        if not csr.is_signature_valid:
+            raise ValueError
+        key = csr.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise EnrolmentError("certificate request: damaged, or not made with its own key: make it again") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
+        raise EnrolmentError("certificate request: its key is not on the curves P-256 or P-384: make it again")
+    return csr.subject, key
+
+
+def load_certificate(pem: str | bytes) -> x509.Certificate:
+    """One certificate; nothing of it is verified.
+
+    Raises:
+        EnrolmentError: not an X.509 certificate in PEM, or one of more than 16 KiB.
+    """
+    try:
+        return x509.load_pem_x509_certificate(_pem_bytes(pem))
+    except (ValueError, TypeError):
+        raise EnrolmentError("certificate: not an X.509 certificate in PEM") from None
+
+
+def _pem_bytes(pem: str | bytes) -> bytes:
+    data = pem.encode() if isinstance(pem, str) else pem
+    if len(data) > _MAX_PEM:
+        raise ValueError("too long")
+    return data
+
+
+def common_name(subject: x509.Name) -> str:
+    """The one common name of a subject.
+
+    Raises:
+        EnrolmentError: it has none, or several.
+    """
+    found = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(found) != 1 or not isinstance(found[0].value, str):
+        raise EnrolmentError("certificate: it has not exactly one common name")
+    return found[0].value
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as unencrypted PKCS #8, to be kept 0600."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
