@@ -22,6 +22,7 @@ __all__ = [
     "TokenExample",
     "duplicates",
     "examples_of",
+    "iob",
     "labels_of",
     "merge",
     "read_conll",
@@ -190,16 +191,18 @@ def _refuse_empty(name: str, number: int, row: dict[str, str], columns: Sequence
 def labels_of(values: Iterable[str]) -> tuple[str, ...]:
     """The distinct labels in a fixed order: by number when all are numbers, else by text."""
     found = sorted({value.strip() for value in values})
-    return tuple(sorted(found, key=int)) if all(label.lstrip("-").isdecimal() for label in found) else tuple(found)
+    numbers = all(label.removeprefix("-").isdecimal() for label in found)
+    return tuple(sorted(found, key=int)) if numbers else tuple(found)
 
 
 def read_conll(path: Path, labels: Sequence[str] | None = None) -> Dataset:
     """Read sentences for token classification: first column the word, last column its tag, blank line between.
 
-    `-DOCSTART-` lines part documents and are no sentences; `labels` defaults to the tags found, "O" first.
+    `-DOCSTART-` lines part documents and are no sentences; `labels` defaults to the tags found, "O" first. Tags that
+    also mark an entity's end, or one of a single word (BIOES, BILOU), are read as IOB.
 
     Raises:
-        DataError: an unreadable file, a line without a tag, a tag outside `labels`, a single tag only.
+        DataError: an unreadable file, a line without a tag, a tag that is no IOB or not in `labels`, a single tag only.
     """
     documents = read_conll_documents(path, labels)
     whole = tuple(example for document in documents for example in document.examples)
@@ -223,7 +226,10 @@ def read_conll_documents(path: Path, labels: Sequence[str] | None = None) -> tup
             for field in (fields[0], fields[-1]):
                 if not field.isprintable() and any("\ud800" <= c <= "\udfff" for c in field):
                     raise DataError(f"{path}: row {number} is not UTF-8: convert the file")
-            documents[-1][-1].append((number, fields[0], fields[-1]))
+            tag = iob(fields[-1])
+            if tag is None:
+                raise DataError(f"{path}: row {number}, last column holds a tag that is not O, B-type or I-type")
+            documents[-1][-1].append((number, fields[0], tag))
     sentences = [[s for s in document if s] for document in documents if any(document)]
     if not sentences:
         raise DataError(f"{path}: the file holds no sentences")
@@ -244,6 +250,15 @@ def read_conll_documents(path: Path, labels: Sequence[str] | None = None) -> tup
         )
         for name, document in ((f"document_{position}", document) for position, document in enumerate(sentences, 1))
     )
+
+
+def iob(tag: str) -> str | None:
+    """A tag of IOB, BIOES or BILOU as one of IOB; None for any other text."""
+    prefix, _, kind = tag.partition("-")
+    if tag == "O" or (prefix in ("B", "I") and kind):
+        return tag
+    begins = {"S": "B", "U": "B", "E": "I", "L": "I"}.get(prefix)
+    return f"{begins}-{kind}" if begins and kind else None
 
 
 def validate(dataset: Dataset) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from common.metrics import AnyCounts, EntityCounts, WordCounts, headline
 from common.tasks import Task
 
-__all__ = ["figures", "high_risk_levels", "plain_label"]
+__all__ = ["figures", "high_risk_levels", "leading_figure", "plain_label"]
 
 
 def high_risk_levels(task: Task, labels: Sequence[str]) -> tuple[int, ...]:
@@ -15,6 +15,11 @@ def high_risk_levels(task: Task, labels: Sequence[str]) -> tuple[int, ...]:
     if all(name.isdecimal() for name in names) and len(names) == len(task.labels):
         return task.high_risk
     return tuple(index for index, name in enumerate(names) if name in risky)
+
+
+def leading_figure(task: Task, labels: Sequence[str]) -> str:
+    """The figure that chooses between epochs: the task's own, or macro F1 where no label names a high-risk level."""
+    return "macro_f1" if task.high_risk and not high_risk_levels(task, labels) else task.metric
 
 
 def figures(task: Task, labels: Sequence[str], counts: AnyCounts) -> dict[str, float]:

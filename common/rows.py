@@ -1,7 +1,7 @@
-"""CSV, JSON-lines and Parquet files, plain or gzipped, as rows of text; every defect is one `DataError`.
+"""CSV, TSV, JSON-lines and Parquet files, plain or gzipped, as rows of text; every defect is one `DataError`.
 
 A message names file, row and column and never quotes a value: what an institution holds must not land in a log.
-Rows are counted from 1: records below the header in CSV, lines in JSON lines, records in Parquet.
+Rows are counted from 1: records below the header in CSV and TSV, lines in JSON lines, records in Parquet.
 """
 
 import csv
@@ -17,9 +17,9 @@ import pyarrow.parquet
 
 from common.errors import DataError
 
-__all__ = ["FORMATS", "read_rows", "read_text"]
+__all__ = ["FORMATS", "class_names", "read_lists", "read_rows", "read_text"]
 
-FORMATS = (".csv", ".jsonl", ".parquet")
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def read_text(path: Path) -> str:
@@ -45,7 +45,8 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(path: Path, columns: Collection[str] | None = None) -> list[dict[str, str]]:
-    """Rows of a `.csv`, `.jsonl` or `.parquet` file (the first two also `.gz`), in file order; absent values are "".
+    """Rows of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file (all but the last also `.gz`), in file order; absent
+    values are "".
 
     Args:
         path: its format is told from its name.
@@ -54,23 +55,56 @@ def read_rows(path: Path, columns: Collection[str] | None = None) -> list[dict[s
     Raises:
         DataError: unknown format, unreadable or malformed file, missing column, a value that is not a text or number.
     """
-    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    match kind.lower():
-        case ".csv":
-            rows: Iterable[Mapping[str, object]] = _csv(path, columns)
-        case ".jsonl":
-            rows = _jsonl(path, columns)
-        case ".parquet" if path.suffix != ".gz":
-            rows = _parquet(path, columns)
-        case _:
-            raise DataError(f"{path}: unknown format: name it *{', *'.join(FORMATS)} (the first two may end in .gz)")
     result = [
         {name: _text(path, number, name, row.get(name)) for name in (row if columns is None else columns)}
-        for number, row in enumerate(rows, start=1)
+        for number, row in enumerate(_records(path, columns), start=1)
     ]
     if not result:
         raise DataError(f"{path}: the file holds no rows")
     return result
+
+
+def read_lists(path: Path, columns: Collection[str]) -> list[dict[str, list[str]]]:
+    """Rows of a `.jsonl` or `.parquet` file whose `columns` hold lists of texts or numbers, such as a sentence's words.
+
+    Raises:
+        DataError: as `read_rows`; another format; a value that is no such list.
+    """
+    if _kind(path) not in (".jsonl", ".parquet"):
+        raise DataError(f"{path}: a {_kind(path)} file holds no lists: name it *.jsonl or *.parquet")
+    records = enumerate(_records(path, columns), start=1)
+    return [{name: _texts(path, number, name, row.get(name)) for name in columns} for number, row in records]
+
+
+def class_names(path: Path, column: str) -> tuple[str, ...] | None:
+    """What the numbers in a Parquet file's `column` stand for, where Hugging Face `datasets` has written it down."""
+    if _kind(path) != ".parquet":
+        return None
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        feature = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"][column]
+        names = feature["names"] if "names" in feature else feature["feature"]["names"]
+        return tuple(str(name) for name in names)
+    except (OSError, ValueError, LookupError, TypeError, pyarrow.ArrowException):
+        return None  # another writer's file: reading its rows says what is wrong with it, if anything is
+
+
+def _kind(path: Path) -> str:
+    return (Path(path.stem).suffix if path.suffix == ".gz" else path.suffix).lower()
+
+
+def _records(path: Path, columns: Collection[str] | None) -> Iterable[Mapping[str, object]]:
+    match _kind(path):
+        case ".csv":
+            return _table(path, columns, ",")
+        case ".tsv":
+            return _table(path, columns, "\t")
+        case ".jsonl":
+            return _jsonl(path, columns)
+        case ".parquet" if path.suffix != ".gz":
+            return _parquet(path, columns)
+        case _:
+            raise DataError(f"{path}: unknown format: name it *{', *'.join(FORMATS)} (all but the last may end in .gz)")
 
 
 def missing_column(path: Path, wanted: str, found: Iterable[str]) -> DataError:
@@ -78,16 +112,19 @@ def missing_column(path: Path, wanted: str, found: Iterable[str]) -> DataError:
     return DataError(f'{path}: column "{wanted}" is missing: the file has {", ".join(sorted(found))}')
 
 
-def _csv(path: Path, columns: Collection[str] | None) -> Iterator[dict[str, str]]:
+def _table(path: Path, columns: Collection[str] | None, delimiter: str) -> Iterator[dict[str, str]]:
+    kind, between = ("TSV", "tabs") if delimiter == "\t" else ("CSV", "commas")
+    csv.field_size_limit(2**31 - 1)  # an annual report is longer than the reader's usual 131,072 characters
     # The standard library's strict reader: it alone reports an unterminated quote instead of swallowing rows.
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     number = 0
     try:
         header = next(reader)
         for name in header:
             _text(path, 0, "header", name)
-        if len(set(header)) < len(header) or "" in header:
-            raise DataError(f"{path}: the header has an empty or a repeated column name: give each column its own")
+        named = [name for name in header if name]  # data frames write their index as a column without a name
+        if len(set(named)) < len(named):
+            raise DataError(f"{path}: the header has a repeated column name: give each column its own")
         for name in columns or ():
             if name not in header:
                 raise missing_column(path, name, header)
@@ -97,11 +134,11 @@ def _csv(path: Path, columns: Collection[str] | None) -> Iterator[dict[str, str]
             number += 1
             if len(record) != len(header):
                 raise DataError(
-                    f"{path}: row {number} has {len(record)} columns, the header {len(header)}: quote commas"
+                    f"{path}: row {number} has {len(record)} columns, the header {len(header)}: quote {between}"
                 )
-            yield dict(zip(header, record, strict=True))
+            yield {name: value for name, value in zip(header, record, strict=True) if name}
     except csv.Error:
-        raise DataError(f"{path}: row {number + 1} is not valid CSV: check its quotes") from None
+        raise DataError(f"{path}: row {number + 1} is not valid {kind}: check its quotes") from None
 
 
 def _jsonl(path: Path, columns: Collection[str] | None) -> list[dict[str, object]]:
@@ -137,6 +174,12 @@ def _parquet(path: Path, columns: Collection[str] | None) -> list[dict[str, obje
     except (OSError, ValueError, pyarrow.ArrowException):
         # Arrow's own messages may quote bytes of the file.
         raise DataError(f"{path}: not a readable Parquet file: export it again") from None
+
+
+def _texts(path: Path, row: int, column: str, value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise DataError(f'{path}: row {row}, column "{column}" is not a list: give one entry a word')
+    return [_text(path, row, column, each) for each in value]
 
 
 def _text(path: Path, row: int, column: str, value: object) -> str:

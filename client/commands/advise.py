@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from common import command
 from common.errors import ConfigurationError
-from common.tasks import TASKS, Head, task
+from common.tasks import TASKS, task
 
 if TYPE_CHECKING:
     from client.advise import Advice, Machine, Rows
@@ -32,8 +32,8 @@ def add(commands: command.Commands) -> None:
     parser.add_argument("--train", required=True, type=Path, metavar="FILE", help="the rows to train on")
     parser.add_argument("--test", type=Path, metavar="FILE", help="put into the command that is printed")
     parser.add_argument("--out", type=Path, metavar="DIR", help="put into the command that is printed")
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    parser.add_argument("--label-column", metavar="NAME", help="default: label, or summary")
+    parser.add_argument("--text-column", metavar="NAME", help="default: text, or tokens")
+    parser.add_argument("--label-column", metavar="NAME", help="default: label, summary, or ner_tags")
     parser.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), smollm2, a directory")
     parser.add_argument("--memory-gb", type=float, metavar="GB", help="what training may take (default: what is free)")
 
@@ -42,12 +42,11 @@ def _run(given: argparse.Namespace) -> int:
     kind = task(given.task)
     if given.memory_gb is not None and not given.memory_gb > 0:
         raise ConfigurationError(f"--memory-gb is {given.memory_gb:g}: use a number above 0")
-    label = given.label_column or ("summary" if kind.head is Head.SUMMARY else "label")
     from client.finetune.rows import read_labelled
 
-    rows = read_labelled(kind, given.train, given.text_column, label)
+    rows = read_labelled(kind, given.train, given.text_column, given.label_column)
     advice, machine = _advise(given, kind, rows)
-    line = shlex.join(_command(given, label, advice))
+    line = shlex.join(_command(given, advice))
     if given.json:
         command.print_json({**advice.to_json(), "command": line})
         return 0
@@ -98,11 +97,11 @@ def _rows(dataset: "Dataset", path: str) -> "Rows":
     return Rows(len(dataset), tuple(lengths), dataset.label_counts())
 
 
-def _command(given: argparse.Namespace, label: str, advice: "Advice") -> list[str]:
+def _command(given: argparse.Namespace, advice: "Advice") -> list[str]:
     words = ["fedfin-institution", "finetune", "--task", given.task, "--train", str(given.train)]
     words += ["--test", str(given.test or _TEST)]
-    if task(given.task).head is not Head.TOKEN:
-        words += ["--text-column", given.text_column, "--label-column", label]
+    for option, value in (("--text-column", given.text_column), ("--label-column", given.label_column)):
+        words += [option, value] if value else []
     for choice in advice.choices:
         words += [choice.option, *([choice.value] if choice.value else [])]
     return [*words, "--out", str(given.out or _OUT)]

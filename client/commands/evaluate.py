@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from common import command
-from common.tasks import Head
 
 __all__ = ["add"]
 
@@ -16,8 +15,8 @@ def add(commands: command.Commands) -> None:
     parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune left in its --out")
     parser.add_argument("--test", required=True, type=Path, metavar="FILE", help="labelled rows")
     parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    parser.add_argument("--label-column", metavar="NAME", help="default: label, or summary")
+    parser.add_argument("--text-column", metavar="NAME", help="default: text, or tokens")
+    parser.add_argument("--label-column", metavar="NAME", help="default: label, summary, or ner_tags")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
 
 
@@ -27,8 +26,7 @@ def _run(given: argparse.Namespace) -> int:
     from client.predictor import Predictor
 
     predictor = Predictor(given.adapter, given.task, given.device)
-    column = given.label_column or ("summary" if predictor.task.head is Head.SUMMARY else "label")
-    rows = read_labelled(predictor.task, given.test, given.text_column, column, predictor.labels)
+    rows = read_labelled(predictor.task, given.test, given.text_column, given.label_column, predictor.labels)
     figures = judge(predictor.model, predictor.task, rows)()
     if given.json:
         command.print_json({"task": predictor.task.name, "rows": len(rows), "metrics": figures})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from common import command
 from common.errors import ConfigurationError
-from common.tasks import TASKS, Head, Task, task
+from common.tasks import TASKS, Task, task
 
 if TYPE_CHECKING:
     from client.experiment_log import ExperimentLog
@@ -23,15 +23,16 @@ _STRATEGIES = ("single_task", "incremental", "multi_task")
 
 def add(commands: command.Commands) -> None:
     """`finetune`."""
-    text = "fine-tune alone: a base model, a task and a file to an adapter"
+    what = "fine-tune alone: a base model, a task and a file to an adapter"
     example = "finetune --task sentiment_analysis --train train.csv --test test.csv --out runs/sentiment"
-    parser = command.subcommand(commands, "finetune", _run, text, example)
+    parser = command.subcommand(commands, "finetune", _run, what, example)
     rows = parser.add_argument_group("rows (given again for each task of multi_task, in the same order)")
     rows.add_argument("--task", action="append", required=True, metavar="TASK", help=", ".join(TASKS))
     rows.add_argument("--train", action="append", required=True, type=Path, metavar="FILE", help="rows to train on")
     rows.add_argument("--test", action="append", required=True, type=Path, metavar="FILE", help="rows to measure on")
-    rows.add_argument("--text-column", action="append", default=[], metavar="NAME", help="default: text")
-    rows.add_argument("--label-column", action="append", default=[], metavar="NAME", help="default: label, or summary")
+    text, label = "default: text, or tokens", "default: label, summary, or ner_tags"
+    rows.add_argument("--text-column", action="append", default=[], metavar="NAME", help=text)
+    rows.add_argument("--label-column", action="append", default=[], metavar="NAME", help=label)
     labels = "a file with one label a line, in the order of the outputs (default: those of the training rows)"
     rows.add_argument("--labels", action="append", default=[], type=Path, metavar="FILE", help=labels)
     old = parser.add_argument_group("incremental: continue an adapter")
@@ -128,12 +129,8 @@ def _read(given: argparse.Namespace, place: int, path: Path, labels: Sequence[st
     from client.finetune.rows import read_labelled
 
     kind = task(given.task[place])
-    text, label = _each(given, "text_column", "text")[place], _each(given, "label_column", None)[place]
-    return read_labelled(kind, path, text, label or _default_column(kind), labels)
-
-
-def _default_column(kind: Task) -> str:
-    return "summary" if kind.head is Head.SUMMARY else "label"
+    text, label = (_each(given, name, None)[place] for name in ("text_column", "label_column"))
+    return read_labelled(kind, path, text, label, labels)
 
 
 def _previous_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:

@@ -174,7 +174,7 @@ def _train(session: Session, job: AdaptationJob) -> tuple[dict[str, float], Time
     tokens = model.encode(_texts(TaskData(part.data.task, part.train, part.data.test)))
     parts = [Part(masked(tokens, model.base.tokenizer, 1 + way), model.logits) for way in range(_MASKINGS)]
     batches = partial(_minibatches, parts, session.settings.batch_size)
-    loop = loop_plan(session, part.data.task.metric)
+    loop = loop_plan(session, part.metric)
     plan = plan_time(model, parts, batches, loop.epochs, job.max_hours, loop.max_batch_tokens)
     deadline = Deadline(job.max_hours)
     validate = None if part.validation is None else judge(model, part.data.task, part.validation)

@@ -161,7 +161,7 @@ def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> tup
     numbered = replace(tokens, labels=tuple(np.array(row, dtype=np.int64) for row in range(len(tokens))))
     rows = Part(numbered, model.logits, loss=losses)
     batches = partial(_minibatches, rows, session.settings.batch_size)
-    loop = loop_plan(session, part.data.task.metric)
+    loop = loop_plan(session, part.metric)
     plan = plan_time(model, [rows], batches, loop.epochs, job.max_hours, loop.max_batch_tokens)
     deadline = Deadline(job.max_hours)
     validate = None if part.validation is None else judge(model, part.data.task, part.validation)

@@ -164,7 +164,7 @@ def _train(session: Session, job: AdversarialJob) -> tuple[dict[str, float], str
         Part(unlabelled, model.logits, loss=partial(adversary.losses, 1, False)),
     ]
     batches = partial(_minibatches, parts, session.settings.batch_size)
-    loop = loop_plan(session, part.data.task.metric)
+    loop = loop_plan(session, part.metric)
     validate = None if part.validation is None else judge(model, part.data.task, part.validation)
     deadline = Deadline(job.max_hours)
     try:

@@ -74,7 +74,7 @@ def run(job: Job) -> Outcome:
     else:
         trained, privacy = train_privately(session, session.model.encode_dataset(train))
     after = {"new": new(), "old": old()}
-    metric = part.data.task.metric
+    metric = part.metric
     forgotten = {"forgotten": before["old_before"][metric] - after["old"][metric]}
     return session.finish({**after, **before, **forgotten}, trained, privacy)
 
@@ -96,11 +96,11 @@ def _rows(session: Session, previous: Previous) -> tuple[Dataset, Dataset | None
 
 
 def _train(session: Session, train: Dataset, validation: Dataset | None, spring: Spring | None) -> dict[str, float]:
-    model, task = session.model, session.parts[0].data.task
+    model, [part] = session.model, session.parts
     rows = Part(model.encode_dataset(train), model.logits)
-    validate = None if validation is None else judge(model, task, validation)
+    validate = None if validation is None else judge(model, part.data.task, validation)
     batches = partial(_minibatches, rows, session.settings.batch_size)
-    plan = loop_plan(session, task.metric)
+    plan = loop_plan(session, part.metric)
     history = fit(model, [rows], batches, plan, validate, session.state, session.job.observers, spring)
     return train_metrics(history)
 

@@ -100,7 +100,7 @@ def _validation(session: Session) -> "partial[dict[str, float]] | None":
     for part in session.parts:
         task = part.data.task
         if part.validation is not None:
-            judges[f"{task.name}.{task.metric}"] = (task.metric, judge(session.model, task, part.validation))
+            judges[f"{task.name}.{part.metric}"] = (part.metric, judge(session.model, task, part.validation))
     return partial(_mean, judges) if len(judges) == len(session.parts) else None
 
 

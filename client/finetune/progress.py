@@ -13,22 +13,27 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """An observer that draws on standard error; with `quiet` it draws nothing."""
+    """An observer that draws on standard error; with `quiet` it draws nothing.
+
+    Where nobody sits at a terminal only the epochs are said, and an error is the one line that it says itself.
+    """
 
     def __init__(self, quiet: bool) -> None:
-        console = Console(stderr=True, quiet=quiet)
+        self._console = Console(stderr=True, quiet=quiet)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Bar(*columns, console=console)
+        self._bar = Bar(*columns, console=self._console, transient=True)
         self._task = self._bar.add_task("reading model and rows", total=None)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._console.is_interactive:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_interactive:
+            self._bar.stop()
 
     def on_step(self, event: StepEvent) -> None:
         """Move the bar."""
@@ -39,4 +44,5 @@ class Progress:
         """Say what the epoch came to."""
         figures = ", ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
         mark = " (best)" if event.best and event.metrics else ""
-        self._bar.console.print(f"epoch {event.epoch}: loss {event.train_loss:.3f}; {figures}{mark}")
+        text = f"epoch {event.epoch}: loss {event.train_loss:.3f}"
+        self._console.print(f"{text}; {figures}{mark}" if figures else text, soft_wrap=True, highlight=False)

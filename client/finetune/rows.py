@@ -6,38 +6,118 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import Dataset, Example, examples_of, labels_of, read_conll, read_rows, read_summaries, validate
+from common.data import (
+    Dataset,
+    Example,
+    TokenExample,
+    examples_of,
+    iob,
+    labels_of,
+    read_conll,
+    read_rows,
+    read_summaries,
+    validate,
+)
 from common.errors import ConfigurationError, DataError
 from common.figures import plain_label
-from common.rows import read_text
+from common.rows import class_names, read_lists, read_text
 from common.tasks import Head, Task
 
-__all__ = ["check", "hold_out", "read_label_file", "read_labelled", "without"]
+__all__ = ["check", "columns_of", "hold_out", "read_label_file", "read_labelled", "without"]
 
 _MOST_HELD_OUT = 1000
 _FEWEST_HELD_OUT = 20
 
 
-def read_labelled(
-    task: Task, path: Path, text_column: str = "text", label_column: str = "label", labels: Sequence[str] = ()
-) -> Dataset:
-    """Rows of `task` from a CSV, JSONL or Parquet file, or from a CoNLL file where words are labelled.
+def columns_of(task: Task) -> tuple[str, str]:
+    """The columns of text and label where none are named: those that data sets of the task usually have."""
+    match task.head:
+        case Head.TOKEN:
+            return "tokens", "ner_tags"
+        case Head.SUMMARY:
+            return "text", "summary"
+        case _:
+            return "text", "label"
 
-    Without `labels`, the file's own become the label set: in the task's order where they are its labels (whatever
-    their case), else by number or by text.
+
+def read_labelled(
+    task: Task, path: Path, text_column: str | None = None, label_column: str | None = None, labels: Sequence[str] = ()
+) -> Dataset:
+    """Rows of `task` from a CSV, TSV, JSONL or Parquet file.
+
+    Where words are labelled: from a CoNLL file, or from lists of words and of tags in JSONL or Parquet.
+
+    Without `labels`, the file's own become the label set: in the order that Hugging Face `datasets` recorded in a
+    Parquet file, else in the task's where they are its labels (whatever their case), else by number or by text.
+    Whole numbers stand for the names that are known, in their order, where no name is a number itself.
+
+    Args:
+        text_column, label_column: None takes `columns_of(task)`.
 
     Raises:
         DataError: one line naming file, row and column; see `common.data`.
     """
+    usual = columns_of(task)
+    text, label = text_column or usual[0], label_column or usual[1]
     if task.head is Head.MASKED:
         raise ConfigurationError(f"{task.name}: it needs no labels: use `fedfin-institution adapt`")
     if task.head is Head.SUMMARY:
-        return read_summaries(path, text_column, label_column)
+        return read_summaries(path, text, label)
     if task.head is Head.TOKEN:
-        return read_conll(path, labels or None)
-    rows = read_rows(path, (text_column, label_column))
-    known = tuple(labels) or _in_order(task, [row[label_column] for row in rows if row[label_column].strip()])
-    return examples_of(rows, text_column, label_column, known, str(path))
+        return _read_tagged(path, text, label, labels)
+    rows = read_rows(path, (text, label))
+    known = tuple(labels) or class_names(path, label) or ()
+    if known:
+        rows = [{**row, label: _named(row[label].strip(), known)} for row in rows]
+    else:
+        known = _in_order(task, [row[label] for row in rows if row[label].strip()])
+    return examples_of(rows, text, label, known, str(path))
+
+
+def _read_tagged(path: Path, words_column: str, tags_column: str, labels: Sequence[str]) -> Dataset:
+    """Sentences whose words carry tags, those of BIOES and BILOU as IOB."""
+    suffixes = {suffix.lower() for suffix in path.suffixes}
+    known = _tags(labels, "the labels")
+    if ".csv" in suffixes:
+        raise DataError(
+            f"{path}: a table has one label a row: give words and tags as CoNLL (.txt), or lists in *.jsonl"
+        )
+    if not suffixes & {".jsonl", ".parquet"}:
+        return read_conll(path, known or None)
+    names = known or _tags(class_names(path, tags_column) or (), str(path))
+    sentences = []
+    for number, row in enumerate(read_lists(path, (words_column, tags_column)), start=1):
+        words, tags = row[words_column], [iob(_named(tag, names)) for tag in row[tags_column]]
+        if not words or len(words) != len(tags) or not all(word.strip() for word in words):
+            raise DataError(f"{path}: row {number}: give one tag for each word, and no empty word")
+        if None in tags or (names and not set(tags) <= set(names)):
+            wanted = f"one of {', '.join(names)}" if names else "O, B-type or I-type (numbers need --labels)"
+            raise DataError(f'{path}: row {number}, column "{tags_column}" holds a tag that is not {wanted}')
+        sentences.append((words, [tag for tag in tags if tag]))
+    found = {tag for _, tags in sentences for tag in tags}
+    names = names or tuple(sorted(found, key=lambda tag: (tag != "O", tag)))
+    place = {tag: index for index, tag in enumerate(names)}
+    examples = (TokenExample(tuple(words), tuple(place[tag] for tag in tags)) for words, tags in sentences)
+    return Dataset(tuple(examples), names, str(path))
+
+
+def _tags(labels: Sequence[str], source: str) -> tuple[str, ...]:
+    """Labels as IOB, in their order.
+
+    Raises:
+        DataError: one is no tag.
+    """
+    found = [iob(label) for label in labels]
+    if None in found:
+        raise DataError(f"{source}: not all of them are tags: give O, B-type or I-type")
+    return tuple(dict.fromkeys(tag for tag in found if tag))
+
+
+def _named(label: str, names: Sequence[str]) -> str:
+    """The name that a number stands for; a label that is no such number as it is."""
+    if not label.isdecimal() or any(name.isdecimal() for name in names) or int(label) >= len(names):
+        return label
+    return names[int(label)]
 
 
 def read_label_file(path: Path) -> tuple[str, ...]:

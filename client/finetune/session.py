@@ -21,6 +21,7 @@ from common.adapters import AdaptedModel
 from common.base_files import resolve_base
 from common.data import Dataset
 from common.errors import CheckpointError, ConfigurationError
+from common.figures import leading_figure
 from common.files import write_atomic
 from common.keys import Keys
 from common.recipe import Recipe, build, load_adapter, write_description
@@ -36,6 +37,11 @@ class SplitData:
     train: Dataset
     validation: Dataset | None
     dropped: int
+
+    @property
+    def metric(self) -> str:
+        """The figure that its epochs are judged by."""
+        return leading_figure(self.data.task, self.data.train.labels)
 
 
 @dataclass(frozen=True)
@@ -132,10 +138,12 @@ def open_session(job: Job) -> Session:
 
 
 def _need(job: Job, settings: Defaults, recipe: Recipe) -> Need:
-    training, kind = job.training, recipe.kinds[0]
-    path, tokens = resolve_base(recipe.base_model), recipe.max_tokens
-    most = training.max_batch_tokens
-    return memory_need(recipe.base_model, path, kind, settings, tokens, most, training.gradient_checkpointing)
+    """Of several tasks, that of the one which needs most: a minibatch computes one after another."""
+    training, name = job.training, recipe.base_model
+    path, tokens, most = resolve_base(name), recipe.max_tokens, training.max_batch_tokens
+    again = training.gradient_checkpointing
+    needs = [memory_need(name, path, kind, settings, tokens, most, again) for kind in recipe.kinds]
+    return max(needs, key=lambda need: need.total)
 
 
 def loop_plan(session: Session, metric: str) -> LoopPlan:

@@ -41,7 +41,7 @@ def run(job: Job) -> Outcome:
 def _train(session: Session) -> dict[str, float]:
     [part] = session.parts
     model, task, observers = session.model, part.data.task, session.job.observers
-    plan = loop_plan(session, task.metric)
+    plan = loop_plan(session, part.metric)
     if session.settings.method == "qlora" and task.head is Head.SUMMARY and not model.base.is_encoder_decoder:
         held = None if part.validation is None else model.encode_dataset(part.validation)
         return train_metrics(

@@ -195,6 +195,16 @@ def test_a_private_training_says_what_went_into_the_model_before_it(models: Tiny
     assert "not covered: the rows of the adapter" in (outcome.adapter / "README.md").read_text()
 
 
+def test_risk_levels_of_any_name_are_learned_and_chosen_by_macro_f1(models: TinyModels, tmp_path: Path) -> None:
+    wanted = job(models, tmp_path / "out", Cell("risk_classification", "lora", "single_task"))
+    [data] = wanted.data
+    named = [replace(rows, labels=("none", "slight", "some", "grave", "dire")) for rows in (data.train, data.test)]
+    training = TrainingChoice(epochs=1, validation=0.5)
+    outcome = finetune(replace(wanted, data=(TaskData(data.task, *named),), training=training))
+    assert {"validation_macro_f1", "validation_weighted_f1"} <= set(outcome.train_metrics)
+    assert not [name for name in outcome.metrics if "high_risk" in name]
+
+
 def test_multi_task_is_refused_with_privacy_and_names_what_can(models: TinyModels, tmp_path: Path) -> None:
     wanted = job(models, tmp_path / "out", Cell("+".join(SHARED), "lora", "multi_task"))
     with pytest.raises(ConfigurationError, match="single_task"):

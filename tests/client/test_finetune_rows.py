@@ -1,5 +1,7 @@
 """The rows of a job: no test row is trained on, labels keep their order, what is held out is fair."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.finetune.rows import hold_out, read_label_file, read_labelled, without
-from common.data import Dataset, Example
+from common.data import Dataset, Example, TokenExample
 from common.errors import DataError
-from common.figures import figures, high_risk_levels
+from common.figures import figures, high_risk_levels, leading_figure
 from common.metrics import Counts
 from common.tasks import task
 
 SENTIMENT, RISK, DOCUMENT = task("sentiment_analysis"), task("risk_classification"), task("document_classification")
+NER = task("financial_ner")
 
 
 def rows(*texts: str, labels: int = 2) -> Dataset:
@@ -76,6 +79,87 @@ def test_a_label_file_decides_the_order(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("report\ncontract\n")
     labels = read_label_file(tmp_path / "labels.txt")
     assert read_labelled(DOCUMENT, written(tmp_path, ["contract", "report"]), labels=labels).labels == labels
+
+
+def test_numbers_stand_for_the_names_that_are_known(tmp_path: Path) -> None:
+    names = ("loss", "gain")
+    assert read_labelled(DOCUMENT, written(tmp_path, ["1", "0"]), labels=names) == replace(
+        rows("text 0", "text 1"),
+        examples=(Example("text 0", 1), Example("text 1", 0)),
+        labels=names,
+        name=str(tmp_path / "rows.csv"),
+    )
+    assert read_labelled(DOCUMENT, written(tmp_path, ["1", "2"]), labels=("2", "1")).examples[0].label == 1  # type: ignore[union-attr]
+    with pytest.raises(DataError, match='row 2, column "label" holds a label that is not one of loss, gain'):
+        read_labelled(DOCUMENT, written(tmp_path, ["1", "2"]), labels=names)
+
+
+def test_what_datasets_writes_is_read_with_its_names_in_their_order(tmp_path: Path) -> None:
+    from datasets import ClassLabel, Features, Sequence, Value
+    from datasets import Dataset as Table
+
+    def labelled(kind: object, **columns: list[object]) -> Path:
+        name = next(iter(columns))
+        first = Value("string") if name == "text" else Sequence(Value("string"))
+        features = Features(dict(zip(columns, (first, kind), strict=True)))
+        Table.from_dict(columns, features=features).to_parquet(tmp_path / "rows.parquet")
+        return tmp_path / "rows.parquet"
+
+    texts = labelled(ClassLabel(names=["up", "down", "flat"]), text=["a", "b"], label=[2, 1])
+    assert read_labelled(SENTIMENT, texts).labels == ("up", "down", "flat")
+    assert [e.label for e in read_labelled(SENTIMENT, texts).examples if isinstance(e, Example)] == [2, 1]
+    tags = Sequence(ClassLabel(names=["O", "B-ORG", "I-ORG"]))
+    words = labelled(tags, tokens=[["A", "B"], ["c"]], ner_tags=[[1, 2], [0]])
+    dataset = read_labelled(NER, words)
+    assert dataset.labels == ("O", "B-ORG", "I-ORG")
+    assert dataset.examples == (TokenExample(("A", "B"), (1, 2)), TokenExample(("c",), (0,)))
+
+
+def listed(tmp_path: Path, *rows: dict[str, list[object]]) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_lists_of_words_and_tags_are_sentences(tmp_path: Path) -> None:
+    path = listed(tmp_path, {"tokens": ["A", "B"], "ner_tags": ["B-X", "E-X"]}, {"tokens": ["c"], "ner_tags": ["O"]})
+    dataset = read_labelled(NER, path)
+    assert dataset.labels == ("O", "B-X", "I-X")
+    assert dataset.examples == (TokenExample(("A", "B"), (1, 2)), TokenExample(("c",), (0,)))
+    numbers = listed(tmp_path, {"tokens": ["A", "B"], "ner_tags": [1, 2]})
+    assert read_labelled(NER, numbers, labels=("O", "B-X", "I-X")).examples == dataset.examples[:1]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"tokens": ["A", "B"], "ner_tags": ["O"]}, "row 1: give one tag for each word"),
+        ({"tokens": [], "ner_tags": []}, "row 1: give one tag for each word"),
+        ({"tokens": ["A", " "], "ner_tags": ["O", "O"]}, "no empty word"),
+        ({"tokens": ["A"], "ner_tags": [3]}, r"not O, B-type or I-type \(numbers need --labels\)"),
+        ({"tokens": "A B", "ner_tags": ["O", "O"]}, 'row 1, column "tokens" is not a list'),
+        ({"words": ["A"], "ner_tags": ["O"]}, 'column "tokens" is missing: the file has ner_tags, words'),
+    ],
+)
+def test_lists_that_are_no_sentence_are_refused(tmp_path: Path, row: dict[str, list[object]], expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        read_labelled(NER, listed(tmp_path, row))
+
+
+def test_labels_that_are_no_tags_and_a_table_of_words_are_refused(tmp_path: Path) -> None:
+    path = listed(tmp_path, {"tokens": ["A"], "ner_tags": ["B-X"]})
+    with pytest.raises(DataError, match="not all of them are tags"):
+        read_labelled(NER, path, labels=("up", "down"))
+    with pytest.raises(DataError, match="not one of O, B-Y"):
+        read_labelled(NER, path, labels=("O", "B-Y"))
+    with pytest.raises(DataError, match="as CoNLL"):
+        read_labelled(NER, written(tmp_path, ["O", "B-X"]))
+
+
+def test_epochs_are_judged_by_macro_f1_where_no_label_names_a_high_risk_level() -> None:
+    assert leading_figure(RISK, RISK.labels) == "high_risk_macro_f1"
+    assert leading_figure(RISK, ("critical", "harmless")) == "macro_f1"
+    assert leading_figure(SENTIMENT, ("a", "b")) == "weighted_f1"
 
 
 def test_high_risk_levels_are_found_by_name_whatever_their_case_and_by_position_where_they_are_numbers() -> None:

@@ -24,6 +24,7 @@ from common.data import (
     validate,
 )
 from common.errors import DataError
+from common.rows import class_names, read_lists
 
 SECRET = "zxq-secret-phrase"
 ROWS = [
@@ -35,9 +36,10 @@ ROWS = [
 
 def write(path: Path, rows: list[dict[str, str]]) -> Path:
     """The same rows in each format, written independently of the reader."""
-    quoted = ["text,label", *('"' + r["text"].replace('"', '""') + '",' + r["label"] for r in rows)]
+    gap = "\t" if ".tsv" in path.suffixes else ","
+    quoted = [f"text{gap}label", *('"' + r["text"].replace('"', '""') + '"' + gap + r["label"] for r in rows)]
     lines = [json.dumps(r, ensure_ascii=False) for r in rows]
-    if ".csv" in path.suffixes:
+    if {".csv", ".tsv"} & set(path.suffixes):
         data = ("\r\n".join(quoted) + "\r\n").encode("utf-8-sig")
     else:
         data = ("\n".join(lines) + "\n").encode()
@@ -48,7 +50,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "a.tsv.gz", "a.jsonl", "a.jsonl.gz", "a.parquet"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, ROWS)
     assert read_rows(path) == ROWS
@@ -113,6 +115,41 @@ def test_bad_file_is_one_line_naming_file_and_place_but_no_text(tmp_path: Path, 
     # A cause's traceback would print what the message withholds.
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+def test_a_data_frames_index_and_an_annual_report_are_read(tmp_path: Path) -> None:
+    report = "profit " * 50_000
+    (tmp_path / "a.csv").write_text(f",text,label\n0,{report},up\n1,loss,down\n")
+    assert read_rows(tmp_path / "a.csv") == [{"text": report, "label": "up"}, {"text": "loss", "label": "down"}]
+
+
+def test_lists_are_read_from_json_lines_and_parquet_and_refused_elsewhere(tmp_path: Path) -> None:
+    rows = [{"tokens": ["Profit", "of", "7"], "tags": [0, 0, 1], "other": 1}]
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows[0]))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.parquet"):
+        found = read_lists(tmp_path / name, ("tokens", "tags"))
+        assert found == [{"tokens": ["Profit", "of", "7"], "tags": ["0", "0", "1"]}]
+        with pytest.raises(DataError, match='row 1, column "other" is not a list'):
+            read_lists(tmp_path / name, ("other",))
+        with pytest.raises(DataError, match='"absent" is missing'):
+            read_lists(tmp_path / name, ("absent",))
+    with pytest.raises(DataError, match=r"a\.csv: a \.csv file holds no lists"):
+        read_lists(tmp_path / "a.csv", ("tokens",))
+
+
+def test_the_names_that_datasets_recorded_are_found_and_a_damaged_record_is_none(tmp_path: Path) -> None:
+    names = ["negative", "neutral", "positive"]
+    features = {"label": {"names": names}, "ner_tags": {"feature": {"names": ["O", "B-ORG"]}}, "text": {}}
+    for record, found in (({"info": {"features": features}}, tuple(names)), ({"info": 3}, None), (None, None)):
+        table = pyarrow.Table.from_pylist([{"text": "a", "label": 0}])
+        if record is not None:
+            table = table.replace_schema_metadata({"huggingface": json.dumps(record)})
+        pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+        assert class_names(tmp_path / "a.parquet", "label") == found
+        assert class_names(tmp_path / "a.parquet", "ner_tags") == (found and ("O", "B-ORG"))
+        assert class_names(tmp_path / "a.parquet", "text") is None
+    assert class_names(tmp_path / "absent.parquet", "label") is None
 
 
 def test_absent_file_and_directory_are_data_errors(tmp_path: Path) -> None:
@@ -206,10 +243,20 @@ def test_conll_gives_sentences_tags_and_documents(tmp_path: Path) -> None:
     assert dataset.label_counts() == (2, 1, 1)
 
 
+def test_tags_that_mark_ends_and_single_words_are_read_as_iob(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("A S-X\nof O\nB B-X\nC I-X\nD E-X\n\nE U-Y\nF B-Y\nG L-Y\n")
+    dataset = read_conll(path)
+    tags = [[dataset.labels[tag] for tag in example.labels] for example in dataset.examples]
+    assert tags == [["B-X", "O", "B-X", "I-X", "I-X"], ["B-Y", "B-Y", "I-Y"]]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         (f"The O\n{SECRET}\n", "row 2 has a word and no tag"),
+        (f"The O\n{SECRET} DT\n", "row 2, last column holds a tag that is not O, B-type or I-type"),
+        (f"# {SECRET} = 1\n", "row 1, last column holds a tag that is not O"),
         (f"The O\n{SECRET} B-X\n", "row 2, last column holds a tag that is not one of O, I-ORG"),
         ("\n\n-DOCSTART- O\n\n", "no sentences"),
         ("a O\n", "all examples carry one label"),
