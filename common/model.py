@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from common.base_config import hidden_size, read_config, writer_class
-from common.base_files import base_digest, resolve_base
+from common.base_digest import base_digest
+from common.base_files import resolve_base
 from common.config import ModelConfig
 from common.errors import ModelError
 from common.masked_model import MaskedLanguageModel

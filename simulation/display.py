@@ -11,7 +11,7 @@ from rich.table import Table
 
 from common.tasks import Head, task
 from server.checkpoint import RoundRecord
-from simulation.runner import Progress as RunProgress
+from simulation.rounds import Progress as RunProgress
 from simulation.workspace import Workspace
 
 __all__ = ["Display"]

@@ -20,7 +20,7 @@ from common.flower_records import RelayError, from_record, to_error, to_record
 from server.checkpoint import RunState
 from server.evaluation import HubEvaluator
 from server.grid import GridTransport
-from simulation.runner import Progress, coordinate
+from simulation.rounds import Progress, coordinate
 from simulation.workspace import Workspace
 
 __all__ = ["run_on_flower"]

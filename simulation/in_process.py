@@ -1,20 +1,23 @@
 """A whole federation as plain calls in one process: the same sealed bytes, the same `Agent.handle`, no network."""
 
-from collections.abc import Callable
+import functools
 
 from client.agent import Agent
 from common.errors import FedfinError
+from server.checkpoint import RunState
 from server.coordinator import Failure
+from server.evaluation import HubEvaluator
+from simulation.rounds import Progress, coordinate
+from simulation.workspace import Workspace
 
-__all__ = ["InProcessTransport"]
+__all__ = ["InProcessTransport", "run_in_process"]
 
 
 class InProcessTransport:
     """Hands each institution its sealed assignment and collects the sealed answers, one after another."""
 
-    def __init__(self, agents: dict[str, Agent], on_answer: Callable[[str], None] | None = None) -> None:
+    def __init__(self, agents: dict[str, Agent]) -> None:
         self._agents = agents
-        self._on_answer = on_answer
 
     def exchange(self, _round: int, sealed: dict[str, bytes], _deadline_s: float) -> dict[str, bytes | Failure]:
         """Ask every addressed institution; one that cannot answer becomes a `Failure` and the others go on."""
@@ -24,6 +27,12 @@ class InProcessTransport:
                 answers[name] = self._agents[name].handle(assignment)
             except FedfinError as error:
                 answers[name] = Failure("error", str(error))
-            if self._on_answer is not None:
-                self._on_answer(name)
         return answers
+
+
+def run_in_process(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: Progress) -> RunState:
+    """Every institution is an `Agent` in this process, asked one after another."""
+    agents = {name: workspace.institution(name) for name in sorted(workspace.federation.train)}
+    for name, agent in agents.items():
+        agent.on_step = functools.partial(progress.steps, name)
+    return coordinate(workspace, state, InProcessTransport(agents), evaluator, progress)

@@ -10,34 +10,20 @@ from typing import Any, Literal
 from common.codec import digest
 from common.errors import ConfigurationError
 from common.files import write_json
-from common.journal import Journal
 from common.tasks import Head, task
-from server import checkpoint, coordinator
-from server.checkpoint import RoundRecord, RunState
-from server.coordinator import Transport
+from server import checkpoint
+from server.checkpoint import RunState
 from server.evaluation import HubEvaluator
 from server.report import write_report
 from simulation.baselines import compute_baselines
-from simulation.in_process import InProcessTransport
+from simulation.in_process import run_in_process
+from simulation.rounds import Progress
 from simulation.statements import write_statements
 from simulation.workspace import Workspace
 
-__all__ = ["Engine", "Progress", "execute"]
+__all__ = ["Engine", "execute"]
 
 Engine = Literal["in-process", "flower"]
-
-
-class Progress:
-    """What a command shows while it runs; this one shows nothing."""
-
-    def steps(self, institution: str, done: int, total: int) -> None:
-        """`done` of `total` training steps of this round are finished at `institution`."""
-
-    def round(self, record: RoundRecord) -> None:
-        """A round has ended."""
-
-    def stage(self, text: str) -> None:
-        """Something longer begins."""
 
 
 def execute(
@@ -74,37 +60,6 @@ def first_state(workspace: Workspace, progress: Progress) -> RunState:
         next_round=1,
         adapter=workspace.start(functools.partial(progress.steps, "the hub, on public text,")),
     )
-
-
-def run_in_process(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: Progress) -> RunState:
-    """Every institution is an `Agent` in this process, asked one after another."""
-    agents = {name: workspace.institution(name) for name in sorted(workspace.federation.train)}
-    for name, agent in agents.items():
-        agent.on_step = functools.partial(progress.steps, name)
-    return coordinate(workspace, state, InProcessTransport(agents), evaluator, progress)
-
-
-def coordinate(
-    workspace: Workspace, state: RunState, transport: Transport, evaluator: HubEvaluator, progress: Progress
-) -> RunState:
-    """The hub's round loop over any transport, with the audit log and the checkpoint in the run's directory."""
-    with Journal.open(workspace.out / "audit.jsonl", workspace.hub_keys) as journal:
-        return coordinator.run(
-            state,
-            workspace.hub(),
-            transport,
-            evaluate=evaluator,
-            save=functools.partial(_save, workspace),
-            audit=lambda kind, body: journal.append(kind, body),
-            on_round=progress.round,
-        )
-
-
-def _save(workspace: Workspace, state: RunState) -> None:
-    checkpoint.save(state, workspace.out / "checkpoint")
-    # Beside it for readers: what was played, and the attempts that fell short of the quorum.
-    rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
-    write_json(workspace.out / "history.json", [record.to_json() for record in rounds])
 
 
 def finish(

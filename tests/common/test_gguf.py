@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from common.base_files import base_digest, resolve_base
+from common.base_digest import base_digest
+from common.base_files import resolve_base
 from common.errors import ModelError
 from common.gguf import plain_directory
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from common.base_files import base_digest, resolve_base
+from common.base_digest import base_digest
+from common.base_files import resolve_base
 from common.config import ModelConfig
 from common.errors import ModelError
 from common.model import FEATURE_NORM, MeanPoolClassifier, load_base, load_classifier

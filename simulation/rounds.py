@@ -1,0 +1,49 @@
+"""The hub's rounds in a run's directory, over any transport, and who is told of them."""
+
+import functools
+
+from common.files import write_json
+from common.journal import Journal
+from server import checkpoint, coordinator
+from server.checkpoint import RoundRecord, RunState
+from server.coordinator import Transport
+from server.evaluation import HubEvaluator
+from simulation.workspace import Workspace
+
+__all__ = ["Progress", "coordinate"]
+
+
+class Progress:
+    """What a command shows while it runs; this one shows nothing."""
+
+    def steps(self, institution: str, done: int, total: int) -> None:
+        """`done` of `total` training steps of this round are finished at `institution`."""
+
+    def round(self, record: RoundRecord) -> None:
+        """A round has ended."""
+
+    def stage(self, text: str) -> None:
+        """Something longer begins."""
+
+
+def coordinate(
+    workspace: Workspace, state: RunState, transport: Transport, evaluator: HubEvaluator, progress: Progress
+) -> RunState:
+    """The hub's round loop over any transport, with the audit log and the checkpoint in the run's directory."""
+    with Journal.open(workspace.out / "audit.jsonl", workspace.hub_keys) as journal:
+        return coordinator.run(
+            state,
+            workspace.hub(),
+            transport,
+            evaluate=evaluator,
+            save=functools.partial(_save, workspace),
+            audit=lambda kind, body: journal.append(kind, body),
+            on_round=progress.round,
+        )
+
+
+def _save(workspace: Workspace, state: RunState) -> None:
+    checkpoint.save(state, workspace.out / "checkpoint")
+    # Beside it for readers: what was played, and the attempts that fell short of the quorum.
+    rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
+    write_json(workspace.out / "history.json", [record.to_json() for record in rounds])
