@@ -1,0 +1,96 @@
+"""What a reader is told is what the code does: configuration keys, links, the captioned tree."""
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from client import settings as institution
+from common import config
+from common.config import parse_run
+from common.fields import Section
+from server import settings as hub
+from simulation.config import DataConfig, InstitutionsConfig, load_simulation
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "configuration.md").read_text()
+RUN_SECTIONS = (
+    config.ModelConfig, config.AdapterConfig, config.TrainingConfig, config.PrivacyConfig, config.AggregationConfig,
+    config.EvaluationConfig, DataConfig, InstitutionsConfig,
+)  # fmt: skip
+
+
+def documented(heading: str) -> dict[str, tuple[str, str]]:
+    """Keys of the table under a heading -> what they may be, and their default."""
+    part = PAGE.split(f"\n## {heading}", 1)[1].split("\n## ", 1)[0]
+    found = {}
+    for line in part.splitlines():
+        if line.startswith("| `"):
+            keys, values, default = (cell.strip() for cell in line.strip("|").split("|")[:3])
+            found.update(dict.fromkeys(re.findall("`([^`]+)`", keys), (values, default)))
+    return found
+
+
+def keys(section: type[Section]) -> list[str]:
+    return [field.name for field in dataclasses.fields(section)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("section", RUN_SECTIONS, ids=lambda section: section.section)
+def test_every_key_of_a_run_is_documented_and_no_other(section: type[Section]) -> None:
+    assert sorted(documented(f"[{section.section}]")) == sorted(keys(section))
+
+
+def test_every_key_of_both_settings_files_is_documented_and_no_other() -> None:
+    own = [institution.DataSettings, institution.ModelSettings, institution._Limits, institution._Release]
+    expected = {"institution.name"} | {f"{part.section}.{key}" for part in own for key in keys(part)}
+    assert set(documented("institution.toml")) == expected
+    theirs = [hub.GatewaySettings, hub.CertificateSettings, hub.TestData]
+    assert set(documented("hub.toml")) == {f"{part.section}.{key}" for part in theirs for key in keys(part)}
+
+
+@pytest.mark.parametrize("section", RUN_SECTIONS, ids=lambda section: section.section)
+def test_a_plain_default_in_the_page_is_the_codes(section: type[Section]) -> None:
+    page = documented(f"[{section.section}]")
+    for field in dataclasses.fields(section):  # type: ignore[arg-type]
+        said = page[field.name][1]
+        if isinstance(field.default, bool):
+            assert said == str(field.default).lower(), field.name
+        elif isinstance(field.default, int | float):
+            assert float(said) == field.default, field.name
+        elif isinstance(field.default, str):
+            assert f"`{field.default}`" in said, field.name
+
+
+def test_the_file_to_start_from_is_a_valid_one(tmp_path: Path) -> None:
+    text = PAGE.split("```toml\n")[1].split("```")[0]
+    (tmp_path / "first.toml").write_text(text)
+    assert load_simulation(tmp_path / "first.toml").run.privacy.target_epsilon == 8.0
+    tables = tomllib.loads(text)
+    tables["privacy"] = {"level": "none"}
+    tables["training"] = {
+        "local_epochs": 1, "expected_batch_size": 16, "optimizer": "adam", "learning_rate": 1e-3
+    }  # fmt: skip
+    del tables["data"]
+    assert parse_run(tables, "the page").adapter.train == "AB"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("room", ["common", "client", "server", "simulation"])
+def test_the_captioned_tree_names_every_file(room: str) -> None:
+    """A file is named, or stands under a folder or pattern that is."""
+    tree = (ROOT / "README.md").read_text().split("## The house")[1]
+    named = set(re.findall(r"[\w/]+(?:\.py|\*\.py)|[\w/]+/(?=\s)", tree))
+    for path in sorted((ROOT / room).rglob("*.py")):
+        inside = path.relative_to(ROOT / room)
+        whole = {str(inside), inside.name}
+        folders = {f"{parent}/" for parent in map(str, inside.parents)} - {"finetune/"}
+        pattern = any(inside.name.startswith(n.removesuffix("*.py")) for n in named if n.endswith("*.py"))
+        assert inside.name == "__init__.py" or whole & named or folders & named or pattern, inside
