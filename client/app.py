@@ -19,6 +19,7 @@ _REASONS = {
     grpc.StatusCode.CANCELLED: RelayError.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: RelayError.LATE,
     grpc.StatusCode.RESOURCE_EXHAUSTED: RelayError.BUSY,
+    grpc.StatusCode.ALREADY_EXISTS: RelayError.WORKING,
     grpc.StatusCode.INVALID_ARGUMENT: RelayError.UNREADABLE,
 }
 

@@ -12,10 +12,11 @@ from common.bundle import bundle_sha256
 from common.enrolment import Package, Request
 from common.errors import ConfigurationError, EnrolmentError
 from common.files import write_atomic
-from common.pki import check_name, new_key_and_request, node_key_text
+from common.pki import Certificate, check_name, new_key_and_request, node_key_text
 
-__all__ = ["accept", "is_known", "make_request", "read_package"]
+__all__ = ["accept", "expiring", "is_known", "make_request", "read_package"]
 
+_WARN_DAYS = 30
 _LEAST_FINGERPRINT = 32  # hexadecimal digits: the 128 bits that `spoken` shows
 
 
@@ -103,3 +104,16 @@ def accept(home: Home, package: Package, fingerprint: str | None) -> None:
     write_atomic(home.tls / "ca.pem", package.authority.encode())
     write_atomic(home.tls / "client.pem", package.certificate.encode())
     write_atomic(home.package_path, package.to_json().encode() + b"\n")
+
+
+def expiring(home: Home) -> list[str]:
+    """A line when this institution's certificate ends within 30 days, or has ended.
+
+    Raises:
+        ConfigurationError, EnrolmentError: see `Home.package`.
+    """
+    left = Certificate.read(home.package().certificate).days_left()
+    if left > _WARN_DAYS:
+        return []
+    when = f"expires in {left:.0f} days" if left > 0 else "has expired"
+    return [f"this institution's certificate {when}: ask the hub's operator for a new package, and join with it"]

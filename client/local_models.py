@@ -98,6 +98,10 @@ class LocalModels:
             device = choose_device(self._settings.model.device)
             log.info("loading base model %s on %s", config.model.base, device)
             base = load_base(config.model, task(config.task), len(config.labels), device)
+            if config.model.base_digest not in (None, base.digest):
+                raise Refused(
+                    RefusalCode.BASE_MODEL, f"{config.model.base} here is not the run's base model of that name"
+                )
             self._kept = _Kept(base, config.model, config.task, config.labels)
         self._adapted = adapt(self._kept.base, config.adapter, task(config.task), seed=config.seed)
         return self._adapted

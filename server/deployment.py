@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from common.adapters import AdaptedModel, adapt
 from common.codec import Tensors, digest
 from common.config import RunConfig
-from common.errors import FedfinError, LedgerError, QuorumError
+from common.errors import FedfinError, LedgerError, ModelError, QuorumError
 from common.files import write_json
 from common.journal import Entry, Journal
 from common.model import load_base
@@ -33,6 +33,8 @@ from server.runs import FAILED, FINISHED, QUORUM, Run
 from server.testset import read_test_set
 
 __all__ = ["play"]
+
+_ASK_AGAIN_S = 20.0
 
 
 def play(grid: Grid, run: str, flower_run: str) -> None:
@@ -60,6 +62,10 @@ def _play(grid: Grid, run: Run) -> None:
     head = task(config.task)
     refuse_private_base(config.model.base)
     base = load_base(config.model, head, len(config.labels))
+    if config.model.base_digest not in (None, base.digest):
+        raise ModelError(
+            f"base model {config.model.base}: not the one that run {run.name} began with: put that one back"
+        )
     adapted = adapt(base, config.adapter, head, seed=config.seed)
     evaluator = HubEvaluator(adapted, {"test": read_test_set(data, config)}) if data is not None else None
     members = run.home.members()
@@ -71,6 +77,7 @@ def _play(grid: Grid, run: Run) -> None:
         connected=lambda: _connected(grid, node_keys),
         quorum=config.aggregation.quorum,
         on_progress=functools.partial(_show_progress, run),
+        ask_again_s=_ASK_AGAIN_S,
     )
     with Journal.open(run.directory / "audit.jsonl", hub.keys, RUN_PURPOSE) as journal:
         state = coordinator.run(

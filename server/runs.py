@@ -15,12 +15,13 @@ import platform
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from common.base_files import pinned
 from common.config import RUN_SECTIONS, RunConfig, parse_run
 from common.errors import CheckpointError, ConfigurationError
 from common.fields import naming, refuse_unknown
@@ -63,6 +64,8 @@ class Run:
             _check_members(config, len(members))
         if data is not None:
             read_test_set(data, config)
+        with naming(str(source)):
+            config = replace(config, model=pinned(config.model))
         stem = config.name.replace(" ", "-")
         # A random end: the run's name stands in the institutions' ledgers, and must never come twice.
         run = cls(home, name or f"{stem[:100]}-{secrets.token_hex(4)}")
@@ -71,6 +74,7 @@ class Run:
         if run.directory.exists():
             raise ConfigurationError(f"{run.directory}: there is such a run already: name another, or `resume` it")
         kept = {key: value for key, value in tables.items() if key != "data"}
+        kept["model"] = {**kept.get("model", {}), "base_digest": config.model.base_digest}
         if data is not None:
             columns = {"text_column": data.text_column, "label_column": data.label_column}
             kept["data"] = {"test": str(data.test), **columns}

@@ -15,7 +15,7 @@ from common.supervisor import running_services
 from server.home import HubHome
 from server.runs import Run
 
-__all__ = ["certificates", "institutions", "is_started", "starting", "status"]
+__all__ = ["certificates", "expiring", "institutions", "is_started", "starting", "status"]
 
 _LATEST_RUNS = 10
 
@@ -90,6 +90,22 @@ def certificates(home: HubHome) -> list[dict[str, Any]]:
         until = certificate.not_after.isoformat(timespec="seconds")
         found.append({"name": name, "until": until, "days_left": round(left, 1), "state": state})
     return sorted(found, key=lambda entry: (entry["days_left"], entry["name"]))
+
+
+def expiring(home: HubHome) -> list[str]:
+    """A line for each certificate that ends within `certificates.warn_days`, or has ended: what and what to do."""
+    found = []
+    for entry in certificates(home):
+        if entry["state"] == "valid":
+            continue
+        name, when = entry["name"], "has expired"
+        if entry["state"] == "soon":
+            when = f"expires in {entry['days_left']:.0f} days"
+        renewal = (
+            "it takes a new hub, and enrolling anew" if name == "authority" else f"fedfin-hub certs --rotate {name}"
+        )
+        found.append(f"the certificate of {name} {when}: {renewal}")
+    return found
 
 
 def status(home: HubHome) -> dict[str, Any]:

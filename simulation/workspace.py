@@ -20,6 +20,7 @@ from client.settings import InstitutionSettings
 from client.training import PrefixCache
 from client.warm_up import needs_warm_up, warm_up
 from common.adapters import AdaptedModel, adapt
+from common.base_files import pinned
 from common.codec import Tensors, decode, encode
 from common.config import RunConfig
 from common.corpora import general_english, read_corpus
@@ -111,8 +112,9 @@ class Workspace:
         federation = load_federation(
             simulation.data, simulation.run.labels, head, task=simulation.run.task, seed=simulation.run.seed
         )
-        # What the data decides becomes part of what is signed.
-        simulation = replace(simulation, run=replace(simulation.run, labels=federation.test.labels))
+        # What data and base model decide becomes part of what is signed.
+        run = replace(simulation.run, labels=federation.test.labels, model=pinned(simulation.run.model))
+        simulation = replace(simulation, run=run)
         return cls(out.resolve(), simulation, f"{simulation.run.name}-{simulation.run.digest()[:12]}", federation)
 
     def _check(self) -> None:

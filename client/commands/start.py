@@ -4,6 +4,7 @@ import argparse
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from client.commands.options import add_home, home_of
@@ -17,7 +18,6 @@ __all__ = ["add"]
 
 _TICK_SECONDS = 0.5
 _LOOK_EVERY_SECONDS = 5.0
-_WARN_DAYS = 30
 
 
 def add(commands: command.Commands) -> None:
@@ -54,20 +54,20 @@ def _run(given: argparse.Namespace) -> int:
 
 def _keep_running(home: "Home", part: "Part", stop: threading.Event) -> None:
     from client.connection import describe
+    from client.enrolment import expiring
     from client.processes import at_work, services, state_path
-    from common.pki import Certificate
+    from common.reminder import Reminder
     from common.supervisor import Supervisor
 
     package = home.package()
-    left = Certificate.read(package.certificate).days_left()
-    if left < _WARN_DAYS:
-        _say(f"this institution's certificate expires in {left:.0f} days: ask the hub's operator for a new package")
+    expiry = Reminder(partial(expiring, home), _say)
     supervisor = Supervisor(services(home, part), state_path(home, part), _say, stop.is_set)
     try:
         supervisor.start()
         line, looked = "", 0.0
         while not stop.wait(_TICK_SECONDS):
             supervisor.tick()
+            expiry.tick()
             if part != "agent" and time.monotonic() - looked > _LOOK_EVERY_SECONDS:
                 looked = time.monotonic()
                 if (now := describe(home, package.address)) != line:

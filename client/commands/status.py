@@ -19,6 +19,7 @@ def add(commands: command.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from client.connection import describe, last_seen
+    from client.enrolment import expiring
     from client.processes import at_work, state_path
     from common.pki import Certificate
     from common.supervisor import running_services
@@ -52,6 +53,8 @@ def _run(given: argparse.Namespace) -> int:
     print(f"agent      {doing}, {'serving' if facts['agent_serving'] else 'not serving'}")
     print(f"hub        {describe(home, package.address)}")
     print(f"certificate of {name}: {days:.0f} days left")
+    for line in expiring(home):
+        print(line)
     return 0 if well else 1
 
 

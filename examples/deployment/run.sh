@@ -81,7 +81,7 @@ for name in bank-one bank-two; do
 done
 
 say "The audit logs are whole; the certificates are valid"
-fedfin-hub audit verify "$hub"
+fedfin-hub audit verify --hub "$hub"
 fedfin-hub certs --hub "$hub"
 
 say "Done: everything is in $dir"

@@ -4,18 +4,19 @@ import argparse
 from pathlib import Path
 
 from common import command
+from server.commands.options import add_hub
 
 __all__ = ["add"]
 
 
 def add(commands: command.Commands) -> None:
-    """`audit verify [DIR]`."""
+    """`audit verify`."""
     text = "verify the audit logs of the hub and of every run: hash chain, signatures, length"
-    parser = command.subcommand(commands, "audit", _audit, text, "audit verify /srv/fedfin-hub")
+    parser = command.subcommand(commands, "audit", _audit, text, "audit verify --hub /srv/fedfin-hub")
     parser.add_argument("action", choices=("verify",))
-    parser.add_argument("hub", type=Path, nargs="?", metavar="DIR", help="the hub's directory, or a copy of it")
     keys = "the hub's public.json as you were given it; else the one beside the logs"
     parser.add_argument("--keys", type=Path, metavar="FILE", help=keys)
+    add_hub(parser)
 
 
 def _audit(given: argparse.Namespace) -> int:
@@ -30,6 +31,7 @@ def _audit(given: argparse.Namespace) -> int:
             public = PublicKeys.from_json(given.keys.read_text())
         except (OSError, UnicodeDecodeError):
             raise EnvelopeError("keys", f"{given.keys}: cannot be read: give the hub's public.json") from None
+    # A copy may be of the logs alone: no settings are needed.
     found = verify_all(given.hub or HubHome.open(None).directory, public)
     if given.json:
         command.print_json({"hub": found.hub, "runs": dict(found.runs)})

@@ -19,12 +19,14 @@ def _start(given: argparse.Namespace) -> int:
     import logging
     import signal
     import threading
+    from functools import partial
 
     from common.errors import ServiceError
+    from common.reminder import Reminder
     from common.supervisor import Supervisor
     from server.keeper import Keeper
     from server.services import prepare_services
-    from server.status import certificates, starting
+    from server.status import expiring, starting
 
     home = open_hub(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -34,9 +36,7 @@ def _start(given: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     with starting(home):
-        for entry in certificates(home):
-            if entry["state"] != "valid":
-                log.warning("the certificate of %s ends in %.0f days", entry["name"], entry["days_left"])
+        expiry = Reminder(partial(expiring, home), log.warning)
         supervisor = Supervisor(prepare_services(home), home.services_path, log.info, stopping.is_set)
         keeper = Keeper(home)
         try:
@@ -45,6 +45,7 @@ def _start(given: argparse.Namespace) -> int:
             while not stopping.wait(0.3):
                 supervisor.tick()
                 keeper.tick()
+                expiry.tick()
         except ServiceError:
             if not stopping.is_set():
                 raise

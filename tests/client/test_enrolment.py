@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.enrolment import accept, is_known, make_request, read_package
+from client.enrolment import accept, expiring, is_known, make_request, read_package
 from client.home import Home
 from common.bundle import bundle_sha256
 from common.enrolment import Package, Request, spoken
@@ -115,8 +115,10 @@ def test_a_renewed_certificate_of_the_same_hub_needs_no_telephone(tmp_path: Path
     renewed = Package.make(
         enrolled.hub, request, certificate, enrolled.authority.pem, before.address, before.app_sha256
     )  # fmt: skip
+    assert "expires in 30 days: ask the hub's operator for a new package" in expiring(home)[0]
     assert is_known(home, renewed)
     accept(home, renewed, None)
+    assert expiring(home) == []
     assert (home.tls / "client.pem").read_text() == certificate
     impostor = Package.make(
         Keys.generate("hub"), request, certificate, enrolled.authority.pem, before.address, before.app_sha256

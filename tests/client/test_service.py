@@ -145,13 +145,15 @@ def test_what_the_settings_do_not_allow_is_refused_with_a_code_and_charges_nothi
     agent: Agent, base: str, tmp_path: Path
 ) -> None:
     before = agent.charges()
-    expected = {
-        RefusalCode.BASE_MODEL: config(str(save_tiny_model(tmp_path / "other", layers=2))),
-        RefusalCode.TASK: config(base, task="risk_classification"),
-        RefusalCode.PRIVACY_LIMIT: config(base, noise=0.9),
-        RefusalCode.BUDGET: config(base, steps=5000),
-    }
-    for code, run in expected.items():
+    own = config(base)
+    expected = (
+        (RefusalCode.BASE_MODEL, config(str(save_tiny_model(tmp_path / "other", layers=2)))),
+        (RefusalCode.BASE_MODEL, replace(own, model=replace(own.model, base_digest="00" * 32))),
+        (RefusalCode.TASK, config(base, task="risk_classification")),
+        (RefusalCode.PRIVACY_LIMIT, config(base, noise=0.9)),
+        (RefusalCode.BUDGET, config(base, steps=5000)),
+    )
+    for code, run in expected:
         answer = agent.ask(replace(agent.assignment(run=run), run_id=f"run of {code}"))
         assert isinstance(answer, Refusal)
         assert answer.code == code
@@ -303,6 +305,23 @@ def test_nothing_is_done_for_a_question_whose_asker_has_gone(held: Held) -> None
     held.go.set()
     assert [call.result() for call in (first, third)] == [b"answer"] * 2
     assert [sealed[-5:] for sealed in held.asked] == [b"first", b"third"]
+
+
+def test_a_question_that_comes_again_while_its_asker_waits_is_told_that_it_is_at_work(held: Held) -> None:
+    sealed = seal(b"question", HUB, BANK.public, Context("run 1", 1, "assignment", "hub", "bank"))
+    ask = held.channel.unary_unary(AGENT_METHOD).future
+    first = ask(sealed, timeout=120)
+    held.wait_for(1)
+    assert ask(sealed, timeout=120).exception().code() is grpc.StatusCode.ALREADY_EXISTS
+    # Its asker went away, so that its answer will reach nobody: now it waits, for the outbox.
+    first.cancel()
+    time.sleep(0.3)
+    again = ask(sealed, timeout=120)
+    time.sleep(0.3)
+    assert not again.done()
+    held.go.set()
+    assert again.result() == b"answer"
+    assert len(held.asked) == 2
 
 
 def test_nothing_of_an_unexpected_error_but_its_kind_leaves_or_is_logged(

@@ -41,6 +41,7 @@ WRONG: dict[str, list[Any]] = {
     "model.pooling": ["max", ""],
     "model.max_tokens": [3, 0, -64, 131073],
     "model.dtype": ["float16", ""],
+    "model.base_digest": ["", "0" * 63, "G" * 64, "A" * 64],
     "adapter.rank": [0, -8, 1025],
     "adapter.alpha": [0, -1.0, NAN, INF, HUGE],
     "adapter.dropout": [-0.1, 1.0, NAN],
@@ -108,9 +109,9 @@ def fits(value: Any, place: str) -> bool:
     hint = str(sections()[place].type)
     if type(value) is list:
         return "tuple[str" in hint and all(isinstance(v, str) for v in value)
-    # Of the texts only a base model's name is free; "a text" is wrong as any other choice, and is a valid name.
+    # Of the texts a base model's name is free, and its digest a text; "a text" is a valid name.
     if type(value) is str:
-        return place in ("run.name", "model.base")
+        return place in ("run.name", "model.base", "model.base_digest")
     return any(name in hint.split("Range")[0] and type(value) in kinds for name, kinds in TYPES.items())
 
 
@@ -382,6 +383,7 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         pooling=st.sampled_from(["mean", "native"]),
         max_tokens=st.integers(4, 512),
         dtype=st.sampled_from(["float32", "bfloat16"]),
+        base_digest=st.sampled_from(["0" * 64, "9f" * 32]),
     )
     if privacy["level"] == "none" and draw(st.booleans()):
         batch = {"expected_batch_size": 64}

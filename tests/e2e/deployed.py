@@ -271,9 +271,21 @@ class Run:
 
         def is_there() -> bool:
             progress = self.file("progress.json", {})
+            assert self.file("outcome.json") is None, f"run {self.name}: {self.file('outcome.json')}"
             return progress.get("round") == round_ and len(progress["answered"]) >= answered
 
         until(is_there, f"run {self.name} is in round {round_}", every=0.05)
+
+    def played(self, round_: int) -> dict[str, str]:
+        """Wait until that round is closed; its outcomes."""
+
+        def is_closed() -> bool:
+            outcome = self.file("outcome.json", {})
+            assert outcome.get("state") in (None, "finished"), f"run {self.name}: {outcome}"
+            return any(record["round"] == round_ for record in self.history())
+
+        until(is_closed, f"run {self.name} closes round {round_}")
+        return self.outcomes(round_)
 
     def player(self) -> int:
         """The pid of the ServerApp process."""

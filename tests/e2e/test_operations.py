@@ -63,16 +63,16 @@ def test_the_audit_logs_show_every_edit_offline(hub: Hub, tmp_path: Path) -> Non
     copy = tmp_path / "copy"
     ignore = shutil.ignore_patterns("state", "private.json", "ca.key", "server.key", "checkpoint")
     shutil.copytree(hub.directory, copy, ignore=ignore)
-    assert run.name in command("fedfin-hub", "audit", "verify", copy)["runs"]
+    assert run.name in command("fedfin-hub", "audit", "verify", "--hub", copy)["runs"]
 
     log = copy / "runs" / run.name / "audit.jsonl"
     whole = log.read_text()
     closed = next(line for line in whole.splitlines() if json.loads(line)["kind"] == "round_closed")
     for text in (whole.replace('"contributed"', '"Contributed"', 1), whole.replace(closed + "\n", "")):
         log.write_text(text)
-        assert run.name in command("fedfin-hub", "audit", "verify", copy, code=2)["error"]
+        assert run.name in command("fedfin-hub", "audit", "verify", "--hub", copy, code=2)["error"]
     shutil.rmtree(log.parent)
-    assert "absent" in command("fedfin-hub", "audit", "verify", copy, code=2)["error"]
+    assert "absent" in command("fedfin-hub", "audit", "verify", "--hub", copy, code=2)["error"]
 
 
 def test_a_stopped_hub_is_stopped_whole_and_plays_its_runs_on_even_without_its_state(hub: Hub) -> None:

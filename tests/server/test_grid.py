@@ -61,11 +61,25 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TaskIdentity, "_node_id", 1)
 
 
-def transport(nodes: dict[str, Answer], quorum: int = 1, connected: set[str] | None = None) -> GridTransport:
+def transport(
+    nodes: dict[str, Answer], quorum: int = 1, connected: set[str] | None = None, ask_again_s: float | None = None
+) -> GridTransport:
     ids = {name: number for number, name in enumerate(nodes, start=1)}
     fake = FakeGrid({ids[name]: answer for name, answer in nodes.items()})
     online = {name: ids[name] for name in (connected if connected is not None else nodes)}
-    return GridTransport(fake, lambda: online, quorum)  # type: ignore[arg-type]
+    return GridTransport(fake, lambda: online, quorum, ask_again_s=ask_again_s)  # type: ignore[arg-type]
+
+
+def in_turn(*answers: Answer) -> Answer:
+    """What a node says to its first question, its second, and so on; each is asked for until it has an answer."""
+    told: dict[str, Answer] = {}
+
+    def node(question: Message) -> Message | None:
+        identity = question.metadata.message_id
+        told.setdefault(identity, answers[min(len(told), len(answers) - 1)])
+        return told[identity](question)
+
+    return node
 
 
 def test_everybody_is_asked_and_the_answers_carry_their_names() -> None:
@@ -158,3 +172,40 @@ def test_an_answer_of_another_app_is_an_error() -> None:
     found = transport({"a": other}).exchange(1, {"a": b"1"}, 5)["a"]
     assert isinstance(found, Failure)
     assert found.code == "error"
+
+
+def test_a_question_that_was_lost_on_the_way_is_asked_again_with_the_same_bytes() -> None:
+    given = transport({"a": in_turn(silent, silent, echo)}, ask_again_s=0.1)
+    begun = time.monotonic()
+    assert given.exchange(1, {"a": b"1"}, 30) == {"a": b"1!"}
+    assert 0.3 <= time.monotonic() - begun < 5
+    questions = given._grid.asked.values()  # type: ignore[attr-defined]
+    assert [from_record(question.content) for question in questions] == [b"1"] * 3
+    # Each lives no longer than the round.
+    assert sorted(given._grid.ttls, reverse=True) == given._grid.ttls  # type: ignore[attr-defined]
+
+
+def test_nothing_is_asked_again_where_that_is_not_agreed() -> None:
+    given = transport({"a": silent})
+    given.exchange(1, {"a": b"1"}, 0.5)
+    assert len(given._grid.asked) == 1  # type: ignore[attr-defined]
+
+
+def test_being_told_that_it_is_at_work_is_waited_out() -> None:
+    begun = time.monotonic()
+
+    def slow(question: Message) -> Message | None:
+        return echo(question) if time.monotonic() - begun > 0.6 else None
+
+    working = failing(to_error(RelayError.WORKING))
+    assert transport({"a": in_turn(slow, working)}, ask_again_s=0.1).exchange(1, {"a": b"1"}, 30) == {"a": b"1!"}
+
+
+def test_a_failure_counts_when_no_other_question_is_out() -> None:
+    unavailable = failing(to_error(RelayError.UNAVAILABLE))
+    found = transport({"a": in_turn(silent, unavailable)}, ask_again_s=0.1).exchange(1, {"a": b"1"}, 1)["a"]
+    assert isinstance(found, Failure)
+    assert found.code == "late"
+    assert transport({"a": in_turn(unavailable, echo)}, ask_again_s=0.1).exchange(1, {"a": b"1"}, 30) == {
+        "a": Failure("unavailable", "the institution's relay says so")
+    }

@@ -16,7 +16,7 @@ from server.audit import HUB_PURPOSE, note, verify_all
 from server.enrol import approve, renew_institution, renew_server, revoke
 from server.gateway import Doorkeeper
 from server.home import HubHome
-from server.status import certificates, institutions, is_started, starting
+from server.status import certificates, expiring, institutions, is_started, starting
 
 
 def make_request(name: str, keys: Keys | None = None) -> Request:
@@ -172,9 +172,11 @@ def test_what_expires_soon_is_said(home: HubHome) -> None:
         "bank": "valid",
         "server": "valid",
     }
+    assert expiring(home) == []
     home.settings_path.write_text(text.replace("warn_days = 21 ", "warn_days = 100"))
     found = certificates(home)
     assert (found[0]["name"], found[0]["state"]) == ("server", "soon")
+    assert expiring(home) == ["the certificate of server expires in 90 days: fedfin-hub certs --rotate server"]
     assert [entry["state"] for entry in institutions(home)] == ["enrolled"]
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import CheckpointError, ConfigurationError, DataError
+from common.base_digest import base_digest
+from common.base_files import resolve_base
+from common.errors import CheckpointError, ConfigurationError, DataError, ModelError
 from common.flower_internals import FINISHED as FLOWER_FINISHED
 from common.flower_internals import NodeState
 from server.audit import note, run_ended, verify_all
@@ -99,6 +101,7 @@ def test_a_run_is_laid_out_whole_and_read_back(home: HubHome, source: Path) -> N
     assert run.name.startswith("two-words-")
     config, data = Run.open(home, run.name).config()
     assert (config.rounds, config.labels) == (3, ("negative", "positive"))
+    assert config.model.base_digest == base_digest(resolve_base("minilm"))
     assert data is not None
     assert data.test == source.parent / "test.csv"
     assert Run.create(home, source).name != run.name
@@ -113,6 +116,9 @@ def test_a_run_is_laid_out_whole_and_read_back(home: HubHome, source: Path) -> N
         ("[privacy]", "[aggregation]\nquorum = 3\n[privacy]", ConfigurationError, "2 institutions that are enrolled"),
         ('"test.csv"', '"absent.csv"', DataError, "absent.csv"),
         ("[data]", "[dato]", ConfigurationError, "dato"),
+        ("[data]", f'[model]\nbase_digest = "{"0" * 64}"\n[data]', ConfigurationError, "is not that of minilm"),
+        ("[data]", '[model]\nbase_digest = "abc"\n[data]', ConfigurationError, "model.base_digest is no SHA-256"),
+        ("[data]", '[model]\nbase = "./absent"\n[data]', ModelError, "no such directory"),
         ('name = "sentiment_analysis"\nlabels = ["negative", "positive"]', 'name = "document_classification"',
          ConfigurationError, "task.labels"),
     ],

@@ -1,0 +1,38 @@
+"""Say what is due now, and again every day, in a loop that turns often."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from common.errors import FedfinError
+
+__all__ = ["Reminder"]
+
+_EVERY_S = 86_400.0
+
+
+class Reminder:
+    """Says each line of `due` at once, and, as long as there are any, once a day from then on.
+
+    Raises:
+        FedfinError: `due` does, the first time. Later that is said, too: what runs goes on.
+    """
+
+    def __init__(
+        self, due: Callable[[], Sequence[str]], say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._due, self._say, self._clock = due, say, clock
+        self._tell(due())
+
+    def tick(self) -> None:
+        """Call often; it looks once a day."""
+        if self._clock() < self._next:
+            return
+        try:
+            self._tell(self._due())
+        except FedfinError as error:
+            self._tell([str(error)])
+
+    def _tell(self, lines: Sequence[str]) -> None:
+        self._next = self._clock() + _EVERY_S
+        for line in lines:
+            self._say(line)
