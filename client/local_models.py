@@ -15,7 +15,7 @@ from common.config import ModelConfig, RunConfig
 from common.errors import ConfigurationError, ModelError
 from common.messages import RefusalCode
 from common.model import LoadedBase, load_base
-from common.tasks import Head, task
+from common.tasks import task
 from common.vocabulary import refuse_private_base
 
 __all__ = ["LocalModels", "choose_device"]
@@ -74,7 +74,7 @@ class LocalModels:
         if self._local is not None and self._local[0] == config.digest():
             return self._local[1]
         rows = rows_for(self._settings, config)
-        if not config.labels and task(config.task).head is not Head.MASKED:
+        if not config.labels and not task(config.task).reads_text:
             raise Refused(RefusalCode.CONFIG, "the run does not say which labels there are")
         dataset = read_for(rows, config)
         try:

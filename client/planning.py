@@ -51,8 +51,8 @@ def rows_for(settings: Settings, config: RunConfig) -> DataSettings:
         raise Refused(RefusalCode.CONFIG, "no training rows are named in [data]")
     if config.task not in settings.tasks:
         raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, is not among [limits] tasks")
-    head = task(config.task).head
-    if head is not Head.MASKED and head is not data_head(data):
+    kind = task(config.task)
+    if not kind.reads_text and kind.head is not data_head(data):
         raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on such rows")
     if config.model.base not in settings.model.allowed:
         raise Refused(RefusalCode.BASE_MODEL, f"base model {config.model.base} is not among [model] allowed")
@@ -82,7 +82,7 @@ def read_for(data: DataSettings, config: RunConfig) -> Dataset:
     Raises:
         DataError: see `common.data`.
     """
-    if task(config.task).head is Head.MASKED:
+    if task(config.task).reads_text:
         return read_text_dataset(data.train, data.text_column)
     return read_data(data, config.labels or None)
 

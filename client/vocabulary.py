@@ -22,6 +22,7 @@ import tomli_w
 from common.errors import ConfigurationError, DataError
 from common.files import write_atomic
 from common.rows import read_text
+from common.vocabulary import holds_blanks
 
 __all__ = ["DOMAINS", "TermList", "curated", "mine", "read_terms", "write_terms"]
 
@@ -66,8 +67,9 @@ def mine(texts: Sequence[str], tokenizer: Any, limit: int, release: Release = "p
     frequent as general English could have them (see above).
     """
     counts, spread = Counter[str](), Counter[str]()
+    cased = tokenizer.tokenize("Bank") != tokenizer.tokenize("bank")
     for text in texts:
-        words = _words(text)
+        words = _words(text if cased else text.casefold())
         counts.update(words)
         spread.update(set(words))
     total = sum(counts.values())
@@ -110,13 +112,14 @@ def read_terms(path: Path) -> TermList:
 
 
 def _words(text: str) -> list[str]:
-    return [word for word in _WORD.findall(text.casefold()) if _MIN_LETTERS <= len(word) <= _MAX_LETTERS]
+    return [word for word in _WORD.findall(text) if _MIN_LETTERS <= len(word) <= _MAX_LETTERS]
 
 
 def _pieces(tokenizer: Any, words: Sequence[str]) -> dict[str, int]:
     if not words:
         return {}
-    rows = tokenizer(list(words), add_special_tokens=False)["input_ids"]
+    before = " " if holds_blanks(tokenizer) else ""
+    rows = tokenizer([before + word for word in words], add_special_tokens=False)["input_ids"]
     return {word: len(ids) for word, ids in zip(words, rows, strict=True)}
 
 

@@ -24,7 +24,7 @@ def refuse_adapted(base: LoadedBase) -> None:
 
 def peft_task_type(base: LoadedBase) -> peft.TaskType | None:
     """PEFT's name for what the model puts out; None for our own pooling head, which PEFT does not know."""
-    if base.head == Head.SUMMARY:
+    if base.head in (Head.SUMMARY, Head.CAUSAL):
         return peft.TaskType.SEQ_2_SEQ_LM if base.is_encoder_decoder else peft.TaskType.CAUSAL_LM
     if base.pooling != "native":
         return None
@@ -45,16 +45,15 @@ def lora_config(base: LoadedBase, cfg: AdapterConfig, names: Sequence[str]) -> p
 
 
 def _new_rows(base: LoadedBase, count: int) -> dict[str, list[int]] | None:
-    """The last `count` rows of the input embeddings, by the module's name, as PEFT wants them."""
+    """The last `count` rows of the embeddings, and of a head that is not tied to them, by module name as PEFT wants."""
     if not count:
         return None
-    embeddings: Any = base.model.get_submodule(_embeddings_name(base.model))
+    model: Any = base.model
+    embeddings = model.get_input_embeddings()
+    tables = [embeddings]
+    if base.head == Head.CAUSAL and model.get_output_embeddings().weight is not embeddings.weight:
+        tables.append(model.get_output_embeddings())
     if count > embeddings.num_embeddings:
         raise ModelError(f"adapter.new_tokens: {count}, but the base model has {embeddings.num_embeddings} tokens")
-    first = embeddings.num_embeddings - count
-    return {_embeddings_name(base.model): list(range(first, embeddings.num_embeddings))}
-
-
-def _embeddings_name(model: Any) -> str:
-    wanted = model.get_input_embeddings()
-    return str(next(name for name, module in model.named_modules() if module is wanted))
+    rows = list(range(embeddings.num_embeddings - count, embeddings.num_embeddings))
+    return {name: rows for name, module in model.named_modules() if any(module is table for table in tables)}

@@ -26,7 +26,7 @@ from common.data import Dataset, SummaryExample
 from common.errors import ModelError
 from common.instructions import instructions, prompts
 from common.masked_model import MaskedLanguageModel
-from common.masking import masked
+from common.masking import followed, masked
 from common.model import LoadedBase
 from common.modules import parse_layers, target_names
 from common.prefix import FrozenFeatures, split
@@ -147,7 +147,7 @@ class AdaptedModel:
         return tokenize_words(self.base.tokenizer, sentences, self.base.max_tokens, labels)
 
     def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
-        """A data set as ids and labels, in its order; for a masked head, some ids hidden (the same in every run).
+        """A data set as ids and labels, in its order; for a language model, labels are what it is to guess.
 
         For a decoder, questions with their answers: see `instructions`.
         """
@@ -157,13 +157,17 @@ class AdaptedModel:
                 self.base.tokenizer, [e.text for e in pairs], [e.summary for e in pairs], self.base.max_tokens
             )
         tokens = tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
-        return masked(tokens, self.base.tokenizer, seed=0) if self.base.head == Head.MASKED else tokens
+        return self.to_guess(tokens) if self.base.head in (Head.MASKED, Head.CAUSAL) else tokens
+
+    def to_guess(self, tokens: TokenizedSet, seed: int = 0) -> TokenizedSet:
+        """`tokens` with what a language model is to guess as labels: tokens hidden by `seed`, or each next one."""
+        return followed(tokens) if self.base.head == Head.CAUSAL else masked(tokens, self.base.tokenizer, seed)
 
     def logits(self, batch: Batch) -> Tensor:
         """(B, C), or (B, T, C) for a token head; from `batch.hidden` on where it is there.
 
-        For a masked head (M, V): the hidden tokens alone, those that have a label. For a summary (B, T, V): each
-        token of `batch.labels` from those before it.
+        For a language model (M, V): of the tokens alone that have a label. For a summary (B, T, V): each token of
+        `batch.labels` from those before it.
         """
         masked_head = self.base.head == Head.MASKED and batch.labels is not None
         chosen = batch.labels != IGNORED if masked_head and batch.labels is not None else None
@@ -173,6 +177,8 @@ class AdaptedModel:
         if self.base.head == Head.SUMMARY and not self._answers:
             extra = {"labels": batch.labels}
         logits: Tensor = self.base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits
+        if self.base.head == Head.CAUSAL and batch.labels is not None:
+            return logits[batch.labels != IGNORED]
         return logits
 
     def prefix(self, batch: Batch) -> Tensor | None:

@@ -18,6 +18,8 @@ from common.tokens import IGNORED, Batch, TokenizedSet, token_batches
 __all__ = ["Prepared", "evaluate", "guessed", "predict", "predict_words", "prepare", "probabilities"]
 
 _BATCH_TOKENS = 8192
+_SCORED_TOKENS = 1024
+"""Where every token gets a score for each word of the vocabulary."""
 _OUTSIDE = "O"
 
 FloatArray = NDArray[np.float32]
@@ -40,13 +42,13 @@ def prepare(model: AdaptedModel, dataset: Dataset) -> Prepared:
 
 def evaluate(model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: int = _BATCH_TOKENS) -> AnyCounts:
     """Counts of `data` under the weights now loaded: a confusion matrix; entities for a token head; words guessed for
-    a masked one.
+    a language model.
 
     Words beyond the model's maximum of tokens count as predicted outside every entity.
     """
     prepared = data if isinstance(data, Prepared) else prepare(model, data)
     dataset = prepared.dataset
-    if model.base.head == Head.MASKED:
+    if model.base.head in (Head.MASKED, Head.CAUSAL):
         return guessed(model, prepared.tokens, prepared.features, max_batch_tokens)
     outputs = _outputs(model, prepared.tokens, prepared.features, max_batch_tokens)
     if _is_token_set(dataset):
@@ -76,13 +78,15 @@ def predict_words(
 def guessed(
     model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None = None, max_batch_tokens: int = 4096
 ) -> WordCounts:
-    """What a masked head makes of the hidden tokens of `tokens`: those that have a label."""
+    """What a language model makes of the tokens of `tokens` that have a label."""
     model.eval_mode()
+    if model.base.head == Head.CAUSAL:
+        max_batch_tokens = min(max_batch_tokens, _SCORED_TOKENS)
     counts = WordCounts(0, 0, 0.0)
     for indices in token_batches(tokens.lengths, np.arange(len(tokens)), max_batch_tokens):
         batch = _batch(model, tokens, features, indices)
         if batch.labels is None:
-            raise DataError("test data: it has no hidden tokens: mask it first")
+            raise DataError("test data: it has nothing to guess: mask it first")
         truth = batch.labels[batch.labels != IGNORED]
         scores = model.logits(batch)
         loss = float(torch.nn.functional.cross_entropy(scores, truth, reduction="sum"))

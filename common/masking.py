@@ -1,10 +1,12 @@
-"""Masked language modelling (BERT, arXiv 1810.04805): which tokens of a text are hidden, and what replaces them.
+"""What a language model is to guess of a text: the tokens that were hidden from it (masked; BERT, arXiv 1810.04805), or
+each next one (causal).
 
 A text's masks follow from the seed and the text alone. So under differential privacy adding or removing one text
 changes no other text's masks; and the same text is measured with the same masks before and after.
 """
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from common.tokens import IGNORED, TokenizedSet
 
-__all__ = ["MASKED_SHARE", "masked"]
+__all__ = ["MASKED_SHARE", "followed", "masked"]
 
 MASKED_SHARE = 0.15
 """Of a text's tokens, how many are to be guessed; of these 80 % become the mask, 10 % another token, 10 % stay."""
@@ -29,6 +31,12 @@ def masked(tokens: TokenizedSet, tokenizer: Any, seed: int) -> TokenizedSet:
     ordinary = np.setdiff1d(np.arange(len(tokenizer), dtype=np.int64), special)
     pairs = [_mask_one(ids, int(tokenizer.mask_token_id), special, ordinary, seed) for ids in tokens.input_ids]
     return TokenizedSet(tuple(ids for ids, _ in pairs), tuple(labels for _, labels in pairs), tokens.pad_id)
+
+
+def followed(tokens: TokenizedSet) -> TokenizedSet:
+    """`tokens` with labels that hold what comes next: at t the id at t + 1, IGNORED at the end."""
+    labels = tuple(np.append(ids[1:], IGNORED).astype(np.int64)[: ids.size] for ids in tokens.input_ids)
+    return replace(tokens, labels=labels)
 
 
 def _mask_one(

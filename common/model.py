@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from common.base_config import hidden_size, read_config, writer_class
+from common.base_config import hidden_size, is_decoder, read_config, writer_class
 from common.base_digest import base_digest
 from common.base_files import resolve_base
 from common.config import ModelConfig
@@ -133,8 +133,8 @@ def load_classifier(
     Args:
         labels: how many, or their names.
         pooling: "mean" for `MeanPoolClassifier`, "native" for the architecture's own head. Token heads are native.
-        head: "sequence", "token", "summary" (a decoder's or encoder-decoder's own head), or "masked"; the labels of
-            the last two are the base model's own words.
+        head: "sequence", "token", "summary" (a decoder's or encoder-decoder's own head), "masked" or "causal" (a
+            decoder's own head); the labels of the last three are the base model's own words.
         kwargs: for transformers' `from_pretrained` (dtype, device_map, quantization_config, ...).
 
     Raises:
@@ -144,8 +144,8 @@ def load_classifier(
     path = resolve_base(base)
     if head == Head.MASKED:
         return _load_masked(base, path, **kwargs)
-    if head == Head.SUMMARY:
-        return _load_writer(base, path, **kwargs)
+    if head in (Head.SUMMARY, Head.CAUSAL):
+        return _load_writer(base, path, decoder=head == Head.CAUSAL, **kwargs)
     native = pooling == "native" or head == Head.TOKEN
     auto = transformers.AutoModel
     if native:
@@ -202,9 +202,12 @@ def _load_masked(base: str, path: str, **kwargs: Any) -> nn.Module:
     return MaskedLanguageModel(loaded, own_head=not info["missing_keys"]).eval()
 
 
-def _load_writer(base: str, path: str, **kwargs: Any) -> nn.Module:
-    """A decoder or an encoder-decoder, with its own language-modelling head."""
-    kind = writer_class(base, read_config(base, path))
+def _load_writer(base: str, path: str, decoder: bool, **kwargs: Any) -> nn.Module:
+    """A decoder or, unless `decoder`, an encoder-decoder, with its own language-modelling head."""
+    config = read_config(base, path)
+    if decoder and not is_decoder(config):
+        raise ModelError(f"base model {base} ({config.model_type}): it does not guess the next word: choose a decoder")
+    kind = writer_class(base, config)
     with quiet(), torch.random.fork_rng(), _one_line(base):
         model, info = kind.from_pretrained(path, output_loading_info=True, **kwargs)
     _refuse_missing(base, info, (), "copy the whole model there")
@@ -242,7 +245,7 @@ def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", qu
         ModelError: as `resolve_base` and `load_classifier`.
     """
     path = resolve_base(cfg.base)
-    native = task.head in (Head.TOKEN, Head.MASKED, Head.SUMMARY) or cfg.pooling == "native"
+    native = task.head is not Head.SEQUENCE or cfg.pooling == "native"
     kwargs = _placement(cfg, device, quantize4bit)
     model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
     return _frozen(cfg, path, model, task.head, "native" if native else "mean", labels, device, quantize4bit)

@@ -88,7 +88,7 @@ def build(recipe: Recipe, device: str = "cpu") -> AdaptedModel:
         layers=recipe.layers,
         train=recipe.train,
         # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
-        new_tokens=provenance(recipe.base_model).new_tokens if kind.head is Head.MASKED else 0,
+        new_tokens=provenance(recipe.base_model).new_tokens if kind.reads_text else 0,
     )
     return adapt(base, config, kind, recipe.seed)
 

@@ -16,12 +16,13 @@ __all__ = ["TASKS", "Head", "Task", "task"]
 
 
 class Head(StrEnum):
-    """What the model puts out: one label for a text, one for each word, a text, or the words that were hidden."""
+    """What the model puts out: a label for a text, one for each word, a text, hidden words, or each next word."""
 
     SEQUENCE = "sequence"
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     SUMMARY = "summary"
     MASKED = "masked"
+    CAUSAL = "causal"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Task:
     dropout: float
     metric: str
     high_risk: tuple[int, ...] = ()
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it learns from plain text without labels: a language model's task."""
+        return self.head in (Head.MASKED, Head.CAUSAL)
 
 
 _ALL = (
@@ -105,6 +111,17 @@ _ALL = (
         rank=16,
         alpha=32,
         target_modules=("query", "value", "key", "dense"),
+        dropout=0.0,
+        metric="log_likelihood",
+    ),
+    # The same for a decoder, by its own names of the roles.
+    Task(
+        name="causal_language_modelling",
+        head=Head.CAUSAL,
+        labels=(),
+        rank=16,
+        alpha=32,
+        target_modules=("query", "key", "value", "out"),
         dropout=0.0,
         metric="log_likelihood",
     ),

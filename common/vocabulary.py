@@ -23,6 +23,7 @@ from common.quiet import quiet
 __all__ = [
     "Provenance",
     "extend",
+    "holds_blanks",
     "load_plain",
     "load_tokenizer",
     "provenance",
@@ -54,18 +55,22 @@ def extend(model: Any, tokenizer: Any, terms: Iterable[str]) -> list[str]:
     """Add `terms` to a tokenizer and its model, in place; returns those that were more than one piece before.
 
     Each new row of the input embeddings (and of untied output embeddings) is the mean of its pieces' rows. A term is
-    matched as a whole word, in the tokenizer's own casing.
+    matched as a whole word, in the tokenizer's own casing; where the tokenizer's tokens hold the blank before a word,
+    as the beginning of a word after a blank.
     """
     wanted: dict[str, list[int]] = {}
+    blank = holds_blanks(tokenizer)
     for term in terms:
-        plain = term.strip()
-        if plain and plain not in wanted:
+        if not (plain := term.strip()):
+            continue
+        plain = f" {plain}" if blank else plain
+        if plain not in wanted:
             wanted[plain] = tokenizer(plain, add_special_tokens=False)["input_ids"]
     split = {
         term: pieces for term, pieces in wanted.items() if len(pieces) > 1 and tokenizer.unk_token_id not in pieces
     }
     before = len(tokenizer)
-    tokenizer.add_tokens([transformers.AddedToken(term, single_word=True, normalized=True) for term in split])
+    tokenizer.add_tokens([transformers.AddedToken(term, single_word=not blank, normalized=True) for term in split])
     added = [term for term in split if (tokenizer.convert_tokens_to_ids(term) or 0) >= before]
     tables = [model.get_input_embeddings().weight]
     if model.get_output_embeddings() is not None:
@@ -79,6 +84,12 @@ def extend(model: Any, tokenizer: Any, terms: Iterable[str]) -> list[str]:
         for table, mean in zip(grown, means, strict=True):
             table[before : before + len(added)] = mean
     return added
+
+
+def holds_blanks(tokenizer: Any) -> bool:
+    """Whether a word's first token holds the blank before it, as in a decoder's byte-level vocabulary."""
+    inside: list[str] = tokenizer.tokenize(" a")
+    return len(inside) == 1 and inside != tokenizer.tokenize("a")
 
 
 def tokens_per_word(tokenizer: Any, texts: Sequence[str]) -> float:
@@ -133,13 +144,15 @@ def write_extended_base(base: str, terms: Sequence[str], out: Path, private: boo
 def write_merged_base(adapted: Any, base: str, out: Path, private: bool) -> None:
     """Fold the adapter of `adapted` (an `AdaptedModel` on `base`, of no use afterwards) into a base model at `out`.
 
-    Its architecture is that of `base`; heads stay behind. private: whether it was trained on private text.
+    Its architecture is that of `base`; task heads stay behind. private: whether it was trained on private text.
     """
     model, tokenizer = load_plain(base)
     origin = provenance(base)
     trained = adapted.merge().model
     body = trained.encoder if hasattr(trained, "encoder") else trained.base_model
     model.base_model.load_state_dict(body.state_dict(), strict=False)
+    if hasattr(trained, "lm_head"):  # rows of new words, where the scores are not the embeddings themselves
+        model.lm_head.load_state_dict(trained.lm_head.state_dict())
     save_base(model, tokenizer, out, Provenance(base, origin.new_tokens, private or origin.private_text))
 
 

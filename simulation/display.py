@@ -1,7 +1,7 @@
 """What a person sees while a federation runs, and the table it closes with."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from common.tasks import Head, task
+from common.tasks import task
+from server import checkpoint
 from server.checkpoint import RoundRecord
 from simulation.rounds import Progress as RunProgress
 from simulation.workspace import Workspace
@@ -80,7 +81,11 @@ class Display(RunProgress):
         if self._quiet:
             return
         console = Console()
-        console.print(_rounds_table(workspace))
+        history = checkpoint.load(workspace.out / "checkpoint").history
+        names = sorted(workspace.federation.train)
+        console.print(_rounds_table(workspace, history, names))
+        if len(names) > _MOST_COLUMNS:
+            console.print(_institutions_table(history, names))
         if result["baselines"]:
             console.print(_comparison_table(result))
         before = result["before_round_1"]
@@ -92,6 +97,8 @@ class Display(RunProgress):
 
 
 _DECIMALS = {"perplexity": 1}
+_MOST_COLUMNS = 5
+"""Institutions that have a column each; more have a table of their own."""
 
 
 def _epsilon(value: float | None) -> str:
@@ -99,23 +106,41 @@ def _epsilon(value: float | None) -> str:
     return "-" if value is None else f"{math.ceil(value * 100 - 1e-9) / 100:.2f}"
 
 
-def _rounds_table(workspace: Workspace) -> Table:
-    from server import checkpoint
+def _epsilons(record: RoundRecord, names: Sequence[str]) -> list[str]:
+    """What each institution has spent; of more than fit beside each other, the least and the most."""
+    if len(names) <= _MOST_COLUMNS:
+        return [_epsilon(record.epsilon.get(name)) for name in names]
+    spent = record.epsilon.values()
+    least, most = _epsilon(min(spent, default=None)), _epsilon(max(spent, default=None))
+    return [most if least == most else f"{least} to {most}"]
 
-    names = sorted(workspace.federation.train)
+
+def _rounds_table(workspace: Workspace, history: Sequence[RoundRecord], names: Sequence[str]) -> Table:
     table = Table(title="By round: the hub's test set, and epsilon spent by each institution so far")
-    second = "perplexity" if task(workspace.config.task).head is Head.MASKED else "weighted_f1"
-    for column in ("round", "participants", "accuracy", second.replace("_f1", " F1"), *names, "MB sent"):
+    second = "perplexity" if task(workspace.config.task).reads_text else "weighted_f1"
+    spent = names if len(names) <= _MOST_COLUMNS else ("epsilon",)
+    for column in ("round", "participants", "accuracy", second.replace("_f1", " F1"), *spent, "MB sent"):
         table.add_column(column, justify="right")
-    for record in checkpoint.load(workspace.out / "checkpoint").history:
+    for record in history:
         metrics = record.metrics or {}
         table.add_row(
             str(record.round),
             f"{len(record.contributed)}/{len(record.asked)}",
             *(f"{metrics[key]:.{_DECIMALS.get(key, 3)}f}" if key in metrics else "-" for key in ("accuracy", second)),
-            *(_epsilon(record.epsilon.get(name)) for name in names),
+            *_epsilons(record, names),
             f"{(record.bytes_up + record.bytes_down) / 1e6:.2f}",
         )
+    return table
+
+
+def _institutions_table(history: Sequence[RoundRecord], names: Sequence[str]) -> Table:
+    table = Table(title="By institution: rounds that its adapter counted in, and epsilon spent")
+    for column in ("institution", "rounds", "epsilon"):
+        table.add_column(column, justify="left" if column == "institution" else "right")
+    for name in names:
+        counted = sum(name in record.contributed for record in history)
+        spent = max((record.epsilon[name] for record in history if name in record.epsilon), default=None)
+        table.add_row(name, f"{counted} of {len(history)}", _epsilon(spent))
     return table
 
 

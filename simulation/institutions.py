@@ -223,7 +223,7 @@ def load_federation(
             return _sequences(cfg, cfg.train, tuple(labels), seed)
         case "token":
             return _sentences(cfg, cfg.train, tuple(labels), seed)
-        case "masked":
+        case "masked" | "causal":
             return _texts(cfg, cfg.train, seed)
         case _:
             raise ConfigurationError(f'task.name: "{task}" cannot be simulated: choose one that labels texts or words')

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from common.codec import digest
 from common.errors import ConfigurationError
 from common.files import write_json
-from common.tasks import Head, task
+from common.tasks import task
 from server import checkpoint
 from server.checkpoint import RunState
 from server.evaluation import HubEvaluator
@@ -34,7 +34,7 @@ def execute(
     The state is saved after every round, so a process killed at any moment is continued by calling this again.
     """
     progress = progress or Progress()
-    if baselines and task(workspace.config.task).head is Head.MASKED:
+    if baselines and task(workspace.config.task).reads_text:
         raise ConfigurationError(
             "--baselines: a language model is compared with itself before round 1, which the result holds: leave it out"
         )

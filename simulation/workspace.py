@@ -28,7 +28,7 @@ from common.envelope import Keys, PublicKeys
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic, write_json
 from common.model import LoadedBase, load_base
-from common.tasks import Head, task
+from common.tasks import task
 from common.vocabulary import refuse_private_base
 from server.coordinator import Hub
 from simulation.config import SimulationConfig, load_simulation
@@ -119,7 +119,7 @@ class Workspace:
 
     def _check(self) -> None:
         """Let every institution work out its own training before anyone starts; read the public text, if any."""
-        if task(self.config.task).head is Head.MASKED:
+        if task(self.config.task).reads_text:
             self._public_texts()
         for name, dataset in self.federation.train.items():
             try:

@@ -88,9 +88,9 @@ def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
     import random
     from dataclasses import replace
 
+    from client.finetune.continual_pretraining import objective
     from client.finetune.job import TaskData
     from common.corpora import read_split, read_text_dataset
-    from common.tasks import task
 
     if given.held_out is not None:
         train, test = read_text_dataset(path, given.column), read_text_dataset(given.held_out, given.column)
@@ -102,7 +102,7 @@ def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
         examples = list(train.examples)
         random.Random(given.seed).shuffle(examples)  # noqa: S311 - an order, not a secret
         train = replace(train, examples=tuple(examples[: given.max_texts]))
-    return TaskData(task("masked_language_modelling"), train, test)
+    return TaskData(objective(given.base_model), train, test)
 
 
 def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> "TermList | None":

@@ -1,8 +1,9 @@
 """A base model reads a domain before it is given a task: continual pretraining on text, every step measured.
 
-In order: words are added to the vocabulary; a head that the base model lacks is warmed up on the frozen encoder, so
-that "before" means what the encoder knew; hidden tokens are guessed, with LoRA, new rows and head in training;
-the adapter is folded into a new base model. (Gururangan et al. 2020, arXiv 2004.10964.)
+In order: words are added to the vocabulary; a head that an encoder's files lack is warmed up on the frozen encoder, so
+that "before" means what the encoder knew; hidden tokens are guessed (by a decoder, each next one), with LoRA, new
+rows and the encoder's head in training; the adapter is folded into a new base model. (Gururangan et al. 2020,
+arXiv 2004.10964.)
 """
 
 import json
@@ -21,23 +22,24 @@ from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
 from client.finetune.probe import probe
 from client.finetune.session import Session, loop_plan, open_session, train_metrics
 from client.vocabulary import TermList
-from client.warm_up import warm_up
+from client.warm_up import needs_warm_up, warm_up
 from common.adapters import AdaptedModel, adapt
+from common.base_config import is_decoder, read_config
+from common.base_files import resolve_base
 from common.codec import Tensors
 from common.config import AdapterConfig, ModelConfig
 from common.corpora import general_english
 from common.errors import ConfigurationError
 from common.evaluation import guessed
 from common.files import write_json
-from common.masking import masked
 from common.model import load_base
-from common.tasks import Head, task
+from common.tasks import Head, Task, task
 from common.vocabulary import provenance, tokens_per_word, write_extended_base, write_merged_base
 
-__all__ = ["AdaptationJob", "forgotten", "run"]
+__all__ = ["AdaptationJob", "forgotten", "objective", "run"]
 
 _MASKINGS = 4
-"""In how many ways each text's tokens are hidden; a step draws one."""
+"""In how many ways each text's tokens are hidden from an encoder; a step draws one."""
 _WARM_UP_TEXTS = 600
 _WARM_UP_EPOCHS = 3
 _MEASURED_TEXTS = 400
@@ -47,7 +49,7 @@ _FORGOTTEN, _FORGOTTEN_POINTS = 0.1, 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptationJob(Job):
-    """Continual pretraining of a base model. `data` is the corpus: one entry of task `masked_language_modelling`.
+    """Continual pretraining of a base model. `data` is the corpus: one entry of the task `objective(base_model)`.
 
     terms: words to add to the vocabulary; None adds none.
     general: text that tells what is forgotten; None is `common.corpora.general_english`.
@@ -64,7 +66,7 @@ class AdaptationJob(Job):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data[0].task.head is not Head.MASKED:
+        if not self.data[0].task.reads_text:
             raise ConfigurationError(
                 f"continual_pretraining: its data is text without labels, not {self.data[0].task.name}"
             )
@@ -74,6 +76,16 @@ class AdaptationJob(Job):
             )
         if self.max_hours is not None and not self.max_hours > 0:
             raise ConfigurationError(f"max_hours is {self.max_hours}: use a number above 0")
+
+
+def objective(base_model: str) -> Task:
+    """How a base model reads plain text: a decoder guesses each next token, an encoder hidden ones.
+
+    Raises:
+        ModelError: it is absent, or its files cannot be read.
+    """
+    decoder = is_decoder(read_config(base_model, resolve_base(base_model)))
+    return task("causal_language_modelling" if decoder else "masked_language_modelling")
 
 
 def run(job: AdaptationJob) -> Outcome:
@@ -123,7 +135,10 @@ def _inner(job: AdaptationJob, base: str) -> Job:
 
 
 def _before(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
-    """Weights of a warmed-up head for `base`, and what the original base model made of the texts. Worked out once."""
+    """Weights of a head for `base`, warmed up, and what the original base model made of the texts. Worked out once.
+
+    A decoder has its own head, which stays as it is: no weights.
+    """
     kept, notes = job.out / "start.npz", job.out / "before.json"
     if not (kept.exists() and notes.exists()):
         original, figures = _warmed(job, job.base_model)
@@ -136,13 +151,16 @@ def _before(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _warmed(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
-    kind = task("masked_language_modelling")
+    kind = job.data[0].task
     loaded = load_base(ModelConfig(base=base, max_tokens=_max_tokens(job)), kind, 0)
-    model = adapt(loaded, AdapterConfig(rank=1, alpha=1, dropout=0.0, layers="none", train="AB"), kind, seed=job.seed)
+    # Nothing but a head is to be trained; where there is none, an adapter that changes nothing stands in.
+    layers = "none" if kind.head is Head.MASKED else "last:1"
+    model = adapt(loaded, AdapterConfig(rank=1, alpha=1, dropout=0.0, layers=layers, train="AB"), kind, seed=job.seed)
     texts = _texts(job.data[0])[:_WARM_UP_TEXTS]
-    if not loaded.model.has_own_head:
+    if needs_warm_up(model):
         warm_up(model, [*texts, *_general(job)[: len(texts) // 4]], epochs=_WARM_UP_EPOCHS, seed=job.seed)
-    return model.export(), _measured(model, job)
+    head = model.head_names()
+    return {name: weights for name, weights in model.export().items() if name in head}, _measured(model, job)
 
 
 def _measured(model: AdaptedModel, job: AdaptationJob) -> dict[str, Any]:
@@ -152,7 +170,7 @@ def _measured(model: AdaptedModel, job: AdaptationJob) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, texts in sets.items():
         some = texts[:_MEASURED_TEXTS]
-        counts = guessed(model, masked(model.encode(some), tokenizer, seed=0))
+        counts = guessed(model, model.to_guess(model.encode(some)))
         rate = tokens_per_word(tokenizer, some)
         loss = counts.loss / max(1, counts.tokens)
         found[name] = {
@@ -172,7 +190,8 @@ def _train(session: Session, job: AdaptationJob) -> tuple[dict[str, float], Time
     model = session.model
     [part] = session.parts
     tokens = model.encode(_texts(TaskData(part.data.task, part.train, part.data.test)))
-    parts = [Part(masked(tokens, model.base.tokenizer, 1 + way), model.logits) for way in range(_MASKINGS)]
+    ways = _MASKINGS if part.data.task.head is Head.MASKED else 1
+    parts = [Part(model.to_guess(tokens, 1 + way), model.logits) for way in range(ways)]
     batches = partial(_minibatches, parts, session.settings.batch_size)
     loop = loop_plan(session, part.metric)
     plan = plan_time(model, parts, batches, loop.epochs, job.max_hours, loop.max_batch_tokens)

@@ -59,7 +59,7 @@ def read_labelled(
     """
     usual = columns_of(task)
     text, label = text_column or usual[0], label_column or usual[1]
-    if task.head is Head.MASKED:
+    if task.reads_text:
         raise ConfigurationError(f"{task.name}: it needs no labels: use `fedfin-institution adapt`")
     if task.head is Head.SUMMARY:
         return read_summaries(path, text, label)

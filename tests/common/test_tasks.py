@@ -11,6 +11,7 @@ PROMISED = {
     "document_classification": (12, 24, {"query", "key", "value"}, 0.08, Head.SEQUENCE),
     "document_summarization": (16, 32, {"query", "key", "value", "out"}, 0.1, Head.SUMMARY),
     "masked_language_modelling": (16, 32, {"query", "key", "value", "dense"}, 0.0, Head.MASKED),
+    "causal_language_modelling": (16, 32, {"query", "key", "value", "out"}, 0.0, Head.CAUSAL),
 }
 
 
