@@ -59,10 +59,10 @@ def run_agent(home: Home, stop: threading.Event) -> None:
         # Imported late: what is wrong so far is known before torch is loaded, which takes seconds.
         from client.agent import Agent
         from client.local_models import LocalModels, choose_device
-        from client.planning import read_data
+        from client.planning import look_at_rows
 
         choose_device(settings.model.device)
-        rows = read_data(settings.data)
+        rows = look_at_rows(settings, settings.data)
         models = LocalModels(settings, keys.fingerprint_key())
         agent = Agent(home.directory, settings.limits, keys, package.hub, models)
         service = AgentService(agent.handle, home.run / "agent.json")

@@ -17,7 +17,8 @@ TEMPLATE = """\
 [institution]
 name = "{name}"
 
-# The training rows: a .csv, .jsonl or .parquet file (or CoNLL for token tasks), relative to this file.
+# The training rows: a .csv, .jsonl or .parquet file (or CoNLL for token tasks), relative to this file; for
+# masked_language_modelling any file or folder of text.
 # [data]
 # train = "train.csv"
 # text_column = "text"
@@ -34,6 +35,7 @@ max_epsilon = 8.0
 delta = 1e-6                   # at which max_epsilon is meant: below one over the number of records
 min_noise_multiplier = 0.3
 allow_without_privacy = false
+# tasks = ["sentiment_analysis"] # that may be trained at all; where there are no labels: ["masked_language_modelling"]
 unit = "record"                # what max_epsilon protects: one "record", or one "customer" with all its records
 
 # What may leave beside the adapter: nothing, unless it is declared here.

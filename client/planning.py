@@ -21,6 +21,7 @@ __all__ = [
     "data_head",
     "declared_size",
     "event_of_round",
+    "look_at_rows",
     "read_data",
     "read_for",
     "rows_for",
@@ -74,6 +75,17 @@ def read_data(data: DataSettings, labels: tuple[str, ...] | None = None) -> Data
     if data_head(data) is Head.TOKEN:
         return read_conll(data.train, labels)
     return read_examples(data.train, data.text_column, data.label_column, labels, data.customer_column)
+
+
+def look_at_rows(settings: Settings, data: DataSettings) -> Dataset:
+    """The rows before any run asks: as text where nothing but language modelling may be trained, else with labels.
+
+    Raises:
+        DataError: see `common.data`.
+    """
+    if all(task(name).head is Head.MASKED for name in settings.tasks):
+        return read_text_dataset(data.train, data.text_column)
+    return read_data(data)
 
 
 def read_for(data: DataSettings, config: RunConfig) -> Dataset:

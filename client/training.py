@@ -1,8 +1,7 @@
 """The one training loop: local steps on one institution's examples, private or not.
 
 A logical batch is what the privacy accountant or the learning rate knows about; it is computed in physical batches of
-examples of like length, which bound memory and change nothing. The loss of an example is its own mean over its own
-tokens, so that no example weighs on another's gradient.
+examples of like length, which bound memory and change nothing.
 """
 
 import time
@@ -14,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from client.dp import DpSettings, make_private
 from client.noise import NoiseSource
@@ -22,10 +21,11 @@ from client.optimizers import OPTIMIZERS, make_optimizer
 from client.probe import verify_model
 from common.adapters import AdaptedModel
 from common.errors import ConfigurationError, DataError
+from common.losses import batch_losses
 from common.prefix import FrozenFeatures
-from common.tokens import IGNORED, Batch, TokenizedSet, token_batches
+from common.tokens import Batch, TokenizedSet, minibatches, token_batches
 
-__all__ = ["PrefixCache", "TrainingPlan", "TrainingStats", "batch_losses", "example_losses", "train"]
+__all__ = ["PrefixCache", "TrainingPlan", "TrainingStats", "train"]
 
 Rows = NDArray[np.int64]
 
@@ -110,24 +110,6 @@ class PrefixCache:
     def batch(self, data: TokenizedSet, rows: Rows, device: str) -> Batch:
         """`data.batch(rows)`, with the frozen part's output where the model has one."""
         return data.batch(rows, device) if self._features is None else self._features.batch(data, rows, device)
-
-
-def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of each example, (B,): of its label, or the mean over its own labelled tokens.
-
-    Args:
-        logits: (B, C) with labels (B,), or (B, T, C) with labels (B, T); IGNORED labels do not count. Also (M, C) for
-            the M labels of (B, T) that count, in their order.
-    """
-    if logits.ndim == 2 and labels.ndim == 2:
-        counted = labels != IGNORED
-        chosen = nn.functional.cross_entropy(logits, labels[counted], reduction="none")
-        sums = torch.zeros_like(labels, dtype=chosen.dtype).masked_scatter(counted, chosen).sum(1)
-        return sums / counted.sum(1).clamp(min=1)
-    if logits.ndim == 2:
-        return nn.functional.cross_entropy(logits, labels, reduction="none")
-    each = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
-    return each.sum(1) / (labels != IGNORED).sum(1).clamp(min=1)
 
 
 def train(
@@ -250,13 +232,7 @@ def _logical_batches(
             else:
                 yield np.flatnonzero(noise.uniform_mask(int(owners.max()) + 1, plan.sampling_probability)[owners])
         return
-    generator, size = np.random.default_rng(plan.seed), _minibatch_size(examples, plan)
-    waiting = np.zeros(0, dtype=np.int64)
-    for _ in range(plan.steps):
-        if len(waiting) < size:
-            waiting = np.concatenate([waiting, generator.permutation(examples)])
-        yield waiting[:size]
-        waiting = waiting[size:]
+    yield from minibatches(examples, _minibatch_size(examples, plan), plan.steps, plan.seed)
 
 
 def _optimizer(model: AdaptedModel, plan: TrainingPlan) -> torch.optim.Optimizer:
@@ -270,17 +246,6 @@ def _optimizer(model: AdaptedModel, plan: TrainingPlan) -> torch.optim.Optimizer
     if plan.adam_bias_correction and plan.dp is not None:
         noise = (plan.dp.noise_multiplier * plan.dp.clipping_norm / plan.dp.expected_batch_size) ** 2
     return make_optimizer(plan.optimizer, [group for group in groups if group["params"]], noise)
-
-
-def batch_losses(model: AdaptedModel, batch: Batch) -> Tensor:
-    """The loss of each example of a batch, (B,), each its own mean.
-
-    Raises:
-        DataError: the batch has no labels.
-    """
-    if batch.labels is None:
-        raise DataError("training data: a batch without labels")
-    return example_losses(model.logits(batch), batch.labels)
 
 
 @contextmanager

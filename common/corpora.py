@@ -5,6 +5,7 @@ Nothing is quoted in a message: files are named, rows numbered.
 """
 
 import hashlib
+import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from common.data import Dataset, Example
 from common.errors import DataError
 from common.rows import FORMATS, missing_column, read_rows, read_text
 
-__all__ = ["general_english", "held_out", "read_corpus", "read_split", "read_text_dataset"]
+__all__ = ["general_english", "held_out", "public_texts", "read_corpus", "read_split", "read_text_dataset"]
 
 _PLAIN = (".txt", ".md")
 _TEXT_COLUMNS = ("text", "sentence", "content", "body", "narrative")
@@ -123,6 +124,19 @@ def general_english() -> list[str]:
 
     parts = (" ".join(part.split()) for topic in topics.values() for part in _BLANK_LINE.split(topic))
     return [part for part in dict.fromkeys(parts) if len(part.split()) >= 25 and _is_prose(part)]
+
+
+def public_texts(path: Path | None, most: int, seed: int) -> list[str]:
+    """Up to `most` texts of a public corpus, in an order of the seed's; general English where no path is given.
+
+    Raises:
+        DataError: see `read_corpus`.
+    """
+    if path is None:
+        return general_english()
+    texts = read_corpus(path)
+    random.Random(seed).shuffle(texts)  # noqa: S311 - an order, not a secret
+    return texts[:most]
 
 
 def _is_prose(text: str) -> bool:

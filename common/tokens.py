@@ -1,6 +1,6 @@
 """Tokenised examples, unpadded, and the padded batches made from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "SUMMARY_TOKENS",
     "Batch",
     "TokenizedSet",
+    "minibatches",
     "token_batches",
     "tokenize_dataset",
     "tokenize_summaries",
@@ -197,3 +198,14 @@ def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> Token
         return tokens
     first = {customer: number for number, customer in enumerate(dict.fromkeys(customers))}
     return replace(tokens, owners=np.array([first[customer] for customer in customers], dtype=np.int64))
+
+
+def minibatches(examples: int, size: int, steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of each of `steps` minibatches of `size`: all examples in an order of the seed's, again and again."""
+    generator = np.random.default_rng(seed)
+    waiting = np.zeros(0, dtype=np.int64)
+    for _ in range(steps):
+        if len(waiting) < size:
+            waiting = np.concatenate([waiting, generator.permutation(examples)])
+        yield waiting[:size]
+        waiting = waiting[size:]

@@ -21,6 +21,7 @@ from common.journal import Entry, Journal
 from common.model import load_base
 from common.tasks import task
 from common.vocabulary import refuse_private_base
+from common.warm_up import needs_warm_up, warm_up
 from server import checkpoint, coordinator
 from server.audit import RUN_PURPOSE, run_ended
 from server.checkpoint import RoundRecord, RunState
@@ -30,7 +31,7 @@ from server.grid import GridTransport
 from server.home import HubHome
 from server.report import write_report
 from server.runs import FAILED, FINISHED, QUORUM, Run
-from server.testset import read_test_set
+from server.testset import read_public_texts, read_test_set
 
 __all__ = ["play"]
 
@@ -69,7 +70,10 @@ def _play(grid: Grid, run: Run) -> None:
     adapted = adapt(base, config.adapter, head, seed=config.seed)
     evaluator = HubEvaluator(adapted, {"test": read_test_set(data, config)}) if data is not None else None
     members = run.home.members()
-    state = checkpoint.load(run.checkpoint) if checkpoint.exists(run.checkpoint) else _first_state(run, config, adapted)
+    if checkpoint.exists(run.checkpoint):
+        state = checkpoint.load(run.checkpoint)
+    else:
+        state = _first_state(run, config, adapted, read_public_texts(data, config) if needs_warm_up(adapted) else [])
     hub = Hub(run.home.keys(), {name: entry.keys for name, entry in members.items()}, config, adapted.spec)
     node_keys = {entry.request.node_key: name for name, entry in members.items()}
     transport = GridTransport(
@@ -91,8 +95,17 @@ def _play(grid: Grid, run: Run) -> None:
     _finish(run, state, config, adapted, evaluator(state.adapter) if evaluator else None)
 
 
-def _first_state(run: Run, config: RunConfig, adapted: AdaptedModel) -> RunState:
-    return RunState(run_id=run.name, config_digest=config.digest(), next_round=1, adapter=adapted.initial())
+def _first_state(run: Run, config: RunConfig, adapted: AdaptedModel, public: list[str]) -> RunState:
+    """Round 1 has not begun: the initial adapter, or what comes of it on `public` text where a head is missing.
+
+    It is saved: the sums of a second warming up could differ in their last bits, and so would the question.
+    """
+    adapted.load(adapted.initial())
+    if public:
+        warm_up(adapted, public, max_batch_tokens=config.training.max_batch_tokens, seed=config.seed)
+    state = RunState(run_id=run.name, config_digest=config.digest(), next_round=1, adapter=adapted.export())
+    checkpoint.save(state, run.checkpoint)
+    return state
 
 
 def _connected(grid: Grid, node_keys: Mapping[str, str]) -> dict[str, int]:

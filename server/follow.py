@@ -62,14 +62,15 @@ def _under_way(progress: Mapping[str, Any]) -> str:
 
 def _round(record: Mapping[str, Any]) -> str:
     metrics, epsilon = record.get("metrics") or {}, record.get("epsilon") or {}
-    accuracy = f"accuracy {metrics['accuracy']:.3f}, " if "accuracy" in metrics else ""
+    shown = "perplexity" if "perplexity" in metrics else "accuracy"
+    measured = f"{shown} {metrics[shown]:.3f}, " if shown in metrics else ""
     spent = f"largest epsilon {math.ceil(max(epsilon.values()) * 100 - 1e-9) / 100:.2f}, " if epsilon else ""
     out = {name: outcome for name, outcome in sorted(record["outcomes"].items()) if outcome != "contributed"}
     tail = f"; not in it: {', '.join(f'{name} ({why})' for name, why in out.items())}" if out else ""
     missed = "" if record.get("weights") else " (quorum missed)"
     return (
         f"round {record['round']}{missed}: {len(record['contributed'])} of {len(record['asked'])} contributed, "
-        f"{accuracy}{spent}{record['bytes_up'] / 1e6:.2f} MB up, {record['seconds']:.1f} s{tail}"
+        f"{measured}{spent}{record['bytes_up'] / 1e6:.2f} MB up, {record['seconds']:.1f} s{tail}"
     )
 
 

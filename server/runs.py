@@ -15,7 +15,7 @@ import platform
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from common.toml import changed, load_toml, parse_toml, read_config
 from common.wire import is_name
 from server.home import HubHome
 from server.settings import TestData, test_data
-from server.testset import read_test_set
+from server.testset import read_public_texts, read_test_set
 
 __all__ = ["FAILED", "FINISHED", "QUORUM", "STOPPED", "Run"]
 
@@ -64,6 +64,8 @@ class Run:
             _check_members(config, len(members))
         if data is not None:
             read_test_set(data, config)
+            if task(config.task).head is Head.MASKED:
+                read_public_texts(data, config)
         with naming(str(source)):
             config = replace(config, model=pinned(config.model))
         stem = config.name.replace(" ", "-")
@@ -76,8 +78,8 @@ class Run:
         kept = {key: value for key, value in tables.items() if key != "data"}
         kept["model"] = {**kept.get("model", {}), "base_digest": config.model.base_digest}
         if data is not None:
-            columns = {"text_column": data.text_column, "label_column": data.label_column}
-            kept["data"] = {"test": str(data.test), **columns}
+            found = asdict(data) | {"test": str(data.test), "public": str(data.public) if data.public else None}
+            kept["data"] = {key: value for key, value in found.items() if value is not None}
         write_atomic(run.directory / "config.toml", tomli_w.dumps(kept).encode())
         write_json(run.directory / "config.json", json.loads(config.to_json()))
         write_json(run.directory / "versions.json", versions())
@@ -206,11 +208,13 @@ def _read(tables: Mapping[str, Any], source: str, start: Path) -> tuple[RunConfi
         data = test_data(tables, start)
     config = parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, source)
     with naming(source):
-        if task(config.task).head not in (Head.SEQUENCE, Head.TOKEN):
+        head = task(config.task).head
+        if head is Head.SUMMARY:
             raise ConfigurationError(
-                f"task.name is {config.task}: deployed institutions train tasks with labels: use fedfin-simulate for it"
+                f"task.name is {config.task}: a federation trains labels or hidden tokens: "
+                "let each institution fine-tune it with fedfin-institution finetune"
             )
-        if not config.labels:
+        if not config.labels and head is not Head.MASKED:
             raise ConfigurationError(
                 f"task.labels is missing: {config.task} has no labels of its own, and the hub sees no rows: name them"
             )

@@ -35,6 +35,7 @@ warn_days = 21           # `certs` and `start` warn this long before one expires
 # test = "test.csv"
 # text_column = "text"
 # label_column = "label"
+# public = "filings/"       # text that anybody may read, to warm up a language-model head that a base model lacks
 """
 
 
@@ -70,12 +71,18 @@ class CertificateSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class TestData(Section):
-    """The hub's public test set: a CSV, JSONL, Parquet or (for token tasks) CoNLL file, and its columns."""
+    """The hub's public test set: a CSV, JSONL, Parquet or (for token tasks) CoNLL file, and its columns.
+
+    For masked language modelling any file or folder of text. public: more of it, on whose first `public_texts` a head
+    that the base model lacks is warmed up before round 1; else on general English.
+    """
 
     section = "data"
     test: Path
     text_column: str = "text"
     label_column: str = "label"
+    public: Path | None = None
+    public_texts: Annotated[int, Range(16, 10_000_000)] = 4000
 
 
 @dataclass(frozen=True)
@@ -114,4 +121,5 @@ def test_data(tables: Mapping[str, Any], start: Path) -> TestData | None:
     if "data" not in tables:
         return None
     data = build(TestData, tables["data"])
-    return replace(data, test=(start / data.test.expanduser()).resolve())
+    public = (start / data.public.expanduser()).resolve() if data.public else None
+    return replace(data, test=(start / data.test.expanduser()).resolve(), public=public)

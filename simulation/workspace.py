@@ -7,7 +7,6 @@ import functools
 import importlib.metadata
 import json
 import platform
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,18 +17,18 @@ from client.finetune.federated import PreparedData, plan_training
 from client.planning import Refused
 from client.settings import InstitutionSettings
 from client.training import PrefixCache
-from client.warm_up import needs_warm_up, warm_up
 from common.adapters import AdaptedModel, adapt
 from common.base_files import pinned
 from common.codec import Tensors, decode, encode
 from common.config import RunConfig
-from common.corpora import general_english, read_corpus
+from common.corpora import public_texts
 from common.envelope import Keys, PublicKeys
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic, write_json
 from common.model import LoadedBase, load_base
 from common.tasks import task
 from common.vocabulary import refuse_private_base
+from common.warm_up import needs_warm_up, warm_up
 from server.coordinator import Hub
 from simulation.config import SimulationConfig, load_simulation
 from simulation.institutions import Federation, load_federation
@@ -156,7 +155,7 @@ class Workspace:
         """The run's adapter on the base model; every user loads its own weights into it first."""
         return adapt(self.base, self.config.adapter, task(self.config.task), seed=self.config.seed)
 
-    def start(self, on_step: Callable[[int, int], None] | None = None) -> Tensors:
+    def start(self, on_step: Callable[[int, int], None] = lambda *_: None) -> Tensors:
         """Where round 1 starts; a missing language-model head is warmed up on public text. Worked out once and kept."""
         kept = self.out / "start.safetensors"
         if kept.exists():
@@ -176,11 +175,7 @@ class Workspace:
 
     def _public_texts(self) -> list[str]:
         data = self.simulation.data
-        if data.public is None:
-            return general_english()
-        texts = read_corpus(data.public)
-        random.Random(self.config.seed).shuffle(texts)  # noqa: S311 - an order, not a secret
-        return texts[: data.public_texts]
+        return public_texts(data.public, data.public_texts, self.config.seed)
 
     def institution(self, name: str) -> Agent:
         """Open one institution: its keys, ledger and outbox from its directory, its data from the federation."""

@@ -17,9 +17,10 @@ from client.audit.one_run import Guesses, best_bound, largest_bound
 from client.audit.subject import Subject, random_texts, step_sum, units_of
 from client.dp import clipping_factors, example_gradients
 from client.noise import SystemNoise
-from client.training import PrefixCache, batch_losses, train
+from client.training import PrefixCache, train
 from common.codec import Tensors
 from common.errors import ConfigurationError
+from common.losses import batch_losses
 from common.tokens import TokenizedSet, token_batches
 
 __all__ = ["CanaryResult", "attack"]

@@ -22,7 +22,6 @@ from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
 from client.finetune.probe import probe
 from client.finetune.session import Session, loop_plan, open_session, train_metrics
 from client.vocabulary import TermList
-from client.warm_up import needs_warm_up, warm_up
 from common.adapters import AdaptedModel, adapt
 from common.base_config import is_decoder, read_config
 from common.base_files import resolve_base
@@ -35,6 +34,7 @@ from common.files import write_json
 from common.model import load_base
 from common.tasks import Head, Task, task
 from common.vocabulary import provenance, tokens_per_word, write_extended_base, write_merged_base
+from common.warm_up import needs_warm_up, warm_up
 
 __all__ = ["AdaptationJob", "forgotten", "objective", "run"]
 

@@ -24,10 +24,10 @@ from client.finetune.job import Job, Outcome
 from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
 from client.finetune.session import Session, loop_plan, open_session, train_metrics
-from client.training import example_losses
 from common.adapters import AdaptedModel
 from common.data import Dataset, Example
 from common.errors import ConfigurationError
+from common.losses import example_losses
 from common.model import MeanPoolClassifier
 from common.tasks import Head
 from common.tokens import TokenizedSet, token_batches

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
-from client.training import PrefixCache, example_losses
+from client.training import PrefixCache
 from common.adapters import AdaptedModel
 from common.codec import Tensors
 from common.errors import CheckpointError, ConfigurationError, DataError
 from common.files import write_atomic
+from common.losses import example_losses
 from common.tokens import Batch, TokenizedSet, token_batches
 
 __all__ = ["History", "LoopPlan", "Minibatch", "Part", "fit", "grouped_minibatches"]

@@ -10,12 +10,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from client.finetune import AdapterChoice, Job, Outcome, TaskData, TrainingChoice, finetune
 from client.finetune.events import EpochEvent, StepEvent
-from client.training import example_losses
 from common.adapters import AdaptedModel, adapt
 from common.config import AdapterConfig, ModelConfig
 from common.data import Dataset, SummaryExample
 from common.errors import ModelError
 from common.instructions import INSTRUCTION, instructions, prompts
+from common.losses import example_losses
 from common.model import load_base
 from common.recipe import load_adapter
 from common.summaries import summarise

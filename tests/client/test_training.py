@@ -11,10 +11,11 @@ from scipy import stats
 
 from client.dp import DpSettings
 from client.noise import FixedNoise, SystemNoise
-from client.training import PrefixCache, TrainingPlan, example_losses, train
+from client.training import PrefixCache, TrainingPlan, train
 from common.adapters import adapt
 from common.config import AdapterConfig, ModelConfig
 from common.errors import ConfigurationError, DataError, ModelError
+from common.losses import example_losses
 from common.model import FEATURE_NORM, load_base
 from common.tasks import task
 from tests.reference.per_example import clipped_sum, customers_clipped_sum, relative_error

@@ -9,11 +9,12 @@ from transformers import AutoModelForMaskedLM
 
 from client.dp import DpSettings
 from client.noise import FixedNoise
-from client.training import TrainingPlan, example_losses, train
+from client.training import TrainingPlan, train
 from common.adapters import AdaptedModel
 from common.data import Dataset, Example
 from common.errors import ModelError
 from common.evaluation import evaluate, guessed
+from common.losses import example_losses
 from common.masking import masked
 from common.metrics import WordCounts, headline, total
 from common.model import load_classifier

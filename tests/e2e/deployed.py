@@ -90,10 +90,14 @@ class Started:
                 stderr=log,
             )
 
+    def tell(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process is None:
             return 0
-        self.process.send_signal(number)
+        self.tell(number)
         code = self.process.wait(60)
         self.process = None
         return code
@@ -220,16 +224,18 @@ min_noise_multiplier = 0.1
 
         until(are_there, f"{', '.join(names)} are connected", every=0.5)
 
-    def run(self, *changes: str, name: str | None = None) -> "Run":
-        """Submit a run; does not wait for it."""
+    def run(self, *changes: str, name: str | None = None, text: str | None = None) -> "Run":
+        """Submit a run, of `text` or else of `run_toml`; does not wait for it."""
         config = self.directory.parent / "run.toml"
-        config.write_text(run_toml(self.directory.parent / "base"))
+        config.write_text(text or run_toml(self.directory.parent / "base"))
         given = [part for change in changes for part in ("--set", change)]
         named = ["--name", name] if name else []
         found = command("fedfin-hub", "run", config, "--hub", self.directory, "--detach", *named, *given)
         return Run(self, found["run"])
 
     def stop(self) -> None:
+        for institution in self.institutions.values():
+            institution.started.tell(signal.SIGTERM)
         for institution in self.institutions.values():
             institution.started.stop()
         self.started.stop()

@@ -19,6 +19,7 @@ from server.enrol import approve, revoke
 from server.home import HubHome
 from server.keeper import Keeper, start_playing, stop_playing
 from server.runs import FAILED, STOPPED, Run
+from server.testset import read_public_texts, read_test_set
 from tests.server.test_home import make_request
 
 TOML = """
@@ -121,6 +122,8 @@ def test_a_run_is_laid_out_whole_and_read_back(home: HubHome, source: Path) -> N
         ("[data]", '[model]\nbase = "./absent"\n[data]', ModelError, "no such directory"),
         ('name = "sentiment_analysis"\nlabels = ["negative", "positive"]', 'name = "document_classification"',
          ConfigurationError, "task.labels"),
+        ('name = "sentiment_analysis"\nlabels = ["negative", "positive"]', 'name = "document_summarization"',
+         ConfigurationError, "fedfin-institution finetune"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_played_is_refused_before_anything_is_written(
@@ -134,6 +137,22 @@ def test_a_run_that_cannot_be_played_is_refused_before_anything_is_written(
     with pytest.raises(error, match=words):
         Run.create(home, source)
     assert not home.runs_path.exists()
+
+
+def test_a_run_without_labels_reads_its_texts_before_anything_is_written(home: HubHome, source: Path) -> None:
+    labelled = 'name = "sentiment_analysis"\nlabels = ["negative", "positive"]'
+    text = source.read_text().replace(labelled, 'name = "masked_language_modelling"')
+    source.write_text(text + 'public = "filings"\n')
+    with pytest.raises(DataError, match="filings"):
+        Run.create(home, source)
+    assert not home.runs_path.exists()
+    (source.parent / "filings").mkdir()
+    (source.parent / "filings" / "one.txt").write_text("net sales rose\n\ncosts fell")
+    config, data = Run.create(home, source).config()
+    assert data is not None
+    assert sorted(read_public_texts(data, config)) == ["costs fell", "net sales rose"]
+    assert [example.text for example in read_test_set(data, config).examples] == ["profit rises", "loss widens"]
+    assert len(read_public_texts(None, config)) > 500
 
 
 def test_names_that_lead_out_of_the_directory_are_no_runs(home: HubHome, source: Path) -> None:
