@@ -83,7 +83,7 @@ def look_at_rows(settings: Settings, data: DataSettings) -> Dataset:
     Raises:
         DataError: see `common.data`.
     """
-    if all(task(name).head is Head.MASKED for name in settings.tasks):
+    if all(task(name).reads_text for name in settings.tasks):
         return read_text_dataset(data.train, data.text_column)
     return read_data(data)
 

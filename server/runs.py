@@ -64,7 +64,7 @@ class Run:
             _check_members(config, len(members))
         if data is not None:
             read_test_set(data, config)
-            if task(config.task).head is Head.MASKED:
+            if task(config.task).reads_text:
                 read_public_texts(data, config)
         with naming(str(source)):
             config = replace(config, model=pinned(config.model))
@@ -208,13 +208,13 @@ def _read(tables: Mapping[str, Any], source: str, start: Path) -> tuple[RunConfi
         data = test_data(tables, start)
     config = parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, source)
     with naming(source):
-        head = task(config.task).head
-        if head is Head.SUMMARY:
+        kind = task(config.task)
+        if kind.head is Head.SUMMARY:
             raise ConfigurationError(
-                f"task.name is {config.task}: a federation trains labels or hidden tokens: "
+                f"task.name is {config.task}: a federation trains labels or a language model: "
                 "let each institution fine-tune it with fedfin-institution finetune"
             )
-        if not config.labels and head is not Head.MASKED:
+        if not config.labels and not kind.reads_text:
             raise ConfigurationError(
                 f"task.labels is missing: {config.task} has no labels of its own, and the hub sees no rows: name them"
             )

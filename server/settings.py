@@ -73,7 +73,7 @@ class CertificateSettings(Section):
 class TestData(Section):
     """The hub's public test set: a CSV, JSONL, Parquet or (for token tasks) CoNLL file, and its columns.
 
-    For masked language modelling any file or folder of text. public: more of it, on whose first `public_texts` a head
+    For a language model any file or folder of text. public: more of it, on whose first `public_texts` a head
     that the base model lacks is warmed up before round 1; else on general English.
     """
 

@@ -15,10 +15,10 @@ def read_test_set(data: TestData, config: RunConfig) -> Dataset:
     Raises:
         DataError: the file cannot be used.
     """
-    head = task(config.task).head
-    if head is Head.TOKEN:
+    kind = task(config.task)
+    if kind.head is Head.TOKEN:
         return read_conll(data.test, config.labels)
-    if head is Head.MASKED:
+    if kind.reads_text:
         return read_text_dataset(data.test, data.text_column)
     return read_examples(data.test, data.text_column, data.label_column, config.labels)
 
