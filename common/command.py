@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
 from typing import Any
 
 from common.errors import FedfinError
@@ -33,6 +34,7 @@ ENVIRONMENT = {
 def top(prog: str, description: str, example: str, adders: Iterable[Add]) -> argparse.ArgumentParser:
     """The parser of command `prog`, with a subcommand for each of `adders`."""
     parser = argparse.ArgumentParser(prog=prog, description=description, epilog=f"example: {prog} {example}")
+    parser.add_argument("--version", action="version", version=f"{prog} {metadata.version('fedfin')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in adders:
         add(commands)

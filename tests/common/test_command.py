@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ def test_an_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]
 
     assert command.main(_parser(run), ["work"], "interrupted") == 2
     assert capsys.readouterr().err == "fedfin-x: file.toml: run.seed is missing: add it\n"
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        command.main(_parser(None), ["--version"], "")
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"fedfin-x {declared}\n"
 
 
 def test_an_interrupt_says_what_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
