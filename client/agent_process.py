@@ -12,7 +12,7 @@ from client.home import Home
 from client.processes import exclusive
 from client.service import AgentService, serve
 from common import command
-from common.errors import ConfigurationError, FedfinError
+from common.errors import FedfinError
 
 __all__ = ["main", "run_agent"]
 
@@ -52,9 +52,7 @@ def run_agent(home: Home, stop: threading.Event) -> None:
     Raises:
         FedfinError: settings, keys, package or rows cannot be used; or another agent runs here.
     """
-    settings, keys, package = home.settings(), home.keys(), home.package()
-    if settings.data is None:
-        raise ConfigurationError(f"{home.settings_path}: [data] is missing: name the training rows")
+    settings, data, keys, package = home.settings(), home.rows(), home.keys(), home.package()
     with exclusive(home.run / "agent.lock", f"the agent of {keys.name}"):
         # Imported late: what is wrong so far is known before torch is loaded, which takes seconds.
         from client.agent import Agent
@@ -62,7 +60,7 @@ def run_agent(home: Home, stop: threading.Event) -> None:
         from client.planning import look_at_rows
 
         choose_device(settings.model.device)
-        rows = look_at_rows(settings, settings.data)
+        rows = look_at_rows(settings, data)
         models = LocalModels(settings, keys.fingerprint_key())
         agent = Agent(home.directory, settings.limits, keys, package.hub, models)
         service = AgentService(agent.handle, home.run / "agent.json")

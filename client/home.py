@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.settings import Settings, load_settings
+from client.settings import DataSettings, Settings, load_settings
 from common.enrolment import Package
 from common.errors import ConfigurationError
 from common.files import write_atomic
@@ -130,6 +130,17 @@ class Home:
                 f"{self.directory}: no institution.toml: make one with `fedfin-institution init {self.directory}`"
             )
         return load_settings(self.settings_path)
+
+    def rows(self) -> DataSettings:
+        """The training rows that the settings name.
+
+        Raises:
+            ConfigurationError: see `settings`; or they name none.
+        """
+        data = self.settings().data
+        if data is None:
+            raise ConfigurationError(f"{self.settings_path}: [data] is missing: name the training rows")
+        return data
 
     def public_keys(self) -> PublicKeys:
         """The public half of the keys: all that is needed to verify the ledger.

@@ -8,6 +8,7 @@ from common.enrolment import Package, Request
 from common.errors import EnrolmentError
 from common.files import write_atomic
 from common.pki import Certificate, new_key_and_request
+from common.x509_parts import load_request
 from server.audit import note
 from server.home import Enrolled, HubHome
 
@@ -17,7 +18,8 @@ __all__ = ["approve", "renew_institution", "renew_server", "revoke"]
 def approve(home: HubHome, request: Request) -> tuple[Package, Path]:
     """Let an institution in; returns its package and where it was written.
 
-    The same request may be approved again. Other keys under a name need the old ones revoked first.
+    The same request may be approved again. Other keys under a name need the old ones revoked first; then its machines'
+    keys, TLS and node, must be new. Its signing keys may stay, and with them its ledger.
 
     Raises:
         EnrolmentError: the name is taken, or a key of the request is another's or was revoked.
@@ -29,8 +31,11 @@ def approve(home: HubHome, request: Request) -> tuple[Package, Path]:
     same = before is not None and before.request == request
     if before is not None and not before.revoked and not same:
         raise EnrolmentError(f"request of {name}: enrolled already, with other keys: `fedfin-hub revoke {name}` first")
-    if before is not None and before.revoked and _shares_a_key(before.request, request):
-        raise EnrolmentError(f"request of {name}: a key of it was revoked: the institution must make new ones")
+    if before is not None and before.revoked and _shares_a_machine_key(before.request, request):
+        raise EnrolmentError(
+            f"request of {name}: a key of it was revoked: the institution makes new ones with "
+            "`fedfin-institution init DIR --name NAME --renew`"
+        )
     for other, entry in enrolled.items():
         if other != name and _shares_a_key(entry.request, request):
             raise EnrolmentError(f"request of {name}: a key of it is {other}'s: the institution must make its own")
@@ -104,6 +109,10 @@ def _member(home: HubHome, name: str) -> Enrolled:
         known = ", ".join(members) or "nobody yet"
         raise EnrolmentError(f"{name[:80]!r}: no institution of that name is enrolled (enrolled: {known})")
     return members[name]
+
+
+def _shares_a_machine_key(one: Request, other: Request) -> bool:
+    return one.node_key == other.node_key or load_request(one.csr)[1] == load_request(other.csr)[1]
 
 
 def _shares_a_key(one: Request, other: Request) -> bool:

@@ -122,7 +122,8 @@ def status(home: HubHome) -> dict[str, Any]:
 
 def run_status(run: Run) -> dict[str, Any]:
     """Where one run stands. `state` is "running" (a process plays it), "waiting" (for one), or how it ended."""
-    outcome, progress = run.outcome(), run.progress()
+    outcome = run.outcome()
+    progress = {} if outcome else run.progress()
     config, _ = run.config()
     state = outcome["state"] if outcome else "running" if run.is_playing() else "waiting"
     return {

@@ -35,7 +35,7 @@ def _run(given: argparse.Namespace) -> int:
 
     home = home_of(given)
     if given.only != "node":
-        home.settings()
+        home.rows()
         home.keys()
     home.package()
     stop = threading.Event()

@@ -101,8 +101,9 @@ def test_a_name_or_a_key_that_is_taken_is_refused(home: HubHome) -> None:
     assert list(home.members()) == ["bank"]
 
 
-def test_a_revoked_institution_returns_only_with_new_keys(home: HubHome) -> None:
-    request = make_request("bank")
+def test_a_revoked_institution_returns_only_with_new_keys_for_its_machines(home: HubHome) -> None:
+    keys = Keys.generate("bank")
+    request = make_request("bank", keys)
     package, _ = approve(home, request)
     revoke(home, "bank")
     assert home.members() == {}
@@ -111,7 +112,11 @@ def test_a_revoked_institution_returns_only_with_new_keys(home: HubHome) -> None
         approve(home, request)
     with pytest.raises(EnrolmentError, match="no institution"):
         revoke(home, "bank")
-    approve(home, make_request("bank"))
+    again = make_request("bank", keys)  # what `init --renew` makes: the signing keys stay
+    half = Request.make(keys, request.csr, again.node_key)
+    with pytest.raises(EnrolmentError, match="--renew"):
+        approve(home, half)
+    approve(home, again)
     assert list(home.members()) == ["bank"]
     # Its old certificate stays out.
     assert home.revocations().covers(Certificate.read(package.certificate))
