@@ -95,7 +95,8 @@ def _head(recipe: Recipe, name: str) -> Head:
 def _standalone(merged: nn.Module, name: str, head: Head, labels: int) -> tuple[Any, str, str]:
     """The merged weights in a transformers class, the auto class that loads it, and the code file it needs or ""."""
     if head is Head.SUMMARY:
-        return merged, "AutoModelForSeq2SeqLM", ""
+        writer: Any = merged
+        return merged, "AutoModelForSeq2SeqLM" if writer.config.is_encoder_decoder else "AutoModelForCausalLM", ""
     if isinstance(merged, SharedEncoder) and head is Head.TOKEN:
         return _token_model(merged, name, labels), "AutoModelForTokenClassification", ""
     if isinstance(merged, SharedEncoder | MeanPoolClassifier):

@@ -5,7 +5,6 @@ A command is a function `add(commands)` in a module of its own; it imports what 
 """
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -59,8 +58,6 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
     given = parser.parse_args(arguments)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # Its import complains of a kernel that is optional.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         return int(given.run(given))
     except FedfinError as error:

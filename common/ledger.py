@@ -133,8 +133,7 @@ class PrivacyLedger:
             LedgerError: it could not be written; do not train.
         """
         with self._mutex:
-            self._check_unit(event, use)
-            after = None if limit is None else self._fit(event, limit)
+            after = self.check(event, use, limit)
             body = {
                 "event": event.to_json(),
                 "use": asdict(use),
@@ -150,6 +149,16 @@ class PrivacyLedger:
                     entry.sequence,
                 )
             return self._note(entry).reservation
+
+    def check(self, event: DpSgdEvent, use: Use, limit: Limit | None) -> float | None:
+        """Refuse what `reserve` would refuse, and charge nothing; returns epsilon after it, None without a limit.
+
+        Raises:
+            BudgetExceeded: it does not fit, or protects another unit than this ledger.
+        """
+        with self._mutex:
+            self._check_unit(event, use)
+            return None if limit is None else self._fit(event, limit)
 
     def settle(self, reservation: Reservation, steps_done: int) -> None:
         """Record how many steps the training took; only fewer than were reserved changes what counts.

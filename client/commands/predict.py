@@ -22,7 +22,8 @@ def add(commands: command.Commands) -> None:
     """`predict`."""
     text = "label the texts of a file, or of standard input, with a trained adapter"
     parser = command.subcommand(commands, "predict", _run, text, "predict --adapter runs/sentiment news.csv")
-    parser.add_argument("input", nargs="?", default="-", metavar="FILE", help="default: lines of standard input")
+    lines = "a table with a column of texts, or .txt with one a line (default: lines of standard input)"
+    parser.add_argument("input", nargs="?", default="-", metavar="FILE", help=lines)
     parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune left in its --out")
     parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
@@ -49,16 +50,19 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _texts(given: argparse.Namespace) -> list[str]:
+    from common.rows import read_rows, read_text
+
+    path = Path(given.input)
+    source = given.input
     if given.input == "-":
         if sys.stdin.isatty():
             raise ConfigurationError("predict: name a file, or send texts to standard input, one a line")
         texts = [line.rstrip("\n") for line in sys.stdin]
         source = "standard input"
+    elif path.suffix == ".txt":
+        texts = read_text(path).splitlines()
     else:
-        from common.rows import read_rows
-
-        source = given.input
-        texts = [row[given.text_column] for row in read_rows(Path(given.input), (given.text_column,))]
+        texts = [row[given.text_column] for row in read_rows(path, (given.text_column,))]
     if not texts:
         raise DataError(f"{source}: there are no texts")
     for number, text in enumerate(texts, start=1):

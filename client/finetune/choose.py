@@ -4,7 +4,7 @@ from typing import Any
 
 from client.finetune.defaults import Defaults, defaults
 from client.finetune.job import Job
-from common.base_config import hidden_size, most_tokens, read_config
+from common.base_config import hidden_size, most_tokens, read_config, writer_class
 from common.base_files import resolve_base
 from common.errors import ConfigurationError, DataError
 from common.recipe import Recipe, read_description
@@ -25,6 +25,8 @@ def choose(job: Job, records: int) -> tuple[Defaults, Recipe]:
     config = read_config(name, resolve_base(name))
     heads = [data.task.head for data in job.data]
     head = Head.TOKEN if Head.TOKEN in heads else heads[0]
+    if head is Head.SUMMARY:
+        writer_class(name, config)  # says which models can write, where this one cannot
     width = hidden_size(config)
     settings = defaults(job.adapter, job.training, head, width, records, private=job.privacy is not None)
     return settings, previous or _recipe(job, settings, _max_tokens(job, settings, head, config))

@@ -90,9 +90,13 @@ class PrivacyChoice(_Choice):
     delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
     institution: Path | None = None
 
+    @classmethod
+    def place(cls, key: str) -> str:
+        return f"privacy {key}"
+
     def check(self) -> None:
         if (self.level is None) == (self.epsilon is None):
-            self.refuse("privacy", 'needs one of a level ("high", "standard") and an epsilon (a number above 0)')
+            self.refuse("choice", 'needs one of a level ("high", "standard") and an epsilon (a number above 0)')
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ ALONE = "alone"
 def keys_of(job: Job) -> Keys:
     """The institution's, or the output directory's own."""
     if job.privacy is not None and job.privacy.institution is not None:
-        return Home(job.privacy.institution).keys()
+        home = Home(job.privacy.institution)
+        home.settings()  # says what is wrong where there is no institution
+        return home.keys()
     directory = job.out / "keys"
     return Keys.load(directory) if directory.exists() else Keys.generate(ALONE)
 

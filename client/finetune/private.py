@@ -54,9 +54,18 @@ def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, flo
     if choice is None:
         raise ConfigurationError("privacy: none was chosen")
     limits = Home(choice.institution).settings().limits if choice.institution is not None else None
+    if limits is not None and limits.unit != "record":
+        raise ConfigurationError(
+            f"privacy: this institution's limits.unit is {limits.unit}, and finetune protects single rows: "
+            "leave --institution out, or train in a federation"
+        )
     delta = _delta(choice, limits, len(rows))
     plan = _plan(session, choice, delta, len(rows), limits)
-    path = session.job.out / "ledger.jsonl" if choice.institution is None else Home(choice.institution).ledger_path
+    if choice.institution is None:
+        session.begin()
+        path = session.job.out / "ledger.jsonl"
+    else:
+        path = Home(choice.institution).ledger_path
     with PrivacyLedger.open(path, session.keys) as ledger:
         return _charge_and_train(session, _Account(ledger, limits), rows, plan, delta)
 
@@ -79,7 +88,10 @@ def _charge_and_train(
         delta=delta,
         clipping_norm=dp.clipping_norm,
     )
-    reservation = account.ledger.reserve(event, use, account.limits.limit if account.limits else None)
+    limit = account.limits.limit if account.limits else None
+    account.ledger.check(event, use, limit)
+    session.begin()
+    reservation = account.ledger.reserve(event, use, limit)
     watch = _Watcher(session, rows, plan) if session.job.observers else None
     stats = train(session.model, rows, plan, SystemNoise(), watch=watch)
     account.ledger.settle(reservation, plan.steps)

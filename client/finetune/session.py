@@ -79,6 +79,10 @@ class Session:
         """The same, of a training that TRL carries out: a directory."""
         return self.job.out / "checkpoints"
 
+    def begin(self) -> None:
+        """Make the directory this job's, if it is not yet: from here on something is written."""
+        claim(self.job.out, self.identity, self.keys)
+
     def fingerprints(self) -> dict[str, str]:
         """Keyed, so that nobody else can test whether a guessed row is in the data."""
         return {p.data.task.name: p.data.train.fingerprint(self.keys.fingerprint_key()) for p in self.parts}
@@ -133,8 +137,10 @@ def open_session(job: Job) -> Session:
     model = build(recipe, device) if job.previous is None else load_adapter(job.previous.adapter, device)[0]
     if job.training.gradient_checkpointing:
         model.recompute()
-    claim(job.out, identity, keys)
-    return Session(job, identity, keys, settings, recipe, parts, model, started)
+    session = Session(job, identity, keys, settings, recipe, parts, model, started)
+    if job.privacy is None:  # a private one is first held against its limits
+        session.begin()
+    return session
 
 
 def _need(job: Job, settings: Defaults, recipe: Recipe) -> Need:

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from client.finetune import TaskData
 from common.data import AnyExample, Dataset, Example, SummaryExample, TokenExample
 from common.tasks import TASKS, Head
-from tests.tiny_models import save_tiny_model
+from tests.tiny_models import VOCABULARY, save_tiny_model, tiny_tokenizer
 
 WORDS = {
     "down": ("loss", "falls", "weak"),
@@ -56,14 +58,42 @@ def task_data(task: str, rows: int = 64, test: int = 24, seed: int = 1) -> TaskD
     return TaskData(TASKS[task], dataset(task, rows, seed), dataset(task, test, seed + 1))
 
 
+def save_tiny_writer(path: Path) -> None:
+    """A random decoder with its language-modelling head, "llama" as a writer of summaries."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=3,
+        eos_token_id=4,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.model.layers.parameters():
+            parameter.mul_(4)  # far from the initial near-zero weights, so that there is something to adapt
+    model.save_pretrained(path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = "[SEP]"
+    tokenizer.save_pretrained(path)
+
+
 class TinyModels:
-    """Directories of random models of width 64, made when they are first asked for."""
+    """Directories of random models of width 64, made when they are first asked for; "writer": see there."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def __call__(self, family: str, layers: int = 2) -> str:
         path = self._directory / f"{family}{layers}"
-        if not path.exists():
+        if not path.exists() and family == "writer":
+            save_tiny_writer(path)
+        elif not path.exists():
             save_tiny_model(path, family, layers=layers, hidden=64)
         return str(path)

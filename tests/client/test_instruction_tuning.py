@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from client.finetune import AdapterChoice, Job, Outcome, TaskData, TrainingChoice, finetune
 from client.finetune.events import EpochEvent, StepEvent
@@ -21,7 +21,8 @@ from common.recipe import load_adapter
 from common.summaries import summarise
 from common.tasks import task
 from common.tokens import IGNORED
-from tests.tiny_models import VOCABULARY, tiny_tokenizer
+from tests.client.finetune_data import save_tiny_writer
+from tests.tiny_models import tiny_tokenizer
 
 SUMMARY = task("document_summarization")
 WORDS = ("profit", "loss", "sales", "shares", "market", "bank")
@@ -30,28 +31,7 @@ WORDS = ("profit", "loss", "sales", "shares", "market", "bank")
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "llama"
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=3,
-        eos_token_id=4,
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.model.layers.parameters():
-            parameter.mul_(4)  # far from the initial near-zero weights, so that there is something to adapt
-    model.save_pretrained(path)
-    tokenizer = tiny_tokenizer()
-    tokenizer.eos_token = "[SEP]"
-    tokenizer.save_pretrained(path)
+    save_tiny_writer(path)
     return path
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seqeval.metrics import f1_score
+from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 from sklearn import metrics as sk
 
 from common.errors import DataError
@@ -141,6 +143,20 @@ def test_entity_figures_equal_sets_compared_over_the_whole_corpus(truth: list[li
     assert counts.weighted_f1 == pytest.approx(expected)
     words = [a == b for x, y in zip(truth, predicted, strict=True) for a, b in zip(x, y, strict=True)]
     assert counts.accuracy == pytest.approx(np.mean(words) if words else 0.0)
+
+
+@given(sequences, st.randoms())
+def test_entity_figures_equal_seqevals(truth: list[list[str]], random) -> None:
+    predicted = [[random.choice((tag, random.choice(TAGS))) for tag in tags] for tags in truth]
+    counts = EntityCounts.of(truth, predicted)
+    found = {"micro": (counts.precision, counts.recall, counts.entity_f1)}
+    assert {kind for kind, _, _ in get_entities(truth)} == {k for tags in truth for k, _, _ in entities(tags)}
+    if any(tag != "O" for tags in (*truth, *predicted) for tag in tags):  # seqeval knows no F1 of nothing
+        for average, expected in found.items():
+            *figures, _ = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
+            assert expected == pytest.approx(figures)
+        assert counts.weighted_f1 == pytest.approx(f1_score(truth, predicted, average="weighted", zero_division=0))
+        assert counts.macro_f1 == pytest.approx(f1_score(truth, predicted, average="macro", zero_division=0))
 
 
 @given(sequences, sequences)
