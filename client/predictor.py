@@ -6,6 +6,7 @@ from pathlib import Path
 
 from client.merge import chosen_task
 from common.adapters import AdaptedModel
+from common.errors import ConfigurationError
 from common.evaluation import predict_words, probabilities
 from common.recipe import Recipe, load_adapter
 from common.shared_encoder import SharedEncoder
@@ -38,6 +39,10 @@ class Predictor:
         loaded: tuple[AdaptedModel, Recipe, object] = load_adapter(adapter, device)
         self.model, recipe, _ = loaded
         self.task: Task = task(chosen_task(recipe, name))
+        if self.task.reads_text:
+            raise ConfigurationError(
+                f"{adapter}: it was taught to read and labels nothing: fine-tune the base model beside it on a task"
+            )
         self.labels = recipe.tasks[self.task.name]
         if isinstance(self.model.base.model, SharedEncoder):
             self.model.base.model.select(self.task.name)

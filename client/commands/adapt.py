@@ -62,24 +62,28 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
     how.add_argument("--batch-size", type=int, metavar="N")
     how.add_argument("--rank", type=int, metavar="R", help="of LoRA (default: 16)")
     how.add_argument("--layers", metavar="WHICH", help="all (default), or last:K")
-    how.add_argument("--max-hours", type=float, metavar="H", help="planned for by timing some steps, then held to")
-    how.add_argument("--max-memory-gb", type=float, metavar="GB", help="refuse if the first steps take more")
+    how.add_argument("--max-hours", type=float, metavar="H", help="what fits is planned, then held to")
+    how.add_argument("--max-memory-gb", type=float, metavar="GB", help="refused beforehand, and held to")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     how.add_argument("--seed", type=int, default=0, metavar="N")
     return how
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.finetune import continual_pretraining
+    from client.finetune import finetune
+    from client.finetune.hours import said
     from client.finetune.progress import Progress
 
     data = corpus_of(given, given.data)
     with Progress(quiet=given.json) as progress:
-        outcome = continual_pretraining.run(_job(given, data, progress))
+        outcome = finetune(_job(given, data, progress))
     if given.json:
         command.print_json(outcome.to_json())
-    else:
-        print(f"base model {outcome.base_model}\nadapter    {outcome.adapter}\n{report(outcome.metrics)}")
+        return 0
+    print(f"base model {outcome.base_model}\nadapter    {outcome.adapter}")
+    if hours := said(outcome.train_metrics):
+        print(f"hours      {hours}")
+    print(report(outcome.metrics))
     return 0
 
 
@@ -170,7 +174,7 @@ def report(metrics: Mapping[str, Any]) -> str:
     from client.finetune.continual_pretraining import forgotten
 
     before, after = metrics["before"], metrics["after"]
-    lines = [f"plan       {metrics['plan']}", f"new words  {metrics['new_tokens']}"]
+    lines = [f"new words  {metrics['new_tokens']}"]
     for name in ("domain", "general"):
         for figure in ("perplexity", "loss_per_word", "tokens_per_word"):
             lines.append(f"{name}: {figure:16} {before[name][figure]:10.3f} -> {after[name][figure]:.3f}")

@@ -57,6 +57,7 @@ def add(commands: command.Commands) -> None:
     how.add_argument("--validation", type=float, default=0.1, metavar="SHARE", help=share)
     how.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    how.add_argument("--max-hours", type=float, metavar="H", help="what fits is planned, then held to")
     limit = "refuse what is expected to need more, and take no more"
     how.add_argument("--max-memory-gb", type=float, metavar="GB", help=limit)
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
@@ -202,6 +203,7 @@ def _job(given: argparse.Namespace, *observers: Any) -> "Job":
         previous=_previous(given, data[0].train.labels),
         seed=given.seed,
         device=given.device,
+        max_hours=given.max_hours,
         max_memory_gb=given.max_memory_gb,
         observers=observers,
     )
@@ -223,11 +225,15 @@ def _privacy(given: argparse.Namespace) -> "PrivacyChoice | None":
 
 
 def _summary(outcome: "Outcome") -> str:
+    from client.finetune.hours import said
+
     lines = [f"adapter    {outcome.adapter}", *_figures(outcome.metrics)]
     lines.append(
         f"trained    {outcome.trainable_parameters:,} of {outcome.total_parameters:,} parameters "
         f"({outcome.parameter_efficiency:.2%}) in {outcome.seconds:.0f} s, {outcome.peak_memory_bytes / 2**20:,.0f} MiB"
     )
+    if hours := said(outcome.train_metrics):
+        lines.append(f"hours      {hours}")
     if outcome.privacy is not None:
         lines.append(
             f"privacy    epsilon {outcome.privacy['epsilon']:.3f} at delta {outcome.privacy['delta']:g} for one row"

@@ -105,6 +105,8 @@ def _summary(metrics: Mapping[str, Any], adapter: Path) -> str:
             f"{entry['stage']:24} {entry['seconds']:7.0f} s, {entry['parameter_efficiency']:.2%} of "
             f"{entry['total_parameters']:,} parameters trained{figure}"
         )
+        if entry["hours"]:
+            lines.append(f"{'':24} {entry['hours']}")
     shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
     lines += [f"best: {metrics['best']} ({shown})", f"adapter: {adapter}"]
     return "\n".join([*lines, *(f"WARNING {warning}" for warning in metrics["warnings"])])

@@ -24,9 +24,24 @@ def finetune(job: Job) -> Outcome:
         FedfinError: one line naming the input that is wrong; nothing is trained then.
     """
     # Imported when used: a command line that only describes a job starts without torch.
-    from client.finetune import incremental, multi_task, single_task
+    from client.finetune import (
+        continual_pretraining,
+        distillation,
+        domain_adversarial,
+        incremental,
+        multi_task,
+        single_task,
+    )
     from client.memory import held
 
-    strategies = {"single_task": single_task.run, "incremental": incremental.run, "multi_task": multi_task.run}
+    plain = {"single_task": single_task.run, "incremental": incremental.run, "multi_task": multi_task.run}
     with held(job.max_memory_gb, job.device):
-        return strategies[job.strategy](job)
+        match job:
+            case continual_pretraining.AdaptationJob():
+                return continual_pretraining.run(job)
+            case distillation.DistillationJob():
+                return distillation.run(job)
+            case domain_adversarial.AdversarialJob():
+                return domain_adversarial.run(job)
+            case _:
+                return plain[job.strategy](job)

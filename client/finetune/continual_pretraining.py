@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from client.finetune import rows
-from client.finetune.hours import Deadline, OutOfHours, TimePlan, fitted, plan_time
 from client.finetune.job import Job, Outcome, TaskData
 from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
@@ -55,14 +54,12 @@ class AdaptationJob(Job):
     general: text that tells what is forgotten; None is `common.corpora.general_english`.
     probes: labelled tasks that a linear head on the base model is measured on, before and after.
     public: whether the corpus is public text, so that what comes out may be a federation's base model.
-    max_hours: after which training stops with what it has.
     """
 
     terms: TermList | None = None
     general: tuple[str, ...] | None = None
     probes: tuple[TaskData, ...] = ()
     public: bool = False
-    max_hours: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,8 +71,6 @@ class AdaptationJob(Job):
             raise ConfigurationError(
                 "continual_pretraining: it trains privately in a federation; alone, without privacy"
             )
-        if self.max_hours is not None and not self.max_hours > 0:
-            raise ConfigurationError(f"max_hours is {self.max_hours}: use a number above 0")
 
 
 def objective(base_model: str) -> Task:
@@ -102,9 +97,9 @@ def run(job: AdaptationJob) -> Outcome:
         return _result(job, session.done)
     start, before = _before(job, base)
     session.model.load(session.model.initial() | start)
-    trained, plan = _train(session, job)
+    trained = _train(session, job)
     after = _measured(session.model, job)
-    outcome = session.finish(_figures(job, base, before, after, plan), trained)
+    outcome = session.finish(_figures(job, base, before, after), trained)
     session.model.base.tokenizer.save_pretrained(outcome.adapter)
     write_merged_base(session.model, session.recipe.base_model, job.out / "base", private=not job.public)
     return _result(job, outcome)
@@ -112,8 +107,8 @@ def run(job: AdaptationJob) -> Outcome:
 
 def _result(job: AdaptationJob, outcome: Outcome) -> Outcome:
     """The outcome with what the new base model is good for; worked out again after a kill."""
-    figures = dict(outcome.metrics) | {"probes": _probed(job, str(job.out / "base"))}
-    outcome = replace(outcome, metrics=figures, base_model=str(job.out / "base"))
+    base = str((job.out / "base").resolve())
+    outcome = replace(outcome, metrics={**outcome.metrics, "probes": _probed(job, base)}, base_model=base)
     write_json(job.out / "result.json", outcome.to_json())
     return outcome
 
@@ -122,7 +117,7 @@ def _extended(job: AdaptationJob) -> str:
     """The base model with the new words, made once; the base model itself where there are none."""
     if job.terms is None or not job.terms.words:
         return job.base_model
-    out = job.out / "extended"
+    out = (job.out / "extended").resolve()
     if not out.is_dir():
         write_extended_base(job.base_model, job.terms.words, out, private=job.terms.release == "private")
     return str(out)
@@ -186,23 +181,16 @@ def _probed(job: AdaptationJob, base: str) -> dict[str, dict[str, float]]:
     return {each.task.name: probe(base, each, _max_tokens(job)) for each in job.probes}
 
 
-def _train(session: Session, job: AdaptationJob) -> tuple[dict[str, float], TimePlan]:
+def _train(session: Session, job: AdaptationJob) -> dict[str, float]:
     model = session.model
     [part] = session.parts
     tokens = model.encode(_texts(TaskData(part.data.task, part.train, part.data.test)))
     ways = _MASKINGS if part.data.task.head is Head.MASKED else 1
     parts = [Part(model.to_guess(tokens, 1 + way), model.logits) for way in range(ways)]
     batches = partial(_minibatches, parts, session.settings.batch_size)
-    loop = loop_plan(session, part.metric)
-    plan = plan_time(model, parts, batches, loop.epochs, job.max_hours, loop.max_batch_tokens)
-    deadline = Deadline(job.max_hours)
     validate = None if part.validation is None else judge(model, part.data.task, part.validation)
-    observers = (*job.observers, deadline)
-    try:
-        history = fit(model, parts, fitted(batches, plan), loop, validate, session.state, observers)
-    except OutOfHours:
-        return {"steps": deadline.steps, "stopped_after_hours": float(job.max_hours or 0)}, plan
-    return train_metrics(history), plan
+    plan = loop_plan(session, part.metric)
+    return train_metrics(fit(model, parts, batches, plan, validate, session.state, job.observers))
 
 
 def _minibatches(parts: Sequence[Part], size: int, generator: np.random.Generator) -> list[Minibatch]:
@@ -210,16 +198,13 @@ def _minibatches(parts: Sequence[Part], size: int, generator: np.random.Generato
     return [((int(generator.integers(len(parts))), chosen),) for chosen in batches]
 
 
-def _figures(
-    job: AdaptationJob, base: str, before: Mapping[str, Any], after: Mapping[str, Any], plan: TimePlan
-) -> dict[str, Any]:
+def _figures(job: AdaptationJob, base: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     rise = after["general"]["loss_per_word"] / before["general"]["loss_per_word"] - 1
     return {
         "before": before,
         "after": after,
         "new_tokens": provenance(base).new_tokens if base != job.base_model else 0,
         "general_loss_rise": rise,
-        "plan": plan.sentence(),
     }
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from client.finetune.hours import Deadline, OutOfHours, TimePlan, fitted, plan_time
 from client.finetune.job import Job, Outcome
 from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
@@ -44,7 +43,6 @@ class DistillationJob(Job):
     student_blocks: int | None = None
     temperature: float = 2.0
     weight: float = 0.7
-    max_hours: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,14 +70,14 @@ def run(job: DistillationJob) -> Outcome:
     if session.done is not None:
         return session.done
     [part] = session.parts
-    trained, plan = _train(session, job, teacher)
+    trained = _train(session, job, teacher)
     metrics = judge(session.model, part.data.task, part.data.test)()
     taught = judge(teacher, part.data.task, part.data.test)()
     answers = [_answers(model, part.data.test.examples) for model in (teacher, session.model)]
     agreement = float(np.mean(answers[0] == answers[1]))
     sizes = {"teacher": teacher.parameters_total, "student": session.model.parameters_total}
     found: dict[str, Any] = {**metrics, "teacher": taught, "agreement": agreement, "parameters": sizes}
-    return session.finish({**found, "plan": plan.sentence()}, trained)
+    return session.finish(found, trained)
 
 
 def distillation_losses(logits: Tensor, labels: Tensor, taught: Tensor, temperature: float, weight: float) -> Tensor:
@@ -139,13 +137,13 @@ def _teacher(job: DistillationJob) -> AdaptedModel:
 def _student_base(job: DistillationJob) -> str:
     if job.student_blocks is None:
         return job.base_model
-    out = job.out / "student_base"
+    out = (job.out / "student_base").resolve()
     if not out.is_dir():
         write_student(job.base_model, job.student_blocks, out)
     return str(out)
 
 
-def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> tuple[dict[str, float], TimePlan]:
+def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> dict[str, float]:
     model, [part] = session.model, session.parts
     tokens = model.encode_dataset(part.train)
     labels = torch.tensor([int(label) for label in tokens.labels or ()])
@@ -161,15 +159,9 @@ def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> tup
     numbered = replace(tokens, labels=tuple(np.array(row, dtype=np.int64) for row in range(len(tokens))))
     rows = Part(numbered, model.logits, loss=losses)
     batches = partial(_minibatches, rows, session.settings.batch_size)
-    loop = loop_plan(session, part.metric)
-    plan = plan_time(model, [rows], batches, loop.epochs, job.max_hours, loop.max_batch_tokens)
-    deadline = Deadline(job.max_hours)
     validate = None if part.validation is None else judge(model, part.data.task, part.validation)
-    try:
-        history = fit(model, [rows], fitted(batches, plan), loop, validate, session.state, (*job.observers, deadline))
-    except OutOfHours:
-        return {"steps": deadline.steps, "stopped_after_hours": float(job.max_hours or 0)}, plan
-    return train_metrics(history), plan
+    plan = loop_plan(session, part.metric)
+    return train_metrics(fit(model, [rows], batches, plan, validate, session.state, job.observers))
 
 
 def _minibatches(rows: Part, size: int, generator: np.random.Generator) -> list[Minibatch]:

@@ -19,7 +19,6 @@ from sklearn.model_selection import cross_val_score
 from torch import Tensor, nn
 
 from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.hours import Deadline, OutOfHours, fitted, plan_time
 from client.finetune.job import Job, Outcome
 from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
@@ -49,7 +48,6 @@ class AdversarialJob(Job):
 
     other: Dataset
     max_strength: float = 0.3
-    max_hours: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,13 +144,13 @@ def run(job: AdversarialJob) -> Outcome:
         return session.done
     [part] = session.parts
     before = _told_apart(session.model, part.train, job.other)
-    trained, plan = _train(session, job)
+    trained = _train(session, job)
     metrics: dict[str, Any] = dict(judge(session.model, part.data.task, part.data.test)())
     metrics["domains_told_apart"] = {"before": before, "after": _told_apart(session.model, part.train, job.other)}
-    return session.finish({**metrics, "plan": plan}, trained)
+    return session.finish(metrics, trained)
 
 
-def _train(session: Session, job: AdversarialJob) -> tuple[dict[str, float], str]:
+def _train(session: Session, job: AdversarialJob) -> dict[str, float]:
     # The domain classifier is not part of what a cut training keeps.
     session.state.unlink(missing_ok=True)
     model, [part] = session.model, session.parts
@@ -164,19 +162,12 @@ def _train(session: Session, job: AdversarialJob) -> tuple[dict[str, float], str
         Part(unlabelled, model.logits, loss=partial(adversary.losses, 1, False)),
     ]
     batches = partial(_minibatches, parts, session.settings.batch_size)
-    loop = loop_plan(session, part.metric)
+    plan = loop_plan(session, part.metric)
     validate = None if part.validation is None else judge(model, part.data.task, part.validation)
-    deadline = Deadline(job.max_hours)
     try:
-        plan = plan_time(model, parts, batches, loop.epochs, job.max_hours, loop.max_batch_tokens)
-        adversary.classifier.zero_grad(set_to_none=True)
-        observers = (*job.observers, adversary, deadline)
-        history = fit(model, parts, fitted(batches, plan), loop, validate, session.state, observers)
-    except OutOfHours:
-        return {"steps": deadline.steps, "stopped_after_hours": float(job.max_hours or 0)}, plan.sentence()
+        return train_metrics(fit(model, parts, batches, plan, validate, session.state, (*job.observers, adversary)))
     finally:
         adversary.close()
-    return train_metrics(history), plan.sentence()
 
 
 def _minibatches(parts: Sequence[Part], size: int, generator: np.random.Generator) -> list[Minibatch]:

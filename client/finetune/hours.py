@@ -1,30 +1,22 @@
-"""A training's budget of hours: measured before it starts, held to while it runs. (Memory: `client.memory`.)"""
+"""A training's budget of hours: what fits is worked out before it starts, from a few timed steps. (Memory:
+`client.memory`.)
+"""
 
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
-
-from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.loop import Minibatch, Part
-from common.adapters import AdaptedModel
 from common.errors import ConfigurationError
-from common.tokens import token_batches
 
-__all__ = ["Deadline", "OutOfHours", "TimePlan", "fitted", "plan_time"]
+__all__ = ["TRIAL_STEPS", "OutOfHours", "TimePlan", "plan_time", "said"]
 
-_TRIAL_STEPS = 3
+TRIAL_STEPS = 3
 _SLACK = 1.15
-"""Evaluation, the optimiser and saving, on top of the steps that were measured."""
-
-Minibatches = Callable[[np.random.Generator], list[Minibatch]]
+"""Evaluation, the optimiser and saving, on top of the steps that were timed."""
 
 
-class OutOfHours(Exception):
-    """The hours are over; what was trained so far is in the model."""
+class OutOfHours(ConfigurationError):
+    """Not even one step fits in what is left of the hours."""
 
 
 @dataclass(frozen=True)
@@ -35,85 +27,39 @@ class TimePlan:
     steps_wanted: int
     steps: int
     seconds_per_step: float
-    max_hours: float | None
+    max_hours: float
 
-    @property
-    def shortened(self) -> bool:
-        """Whether fewer steps are taken than wanted."""
-        return self.steps < self.steps_wanted
-
-    def sentence(self) -> str:
-        """For a person: what is going to happen."""
-        hours = self.epochs * self.steps * self.seconds_per_step * _SLACK / 3600
-        plan = f"{self.epochs} epochs of {self.steps} steps at {self.seconds_per_step:.2f} s: about {hours:.2f} h"
-        if self.shortened:
-            return f"{plan}; {self.steps_wanted} steps an epoch do not fit in {self.max_hours:g} h"
-        return plan
+    def figures(self) -> dict[str, float]:
+        """For `Outcome.train_metrics`."""
+        return {
+            "max_hours": self.max_hours,
+            "planned_hours": self.epochs * self.steps * self.seconds_per_step * _SLACK / 3600,
+            "planned_steps": self.epochs * self.steps,
+            "wanted_steps": self.epochs * self.steps_wanted,
+        }
 
 
-def plan_time(
-    model: AdaptedModel,
-    parts: list[Part],
-    minibatches: Minibatches,
-    epochs: int,
-    max_hours: float | None,
-    max_batch_tokens: int,
-) -> TimePlan:
-    """Measure a few steps, forward and backward, and see how many fit; the weights stay as they are.
+def plan_time(seconds: Sequence[float], epochs: int, steps_wanted: int, max_hours: float) -> TimePlan:
+    """What fits in `max_hours`, by the median of the timed steps' `seconds`: each epoch is cut alike.
 
     Raises:
-        ConfigurationError: not even one step an epoch fits in the hours.
+        OutOfHours: not even one step an epoch fits.
     """
-    batches = minibatches(np.random.default_rng(0))
-    model.train_mode()
-    seconds = []
-    for minibatch in batches[:_TRIAL_STEPS]:
-        started = time.monotonic()
-        for number, rows in minibatch:
-            part = parts[number]
-            for chosen in token_batches(part.tokens.lengths, rows, max_batch_tokens):
-                batch = part.tokens.batch(chosen, model.base.device)
-                if batch.labels is not None:
-                    part.loss(part.logits(batch).float(), batch.labels).sum().backward()  # type: ignore[no-untyped-call]
-        seconds.append(time.monotonic() - started)
-    for parameter in model.trainable().values():
-        parameter.grad = None
-    model.eval_mode()
     pace = statistics.median(seconds)
-    wanted = len(batches)
-    if max_hours is None:
-        return TimePlan(epochs, wanted, wanted, pace, None)
     fits = int(max_hours * 3600 / (pace * _SLACK * epochs))
     if fits < 1:
-        raise ConfigurationError(
-            f"max_hours is {max_hours:g}: a step takes {pace:.1f} s, {epochs} epochs of one do not fit: allow more"
+        raise OutOfHours(
+            f"max_hours: {max_hours:.3g} h are left and a step takes {pace:.2g} s: {epochs} epochs of one step do not "
+            "fit: allow more"
         )
-    return TimePlan(epochs, wanted, min(wanted, fits), pace, max_hours)
+    return TimePlan(epochs, steps_wanted, min(steps_wanted, fits), pace, max_hours)
 
 
-def fitted(minibatches: Minibatches, plan: TimePlan) -> Minibatches:
-    """`minibatches`, cut to what the plan allows: each epoch sees another part of the rows."""
-    return partial(_first, minibatches, plan.steps)
-
-
-def _first(minibatches: Minibatches, steps: int, generator: np.random.Generator) -> list[Minibatch]:
-    return minibatches(generator)[:steps]
-
-
-class Deadline:
-    """An observer that ends a training when its hours are over, by `OutOfHours`."""
-
-    def __init__(self, max_hours: float | None) -> None:
-        self._end = None if max_hours is None else time.monotonic() + 3600 * max_hours
-        self.steps = 0
-        self.stopped = False
-
-    def on_step(self, event: StepEvent) -> None:
-        """Look at the clock."""
-        self.steps = event.step
-        if self._end is not None and time.monotonic() > self._end:
-            self.stopped = True
-            raise OutOfHours
-
-    def on_epoch(self, event: EpochEvent) -> None:
-        """Nothing."""
+def said(trained: Mapping[str, float]) -> str:
+    """What `Outcome.train_metrics` tells of the hours, for a person; empty where there was no budget."""
+    if "max_hours" not in trained:
+        return ""
+    wanted, planned = int(trained["wanted_steps"]), int(trained["planned_steps"])
+    cut = f", of {wanted} that were wanted" if planned < wanted else ""
+    over = f"; stopped after {int(trained['steps'])}, the hours were over" if trained["out_of_hours"] else ""
+    return f"{planned} steps planned{cut}: {trained['planned_hours']:.2g} of {trained['max_hours']:.2g} h{over}"

@@ -9,7 +9,7 @@ from client.finetune.events import Observer
 from common.data import Dataset
 from common.errors import ConfigurationError
 from common.fields import Range, Section
-from common.tasks import Task
+from common.tasks import Head, Task
 
 __all__ = ["AdapterChoice", "Job", "Method", "Outcome", "Previous", "PrivacyChoice", "TaskData", "TrainingChoice"]
 
@@ -126,6 +126,7 @@ class Job:
     base_model: "minilm" (packaged), a directory, or a Hugging Face name.
     max_tokens: at which texts are cut; None is 256, or 512 where words carry labels, or what the model can read.
     device: "auto", "cpu", "cuda", "cuda:1".
+    max_hours: what the job may take: what fits is worked out before training, which ends in time with what it has.
     max_memory_gb: what the process may take; a training that needs more is refused, or stopped, with one line.
     previous: of `incremental` alone.
     observers: told of every step and epoch; no part of what the job is.
@@ -146,6 +147,7 @@ class Job:
     previous: Previous | None = None
     seed: int = 0
     device: str = "auto"
+    max_hours: float | None = None
     max_memory_gb: float | None = None
     observers: tuple[Observer, ...] = field(default=(), compare=False, repr=False)
 
@@ -162,6 +164,14 @@ class Job:
             raise ConfigurationError("incremental continues an earlier adapter, and only incremental does: give both")
         if self.max_tokens is not None and not 4 <= self.max_tokens <= 131_072:
             raise ConfigurationError(f"max_tokens is {self.max_tokens}: use a whole number from 4 to 131072")
+        if self.max_hours is not None and not self.max_hours > 0:
+            raise ConfigurationError(f"max_hours is {self.max_hours}: use a number above 0")
+        if self.max_hours is not None and self.privacy is not None:
+            raise ConfigurationError(
+                "max_hours does not go with privacy, whose steps are charged beforehand: leave it out"
+            )
+        if self.max_hours is not None and self.adapter.method == "qlora" and self.data[0].task.head is Head.SUMMARY:
+            raise ConfigurationError("max_hours does not go with qlora summaries, which TRL trains: leave it out")
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise ConfigurationError(f"max_memory_gb is {self.max_memory_gb}: use a number above 0")
 

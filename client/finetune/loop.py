@@ -10,9 +10,9 @@ import importlib
 import io
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
+from client.finetune.hours import TRIAL_STEPS, TimePlan, plan_time
 from client.training import PrefixCache
 from common.adapters import AdaptedModel
 from common.codec import Tensors
@@ -49,6 +50,7 @@ class LoopPlan:
 
     metric: the validation figure that says which epoch is best; larger is better.
     identity: of the job; a saved state of another job is refused.
+    max_hours: each epoch is cut to what fits in them, and when they are over training ends with what it has.
     """
 
     epochs: int
@@ -63,6 +65,7 @@ class LoopPlan:
     metric: str
     seed: int
     identity: str
+    max_hours: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,18 @@ class Part:
 
 @dataclass(frozen=True)
 class History:
-    """What happened. `best_epoch` is the one whose weights the model now holds (from 1)."""
+    """What happened. `best_epoch` is the one whose weights the model now holds (from 1).
+
+    time: the plan where there were `max_hours`; out_of_hours: whether they ended it.
+    """
 
     epochs: tuple[EpochEvent, ...]
     best_epoch: int
     stopped_early: bool
     steps: int
     seconds: float
+    time: TimePlan | None = None
+    out_of_hours: bool = False
 
 
 def grouped_minibatches(lengths: NDArray[np.int64], size: int, generator: np.random.Generator) -> list[Rows]:
@@ -118,6 +126,7 @@ def fit(
     Raises:
         DataError: a part holds no labelled rows.
         ConfigurationError: the loss stopped being a number.
+        OutOfHours: not even one step an epoch fits in the plan's hours.
         CheckpointError: `state` is of another job, or damaged.
     """
     if any(not len(part.tokens) or part.tokens.labels is None for part in parts):
@@ -154,7 +163,10 @@ class _Fit:
         self.epoch_loss = 0.0
         self.epochs: list[EpochEvent] = []
         self.best: Tensors | None = None
+        self.time: TimePlan | None = None
+        self.out_of_hours = False
         self.started = self.saved = time.monotonic()
+        self.end = math.inf if plan.max_hours is None else self.started + 3600 * plan.max_hours
 
     def run(self) -> History:
         self._restore()
@@ -162,6 +174,7 @@ class _Fit:
             part.cache.fill(self.model, part.tokens, self.plan.max_batch_tokens)
         with torch.random.fork_rng():
             try:
+                self._plan_hours()
                 while not self._finished():
                     self._epoch()
             finally:
@@ -176,14 +189,47 @@ class _Fit:
             stopped_early=len(self.epochs) < self.plan.epochs,
             steps=self.step,
             seconds=self._seconds(),
+            time=self.time,
+            out_of_hours=self.out_of_hours,
         )
+
+    def _plan_hours(self) -> None:
+        """Time some steps, and cut every epoch to what fits; a continued training keeps its plan."""
+        if self.plan.max_hours is None:
+            return
+        if self.time is None:
+            batches = self.minibatches(np.random.default_rng([self.plan.seed, 0]))
+            seconds = [self._trial(minibatch) for minibatch in batches[:TRIAL_STEPS]]
+            left = (self.end - time.monotonic()) / 3600
+            self.time = plan_time(seconds, self.plan.epochs, len(batches), left)
+        self.steps_an_epoch = self.time.steps
+        self.steps = self.steps_an_epoch * self.plan.epochs
+
+    def _trial(self, minibatch: Minibatch) -> float:
+        """Seconds of a step that changes nothing."""
+        started = time.monotonic()
+        self.model.train_mode()
+        for part, batch in self._batches(minibatch):
+            if batch.labels is not None:
+                with self.autocast:
+                    logits = part.logits(batch)
+                total = part.loss(logits.float(), batch.labels).sum()
+                torch.autograd.grad(total, self.parameters, allow_unused=True)
+        return time.monotonic() - started
+
+    def _batches(self, minibatch: Minibatch) -> Iterator[tuple[Part, Batch]]:
+        """The physical batches of a step."""
+        for number, rows in minibatch:
+            part = self.parts[number]
+            for chosen in token_batches(part.tokens.lengths, rows, self.plan.max_batch_tokens):
+                yield part, part.cache.batch(part.tokens, chosen, self.model.base.device)
 
     def _finished(self) -> bool:
         done = len(self.epochs)
         best = max((event.metrics[self.plan.metric] for event in self.epochs), default=0.0) if self.validate else 0.0
         # A figure that is still 0 has not stopped rising: rare labels take some epochs to appear at all.
         waited = done - self._best_epoch() if best > 0 else 0
-        return done >= self.plan.epochs or waited >= self.plan.patience
+        return done >= self.plan.epochs or waited >= self.plan.patience or self.out_of_hours
 
     def _best_epoch(self) -> int:
         return max((event.epoch for event in self.epochs if event.best), default=len(self.epochs))
@@ -191,8 +237,12 @@ class _Fit:
     def _epoch(self) -> None:
         epoch = len(self.epochs)
         batches = self.minibatches(np.random.default_rng([self.plan.seed, epoch]))
-        for minibatch in batches[self.step - epoch * self.steps_an_epoch :]:
+        first = epoch * self.steps_an_epoch
+        for minibatch in batches[self.step - first : self.steps_an_epoch]:
             self._step(minibatch, epoch + 1)
+            self.out_of_hours = time.monotonic() > self.end
+            if self.out_of_hours:
+                break
             if time.monotonic() - self.saved > _SAVE_EVERY_S:
                 self._save()
         metrics = dict(self.validate()) if self.validate is not None else {}
@@ -204,7 +254,7 @@ class _Fit:
             epoch=epoch + 1,
             epochs=self.plan.epochs,
             step=self.step,
-            train_loss=self.epoch_loss / self.steps_an_epoch,
+            train_loss=self.epoch_loss / max(1, self.step - first),
             metrics=metrics,
             best=best,
             seconds=self._seconds(),
@@ -220,12 +270,9 @@ class _Fit:
         self.model.train_mode()
         examples = sum(len(rows) for _, rows in minibatch)
         loss, tokens = 0.0, 0
-        for number, rows in minibatch:
-            part = self.parts[number]
-            for chosen in token_batches(part.tokens.lengths, rows, self.plan.max_batch_tokens):
-                batch = part.cache.batch(part.tokens, chosen, self.model.base.device)
-                loss += self._backward(part, batch, examples)
-                tokens += int(part.tokens.lengths[chosen].sum())
+        for part, batch in self._batches(minibatch):
+            loss += self._backward(part, batch, examples)
+            tokens += int(batch.attention_mask.sum())
         if self.penalty is not None:
             extra = self.penalty()
             self.scaler.scale(extra).backward()  # type: ignore[no-untyped-call]
@@ -287,6 +334,8 @@ class _Fit:
             "epoch_loss": self.epoch_loss,
             "epochs": [{**vars(event), "metrics": dict(event.metrics)} for event in self.epochs],
             "seconds": self._seconds(),
+            "time": None if self.time is None else asdict(self.time),
+            "out_of_hours": self.out_of_hours,
         }
         torch.save(content, stream)
         write_atomic(self.state, stream.getvalue(), mode=0o600)
@@ -311,6 +360,8 @@ class _Fit:
         self.step, self.epoch_loss = content["step"], content["epoch_loss"]
         self.epochs = [EpochEvent(**event) for event in content["epochs"]]
         self.seconds_before = content["seconds"]
+        self.time = None if content["time"] is None else TimePlan(**content["time"])
+        self.out_of_hours = content["out_of_hours"]
 
 
 def _optimizer(model: AdaptedModel, plan: LoopPlan) -> torch.optim.Optimizer:

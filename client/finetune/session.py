@@ -70,6 +70,12 @@ class Session:
             raise CheckpointError(f"{path}: damaged: delete it to train again") from None
 
     @property
+    def hours_left(self) -> float | None:
+        """Of the job's hours, since it was opened; None without a budget."""
+        most = self.job.max_hours
+        return None if most is None else most - (time.monotonic() - self.started) / 3600
+
+    @property
     def state(self) -> Path:
         """Where a training in progress is kept."""
         return self.job.out / "state.pt"
@@ -168,12 +174,14 @@ def loop_plan(session: Session, metric: str) -> LoopPlan:
         metric=metric,
         seed=session.job.seed,
         identity=session.identity,
+        max_hours=session.hours_left,
     )
 
 
 def train_metrics(history: History) -> dict[str, float]:
     """What `Outcome.train_metrics` says of a training."""
     best = history.epochs[history.best_epoch - 1]
+    hours = {} if history.time is None else {**history.time.figures(), "out_of_hours": float(history.out_of_hours)}
     return {
         "loss": best.train_loss,
         "epochs": len(history.epochs),
@@ -181,6 +189,7 @@ def train_metrics(history: History) -> dict[str, float]:
         "steps": history.steps,
         "training_seconds": round(history.seconds, 2),
         **{f"validation_{name}": value for name, value in best.metrics.items()},
+        **hours,
     }
 
 

@@ -16,16 +16,20 @@ from client.finetune import continual_pretraining, distillation, multi_task, sin
 from client.finetune.continual_pretraining import AdaptationJob, forgotten
 from client.finetune.distillation import DistillationJob
 from client.finetune.events import Observer
-from client.finetune.hours import Deadline, OutOfHours
+from client.finetune.hours import OutOfHours, said
 from client.finetune.job import AdapterChoice, Job, Outcome, TaskData, TrainingChoice
 from client.finetune.probe import probe
+from client.memory import held
 from client.vocabulary import TermList
-from common.errors import CheckpointError, ConfigurationError
+from common.errors import CheckpointError
 from common.files import write_json
 from common.recipe import load_adapter
 from common.vocabulary import write_merged_base
 
 __all__ = ["PUBLISHED", "STAGES", "Stage", "StagesJob", "run"]
+
+
+_LETTERS_A_TOKEN = 5
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class StagesJob:
     target: the task that counts.
     student_blocks: blocks of the distilled student; None leaves knowledge_distillation out.
     schedule: epochs and rate of each stage.
-    max_hours: of all stages together; what does not fit is left for the same job with more hours.
+    max_hours: of all stages together, divided among those to come by the text that each has to pass. Each ends in time
+        with what it has; a last stage that does not fit is left out.
     """
 
     target: TaskData
@@ -85,11 +90,12 @@ def run(job: StagesJob) -> Outcome:
     parameters trained.
 
     Raises:
-        ConfigurationError: the hours were over before the target task was learned.
+        OutOfHours: they are too few for the target task.
         CheckpointError: `out` holds other stages.
         FedfinError: from a stage, one line naming the input that is wrong.
     """
-    return _Stages(job).run()
+    with held(job.max_memory_gb, job.device):
+        return _Stages(job).run()
 
 
 class _Stages:
@@ -98,28 +104,47 @@ class _Stages:
         self.notes = job.out / "stages.json"
         self.history: list[dict[str, Any]] = self._read()
         self.end = None if job.max_hours is None else time.monotonic() + 3600 * job.max_hours
+        self.work = self._work()
         self.base = job.base_model
         self.outcomes: dict[str, Outcome] = {}
 
     def run(self) -> Outcome:
         job = self.job
-        stopped = ""
-        try:
-            if job.corpus is not None:
-                self._stage("domain_pretraining", partial(self._pretrain, job.corpus))
-            if job.intermediate:
-                self._stage("intermediate_task", self._intermediate)
-            self._stage("target_task", self._target)
-            if job.student_blocks is not None:
+        left_out = ""
+        if job.corpus is not None:
+            self._stage("domain_pretraining", partial(self._pretrain, job.corpus))
+        if job.intermediate:
+            self._stage("intermediate_task", self._intermediate)
+        self._stage("target_task", self._target)
+        if job.student_blocks is not None:
+            try:
                 self._stage("knowledge_distillation", self._distill)
-        except OutOfHours:
-            stopped = f"stopped after {job.max_hours:g} hours: the same command continues"
-        if "target_task" not in self.outcomes:
-            raise ConfigurationError(
-                f"max_hours is {job.max_hours:g}: over before the target task was learned; finished stages are kept in "
-                f"{job.out}: run the same command again"
-            )
-        return self._best(stopped)
+            except OutOfHours:
+                left_out = f"{job.max_hours:g} hours were too few for knowledge_distillation: it was left out"
+        return self._best(left_out)
+
+    def _work(self) -> dict[str, float]:
+        """Of each stage: characters that it has to pass, near enough to its share of the time."""
+        job = self.job
+        rows = {
+            "domain_pretraining": [] if job.corpus is None else [job.corpus.train],
+            "intermediate_task": [data.train for data in job.intermediate],
+            "target_task": [job.target.train],
+            "knowledge_distillation": [] if job.student_blocks is None else [job.target.train],
+        }
+        most = _LETTERS_A_TOKEN * (job.max_tokens or 256)
+        return {
+            name: job.schedule[name].epochs * sum(min(most, _letters(e)) for each in sets for e in each.examples)
+            for name, sets in rows.items()
+        }
+
+    def _hours(self, name: str) -> float | None:
+        """A stage's share of the hours that are left."""
+        if self.end is None:
+            return None
+        to_come = list(self.work)[list(self.work).index(name) :]
+        left = max(1e-9, (self.end - time.monotonic()) / 3600)
+        return left * self.work[name] / sum(self.work[each] for each in to_come)
 
     def _read(self) -> list[dict[str, Any]]:
         if not self.notes.exists():
@@ -131,10 +156,7 @@ class _Stages:
 
     def _stage(self, name: str, train: Any) -> None:
         """Train one stage, or take up what it left; what it found is in the history before the next begins."""
-        started = time.monotonic()
-        if self.end is not None and started > self.end:
-            raise OutOfHours
-        outcome, measured = train(self.job.out / name, self.job.schedule[name])
+        outcome, measured = train(self.job.out / name, name)
         self.outcomes[name] = outcome
         if any(entry["stage"] == name for entry in self.history):
             return
@@ -146,6 +168,7 @@ class _Stages:
                 "validation": _validation(outcome),
                 "target_probe": measured,
                 "seconds": outcome.seconds,
+                "hours": said(outcome.train_metrics),
                 "trainable_parameters": outcome.trainable_parameters,
                 "total_parameters": outcome.total_parameters,
                 "parameter_efficiency": outcome.parameter_efficiency,
@@ -155,49 +178,47 @@ class _Stages:
         )
         write_json(self.notes, {"stages": self.history})
 
-    def _pretrain(self, corpus: TaskData, out: Path, stage: Stage) -> tuple[Outcome, Any]:
+    def _pretrain(self, corpus: TaskData, out: Path, name: str) -> tuple[Outcome, Any]:
         outcome = continual_pretraining.run(
             AdaptationJob(
-                **self._common(out, stage),
+                **self._common(out, name),
                 data=(corpus,),
                 strategy="continual_pretraining",
                 terms=self.job.terms,
                 general=self.job.general,
                 probes=(self.job.target,),
-                max_hours=self._left(),
             )
         )
-        self.base = str(out / "base")
+        self.base = outcome.base_model
         return outcome, outcome.metrics["probes"].get(self.job.target.task.name)
 
-    def _intermediate(self, out: Path, stage: Stage) -> tuple[Outcome, Any]:
+    def _intermediate(self, out: Path, name: str) -> tuple[Outcome, Any]:
         data = self.job.intermediate
         several = len(data) > 1
-        common = self._common(out / "training", stage)
+        common = self._common(out / "training", name)
         strategy = multi_task.run if several else single_task.run
         outcome = strategy(Job(**common, data=data, strategy="multi_task" if several else "single_task"))
-        base = out / "base"
+        base = (out / "base").resolve()
         if not base.is_dir():
             write_merged_base(load_adapter(outcome.adapter)[0], self.base, base, private=True)
         self.base = str(base)
         return outcome, self._probe()
 
-    def _target(self, out: Path, stage: Stage) -> tuple[Outcome, Any]:
-        return single_task.run(Job(**self._common(out, stage), data=(self.job.target,))), None
+    def _target(self, out: Path, name: str) -> tuple[Outcome, Any]:
+        return single_task.run(Job(**self._common(out, name), data=(self.job.target,))), None
 
-    def _distill(self, out: Path, stage: Stage) -> tuple[Outcome, Any]:
+    def _distill(self, out: Path, name: str) -> tuple[Outcome, Any]:
         job = DistillationJob(
-            **self._common(out, stage),
+            **self._common(out, name),
             data=(self.job.target,),
             strategy="distillation",
             teacher=self.outcomes["target_task"].adapter,
             student_blocks=self.job.student_blocks,
-            max_hours=self._left(),
         )
         return distillation.run(job), None
 
-    def _common(self, out: Path, stage: Stage) -> dict[str, Any]:
-        job = self.job
+    def _common(self, out: Path, name: str) -> dict[str, Any]:
+        job, stage = self.job, self.job.schedule[name]
         return {
             "out": out,
             "base_model": self.base,
@@ -206,17 +227,15 @@ class _Stages:
             "training": TrainingChoice(epochs=stage.epochs, learning_rate=stage.learning_rate),
             "seed": job.seed,
             "device": job.device,
+            "max_hours": self._hours(name),
             "max_memory_gb": job.max_memory_gb,
-            "observers": (*job.observers, Deadline(self._left())),
+            "observers": job.observers,
         }
-
-    def _left(self) -> float | None:
-        return None if self.end is None else max(1e-6, (self.end - time.monotonic()) / 3600)
 
     def _probe(self) -> dict[str, float]:
         return probe(self.base, self.job.target, self.job.max_tokens or 128)
 
-    def _best(self, stopped: str) -> Outcome:
+    def _best(self, left_out: str) -> Outcome:
         finals = [name for name in ("target_task", "knowledge_distillation") if name in self.outcomes]
         best = max(finals, key=lambda name: _validation(self.outcomes[name]) or 0.0)
         outcome = self.outcomes[best]
@@ -226,11 +245,15 @@ class _Stages:
             "best": best,
             "stages": self.history,
             "total_seconds": round(sum(entry["seconds"] for entry in self.history), 2),
-            "warnings": [*warned, *([stopped] if stopped else [])],
+            "warnings": [*warned, *([left_out] if left_out else [])],
         }
         outcome = replace(outcome, strategy="stages", metrics=metrics)
         write_json(self.job.out / "result.json", outcome.to_json())
         return outcome
+
+
+def _letters(example: object) -> int:
+    return len(getattr(example, "text", "")) or sum(len(word) + 1 for word in getattr(example, "words", ()))
 
 
 def _validation(outcome: Outcome) -> float | None:

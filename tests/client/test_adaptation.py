@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from client.cli import main
-from client.finetune import continual_pretraining
+from client.finetune import continual_pretraining, finetune
 from client.finetune.continual_pretraining import AdaptationJob, forgotten
+from client.finetune.hours import said
 from client.finetune.job import Job, TaskData, TrainingChoice
 from client.finetune.probe import probe
 from client.finetune.single_task import run as finetune_one
@@ -110,18 +111,24 @@ def test_cut_in_the_middle_it_ends_in_the_same_model(tmp_path: Path) -> None:
     resumed = continual_pretraining.run(job(tmp_path, out=tmp_path / "cut"))
     names = ["adapter_model.safetensors"]
     assert all((whole.adapter / name).read_bytes() == (resumed.adapter / name).read_bytes() for name in names)
-    assert {**whole.metrics, "plan": ""} == {**resumed.metrics, "plan": ""}
+    assert whole.metrics == resumed.metrics
     again = continual_pretraining.run(job(tmp_path))
     assert again.base_model == whole.base_model
 
 
-def test_it_plans_for_its_hours_and_stops_when_they_are_over(tmp_path: Path) -> None:
-    outcome = continual_pretraining.run(job(tmp_path, max_hours=10.0))
-    assert "do not fit" not in outcome.metrics["plan"]
+def test_it_plans_for_its_hours_and_its_memory_and_refuses_what_cannot_be(tmp_path: Path) -> None:
+    outcome = finetune(job(tmp_path, max_hours=10.0))
+    assert outcome.train_metrics["planned_steps"] == outcome.train_metrics["wanted_steps"] == 24
+    assert said(outcome.train_metrics).startswith("24 steps planned: ")
     with pytest.raises(ConfigurationError, match="max_hours"):
-        continual_pretraining.run(job(tmp_path, out=tmp_path / "none", max_hours=1e-9))
+        finetune(job(tmp_path, out=tmp_path / "none", max_hours=1e-9))
     with pytest.raises(ModelError, match="max_memory_gb"):
-        continual_pretraining.run(job(tmp_path, out=tmp_path / "memory", max_memory_gb=0.001))
+        finetune(job(tmp_path, out=tmp_path / "memory", max_memory_gb=0.001))
+
+
+def test_what_was_taught_to_read_says_that_it_labels_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="labels nothing"):
+        continual_pretraining.run(job(tmp_path)).predict(["profit rises"])
 
 
 def test_forgetting_past_the_threshold_is_said() -> None:

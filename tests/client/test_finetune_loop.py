@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.finetune.events import EpochEvent, StepEvent
+from client.finetune.hours import OutOfHours
 from client.finetune.incremental import Spring
 from client.finetune.loop import History, LoopPlan, Minibatch, Part, fit, grouped_minibatches
 from client.finetune.multi_task import mixed_minibatches, shares
@@ -132,6 +133,50 @@ def test_the_best_epoch_is_kept_and_later_ones_are_not(base: str, tmp_path: Path
     last = model_of(base)
     train(last, tmp_path / "last", replace(PLAN, epochs=3))
     assert any((last.export()[n] != v).any() for n, v in one.export().items())
+
+
+def test_with_hours_to_spare_the_weights_are_those_without_a_budget(base: str, tmp_path: Path) -> None:
+    train(plain := model_of(base), tmp_path / "plain")
+    history = train(timed := model_of(base), tmp_path / "timed", replace(PLAN, max_hours=10.0))
+    assert history.time is not None
+    assert history.time.steps == history.time.steps_wanted == 5
+    assert not history.out_of_hours
+    for name, value in plain.export().items():
+        assert (timed.export()[name] == value).all(), name
+
+
+def test_every_epoch_is_cut_to_what_fits_in_the_hours_and_less_than_a_step_is_refused(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.finetune.loop._Fit._trial", lambda *_: 60.0)
+    plan = replace(PLAN, max_hours=0.15)  # 540 s for three epochs of steps that take 60 s and the slack
+    history = train(model_of(base), tmp_path / "state", plan)
+    assert (history.steps, len(history.epochs)) == (6, 3)
+    with pytest.raises(OutOfHours, match="max_hours"):
+        train(model_of(base), tmp_path / "none", replace(PLAN, max_hours=0.05))
+
+
+def test_when_the_hours_are_over_it_ends_with_what_it_has_and_stays_ended(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(Watcher):
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def on_step(self, event: StepEvent) -> None:
+            self.now = 7200.0 if event.step == 7 else self.now
+
+    clock = Clock()
+    monkeypatch.setattr("client.finetune.loop.time", clock)
+    monkeypatch.setattr("client.finetune.loop._Fit._trial", lambda *_: 1.0)
+    plan = replace(PLAN, max_hours=1.0)
+    history = train(model_of(base), tmp_path / "state", plan, clock, scores=[0.8, 0.3])
+    assert history.out_of_hours
+    assert (history.steps, len(history.epochs), history.best_epoch) == (7, 2, 1)
+    again = train(model_of(base), tmp_path / "state", plan)
+    assert (again.steps, again.best_epoch, again.out_of_hours) == (7, 1, True)
 
 
 def test_training_stops_after_epochs_without_improvement_but_not_while_the_figure_is_still_0(

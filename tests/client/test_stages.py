@@ -7,9 +7,9 @@ import pytest
 
 from client.cli import main
 from client.finetune import stages
+from client.finetune.hours import OutOfHours
 from client.finetune.job import TaskData
 from client.finetune.stages import PUBLISHED, STAGES, Stage, StagesJob
-from common.errors import ConfigurationError
 from common.recipe import load_adapter
 from common.tasks import task
 from common.vocabulary import provenance
@@ -95,12 +95,39 @@ def test_stages_can_be_left_out(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "stages.json").read_text())["stages"][0]["stage"] == "target_task"
 
 
-def test_without_hours_left_for_the_target_it_says_so_and_continues_later(tmp_path: Path) -> None:
+def test_without_hours_for_the_target_it_says_so_and_continues_later(tmp_path: Path) -> None:
     short = job(tmp_path, "out", corpus=None, intermediate=(), student_blocks=None, max_hours=1e-9)
-    with pytest.raises(ConfigurationError, match="max_hours"):
+    with pytest.raises(OutOfHours, match="max_hours"):
         stages.run(short)
     longer = job(tmp_path, "out", corpus=None, intermediate=(), student_blocks=None, max_hours=1.0)
     assert stages.run(longer).metrics["best"] == "target_task"
+
+
+def test_the_hours_are_divided_among_the_stages_to_come_by_the_text_they_pass(tmp_path: Path) -> None:
+    seen: dict[str, float] = {}
+    outcome = stages.run(job(tmp_path, "out", max_hours=2.0))
+    for entry in outcome.metrics["stages"]:
+        assert entry["hours"].endswith(" h")
+        seen[entry["stage"]] = float(entry["hours"].split(" of ")[-1].removesuffix(" h"))
+    text = sum(len(example.text) for example in corpus().examples)
+    target = sum(len(example.text) for example in labelled(300).examples)
+    other = sum(len(e.text) for rows in (labelled(40, seed=5), labelled(40, seed=7)) for e in rows.examples)
+    assert seen["domain_pretraining"] == pytest.approx(2.0 * text / (text + other + 2 * target), rel=0.1)
+    assert seen["target_task"] == pytest.approx(seen["knowledge_distillation"], rel=0.6)
+    assert sum(seen.values()) > 2.0  # what a stage leaves over is given to those after it
+
+
+def test_a_stage_that_does_not_fit_at_the_end_is_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise OutOfHours("max_hours: too few")
+
+    monkeypatch.setattr(stages.distillation, "run", refuse)
+    outcome = stages.run(job(tmp_path, "out", corpus=None, intermediate=(), max_hours=1.0))
+    assert outcome.metrics["best"] == "target_task"
+    assert "knowledge_distillation" in outcome.metrics["warnings"][-1]
+    assert outcome.predict(["profit rises rises profit"]) == ["up"]
 
 
 def test_the_command_refuses_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,12 @@ import pytest
 
 from common.corpora import read_corpus
 from common.errors import ConfigurationError
+from common.vocabulary import write_extended_base
 from simulation.cli import main
 from simulation.institutions import load_federation
 from simulation.runner import execute
 from simulation.workspace import Workspace
+from tests.client.test_causal_pretraining import save_decoder
 from tests.simulation.helpers import write_simulation
 
 
@@ -32,6 +34,30 @@ def test_a_run_measures_perplexity_before_and_after_and_charges_everybody(tmp_pa
     assert all(0 < value <= 8 for value in result["epsilon"].values())
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert set(history[0]["by_institution"]) == {"north", "south", "west"}
+
+
+def test_decoders_read_together_too_and_need_no_warming_up(tmp_path: Path) -> None:
+    save_decoder(tmp_path / "decoder", tied=True)
+    path = write_masked(tmp_path)
+    path.write_text(
+        path.read_text().replace("masked_", "causal_").replace(f"{tmp_path / 'base'}", f"{tmp_path / 'decoder'}")
+    )
+    workspace = Workspace.create(path, tmp_path / "out")
+    start, cold = workspace.start(), workspace.adapted.initial()
+    assert all((start[name] == cold[name]).all() for name in start)
+    result = execute(workspace)
+    assert result["perplexity"] != result["before_round_1"]["perplexity"]
+    assert all(0 < value <= 8 for value in result["epsilon"].values())
+
+
+def test_a_base_with_words_that_were_mined_from_private_text_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_masked(tmp_path)
+    write_extended_base(str(tmp_path / "base"), ["ebitda"], tmp_path / "mined", private=True)
+    assert main(["run", str(path), "--out", str(tmp_path / "out"), "--set", f"model.base={tmp_path / 'mined'}"]) == 2
+    assert "private text" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_head_is_warmed_up_once_and_round_1_starts_there(tmp_path: Path) -> None:
