@@ -3,7 +3,10 @@
     FEDFIN_DATA=... python -m benchmarks.domain --out runs/domain
 
 Companies are split by the hash of their name, never by row. Every arm is trained on the same rows and measured on the
-same test rows; a bag of words is fitted on the same rows, and on all rows of the training companies.
+same test rows; a bag of words is fitted on the same rows, and on all rows of the training companies. What comes before
+the target task (pretraining on the training companies' text, an intermediate task) is done once; a seed draws the
+labelled rows, their order and the adapter's start. Settings were chosen with --companies validation, which parts the
+training companies once more and never sees the others.
 """
 
 import argparse
@@ -26,6 +29,7 @@ from client.finetune import continual_pretraining, distillation, single_task
 from client.finetune.continual_pretraining import AdaptationJob, forgotten
 from client.finetune.distillation import DistillationJob
 from client.finetune.job import AdapterChoice, Job, Outcome, TaskData, TrainingChoice
+from client.finetune.stages import PUBLISHED
 from client.vocabulary import TermList, curated, mine
 from common.data import Dataset, Example
 from common.files import write_json
@@ -86,6 +90,9 @@ class Arms:
         self.out = given.out / f"seed{seed}"
         data = Path(os.environ.get("FEDFIN_DATA", "../shared/data"))
         train, test = by_group(rows_of(data / SECTIONS), "company", 0.35)
+        if given.companies == "validation":
+            parted = [{**row, "drawn": f"validation {row['company']}"} for row in train]
+            train, test = by_group(parted, "drawn", 0.25)
         labels = tuple(sorted({row["label"] for row in train}))
         test = [row for row in test if row["label"] in labels]
         self.all_train = dataset(some(train, 10**9, seed), labels, "all rows of the training companies")
@@ -94,52 +101,55 @@ class Arms:
             dataset(some(train, given.rows, seed), labels, "train"),
             dataset(some(test, given.test_rows, 0), labels, "test"),
         )
-        used = {example.text for example in self.target.train.examples}
-        unlabelled = [row["text"] for row in some(train, given.corpus, seed + 100) if row["text"] not in used]
-        held = [row["text"] for row in some(test, 400, 1)]
-        texts = (Dataset(tuple(Example(t, 0) for t in part), (), "corpus") for part in (unlabelled, held))
-        self.corpus = TaskData(task("masked_language_modelling"), *texts)
+        texts = ([row["text"] for row in some(train, given.corpus, 100)], [row["text"] for row in some(test, 400, 1)])
+        corpus = (Dataset(tuple(Example(text, 0) for text in side), (), "corpus") for side in texts)
+        self.corpus = TaskData(task("masked_language_modelling"), *corpus)
         topics, later = by_group(rows_of(data / TOPICS), "district", 0.2)
         kinds = tuple(sorted({row["label"] for row in topics}))
         self.topics = TaskData(
             KIND,
-            dataset(some(topics, given.rows, seed), kinds, "topics"),
+            dataset(some(topics, given.rows, 0), kinds, "topics"),
             dataset(some(later, 300, 0), kinds, "topics test"),
         )
 
-    def finetune(self, name: str, base: str, data: TaskData, layers: str) -> Outcome:
-        """LoRA (or the head alone) on labelled rows."""
-        return single_task.run(Job(data=(data,), out=self.out / name, **self._common(base, layers)))
+    def finetune(self, name: str, base: str, layers: str = "", rate: float | None = None) -> Outcome:
+        """LoRA (or the head alone) on the target's rows."""
+        common = self._common(base, layers or self.given.layers, rate)
+        return single_task.run(Job(data=(self.target,), out=self.out / name, **common))
 
-    def _common(self, base: str, layers: str) -> dict[str, Any]:
+    def _common(self, base: str, layers: str, rate: float | None = None, epochs: int | None = None) -> dict[str, Any]:
         given = self.given
+        training = TrainingChoice(
+            epochs=epochs or given.epochs, batch_size=16, learning_rate=rate, validation=0.0, precision=given.precision
+        )
         return {
             "base_model": base,
             "max_tokens": given.tokens,
-            "adapter": AdapterChoice(rank=8, layers=layers),
-            "training": TrainingChoice(epochs=given.epochs, batch_size=16, validation=0.1),
+            "adapter": AdapterChoice(rank=16, layers=layers),
+            "training": training,
             "seed": self.seed,
         }
 
     def adapt(self) -> Outcome:
-        """Words and continual pretraining on the training companies' paragraphs."""
-        texts = [example.text for example in self.corpus.train.examples]
+        """Words and continual pretraining on the training companies' paragraphs, once for all seeds."""
+        texts = [example.text for example in self.corpus.train.examples if isinstance(example, Example)]
         mined = mine(texts, load_tokenizer("minilm"), 150, "public")
         words = tuple(dict.fromkeys((*curated("sec_filings").words, *mined.words)))
-        common = self._common("minilm", "all") | {"training": TrainingChoice(epochs=1, batch_size=16, validation=0.0)}
+        common = self._common("minilm", "all", epochs=self.given.pretraining_epochs) | {"seed": 0}
         job = AdaptationJob(
-            **common, data=(self.corpus,), out=self.out / "adapt", strategy="continual_pretraining", public=True,
+            **common, data=(self.corpus,), out=self.given.out / "adapt", strategy="continual_pretraining", public=True,
             terms=TermList(words, "public", "benchmark"),
         )  # fmt: skip
         return continual_pretraining.run(job)
 
     def intermediate(self, base: str) -> str:
-        """A base model that has learned the Beige Book's topics on the way."""
-        outcome = self.finetune("intermediate", base, self.topics, self.given.layers)
-        out = self.out / "intermediate" / "base"
-        if not out.is_dir():
-            write_merged_base(load_adapter(outcome.adapter)[0], base, out, private=False)
-        return str(out)
+        """A base model that has learned the Beige Book's topics on the way, once for all seeds."""
+        place = (self.given.out / "intermediate").resolve()
+        common = self._common(base, self.given.layers) | {"seed": 0}
+        outcome = single_task.run(Job(data=(self.topics,), out=place / "training", **common))
+        if not (place / "base").is_dir():
+            write_merged_base(load_adapter(outcome.adapter)[0], base, place / "base", private=False)
+        return str(place / "base")
 
     def distil(self, base: str, teacher: Outcome) -> Outcome:
         """The teacher's answers into three of the six blocks."""
@@ -155,16 +165,16 @@ class Arms:
             "bag of words, all rows": bag_of_words(self.all_train, self.target.test),
             "bag of words, same rows": bag_of_words(self.target.train, self.target.test),
         }
-        layers = self.given.layers
-        self._note(found, "base, head alone", self.finetune("head", "minilm", self.target, "none"))
-        self._note(found, "+ LoRA", self.finetune("lora", "minilm", self.target, layers))
+        self._note(found, "base, head alone", self.finetune("head", "minilm", layers="none"))
+        self._note(found, "+ LoRA", self.finetune("lora", "minilm"))
+        if self.given.published:
+            rate = PUBLISHED["target_task"].learning_rate
+            self._note(found, "+ LoRA at the published rate", self.finetune("published", "minilm", rate=rate))
         adapted = self.adapt()
         found["adaptation"] = {**adapted.metrics, "warnings": forgotten(adapted.metrics)}
-        self._note(
-            found, "+ vocabulary and pretraining", self.finetune("adapted", adapted.base_model, self.target, layers)
-        )
+        self._note(found, "+ vocabulary and pretraining", self.finetune("adapted", adapted.base_model))
         base = self.intermediate(adapted.base_model)
-        teacher = self.finetune("stages", base, self.target, layers)
+        teacher = self.finetune("stages", base)
         self._note(found, "+ stages (intermediate task)", teacher)
         self._note(found, "+ distillation (3 blocks)", self.distil(base, teacher))
         return found
@@ -183,12 +193,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/domain"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--companies", choices=("test", "validation"), default="test", help="which are measured on")
     parser.add_argument("--rows", type=int, default=1000, help="labelled rows of each task")
     parser.add_argument("--test-rows", type=int, default=1000)
     parser.add_argument("--corpus", type=int, default=2500, help="unlabelled paragraphs")
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=64, help="at which paragraphs are cut (their mean is 100)")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--layers", default="last:2", help="adapted by LoRA in the labelled arms")
+    parser.add_argument("--pretraining-epochs", type=int, default=1)
+    parser.add_argument("--layers", default="all", help="adapted by LoRA in the labelled arms")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="computed in")
+    parser.add_argument("--published", action="store_true", help="LoRA at the published rate of the target task too")
     given = parser.parse_args()
     if not (Path(os.environ.get("FEDFIN_DATA", "../shared/data")) / SECTIONS).is_file():
         print("domain: skipped: set FEDFIN_DATA to a directory with edgar_10k and beige_book")

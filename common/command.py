@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, NoReturn
 
 from common.errors import FedfinError
 from common.files import json_text
@@ -30,9 +30,16 @@ ENVIRONMENT = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """One line for a wrong argument, as for any other bad input, instead of the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}: see {self.prog} --help\n")
+
+
 def top(prog: str, description: str, example: str, adders: Iterable[Add]) -> argparse.ArgumentParser:
     """The parser of command `prog`, with a subcommand for each of `adders`."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, epilog=f"example: {prog} {example}")
+    parser = _Parser(prog=prog, description=description, epilog=f"example: {prog} {example}")
     parser.add_argument("--version", action="version", version=f"{prog} {metadata.version('fedfin')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in adders:

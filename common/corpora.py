@@ -85,6 +85,8 @@ def _is_text(file: Path) -> bool:
 
 
 def _read_file(file: Path, column: str | None) -> Iterable[str]:
+    if _kind(file) not in (*_PLAIN, *FORMATS):
+        raise DataError(f"{file}: unknown format: name it *{', *'.join((*_PLAIN, *FORMATS))}")
     if _kind(file) not in _PLAIN:
         rows = read_rows(file)
         chosen = _text_column(file, rows, column)

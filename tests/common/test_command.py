@@ -90,3 +90,13 @@ def test_ctrl_c_on_a_real_command_leaves_with_130(tmp_path: Path) -> None:
         assert process.wait(20) == 130
         assert process.stderr is not None
         assert process.stderr.read() == "fedfin-x: saved\n"
+
+
+def test_a_wrong_argument_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        command.main(_parser(lambda _: 0), ["work", "--absent"], "")
+    assert left.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("fedfin-x")
+    assert "--absent" in line
+    assert "--help" in line
