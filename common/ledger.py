@@ -17,7 +17,6 @@ import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from common.accounting import DpSgdEvent, Limit, epsilon
@@ -212,9 +211,7 @@ class PrivacyLedger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _check_unit(self, event: DpSgdEvent, use: Use) -> None:
