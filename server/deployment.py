@@ -13,7 +13,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from common.adapters import AdaptedModel, adapt
-from common.codec import Tensors, digest
+from common.codec import Tensors
 from common.config import RunConfig
 from common.errors import FedfinError, LedgerError, ModelError, QuorumError
 from common.files import write_json
@@ -29,6 +29,7 @@ from server.coordinator import Evaluation, Hub
 from server.evaluation import HubEvaluator
 from server.grid import GridTransport
 from server.home import HubHome
+from server.outcome import model_card, result, save_round
 from server.report import write_report
 from server.runs import FAILED, FINISHED, QUORUM, Run
 from server.testset import read_public_texts, read_test_set
@@ -89,7 +90,7 @@ def _play(grid: Grid, run: Run) -> None:
             hub,
             transport,
             evaluate=evaluator or _no_evaluation,
-            save=functools.partial(_save, run),
+            save=functools.partial(save_round, run.directory),
             audit=lambda kind, body: journal.append(kind, body),
         )
     _finish(run, state, config, adapted, evaluator(state.adapter) if evaluator else None)
@@ -124,41 +125,16 @@ def _show_progress(run: Run, round_: int, answered: tuple[str, ...], waiting: tu
     write_json(run.directory / "progress.json", value)
 
 
-def _save(run: Run, state: RunState) -> None:
-    checkpoint.save(state, run.checkpoint)
-    # Beside it for readers: what was played, and the attempts that fell short of the quorum.
-    rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
-    write_json(run.directory / "history.json", [record.to_json() for record in rounds])
-
-
 def _finish(run: Run, state: RunState, config: RunConfig, adapted: AdaptedModel, final: Evaluation | None) -> None:
     """Write what the run leaves: adapter, result, report."""
     adapted.load(state.adapter)
     epsilon = _largest_by_institution(state.history)
     metrics = final.metrics if final else {}
-    adapted.save_pretrained(run.directory / "adapter", _card(run, state, config, metrics, epsilon))
+    contributors = sorted({name for record in state.history for name in record.contributed})
+    card = model_card(config, run.name, contributors, metrics, _protection(config, epsilon))
+    adapted.save_pretrained(run.directory / "adapter", card)
     write_json(
-        run.directory / "result.json",
-        {
-            "name": config.name,
-            "task": config.task,
-            **metrics,
-            "rounds": len(state.history),
-            "epsilon": epsilon,
-            "delta": config.privacy.delta,
-            "bytes_up": sum(record.bytes_up for record in state.history),
-            "bytes_down": sum(record.bytes_down for record in state.history),
-            "seconds": round(sum(record.seconds for record in state.history), 2),
-            "adapter": str(run.directory / "adapter"),
-            "adapter_digest": digest(state.adapter),
-            "labels": list(config.labels),
-            "unit": config.privacy.unit,
-            "adjacency": "add-or-remove-one",
-            "parameters_trained": adapted.parameters_trained,
-            "parameters_total": adapted.parameters_total,
-            "engine": "deployed",
-            "report": str(run.directory / "report.html"),
-        },
+        run.directory / "result.json", result(run.directory, config, state, adapted, metrics, epsilon, "deployed")
     )
     write_report(run.directory)
 
@@ -171,25 +147,13 @@ def _largest_by_institution(history: tuple[RoundRecord, ...]) -> dict[str, float
     return stated
 
 
-def _card(
-    run: Run, state: RunState, config: RunConfig, metrics: Mapping[str, float], epsilon: Mapping[str, float]
-) -> dict[str, str]:
-    """What the adapter's model card says about where it comes from."""
-    protection = "none: trained without differential privacy"
-    if config.privacy.level != "none":
-        protection = (
-            f"epsilon {max(epsilon.values(), default=0.0):.3f} at delta {config.privacy.delta:g} "
-            f"for one {config.privacy.unit}, the most that any institution stated"
-        )
-    contributors = {name for record in state.history for name in record.contributed}
-    shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-    return {
-        "Task": f"{config.task}: {', '.join(config.labels)}",
-        "Trained by": f"{len(contributors)} institutions, {config.rounds} rounds",
-        "Run": run.name,
-        "On the hub's test set": shown or "not evaluated",
-        "Privacy": protection,
-    }
+def _protection(config: RunConfig, epsilon: Mapping[str, float]) -> str:
+    if config.privacy.level == "none":
+        return "none: trained without differential privacy"
+    return (
+        f"epsilon {max(epsilon.values(), default=0.0):.3f} at delta {config.privacy.delta:g} "
+        f"for one {config.privacy.unit}, the most that any institution stated"
+    )
 
 
 def _close(run: Run, ended: str, message: str) -> None:

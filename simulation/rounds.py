@@ -2,12 +2,12 @@
 
 import functools
 
-from common.files import write_json
 from common.journal import Journal
-from server import checkpoint, coordinator
+from server import coordinator
 from server.checkpoint import RoundRecord, RunState
 from server.coordinator import Transport
 from server.evaluation import HubEvaluator
+from server.outcome import save_round
 from simulation.workspace import Workspace
 
 __all__ = ["Progress", "coordinate"]
@@ -36,14 +36,7 @@ def coordinate(
             workspace.hub(),
             transport,
             evaluate=evaluator,
-            save=functools.partial(_save, workspace),
+            save=functools.partial(save_round, workspace.out),
             audit=lambda kind, body: journal.append(kind, body),
             on_round=progress.round,
         )
-
-
-def _save(workspace: Workspace, state: RunState) -> None:
-    checkpoint.save(state, workspace.out / "checkpoint")
-    # Beside it for readers: what was played, and the attempts that fell short of the quorum.
-    rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
-    write_json(workspace.out / "history.json", [record.to_json() for record in rounds])

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-from common.codec import digest
 from common.errors import ConfigurationError
 from common.files import write_json
 from common.tasks import task
 from server import checkpoint
 from server.checkpoint import RunState
 from server.evaluation import HubEvaluator
+from server.outcome import model_card, result
 from server.report import write_report
 from simulation.baselines import compute_baselines
 from simulation.in_process import run_in_process
@@ -78,55 +78,28 @@ def finish(
     adapted.load(state.adapter)
     statements = write_statements(workspace)
     epsilon = {name: statement["epsilon_run"] for name, statement in statements.items()}
-    adapted.save_pretrained(out / "adapter", card_facts(workspace, final.metrics, epsilon))
+    institutions = tuple(workspace.federation.train)
+    card = model_card(config, workspace.run_id, institutions, final.metrics, _protection(workspace, epsilon))
+    adapted.save_pretrained(out / "adapter", card)
     rows = compute_baselines(workspace, evaluator, epsilon, progress.stage) if baselines else []
     previous = json.loads((out / "result.json").read_text()) if (out / "result.json").exists() else {}
-    result = {
-        "name": config.name,
-        "task": config.task,
-        **final.metrics,
+    found = result(out, config, state, adapted, final.metrics, epsilon, engine) | {
         "before_round_1": dict(before.metrics),
-        "rounds": len(state.history),
-        "epsilon": epsilon,
-        "delta": config.privacy.delta,
-        "bytes_up": sum(record.bytes_up for record in state.history),
-        "bytes_down": sum(record.bytes_down for record in state.history),
-        "seconds": round(sum(record.seconds for record in state.history), 2),
         "seconds_this_command": round(seconds, 2),
-        "adapter": str(out / "adapter"),
-        "adapter_digest": digest(state.adapter),
-        "labels": list(workspace.federation.test.labels),
         "noise": workspace.simulation.institutions.noise,
-        "unit": config.privacy.unit,
-        "adjacency": "add-or-remove-one",
         "baselines": [asdict(row) for row in rows] or previous.get("baselines", []),
-        "parameters_trained": adapted.parameters_trained,
-        "parameters_total": adapted.parameters_total,
-        "engine": engine,
-        "report": str(out / "report.html"),
     }
-    write_json(out / "result.json", result)
+    write_json(out / "result.json", found)
     write_report(out)
-    return result
+    return found
 
 
-def card_facts(
-    workspace: Workspace, metrics: Mapping[str, float], epsilon: Mapping[str, float | None]
-) -> dict[str, str]:
-    """What the adapter's model card says about where it comes from."""
+def _protection(workspace: Workspace, epsilon: Mapping[str, float | None]) -> str:
     spent = [value for value in epsilon.values() if value is not None]
     privacy = workspace.config.privacy
     if not spent:
-        protection = "none: trained without differential privacy"
-    elif workspace.simulation.institutions.noise == "fixed":
-        protection = "none: the noise came from a fixed seed"
-    else:
-        figure = f"epsilon {max(spent):.3f} at delta {privacy.delta:g}"
-        protection = f"{figure} for one {privacy.unit}, the most of any institution (PLD)"
-    return {
-        "Task": f"{workspace.config.task}: {', '.join(workspace.federation.test.labels)}",
-        "Trained by": f"{len(workspace.federation.train)} institutions, {workspace.config.rounds} rounds",
-        "Run": workspace.run_id,
-        "On the hub's test set": ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()),
-        "Privacy": protection,
-    }
+        return "none: trained without differential privacy"
+    if workspace.simulation.institutions.noise == "fixed":
+        return "none: the noise came from a fixed seed"
+    figure = f"epsilon {max(spent):.3f} at delta {privacy.delta:g}"
+    return f"{figure} for one {privacy.unit}, the most of any institution (PLD)"

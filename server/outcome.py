@@ -1,0 +1,77 @@
+"""What a run leaves for readers, deployed or simulated: its history, its result, the card of its adapter."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.adapters import AdaptedModel
+from common.codec import digest
+from common.config import RunConfig
+from common.files import write_json
+from server import checkpoint
+from server.checkpoint import RunState
+
+__all__ = ["model_card", "result", "save_round"]
+
+
+def save_round(directory: Path, state: RunState) -> None:
+    """Save the checkpoint; and, for readers, what was played and the attempts that fell short of the quorum."""
+    checkpoint.save(state, directory / "checkpoint")
+    rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
+    write_json(directory / "history.json", [record.to_json() for record in rounds])
+
+
+def result(
+    directory: Path,
+    config: RunConfig,
+    state: RunState,
+    adapted: AdaptedModel,
+    metrics: Mapping[str, float],
+    epsilon: Mapping[str, float | None],
+    engine: str,
+) -> dict[str, Any]:
+    """What `result.json` holds of any run.
+
+    Args:
+        metrics: of the last adapter on the hub's test set; empty where it has none.
+        epsilon: of this run, by institution, at the run's delta; None for a training without privacy.
+    """
+    return {
+        "name": config.name,
+        "task": config.task,
+        **metrics,
+        "rounds": len(state.history),
+        "epsilon": dict(epsilon),
+        "delta": config.privacy.delta,
+        "bytes_up": sum(record.bytes_up for record in state.history),
+        "bytes_down": sum(record.bytes_down for record in state.history),
+        "seconds": round(sum(record.seconds for record in state.history), 2),
+        "adapter": str(directory / "adapter"),
+        "adapter_digest": digest(state.adapter),
+        "labels": list(config.labels),
+        "unit": config.privacy.unit,
+        "adjacency": "add-or-remove-one",
+        "parameters_trained": adapted.parameters_trained,
+        "parameters_total": adapted.parameters_total,
+        "engine": engine,
+        "report": str(directory / "report.html"),
+    }
+
+
+def model_card(
+    config: RunConfig, run: str, institutions: Sequence[str], metrics: Mapping[str, float], privacy: str
+) -> dict[str, str]:
+    """What the adapter's model card says about where it comes from.
+
+    Args:
+        institutions: that contributed to any round.
+        privacy: what protects one unit of any institution, in words.
+    """
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    return {
+        "Task": f"{config.task}: {', '.join(config.labels)}",
+        "Trained by": f"{len(institutions)} institutions, {config.rounds} rounds",
+        "Run": run,
+        "On the hub's test set": shown or "not evaluated",
+        "Privacy": privacy,
+    }
