@@ -97,7 +97,7 @@ class LocalModels:
             self._kept = None  # the memory of one before the other is loaded
             device = choose_device(self._settings.model.device)
             log.info("loading base model %s on %s", config.model.base, device)
-            base = load_base(config.model, task(config.task), len(config.labels), device)
+            base = load_base(config.model, task(config.task), config.labels, device)
             if config.model.base_digest not in (None, base.digest):
                 raise Refused(
                     RefusalCode.BASE_MODEL, f"{config.model.base} here is not the run's base model of that name"

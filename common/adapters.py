@@ -75,6 +75,8 @@ class AdaptedModel:
         self._split = None if self._new_rows else split(base, parse_layers(layers))
         self.parameters_trained = sum(p.numel() for p in self._trainable.values())
         self.parameters_total = sum(numbers(p) for p in module.parameters())
+        names = base.tasks
+        self._same_task = torch.tensor([[one == other for other in names] for one in names]) if names else None
         self._frozen_a = {n: p for n, p in self._parameters.items() if not p.requires_grad}
         self.spec = Spec.of(self.export())
         write(self._frozen_a, {name: self._start(name, p) for name, p in self._frozen_a.items()})
@@ -167,8 +169,16 @@ class AdaptedModel:
         """(B, C), or (B, T, C) for a token head; from `batch.hidden` on where it is there.
 
         For a language model (M, V): of the tokens alone that have a label. For a summary (B, T, V): each token of
-        `batch.labels` from those before it.
+        `batch.labels` from those before it. Of several tasks, an example that has a label is asked about its own task
+        alone: labels of others cannot be given.
         """
+        logits = self._logits(batch)
+        if self._same_task is not None and batch.labels is not None:
+            own = self._same_task.to(logits.device)[batch.labels]
+            return logits.masked_fill(~own, torch.finfo(logits.dtype).min)
+        return logits
+
+    def _logits(self, batch: Batch) -> Tensor:
         masked_head = self.base.head == Head.MASKED and batch.labels is not None
         chosen = batch.labels != IGNORED if masked_head and batch.labels is not None else None
         if batch.hidden is not None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from common.errors import ConfigurationError
 from common.fields import Range, Section, build, check_value, naming, refuse_unknown, shown
-from common.tasks import Head, task
+from common.tasks import MULTI_TASK, Head, task, tasks_of
 from common.toml import load_toml
 from common.wire import canonical, parse_object
 
@@ -219,6 +219,8 @@ class RunConfig(Section):
         preset = task(self.task)
         if self.labels and preset.head is Head.SUMMARY:
             self.refuse("labels", f"is given, but {self.task} writes text: leave it out")
+        if preset.name == MULTI_TASK:
+            tasks_of(self.labels)
         least = max(preset.high_risk, default=1) + 1
         if 0 < len(self.labels) < least:
             self.refuse("labels", f"holds {len(self.labels)} label: {self.task} needs at least {least}")

@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from common.errors import ModelError
 from common.masked_model import MaskedLanguageModel
 from common.quiet import quiet
 from common.shared_encoder import FEATURE_NORM, SharedEncoder, pool_mean
-from common.tasks import TASKS, Head, Task
+from common.tasks import MULTI_TASK, TASKS, Head, Task, tasks_of
 
 __all__ = [
     "FEATURE_NORM",
@@ -44,6 +44,7 @@ class LoadedBase:
         digest: `base_digest` of that directory.
         family: the architecture, as transformers names it ("bert", "llama", ...).
         head_names: the children of `model` that are the task head.
+        tasks: of `multi_task`, the task of each label; else empty.
     """
 
     name: str
@@ -58,6 +59,7 @@ class LoadedBase:
     labels: int
     max_tokens: int
     device: str
+    tasks: tuple[str, ...] = ()
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -232,11 +234,13 @@ def _one_line(base: str) -> Iterator[None]:
         raise ModelError(f"base model {base}: could not be loaded: {reason}") from error
 
 
-def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", quantize4bit: bool = False) -> LoadedBase:
+def load_base(
+    cfg: ModelConfig, task: Task, labels: int | tuple[str, ...], device: str = "cpu", quantize4bit: bool = False
+) -> LoadedBase:
     """Load `cfg.base` once, for as many adapters and institutions as come.
 
     Args:
-        labels: how many labels the head gets.
+        labels: how many labels the head gets, or their names, which `multi_task` needs.
         device: "cpu", "cuda", "cuda:1", ...
         quantize4bit: NF4 with double quantisation (needs bitsandbytes): the linear layers take a quarter of their
             bf16 memory; adapter and head stay in float32.
@@ -248,7 +252,9 @@ def load_base(cfg: ModelConfig, task: Task, labels: int, device: str = "cpu", qu
     native = task.head is not Head.SEQUENCE or cfg.pooling == "native"
     kwargs = _placement(cfg, device, quantize4bit)
     model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
-    return _frozen(cfg, path, model, task.head, "native" if native else "mean", labels, device, quantize4bit)
+    count = labels if isinstance(labels, int) else len(labels)
+    loaded = _frozen(cfg, path, model, task.head, "native" if native else "mean", count, device, quantize4bit)
+    return replace(loaded, tasks=() if isinstance(labels, int) or task.name != MULTI_TASK else tasks_of(labels))
 
 
 def load_shared_base(

@@ -5,14 +5,16 @@ model's own. A base model may need more than the preset; `adapter.target_modules
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
 from common.errors import ConfigurationError
 
-__all__ = ["TASKS", "Head", "Task", "task"]
+__all__ = ["MULTI_TASK", "TASKS", "Head", "Task", "task", "tasks_of"]
+
+MULTI_TASK = "multi_task"
 
 
 class Head(StrEnum):
@@ -125,6 +127,18 @@ _ALL = (
         dropout=0.0,
         metric="log_likelihood",
     ),
+    # Several tasks that label texts, in a federation: a label is "task/label", and each row is of one of the tasks.
+    # (Alone it is a strategy, for tasks that label words too: `client.finetune.multi_task`.)
+    Task(
+        name=MULTI_TASK,
+        head=Head.SEQUENCE,
+        labels=(),
+        rank=16,
+        alpha=32,
+        target_modules=("query", "value", "key", "dense"),
+        dropout=0.1,
+        metric="weighted_f1",
+    ),
 )
 
 TASKS: Mapping[str, Task] = MappingProxyType({each.name: each for each in _ALL})
@@ -141,3 +155,20 @@ def task(name: str) -> Task:
     near = difflib.get_close_matches(name, TASKS, n=1)
     hint = f'did you mean "{near[0]}"? ' if near else ""
     raise ConfigurationError(f'task.name is "{name[:40]}": {hint}use one of {", ".join(TASKS)}')
+
+
+def tasks_of(labels: Sequence[str]) -> tuple[str, ...]:
+    """The task of each label of `multi_task`.
+
+    Raises:
+        ConfigurationError: a label is not "task/label", or a task has one label alone or does not label texts.
+    """
+    names = tuple(label.partition("/")[0] for label in labels)
+    for name, label in zip(names, labels, strict=True):
+        if "/" not in label or name == MULTI_TASK or name not in TASKS or TASKS[name].head is not Head.SEQUENCE:
+            raise ConfigurationError(
+                f'task.labels holds "{label[:60]}": write task/label, with a task that labels texts'
+            )
+        if names.count(name) < 2:
+            raise ConfigurationError(f'task.labels holds one label of {name}, "{label[:60]}": a task needs two or more')
+    return names

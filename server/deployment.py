@@ -63,7 +63,7 @@ def _play(grid: Grid, run: Run) -> None:
     config, data = run.config()
     head = task(config.task)
     refuse_private_base(config.model.base)
-    base = load_base(config.model, head, len(config.labels))
+    base = load_base(config.model, head, config.labels)
     if config.model.base_digest not in (None, base.digest):
         raise ModelError(
             f"base model {config.model.base}: not the one that run {run.name} began with: put that one back"

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from common.adapters import AdaptedModel
 from common.codec import Tensors
 from common.data import Dataset
 from common.evaluation import Prepared, evaluate, prepare
-from common.metrics import headline, total
+from common.metrics import AnyCounts, Counts, headline, total
 from server.coordinator import Evaluation
 
 __all__ = ["HubEvaluator"]
@@ -28,4 +30,17 @@ class HubEvaluator:
         self._adapted.load(tensors)
         counts = {name: evaluate(self._adapted, part) for name, part in self._parts.items()}
         by_part = {name: headline(part) for name, part in counts.items()} if len(counts) > 1 else {}
-        return Evaluation(headline(total(list(counts.values()))), by_part)
+        whole = total(list(counts.values()))
+        return Evaluation({**headline(whole), **_by_task(whole, self._adapted.base.tasks)}, by_part)
+
+
+def _by_task(counts: AnyCounts, tasks: tuple[str, ...]) -> dict[str, float]:
+    """Of several tasks, figures of each: a confusion matrix of its own labels."""
+    found: dict[str, float] = {}
+    if not isinstance(counts, Counts):
+        return found
+    for name in dict.fromkeys(tasks):
+        own = [place for place, of in enumerate(tasks) if of == name]
+        part = Counts(counts.matrix[np.ix_(own, own)])
+        found |= {f"{name} accuracy": part.accuracy, f"{name} weighted F1": part.weighted_f1}
+    return found

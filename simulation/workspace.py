@@ -148,7 +148,7 @@ class Workspace:
     @functools.cached_property
     def base(self) -> LoadedBase:
         """The base model, loaded once and shared by every institution in this process."""
-        return load_base(self.config.model, task(self.config.task), len(self.federation.test.labels))
+        return load_base(self.config.model, task(self.config.task), self.federation.test.labels)
 
     @functools.cached_property
     def adapted(self) -> AdaptedModel:

@@ -21,7 +21,7 @@ from common.data import (
 from common.errors import ConfigurationError, DataError
 from common.figures import plain_label
 from common.rows import class_names, read_lists, read_text
-from common.tasks import Head, Task
+from common.tasks import MULTI_TASK, Head, Task
 
 __all__ = ["check", "columns_of", "hold_out", "read_label_file", "read_labelled", "without"]
 
@@ -61,6 +61,8 @@ def read_labelled(
     text, label = text_column or usual[0], label_column or usual[1]
     if task.reads_text:
         raise ConfigurationError(f"{task.name}: it needs no labels: use `fedfin-institution adapt`")
+    if task.name == MULTI_TASK:
+        raise ConfigurationError("multi_task: it is a federation's: alone, give each task with --strategy multi_task")
     if task.head is Head.SUMMARY:
         return read_summaries(path, text, label)
     if task.head is Head.TOKEN:

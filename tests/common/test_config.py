@@ -198,6 +198,7 @@ COMBINATIONS = {
     ),
     "correction of sgd": ("training", {"adam_bias_correction": True}, "training.adam_bias_correction is true, but"),
     "five levels": ("task", {"name": "risk_classification", "labels": ["a", "b"]}, "task.labels holds 2"),
+    "labels of no task": ("task", {"name": "multi_task", "labels": ["a", "b"]}, "write task/label"),
     "labels of a summary": ("task", {"name": "document_summarization", "labels": ["a", "b"]}, "task.labels is given"),
 }
 
@@ -346,6 +347,9 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     table: dict[str, Any] = {"name": name}
     if name != "document_summarization" and draw(st.booleans()):
         table["labels"] = draw(st.lists(NAMES, min_size=5, max_size=8, unique=True))
+        if name == "multi_task":
+            tasks = ("sentiment_analysis", "risk_classification")
+            table["labels"] = [f"{tasks[place % 2]}/{label}" for place, label in enumerate(table["labels"])]
     layers = draw(st.sampled_from(["all", "none", "last:1", "last:12"]))
     modules = st.sampled_from(["task", "all-linear"]) | st.lists(NAMES, min_size=1, max_size=3, unique=True)
     adapter = draw(

@@ -1,7 +1,7 @@
 import pytest
 
 from common.errors import ConfigurationError
-from common.tasks import TASKS, Head, task
+from common.tasks import TASKS, Head, task, tasks_of
 
 # The tasks as the project promises them, written down a second time.
 PROMISED = {
@@ -12,6 +12,7 @@ PROMISED = {
     "document_summarization": (16, 32, {"query", "key", "value", "out"}, 0.1, Head.SUMMARY),
     "masked_language_modelling": (16, 32, {"query", "key", "value", "dense"}, 0.0, Head.MASKED),
     "causal_language_modelling": (16, 32, {"query", "key", "value", "out"}, 0.0, Head.CAUSAL),
+    "multi_task": (16, 32, {"query", "value", "key", "dense"}, 0.1, Head.SEQUENCE),
 }
 
 
@@ -36,3 +37,24 @@ def test_an_unknown_task_is_answered_with_the_nearest_and_all_names() -> None:
     with pytest.raises(ConfigurationError, match='did you mean "financial_ner"') as caught:
         task("finacial_ner")
     assert all(name in str(caught.value) for name in TASKS)
+
+
+def test_labels_of_several_tasks_name_them() -> None:
+    labels = ("risk_classification/low", "risk_classification/high", "sentiment_analysis/a/b", "sentiment_analysis/c")
+    assert tasks_of(labels) == ("risk_classification",) * 2 + ("sentiment_analysis",) * 2
+    assert tasks_of(()) == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (("low", "high"), "write task/label"),
+        (("absent/low", "absent/high"), "write task/label"),
+        (("financial_ner/O", "financial_ner/B"), "labels texts"),
+        (("multi_task/a", "multi_task/b"), "write task/label"),
+        (("sentiment_analysis/a", "risk_classification/a", "risk_classification/b"), "two or more"),
+    ],
+)
+def test_labels_that_name_no_tasks_are_refused(labels: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        tasks_of(labels)
