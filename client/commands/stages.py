@@ -58,6 +58,9 @@ def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
 
     if given.data is not None and given.domain is None:
         raise ConfigurationError("--data: name the text's --domain too")
+    for name in ("domain", "terms", "held_out", "general", "max_texts", "column", "group_column"):
+        if given.data is None and getattr(given, name) is not None:
+            raise ConfigurationError(f"--{name.replace('_', '-')} goes with --data, the text of domain pretraining")
     corpus = None if given.data is None else corpus_of(given, given.data)
     return StagesJob(
         target=_rows(given.task, given.train, given.test),

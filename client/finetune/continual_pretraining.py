@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from client.finetune import rows
 from client.finetune.job import Job, Outcome, TaskData
 from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
+from client.finetune.output import refuse_foreign
 from client.finetune.probe import probe
-from client.finetune.session import Session, loop_plan, open_session, train_metrics
-from client.vocabulary import TermList
+from client.finetune.session import Session, check, loop_plan, open_session, train_metrics
+from client.vocabulary import TermList, read_terms, write_terms
 from common.adapters import AdaptedModel, adapt
 from common.base_config import is_decoder, read_config
 from common.base_files import resolve_base
 from common.codec import Tensors
 from common.config import AdapterConfig, ModelConfig
 from common.corpora import general_english
-from common.errors import ConfigurationError
+from common.errors import CheckpointError, ConfigurationError
 from common.evaluation import guessed
 from common.files import write_json
 from common.model import load_base
@@ -37,6 +37,7 @@ from common.warm_up import needs_warm_up, warm_up
 
 __all__ = ["AdaptationJob", "forgotten", "objective", "run"]
 
+_OWN = ("terms.toml", "extended", "start.npz", "before.json", "training", "base", "result.json")
 _MASKINGS = 4
 """In how many ways each text's tokens are hidden from an encoder; a step draws one."""
 _WARM_UP_TEXTS = 600
@@ -84,13 +85,15 @@ def objective(base_model: str) -> Task:
 
 
 def run(job: AdaptationJob) -> Outcome:
-    """Leave in `job.out`: `base` (a base model), `adapter` (PEFT, with its tokenizer), `result.json`.
+    """Leave in `job.out`: `base` (a base model), `training/adapter` (PEFT, with its tokenizer), `terms.toml`,
+    `result.json`.
 
     Raises:
         FedfinError: one line naming the input that is wrong.
     """
-    # Before anything is written; the session sees to the rest.
-    rows.without(job.data[0].train, job.data[0].test)
+    # Before anything is written.
+    refuse_foreign(job.out, _OWN)
+    check(_inner(job, job.base_model))
     base = _extended(job)
     session = open_session(_inner(job, base))
     if session.done is not None and (job.out / "base").is_dir():
@@ -117,8 +120,11 @@ def _extended(job: AdaptationJob) -> str:
     """The base model with the new words, made once; the base model itself where there are none."""
     if job.terms is None or not job.terms.words:
         return job.base_model
-    out = (job.out / "extended").resolve()
+    out, noted = (job.out / "extended").resolve(), job.out / "terms.toml"
+    if noted.exists() and read_terms(noted) != job.terms:
+        raise CheckpointError(f"{job.out}: it was begun with other words: choose another output directory")
     if not out.is_dir():
+        write_terms(noted, job.terms)
         write_extended_base(job.base_model, job.terms.words, out, private=job.terms.release == "private")
     return str(out)
 

@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from client.finetune.job import Job, Outcome
 from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
-from client.finetune.session import Session, loop_plan, open_session, train_metrics
+from client.finetune.output import refuse_foreign
+from client.finetune.session import Session, check, loop_plan, open_session, train_metrics
 from common.adapters import AdaptedModel
+from common.base_config import read_config
+from common.base_files import resolve_base
 from common.errors import ConfigurationError, ModelError
 from common.modules import block_stacks
 from common.recipe import load_adapter
@@ -26,7 +29,7 @@ from common.tasks import Head
 from common.tokens import TokenizedSet, token_batches
 from common.vocabulary import Provenance, load_plain, provenance, save_base
 
-__all__ = ["DistillationJob", "distillation_losses", "run", "teacher_logits", "write_student"]
+__all__ = ["DistillationJob", "distillation_losses", "refuse_student", "run", "teacher_logits", "write_student"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +66,14 @@ def run(job: DistillationJob) -> Outcome:
         ConfigurationError: the teacher answers another task or other labels.
         FedfinError: one line naming the input that is wrong.
     """
+    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+    # Before anything is written.
+    refuse_foreign(job.out, ("student", "student_base"))
+    check(Job(**fields))
+    if job.student_blocks is not None:
+        refuse_student(job.base_model, job.student_blocks)
     teacher = _teacher(job)
     base = _student_base(job)
-    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
     session = open_session(Job(**{**fields, "base_model": base, "out": job.out / "student"}))
     if session.done is not None:
         return session.done
@@ -100,21 +108,29 @@ def teacher_logits(model: AdaptedModel, tokens: TokenizedSet, max_batch_tokens: 
     return torch.stack([rows[index] for index in range(len(tokens))])
 
 
+def refuse_student(base: str, blocks: int) -> None:
+    """Refuse a number of blocks that `base` cannot give a student, before anything is trained.
+
+    Raises:
+        ModelError: it has not more than `blocks`.
+    """
+    depth = int(read_config(base, resolve_base(base)).num_hidden_layers)
+    if not 0 < blocks < depth:
+        raise ModelError(f"base model {base}: a student keeps 1 to {depth - 1} of its {depth} blocks, not {blocks}")
+
+
 def write_student(base: str, blocks: int, out: Path) -> None:
     """Write `base` with `blocks` of its transformer blocks, evenly spaced and the last among them, to `out`.
 
     Raises:
         ModelError: it has more than one stack of blocks, or not more than `blocks`.
     """
+    refuse_student(base, blocks)
     model, tokenizer = load_plain(base)
     stacks = block_stacks(model)
     if len(stacks) != 1:
         raise ModelError(f"base model {base}: it has {len(stacks)} stacks of blocks: give a student model of your own")
     path, stack = next(iter(stacks.items()))
-    if not 0 < blocks < len(stack):
-        raise ModelError(
-            f"base model {base}: a student keeps 1 to {len(stack) - 1} of its {len(stack)} blocks, not {blocks}"
-        )
     kept = [round((place + 1) * len(stack) / blocks) - 1 for place in range(blocks)]
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, nn.ModuleList([stack[index] for index in kept]))

@@ -49,8 +49,8 @@ def plan_time(seconds: Sequence[float], epochs: int, steps_wanted: int, max_hour
     fits = int(max_hours * 3600 / (pace * _SLACK * epochs))
     if fits < 1:
         raise OutOfHours(
-            f"max_hours: {max_hours:.3g} h are left and a step takes {pace:.2g} s: {epochs} epochs of one step do not "
-            "fit: allow more"
+            f"max_hours: {max(0.0, max_hours):.2g} h are left to train in, and {epochs} epochs of one step take "
+            f"{pace * _SLACK * epochs / 3600:.2g} h: allow more"
         )
     return TimePlan(epochs, steps_wanted, min(steps_wanted, fits), pace, max_hours)
 

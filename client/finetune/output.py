@@ -6,6 +6,7 @@ trains), `adapter/` and `result.json`.
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from common.keys import Keys
 from common.recipe import Recipe
 from common.wire import canonical
 
-__all__ = ["claim", "identity_of", "keys_of", "refuse_another"]
+__all__ = ["claim", "identity_of", "keys_of", "refuse_another", "refuse_foreign"]
 
 ALONE = "alone"
 """Name in the keys of a directory that belongs to no institution."""
@@ -65,6 +66,17 @@ def refuse_another(out: Path, identity: str) -> None:
         raise CheckpointError(
             f"{out}: it holds another training (other settings or data): choose another output directory"
         )
+
+
+def refuse_foreign(out: Path, own: Collection[str]) -> None:
+    """Refuse a directory that holds anything but what a strategy of several steps puts there by these names."""
+    if out.exists() and (not out.is_dir() or _names(out) - set(own)):
+        raise ConfigurationError(f"{out}: it holds other files: choose another output directory")
+
+
+def _names(out: Path) -> set[str]:
+    """But for drafts that a kill left behind."""
+    return {path.name for path in out.iterdir() if not path.name.startswith(".")}
 
 
 def claim(out: Path, identity: str, keys: Keys) -> None:

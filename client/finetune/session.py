@@ -26,7 +26,7 @@ from common.files import write_atomic
 from common.keys import Keys
 from common.recipe import Recipe, build, load_adapter, write_description
 
-__all__ = ["Session", "SplitData", "loop_plan", "open_session", "train_metrics"]
+__all__ = ["Session", "SplitData", "check", "loop_plan", "open_session", "train_metrics"]
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,11 @@ def open_session(job: Job) -> Session:
         FedfinError: one line naming what is wrong.
     """
     started = time.monotonic()
-    parts = tuple(_split(job, data) for data in job.data)
-    settings, recipe = choose(job, sum(len(p.train) for p in parts))
+    parts, settings, recipe = check(job)
     keys = keys_of(job)
     identity = identity_of(job, recipe, settings, keys)
     refuse_another(job.out, identity)
     device = _device(job.device)
-    if job.max_memory_gb is not None:
-        refuse_beyond(_need(job, settings, recipe), job.max_memory_gb)
     model = build(recipe, device) if job.previous is None else load_adapter(job.previous.adapter, device)[0]
     if job.training.gradient_checkpointing:
         model.recompute()
@@ -147,6 +144,20 @@ def open_session(job: Job) -> Session:
     if job.privacy is None:  # a private one is first held against its limits
         session.begin()
     return session
+
+
+def check(job: Job) -> tuple[tuple[SplitData, ...], Defaults, Recipe]:
+    """The job's rows, parted, and every setting; nothing is loaded or written.
+
+    Raises:
+        FedfinError: one line naming what is wrong.
+    """
+    parts = tuple(_split(job, data) for data in job.data)
+    settings, recipe = choose(job, sum(len(p.train) for p in parts))
+    _device(job.device)
+    if job.max_memory_gb is not None:
+        refuse_beyond(_need(job, settings, recipe), job.max_memory_gb)
+    return parts, settings, recipe
 
 
 def _need(job: Job, settings: Defaults, recipe: Recipe) -> Need:

@@ -18,6 +18,7 @@ from client.finetune.distillation import DistillationJob
 from client.finetune.events import Observer
 from client.finetune.hours import OutOfHours, said
 from client.finetune.job import AdapterChoice, Job, Outcome, TaskData, TrainingChoice
+from client.finetune.output import refuse_foreign
 from client.finetune.probe import probe
 from client.memory import held
 from client.vocabulary import TermList
@@ -110,6 +111,9 @@ class _Stages:
 
     def run(self) -> Outcome:
         job = self.job
+        refuse_foreign(job.out, (*STAGES, self.notes.name, "result.json"))
+        if job.student_blocks is not None:
+            distillation.refuse_student(job.base_model, job.student_blocks)
         left_out = ""
         if job.corpus is not None:
             self._stage("domain_pretraining", partial(self._pretrain, job.corpus))
@@ -156,7 +160,10 @@ class _Stages:
 
     def _stage(self, name: str, train: Any) -> None:
         """Train one stage, or take up what it left; what it found is in the history before the next begins."""
-        outcome, measured = train(self.job.out / name, name)
+        try:
+            outcome, measured = train(self.job.out / name, name)
+        except OutOfHours as error:
+            raise OutOfHours(f"{name}: {error} (the same command then continues)") from None
         self.outcomes[name] = outcome
         if any(entry["stage"] == name for entry in self.history):
             return

@@ -16,7 +16,7 @@ from client.finetune.single_task import run as finetune_one
 from client.vocabulary import TermList
 from common.corpora import read_split
 from common.data import Dataset, Example
-from common.errors import ConfigurationError, DataError, ModelError
+from common.errors import CheckpointError, ConfigurationError, DataError, FedfinError, ModelError
 from common.tasks import task
 from common.vocabulary import provenance
 from tests.tiny_models import VOCABULARY, save_tiny_model
@@ -129,6 +129,23 @@ def test_it_plans_for_its_hours_and_its_memory_and_refuses_what_cannot_be(tmp_pa
 def test_what_was_taught_to_read_says_that_it_labels_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="labels nothing"):
         continual_pretraining.run(job(tmp_path)).predict(["profit rises"])
+
+
+def test_a_directory_of_others_and_one_that_was_begun_with_other_words_are_refused(tmp_path: Path) -> None:
+    continual_pretraining.run(job(tmp_path))
+    with pytest.raises(CheckpointError, match="other words"):
+        continual_pretraining.run(job(tmp_path, terms=TermList(("ebitda",), "private", "test")))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("keep me")
+    with pytest.raises(ConfigurationError, match="other files"):
+        continual_pretraining.run(job(tmp_path, out=tmp_path / "mine"))
+
+
+@pytest.mark.parametrize("wrong", [{"max_tokens": 3000}, {"max_memory_gb": 0.001}, {"device": "cuda:7"}])
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path, wrong: dict[str, object]) -> None:
+    with pytest.raises(FedfinError):
+        continual_pretraining.run(job(tmp_path, **wrong))
+    assert not (tmp_path / "out").exists()
 
 
 def test_forgetting_past_the_threshold_is_said() -> None:

@@ -10,6 +10,7 @@ from client.finetune import stages
 from client.finetune.hours import OutOfHours
 from client.finetune.job import TaskData
 from client.finetune.stages import PUBLISHED, STAGES, Stage, StagesJob
+from common.errors import ModelError
 from common.recipe import load_adapter
 from common.tasks import task
 from common.vocabulary import provenance
@@ -130,12 +131,20 @@ def test_a_stage_that_does_not_fit_at_the_end_is_left_out_and_named(
     assert outcome.predict(["profit rises rises profit"]) == ["up"]
 
 
+def test_a_student_as_deep_as_its_teacher_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="1 to 1 of its 2 blocks"):
+        stages.run(job(tmp_path, "out", student_blocks=2))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_refuses_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text("text,label\nprofit rises,up\nloss falls,down\n")
     common = ["stages", "--task", "document_classification", "--train", str(rows), "--test", str(rows)]
     assert main([*common, "--data", str(rows), "--out", str(tmp_path / "out")]) == 2
     assert "--domain" in capsys.readouterr().err
+    assert main([*common, "--domain", "sec_filings", "--out", str(tmp_path / "out")]) == 2
+    assert "--domain goes with --data" in capsys.readouterr().err
     assert main([*common, "--intermediate-task", "risk_classification", "--out", str(tmp_path / "out")]) == 2
     assert "--intermediate" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

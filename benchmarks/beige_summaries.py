@@ -1,0 +1,58 @@
+"""What a finished run of benchmarks/beige_districts.toml makes of text that no district trained on.
+
+    FEDFIN_DATA=... fedfin-simulate run benchmarks/beige_districts.toml --out runs/beige
+    FEDFIN_DATA=... python -m benchmarks.beige_summaries runs/beige
+
+The national summary is not in the data. The nearest there is are the summaries that open the districts' reports of
+2020: another kind of text than the sections that are trained on, of a year that nobody trained on.
+"""
+
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+
+from common.codec import Tensors
+from common.data import Dataset, Example
+from common.errors import FedfinError
+from server import checkpoint
+from server.evaluation import HubEvaluator
+from simulation.workspace import Workspace
+
+PAIRS = Path("beige_book", "beige_book_summary_pairs_2017_2020.jsonl.gz")
+YEAR = "2020"
+
+
+def summaries() -> Dataset:
+    """The summaries of `YEAR`, one a report."""
+    with gzip.open(Path(os.environ.get("FEDFIN_DATA", "../shared/data")) / PAIRS, "rt") as file:
+        rows = [json.loads(line) for line in file]
+    texts = dict.fromkeys(row["summary"] for row in rows if str(row["year"]) == YEAR)
+    return Dataset(tuple(Example(text, 0) for text in texts), (), "summaries")
+
+
+def main() -> int:
+    """Print perplexity before round 1 and after the last."""
+    if len(sys.argv) != 2:
+        print("beige_summaries: name the run's directory: python -m benchmarks.beige_summaries runs/beige")
+        return 2
+    try:
+        workspace = Workspace.reopen(Path(sys.argv[1]))
+        rows = summaries()
+        evaluator = HubEvaluator(workspace.adapted, {"summaries": rows})
+        states: dict[str, Tensors] = {
+            "before round 1": workspace.start(),
+            "after the last": checkpoint.load(workspace.out / "checkpoint").adapter,
+        }
+    except FedfinError as error:
+        print(f"beige_summaries: {error}", file=sys.stderr)
+        return error.exit_code
+    for name, tensors in states.items():
+        metrics = evaluator(tensors).metrics
+        print(f"{len(rows)} summaries, {name}: perplexity {metrics['perplexity']:.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
