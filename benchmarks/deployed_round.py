@@ -8,6 +8,7 @@ for every message; no TLS, no sealing, no privacy, Flower's settings as they com
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -30,8 +31,10 @@ BANKS = ("retail_bank", "fund_house")
 LABELS = ("negative", "neutral", "positive")
 
 
-def fedfin_rounds(root: Path, rank: int) -> list[float]:
-    """Seconds of each round but the first (which loads the model) and the last (which is evaluated)."""
+def fedfin_rounds(root: Path, rank: int) -> tuple[list[float], list[float]]:
+    """Seconds of each round but the first (which loads the model) and the last (which is evaluated), and of these how
+    long the slower institution's agent was at work: opening, training, sealing.
+    """
     port = _free_port()
     hub = root / "hub"
     _command("server.cli", "init", str(hub), "--address", f"127.0.0.1:{port}")
@@ -81,11 +84,17 @@ test = "test.csv"
         run = _command("server.cli", "run", str(root / "run.toml"), "--hub", str(hub), within=1200)["run"]
     entries = map(json.loads, (hub / "runs" / run / "audit.jsonl").read_text().splitlines())
     closed = [datetime.fromisoformat(e["time"]).timestamp() for e in entries if e["kind"] == "round_closed"]
-    return [after - before for before, after in itertools.pairwise(closed[:-1])]
+    at_work = [_at_work(root / name / "state" / "logs" / "agent.log") for name in BANKS]
+    slower = [max(seconds) for seconds in zip(*at_work, strict=True)]
+    return [after - before for before, after in itertools.pairwise(closed[:-1])], slower[1:-1]
 
 
-def plain_rounds(root: Path, rank: int) -> list[float]:
-    """Seconds of each round but the first and the last of the plain Flower app."""
+def _at_work(log: Path) -> list[float]:
+    return [float(seconds) for seconds in re.findall(r"answered after ([0-9.]+) s", log.read_text())]
+
+
+def plain_rounds(root: Path, rank: int) -> tuple[list[float], list[float]]:
+    """Seconds of each round but the first and the last of the plain Flower app; how long it trained is not known."""
     app, times = root / "plain-app", root / "times.json"
     (app / "plain").mkdir(parents=True)
     for name in BANKS:
@@ -116,7 +125,7 @@ def plain_rounds(root: Path, rank: int) -> list[float]:
         ):
             _wait(times.exists, "the plain app's last round", within=1800)
     ends: list[float] = json.loads(times.read_text())
-    return [after - before for before, after in itertools.pairwise(ends[:-1])]
+    return [after - before for before, after in itertools.pairwise(ends[:-1])], []
 
 
 _PROJECT = """

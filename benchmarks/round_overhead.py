@@ -85,9 +85,11 @@ def deployed() -> None:
     for rank, adapter in ((8, "0.7 MB"), (128, "10.6 MB")):
         for what, measure in (("fedfin", fedfin_rounds), ("plain Flower app", plain_rounds)):
             with tempfile.TemporaryDirectory(prefix="round-") as directory:
-                seconds = measure(Path(directory), rank)
+                seconds, at_work = measure(Path(directory), rank)
             middle, spread = statistics.median(seconds), f"min {min(seconds):.1f}, max {max(seconds):.1f}"
             print(f"{what}, adapter of {adapter}: {middle:.1f} s a round ({spread}, {len(seconds)} rounds)", flush=True)
+            if at_work:
+                print(f"  the agents were at work for {statistics.median(at_work):.1f} s of that", flush=True)
 
 
 def in_process() -> None:

@@ -19,7 +19,6 @@ _REASONS = {
     grpc.StatusCode.CANCELLED: RelayError.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: RelayError.LATE,
     grpc.StatusCode.RESOURCE_EXHAUSTED: RelayError.BUSY,
-    grpc.StatusCode.ALREADY_EXISTS: RelayError.WORKING,
     grpc.StatusCode.INVALID_ARGUMENT: RelayError.UNREADABLE,
 }
 
@@ -38,6 +37,12 @@ def train(message: Message, context: Context) -> Message:
     except Exception:  # Flower would carry its text to the hub
         return Message(to_error(RelayError.FAILED), reply_to=message)
     return Message(to_record(answer), reply_to=message)
+
+
+@app.query()  # type: ignore[untyped-decorator]
+def presence(message: Message, context: Context) -> Message:  # noqa: ARG001 - Flower calls it with both
+    """Flower's node takes one message at a time: an answer says that it is waiting for one."""
+    return Message(to_record(b""), reply_to=message)
 
 
 def _ask(socket: str, sealed: bytes, timeout_s: float) -> bytes:

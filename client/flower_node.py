@@ -26,6 +26,7 @@ import httpx
 from client.home import Home
 from common.bundle import bundle
 from common.errors import FedfinError
+from common.flower_internals import look_again_soon
 from common.tls import client_context
 
 __all__ = [
@@ -206,6 +207,7 @@ def run_supernode(home: Home, port: int) -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     package = home.package()
+    look_again_soon()
     fleet_http_connection.FleetHttpClient = mutual_tls(home)
     pull = start_client_internal._pull_and_store_message
     start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()))

@@ -16,6 +16,7 @@ import sys
 
 import grpc  # noqa: F401 - loaded for the relays; nothing of it is used before a fork
 from flwr import clientapp  # noqa: F401 - the same
+from flwr.supercore.inflatable import inflatable_utils
 from flwr.supernode.runtime.run_clientapp import run_clientapp
 
 __all__ = ["main"]
@@ -24,6 +25,8 @@ __all__ = ["main"]
 def main() -> None:
     """Serve until standard input ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the forks
+    # As `look_again_soon` in common/flower_internals.py, which says why.
+    inflatable_utils.pull_and_inflate_object_from_tree.__kwdefaults__["initial_backoff"] = 0.1
     for line in sys.stdin:
         if os.fork() == 0:
             _relay(json.loads(line))

@@ -2,11 +2,9 @@
 
 It is the only process of an institution that opens keys, rows, ledger and base model. One training at a time: a
 second question waits for its turn, because most often it is the first one asked again, and then the answer is in the
-outbox and costs nothing. A question whose asker has gone by then is dropped before anything is done for it; one that
-comes again while its first asker still waits is told so, and that is all.
+outbox and costs nothing. A question whose asker has gone by then is dropped before anything is done for it.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -50,7 +48,6 @@ class AgentService:
     def __init__(self, handle: Callable[[bytes], bytes], progress: Path) -> None:
         self._handle, self._progress = handle, progress
         self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(1 + WAITING)
-        self._askers: dict[bytes, grpc.ServicerContext] = {}
         self._stopping = threading.Event()
         self._at: dict[str, Any] = {"state": "idle"}
         self._told = 0.0
@@ -58,16 +55,18 @@ class AgentService:
 
     def answer(self, sealed: bytes, call: grpc.ServicerContext) -> bytes:
         """The gRPC method. What goes wrong becomes a status code; the reason stays in the agent's own log."""
-        question = hashlib.sha256(sealed).digest()
-        first = self._askers.get(question)
-        if first is not None and first.is_active():
-            call.abort(grpc.StatusCode.ALREADY_EXISTS, "working")
-        self._askers[question] = call
+        if not self._places.acquire(blocking=False):
+            call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
         try:
-            return self._in_turn(sealed, call)
+            with self._turn:
+                if not call.is_active() or self._stopping.is_set():
+                    call.abort(grpc.StatusCode.CANCELLED, "gone")
+                status, answer = self._at_work(sealed)
         finally:
-            if self._askers.get(question) is call:
-                del self._askers[question]
+            self._places.release()
+        if status is not grpc.StatusCode.OK:
+            call.abort(status, status.name.lower())
+        return answer
 
     def on_step(self, done: int, total: int) -> None:
         """For `Agent.on_step`: progress, and the place where a training lets itself be stopped.
@@ -94,20 +93,6 @@ class AgentService:
         with self._turn:
             self._at = {"state": "stopped"}
             self._tell()
-
-    def _in_turn(self, sealed: bytes, call: grpc.ServicerContext) -> bytes:
-        if not self._places.acquire(blocking=False):
-            call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
-        try:
-            with self._turn:
-                if not call.is_active() or self._stopping.is_set():
-                    call.abort(grpc.StatusCode.CANCELLED, "gone")
-                status, answer = self._at_work(sealed)
-        finally:
-            self._places.release()
-        if status is not grpc.StatusCode.OK:
-            call.abort(status, status.name.lower())
-        return answer
 
     def _at_work(self, sealed: bytes) -> tuple[grpc.StatusCode, bytes]:
         try:

@@ -22,11 +22,21 @@ from flwr.proto.transport_pb2 import Scalar
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import FlowerError
+from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 
 from common.errors import ServiceError
 
-__all__ = ["APP_REFUSED", "EXPIRED", "FINISHED", "NODE_KEY_HEADER", "NODE_LOST", "Control", "NodeState"]
+__all__ = [
+    "APP_REFUSED",
+    "EXPIRED",
+    "FINISHED",
+    "NODE_KEY_HEADER",
+    "NODE_LOST",
+    "Control",
+    "NodeState",
+    "look_again_soon",
+]
 
 APP_REFUSED: int = ErrorCode.INVALID_FAB
 """The error of a node that does not run the app bundle."""
@@ -136,3 +146,12 @@ class _Refused(ServiceError):
     def __init__(self, code: int | None, status: int) -> None:
         super().__init__(f"the SuperLink refused (status {status}, code {code}): see its log")
         self.code = code
+
+
+def look_again_soon() -> None:
+    """What is still being uploaded is looked for again after a tenth of a second (then two, four, ...), not after one.
+
+    Receivers learn of a message before its content is there; with adapters of 10 MB each round waited for that twice.
+    """
+    for pull in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
+        pull.__kwdefaults__["initial_backoff"] = 0.1

@@ -19,7 +19,6 @@ class RelayError(StrEnum):
     UNAVAILABLE = "unavailable"  # the agent is not running, or went away meanwhile
     LATE = "late"  # it did not answer within the message's time
     BUSY = "busy"  # too many questions wait already
-    WORKING = "working"  # this very question is being answered: it was asked again because no answer had come
     UNREADABLE = "unreadable"  # the bytes are no assignment of this hub to this institution
     FAILED = "failed"  # anything else
 

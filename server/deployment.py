@@ -17,6 +17,7 @@ from common.codec import Tensors
 from common.config import RunConfig
 from common.errors import FedfinError, LedgerError, ModelError, QuorumError
 from common.files import write_json
+from common.flower_internals import look_again_soon
 from common.journal import Entry, Journal
 from common.model import load_base
 from common.tasks import task
@@ -36,7 +37,7 @@ from server.testset import read_public_texts, read_test_set
 
 __all__ = ["play"]
 
-_ASK_AGAIN_S = 20.0
+_CALL_AFTER_S = 20.0
 
 
 def play(grid: Grid, run: str, flower_run: str) -> None:
@@ -46,6 +47,7 @@ def play(grid: Grid, run: str, flower_run: str) -> None:
         FedfinError: there is no such run, or another process plays it.
     """
     opened = Run.open(HubHome.open(None), run)
+    look_again_soon()
     with opened.playing(flower_run):
         if opened.outcome() is not None:
             return
@@ -82,7 +84,7 @@ def _play(grid: Grid, run: Run) -> None:
         connected=lambda: _connected(grid, node_keys),
         quorum=config.aggregation.quorum,
         on_progress=functools.partial(_show_progress, run),
-        ask_again_s=_ASK_AGAIN_S,
+        call_after_s=_CALL_AFTER_S,
     )
     with Journal.open(run.directory / "audit.jsonl", hub.keys, RUN_PURPOSE) as journal:
         state = coordinator.run(

@@ -2,38 +2,42 @@
 
 Nothing here waits for ever: an exchange ends when everybody has answered, or at the deadline. Who is not connected
 holds nobody up: once the others have answered in sufficient number, and have been given a moment, the round goes on.
-Flower delivers a question at most once: where a connection breaks at that moment, it is lost. So it is asked again.
+
+Flower delivers a message at most once: where a connection breaks or a process dies at that moment, it is lost. A node
+takes one message at a time. So one that answers a call, and not the question before it, does not have the question,
+and is asked again.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import MessageError
 from common.flower_internals import APP_REFUSED, EXPIRED, NODE_LOST
-from common.flower_records import RelayError, from_error, from_record, to_record
+from common.flower_records import from_error, from_record, to_record
 from server.admission import Failure
 
 __all__ = ["GridTransport", "OnProgress"]
 
 _POLL_S = 0.2
 _JOIN_WITHIN_S = 10.0
+_CALL_LIVES_S = 15.0  # a node that is free takes a message within three; of one that is busy the call goes by
 OnProgress = Callable[[int, tuple[str, ...], tuple[str, ...]], None]
 """Told, whenever it changes: the round, who has answered, and who is being waited for."""
 
 
 @dataclass
 class _Asked:
-    """An institution that was asked: the messages that are out, when to ask again, and what came for an answer."""
+    """One institution's question: the messages that carry it, the call that is out, and when to call next."""
 
-    messages: set[str]
-    again: float
+    next_call: float
     pause: float
-    failure: Failure | None = None
+    messages: set[str] = field(default_factory=set)
+    call: str | None = None
 
 
 class GridTransport:
@@ -45,8 +49,8 @@ class GridTransport:
     Args:
         connected: node ids by name, of those connected now.
         quorum: answers without which an absent institution is waited for until the deadline.
-        ask_again_s: after how long without an answer to ask again, and then after twice as long each time. Only where
-            the same bytes are answered once (see `client.service`); None never asks again.
+        call_after_s: after how long without an answer to call, and then after twice as long each time; None never
+            calls. Only for nodes whose app answers calls, and whose agents answer a question once.
     """
 
     def __init__(
@@ -55,69 +59,73 @@ class GridTransport:
         connected: Callable[[], Mapping[str, int]],
         quorum: int,
         on_progress: OnProgress = lambda *_: None,
-        ask_again_s: float | None = None,
+        call_after_s: float | None = None,
     ) -> None:
         self._grid, self._connected, self._quorum, self._on_progress = grid, connected, quorum, on_progress
-        self._ask_again_s = ask_again_s
+        self._call_after_s = call_after_s or math.inf
 
     def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
         """Ask each institution as soon as it is connected; without an answer by the deadline it is late or silent."""
         begun = time.monotonic()
         answers: dict[str, bytes | Failure] = {}
         asked: dict[str, _Asked] = {}
-        unasked = set(sealed)
+        lost: set[str] = set()
         shown: object = None
         while (left := begun + deadline_s - time.monotonic()) > 0:
-            due = unasked | {name for name, entry in asked.items() if time.monotonic() >= entry.again}
-            connected = self._connected() if due else {}
-            for name in sorted(due & connected.keys()):
-                self._ask(name, sealed[name], connected[name], left, asked)
-            unasked -= asked.keys()
-            self._collect(asked, answers)
-            if shown != (shown := (tuple(sorted(answers)), tuple(sorted({*asked, *unasked})))):
+            unasked = sealed.keys() - asked.keys() - answers.keys()
+            uncalled = {name for name, entry in asked.items() if time.monotonic() >= entry.next_call}
+            connected = self._connected() if unasked | uncalled | lost else {}
+            for name in sorted((unasked | lost) & connected.keys()):
+                if identity := self._push(to_record(sealed[name]), connected[name], "train", left):
+                    later = time.monotonic() + self._call_after_s
+                    asked.setdefault(name, _Asked(later, self._call_after_s)).messages.add(identity)
+            for name in sorted(uncalled & connected.keys()):
+                self._call(asked[name], connected[name], left)
+            lost = self._collect(asked, answers)
+            if shown != (shown := (tuple(sorted(answers)), tuple(sorted(sealed.keys() - answers.keys())))):
                 self._on_progress(round_, *shown)
-            if not asked and self._is_enough(answers, unasked, time.monotonic() - begun):
+            if not asked and self._is_enough(answers, sealed, time.monotonic() - begun):
                 break
             time.sleep(min(_POLL_S, max(0.0, left)))
         connected = self._connected() if asked else {}
         for name in asked:
             late = name in connected
             answers[name] = Failure("late" if late else "silent", "no answer by the deadline")
-        return answers | {name: Failure("silent", "not connected") for name in unasked}
+        return {name: answers.get(name, Failure("silent", "not connected")) for name in sealed}
 
-    def _ask(self, name: str, sealed: bytes, node_id: int, left: float, asked: dict[str, _Asked]) -> None:
-        """Send the question, for the first time or again."""
-        message = Message(to_record(sealed), dst_node_id=node_id, message_type="train", ttl=left)
-        identities = {identity for identity in self._grid.push_messages([message]) if identity}
-        if not identities:
-            return
-        entry = asked.setdefault(name, _Asked(set(), 0.0, self._ask_again_s or math.inf))
-        entry.messages |= identities
-        entry.again, entry.pause = time.monotonic() + entry.pause, 2 * entry.pause
+    def _push(self, record: RecordDict, node_id: int, kind: str, ttl: float) -> str:
+        """Its identity; empty when Flower did not take it."""
+        message = Message(record, dst_node_id=node_id, message_type=kind, ttl=ttl)
+        return next(iter(self._grid.push_messages([message])), "")
 
-    def _collect(self, asked: dict[str, _Asked], answers: dict[str, bytes | Failure]) -> None:
-        """Take the replies that are there; the last that is still out decides where none is an answer."""
+    def _call(self, entry: _Asked, node_id: int, left: float) -> None:
+        entry.call = self._push(to_record(b""), node_id, "query", min(left, _CALL_LIVES_S)) or None
+        entry.pause *= 2
+        entry.next_call = time.monotonic() + entry.pause
+
+    def _collect(self, asked: dict[str, _Asked], answers: dict[str, bytes | Failure]) -> set[str]:
+        """Take the replies that are there; returns whose question is lost."""
         # By the message it answers: an error that the SuperLink writes has no other sender than itself.
-        names = {identity: name for name, entry in asked.items() for identity in entry.messages}
-        for reply in self._grid.pull_messages(list(names)) if names else ():
+        questions = {identity: name for name, entry in asked.items() for identity in entry.messages}
+        calls = {entry.call: name for name, entry in asked.items() if entry.call is not None}
+        free, gone = set(), set()
+        for reply in self._grid.pull_messages([*questions, *calls]) if questions else ():
             identity = reply.metadata.reply_to_message_id
-            name, outcome = names.get(identity, ""), _outcome(reply)
-            if name not in asked or outcome is None:
-                continue
-            entry = asked[name]
-            entry.messages.discard(identity)
-            if isinstance(outcome, bytes):
-                answers[name] = outcome
-            elif outcome.code != RelayError.WORKING:
-                entry.failure = outcome
-            if not entry.messages and entry.failure is not None:
-                answers.setdefault(name, entry.failure)
-            if name in answers:
-                del asked[name]
+            if identity in calls:
+                asked[calls[identity]].call = None
+                if not reply.has_error():
+                    free.add(calls[identity])
+            elif identity in questions and reply.has_error() and reply.error.code == NODE_LOST:
+                gone.add(questions[identity])  # and is asked when it is there again
+            elif identity in questions and (outcome := _outcome(reply)) is not None:
+                answers[questions[identity]] = outcome
+        for name in asked.keys() & (answers.keys() | gone):
+            del asked[name]
+        return free & asked.keys()
 
-    def _is_enough(self, answers: Mapping[str, bytes | Failure], unasked: set[str], waited_s: float) -> bool:
+    def _is_enough(self, answers: Mapping[str, bytes | Failure], sealed: Mapping[str, bytes], waited_s: float) -> bool:
         contributions = sum(isinstance(answer, bytes) for answer in answers.values())
-        return not unasked or (contributions >= self._quorum and waited_s >= _JOIN_WITHIN_S)
+        return len(answers) == len(sealed) or (contributions >= self._quorum and waited_s >= _JOIN_WITHIN_S)
 
 
 def _outcome(reply: Message) -> bytes | Failure | None:
@@ -136,6 +144,6 @@ def _failure(error: Error) -> Failure | None:
     known = from_error(error)
     if known is not None:
         return Failure(str(known), "the institution's relay says so")
-    code = {APP_REFUSED: "app", NODE_LOST: "silent"}.get(error.code, "error")
+    code = "app" if error.code == APP_REFUSED else "error"
     # Flower's own words could be an institution's: only the number is kept.
     return Failure(code, f"Flower's error {error.code}")

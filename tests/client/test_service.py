@@ -307,23 +307,6 @@ def test_nothing_is_done_for_a_question_whose_asker_has_gone(held: Held) -> None
     assert [sealed[-5:] for sealed in held.asked] == [b"first", b"third"]
 
 
-def test_a_question_that_comes_again_while_its_asker_waits_is_told_that_it_is_at_work(held: Held) -> None:
-    sealed = seal(b"question", HUB, BANK.public, Context("run 1", 1, "assignment", "hub", "bank"))
-    ask = held.channel.unary_unary(AGENT_METHOD).future
-    first = ask(sealed, timeout=120)
-    held.wait_for(1)
-    assert ask(sealed, timeout=120).exception().code() is grpc.StatusCode.ALREADY_EXISTS
-    # Its asker went away, so that its answer will reach nobody: now it waits, for the outbox.
-    first.cancel()
-    time.sleep(0.3)
-    again = ask(sealed, timeout=120)
-    time.sleep(0.3)
-    assert not again.done()
-    held.go.set()
-    assert again.result() == b"answer"
-    assert len(held.asked) == 2
-
-
 def test_nothing_of_an_unexpected_error_but_its_kind_leaves_or_is_logged(
     held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:

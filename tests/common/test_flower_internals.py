@@ -1,6 +1,7 @@
 """The contract with the Flower release that is pinned: each private symbol is there and means what we take it to."""
 
 import inspect
+import time
 
 import httpx
 import pytest
@@ -8,10 +9,23 @@ from flwr.common.constant import ErrorCode, Status
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectUnavailableError,
+    pull_and_inflate_object_from_tree,
+    pull_objects,
+)
 from flwr.superlink.grid import HttpGrid
 
 from common.errors import ServiceError
-from common.flower_internals import APP_REFUSED, EXPIRED, FINISHED, NODE_KEY_HEADER, NODE_LOST, Control
+from common.flower_internals import (
+    APP_REFUSED,
+    EXPIRED,
+    FINISHED,
+    NODE_KEY_HEADER,
+    NODE_LOST,
+    Control,
+    look_again_soon,
+)
 from common.pki import Authority
 
 
@@ -46,3 +60,21 @@ def test_a_refusal_of_the_superlink_is_one_error(tmp_path: object) -> None:
         with pytest.raises(ServiceError, match="status 500"):
             control.nodes()
         assert control.run_status(1) == ""
+
+
+def test_what_is_still_on_its_way_is_looked_for_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pull in (pull_objects, pull_and_inflate_object_from_tree):
+        monkeypatch.setattr(pull, "__kwdefaults__", dict(pull.__kwdefaults__))
+        assert pull.__kwdefaults__["initial_backoff"] == 1
+    looked: list[float] = []
+
+    def arrives(_: str) -> bytes:
+        looked.append(time.monotonic())
+        if len(looked) < 3:
+            raise ObjectUnavailableError("x")
+        return b"content"
+
+    look_again_soon()
+    assert pull_objects(["x"], arrives) == {"x": b"content"}
+    assert 0.2 < looked[-1] - looked[0] < 2  # as it comes: 2.4 at least
+    assert pull_and_inflate_object_from_tree.__kwdefaults__["initial_backoff"] == 0.1

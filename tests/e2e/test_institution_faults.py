@@ -41,6 +41,16 @@ def test_an_agent_killed_while_it_trains_owes_what_was_charged_and_its_instituti
     assert charges(hub, "west", run)[0].steps_done is None
 
 
+def test_a_node_killed_with_a_question_in_its_hands_is_asked_again_and_nothing_is_charged_twice(hub: Hub) -> None:
+    west = hub.institutions["west"]
+    run = hub.run("run.rounds=1", "training.local_steps=60", "aggregation.quorum=3", "aggregation.deadline_s=500")
+    until(lambda: charges(hub, "west", run), "west has charged the round", every=0.05)
+    os.kill(west.pid("supernode"), signal.SIGKILL)
+    assert run.ended() == "finished"
+    assert run.outcomes(1) == dict.fromkeys(BANKS, "contributed")
+    assert [charge.steps_done for charge in charges(hub, "west", run)] == [60]
+
+
 def test_a_modified_app_bundle_is_refused_by_every_institution(hub: Hub, tmp_path: Path) -> None:
     other = tmp_path / "other"
     for room in ("client", "common", "server", "simulation"):

@@ -62,24 +62,37 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def transport(
-    nodes: dict[str, Answer], quorum: int = 1, connected: set[str] | None = None, ask_again_s: float | None = None
+    nodes: dict[str, Answer], quorum: int = 1, connected: set[str] | None = None, call_after_s: float | None = None
 ) -> GridTransport:
     ids = {name: number for number, name in enumerate(nodes, start=1)}
     fake = FakeGrid({ids[name]: answer for name, answer in nodes.items()})
     online = {name: ids[name] for name in (connected if connected is not None else nodes)}
-    return GridTransport(fake, lambda: online, quorum, ask_again_s=ask_again_s)  # type: ignore[arg-type]
+    return GridTransport(fake, lambda: online, quorum, call_after_s=call_after_s)  # type: ignore[arg-type]
 
 
-def in_turn(*answers: Answer) -> Answer:
-    """What a node says to its first question, its second, and so on; each is asked for until it has an answer."""
-    told: dict[str, Answer] = {}
+class Node:
+    """A node that takes one message at a time: it loses the first `loses` questions, and answers after `seconds`."""
 
-    def node(question: Message) -> Message | None:
-        identity = question.metadata.message_id
-        told.setdefault(identity, answers[min(len(told), len(answers) - 1)])
-        return told[identity](question)
+    def __init__(self, loses: int = 0, seconds: float = 0.0) -> None:
+        self.loses, self.seconds = loses, seconds
+        self.taken: dict[str, float | None] = {}
+        self.answered: list[bytes] = []
 
-    return node
+    def __call__(self, message: Message) -> Message | None:
+        identity = message.metadata.message_id
+        busy = [at for other, at in self.taken.items() if other != identity and at is not None]
+        if any(time.monotonic() < at for at in busy):
+            return None
+        is_call = message.metadata.message_type == "query"
+        if identity not in self.taken:
+            lost = not is_call and sum(at is None for at in self.taken.values()) < self.loses
+            self.taken[identity] = None if lost else time.monotonic() + (0 if is_call else self.seconds)
+        at = self.taken[identity]
+        if at is None or time.monotonic() < at:
+            return None
+        if not is_call:
+            self.answered.append(from_record(message.content))
+        return Message(to_record(b""), reply_to=message) if is_call else echo(message)
 
 
 def test_everybody_is_asked_and_the_answers_carry_their_names() -> None:
@@ -136,7 +149,6 @@ def test_without_a_quorum_an_absent_one_is_waited_for_and_asked_when_it_comes() 
         (to_error(RelayError.UNAVAILABLE), "unavailable"),
         (to_error(RelayError.BUSY), "busy"),
         (Error(APP_REFUSED, "x"), "app"),
-        (Error(NODE_LOST, "x"), "silent"),
         (Error(2, "<class 'RuntimeError'>: private text"), "error"),
         (Error(700, "private text"), "error"),
     ],
@@ -149,12 +161,12 @@ def test_an_error_becomes_one_word_and_its_text_goes_nowhere(error: Error, code:
 
 
 def test_an_error_is_attributed_by_the_message_it_answers_not_by_its_sender() -> None:
-    def lost(question: Message) -> Message:
-        reply = Message(Error(NODE_LOST, ""), reply_to=question)
+    def refused(question: Message) -> Message:
+        reply = Message(Error(APP_REFUSED, ""), reply_to=question)
         reply.metadata.__dict__["_src_node_id"] = 1
         return reply
 
-    found = transport({"a": echo, "b": lost}).exchange(1, {"a": b"1", "b": b"2"}, 5)
+    found = transport({"a": echo, "b": refused}).exchange(1, {"a": b"1", "b": b"2"}, 5)
     assert found["a"] == b"1!"
     assert isinstance(found["b"], Failure)
 
@@ -175,37 +187,60 @@ def test_an_answer_of_another_app_is_an_error() -> None:
 
 
 def test_a_question_that_was_lost_on_the_way_is_asked_again_with_the_same_bytes() -> None:
-    given = transport({"a": in_turn(silent, silent, echo)}, ask_again_s=0.1)
+    node = Node(loses=2)
+    given = transport({"a": node}, call_after_s=0.1)
     begun = time.monotonic()
     assert given.exchange(1, {"a": b"1"}, 30) == {"a": b"1!"}
     assert 0.3 <= time.monotonic() - begun < 5
-    questions = given._grid.asked.values()  # type: ignore[attr-defined]
-    assert [from_record(question.content) for question in questions] == [b"1"] * 3
-    # Each lives no longer than the round.
-    assert sorted(given._grid.ttls, reverse=True) == given._grid.ttls  # type: ignore[attr-defined]
+    assert node.answered == [b"1"]
+    kinds = [message.metadata.message_type for message in given._grid.asked.values()]  # type: ignore[attr-defined]
+    assert kinds == ["train", "query", "train", "query", "train"]
+    # None lives longer than the round.
+    assert max(given._grid.ttls) <= 30  # type: ignore[attr-defined]
 
 
-def test_nothing_is_asked_again_where_that_is_not_agreed() -> None:
-    given = transport({"a": silent})
-    given.exchange(1, {"a": b"1"}, 0.5)
+def test_one_that_is_at_work_is_called_and_not_asked_again() -> None:
+    node = Node(seconds=1.0)
+    given = transport({"a": node}, call_after_s=0.1)
+    assert given.exchange(1, {"a": b"1"}, 30) == {"a": b"1!"}
+    kinds = [message.metadata.message_type for message in given._grid.asked.values()]  # type: ignore[attr-defined]
+    assert kinds.count("train") == 1
+    assert 2 <= kinds.count("query") <= 4
+    assert node.answered == [b"1"]
+
+
+def test_nobody_is_called_where_that_is_not_agreed() -> None:
+    given = transport({"a": Node(loses=1)})
+    found = given.exchange(1, {"a": b"1"}, 0.5)["a"]
+    assert isinstance(found, Failure)
+    assert found.code == "late"
     assert len(given._grid.asked) == 1  # type: ignore[attr-defined]
 
 
-def test_being_told_that_it_is_at_work_is_waited_out() -> None:
+def test_a_call_that_comes_back_as_an_error_says_nothing() -> None:
+    def only_errors(message: Message) -> Message | None:
+        if message.metadata.message_type == "train":
+            return None
+        return Message(Error(min(EXPIRED), ""), reply_to=message)
+
+    given = transport({"a": only_errors}, call_after_s=0.05)
+    assert given.exchange(1, {"a": b"1"}, 0.5)["a"] == Failure("late", "no answer by the deadline")
+    kinds = [message.metadata.message_type for message in given._grid.asked.values()]  # type: ignore[attr-defined]
+    assert kinds.count("train") == 1
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_one_whose_node_is_lost_is_asked_when_it_is_there_again_and_silent_otherwise(returns: bool) -> None:
     begun = time.monotonic()
 
-    def slow(question: Message) -> Message | None:
-        return echo(question) if time.monotonic() - begun > 0.6 else None
+    def connected() -> dict[str, int]:
+        gone_for = time.monotonic() - begun
+        return {"a": 1} if gone_for < 0.1 or (returns and gone_for > 0.4) else {}
 
-    working = failing(to_error(RelayError.WORKING))
-    assert transport({"a": in_turn(slow, working)}, ask_again_s=0.1).exchange(1, {"a": b"1"}, 30) == {"a": b"1!"}
+    def node(question: Message) -> Message | None:
+        if time.monotonic() - begun > 0.4:
+            return echo(question)
+        return Message(Error(NODE_LOST, ""), reply_to=question) if time.monotonic() - begun > 0.1 else None
 
-
-def test_a_failure_counts_when_no_other_question_is_out() -> None:
-    unavailable = failing(to_error(RelayError.UNAVAILABLE))
-    found = transport({"a": in_turn(silent, unavailable)}, ask_again_s=0.1).exchange(1, {"a": b"1"}, 1)["a"]
-    assert isinstance(found, Failure)
-    assert found.code == "late"
-    assert transport({"a": in_turn(unavailable, echo)}, ask_again_s=0.1).exchange(1, {"a": b"1"}, 30) == {
-        "a": Failure("unavailable", "the institution's relay says so")
-    }
+    found = GridTransport(FakeGrid({1: node}), connected, 1).exchange(1, {"a": b"1"}, 1.5)  # type: ignore[arg-type]
+    assert found == {"a": b"1!" if returns else Failure("silent", "not connected")}
