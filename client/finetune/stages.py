@@ -5,6 +5,7 @@ Every stage is optional but the target; a finished one stands in `stages.json`, 
 """
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -111,7 +112,7 @@ class _Stages:
 
     def run(self) -> Outcome:
         job = self.job
-        refuse_foreign(job.out, (*STAGES, self.notes.name, "result.json"))
+        refuse_foreign(job.out, (*STAGES, self.notes.name, "adapter", "result.json"))
         if job.student_blocks is not None:
             distillation.refuse_student(job.base_model, job.student_blocks)
         left_out = ""
@@ -254,9 +255,18 @@ class _Stages:
             "total_seconds": round(sum(entry["seconds"] for entry in self.history), 2),
             "warnings": [*warned, *([left_out] if left_out else [])],
         }
-        outcome = replace(outcome, strategy="stages", metrics=metrics)
+        outcome = replace(outcome, strategy="stages", metrics=metrics, adapter=self._copied(outcome.adapter))
         write_json(self.job.out / "result.json", outcome.to_json())
         return outcome
+
+    def _copied(self, best: Path) -> Path:
+        """The best adapter, where `predict` looks for one."""
+        place, draft = self.job.out / "adapter", self.job.out / ".adapter"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(best, draft)
+        shutil.rmtree(place, ignore_errors=True)
+        draft.replace(place)
+        return place
 
 
 def _letters(example: object) -> int:

@@ -71,6 +71,7 @@ def test_a_smaller_student_matches_its_teacher(tmp_path: Path) -> None:
     sides = [load_adapter(path)[0] for path in (teacher.adapter, outcome.adapter)]
     probabilities = [torch.softmax(teacher_logits(model, tokens), -1) for model in sides]
     assert float((probabilities[0] - probabilities[1]).abs().mean()) < 0.1
+    assert outcome.predict(["loss falls falls", "profit rises rises"]) == ["down", "up"]
 
 
 def test_a_students_blocks_are_the_bases_own_and_evenly_spaced(tmp_path: Path) -> None:

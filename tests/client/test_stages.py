@@ -128,6 +128,7 @@ def test_a_stage_that_does_not_fit_at_the_end_is_left_out_and_named(
     outcome = stages.run(job(tmp_path, "out", corpus=None, intermediate=(), max_hours=1.0))
     assert outcome.metrics["best"] == "target_task"
     assert "knowledge_distillation" in outcome.metrics["warnings"][-1]
+    assert outcome.adapter == tmp_path / "out" / "adapter"
     assert outcome.predict(["profit rises rises profit"]) == ["up"]
 
 
