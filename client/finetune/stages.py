@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from client.finetune import continual_pretraining, distillation, multi_task, single_task
 from client.finetune.continual_pretraining import AdaptationJob, forgotten
@@ -21,11 +21,13 @@ from client.finetune.hours import OutOfHours, said
 from client.finetune.job import AdapterChoice, Job, Outcome, TaskData, TrainingChoice
 from client.finetune.output import refuse_foreign
 from client.finetune.probe import probe
+from client.finetune.session import check
 from client.memory import held
 from client.vocabulary import TermList
-from common.errors import CheckpointError
+from common.errors import CheckpointError, ConfigurationError
 from common.files import write_json
 from common.recipe import load_adapter
+from common.tasks import Head
 from common.vocabulary import write_merged_base
 
 __all__ = ["PUBLISHED", "STAGES", "Stage", "StagesJob", "run"]
@@ -112,9 +114,7 @@ class _Stages:
 
     def run(self) -> Outcome:
         job = self.job
-        refuse_foreign(job.out, (*STAGES, self.notes.name, "adapter", "result.json"))
-        if job.student_blocks is not None:
-            distillation.refuse_student(job.base_model, job.student_blocks)
+        self._check()
         left_out = ""
         if job.corpus is not None:
             self._stage("domain_pretraining", partial(self._pretrain, job.corpus))
@@ -127,6 +127,18 @@ class _Stages:
             except OutOfHours:
                 left_out = f"{job.max_hours:g} hours were too few for knowledge_distillation: it was left out"
         return self._best(left_out)
+
+    def _check(self) -> None:
+        """Refuse what a later stage would, before the first has taken its hours."""
+        job = self.job
+        refuse_foreign(job.out, (*STAGES, self.notes.name, "adapter", "result.json"))
+        check(Job(**self._common(job.out, "target_task"), data=(job.target,)))
+        if job.intermediate:
+            check(self._intermediate_job(job.out, "intermediate_task"))
+        if job.student_blocks is not None:
+            if job.target.task.head is not Head.SEQUENCE:
+                raise ConfigurationError(f"student_blocks: {job.target.task.name} does not put a label on a text")
+            distillation.refuse_student(job.base_model, job.student_blocks)
 
     def _work(self) -> dict[str, float]:
         """Of each stage: characters that it has to pass, near enough to its share of the time."""
@@ -194,23 +206,25 @@ class _Stages:
                 strategy="continual_pretraining",
                 terms=self.job.terms,
                 general=self.job.general,
-                probes=(self.job.target,),
+                probes=(self.job.target,) if self.job.target.task.head is Head.SEQUENCE else (),
             )
         )
         self.base = outcome.base_model
         return outcome, outcome.metrics["probes"].get(self.job.target.task.name)
 
     def _intermediate(self, out: Path, name: str) -> tuple[Outcome, Any]:
-        data = self.job.intermediate
-        several = len(data) > 1
-        common = self._common(out / "training", name)
-        strategy = multi_task.run if several else single_task.run
-        outcome = strategy(Job(**common, data=data, strategy="multi_task" if several else "single_task"))
+        job = self._intermediate_job(out / "training", name)
+        outcome = (multi_task if job.strategy == "multi_task" else single_task).run(job)
         base = (out / "base").resolve()
         if not base.is_dir():
             write_merged_base(load_adapter(outcome.adapter)[0], self.base, base, private=True)
         self.base = str(base)
         return outcome, self._probe()
+
+    def _intermediate_job(self, out: Path, name: str) -> Job:
+        several = len(self.job.intermediate) > 1
+        strategy: Literal["multi_task", "single_task"] = "multi_task" if several else "single_task"
+        return Job(**self._common(out, name), data=self.job.intermediate, strategy=strategy)
 
     def _target(self, out: Path, name: str) -> tuple[Outcome, Any]:
         return single_task.run(Job(**self._common(out, name), data=(self.job.target,))), None
@@ -240,7 +254,9 @@ class _Stages:
             "observers": job.observers,
         }
 
-    def _probe(self) -> dict[str, float]:
+    def _probe(self) -> dict[str, float] | None:
+        if self.job.target.task.head is not Head.SEQUENCE:
+            return None
         return probe(self.base, self.job.target, self.job.max_tokens or 128)
 
     def _best(self, left_out: str) -> Outcome:

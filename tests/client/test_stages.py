@@ -1,6 +1,7 @@
 """Stages in a row: each from what the one before left, cut anywhere and continued to the same result."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from client.finetune import stages
 from client.finetune.hours import OutOfHours
 from client.finetune.job import TaskData
 from client.finetune.stages import PUBLISHED, STAGES, Stage, StagesJob
-from common.errors import ModelError
+from common.data import Dataset, TokenExample
+from common.errors import ConfigurationError, DataError, ModelError
 from common.recipe import load_adapter
 from common.tasks import task
 from common.vocabulary import provenance
@@ -136,6 +138,32 @@ def test_a_student_as_deep_as_its_teacher_is_refused_before_anything_is_trained(
     with pytest.raises(ModelError, match="1 to 1 of its 2 blocks"):
         stages.run(job(tmp_path, "out", student_blocks=2))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_later_stage_would_refuse_is_refused_before_the_first(tmp_path: Path) -> None:
+    other = replace(labelled(20, seed=1), labels=("down", "sideways"))
+    rows = TaskData(task("document_classification"), labelled(300), other)
+    with pytest.raises(DataError, match="labels are not those"):
+        stages.run(job(tmp_path, "out", target=rows))
+    with pytest.raises(DataError, match="labels are not those"):
+        stages.run(job(tmp_path, "out", intermediate=(rows,)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_words_can_be_the_target_too_without_a_student(tmp_path: Path) -> None:
+    tags = ("O", "B-ORG")
+    sentences = [TokenExample(("bank", "rises", str(number)), (1, 0, 0)) for number in range(60)]
+    words = TaskData(
+        task("financial_ner"),
+        Dataset(tuple(sentences[:50]), tags, "train"),
+        Dataset(tuple(sentences[50:]), tags, "test"),
+    )
+    short = {"intermediate": (), "corpus": TaskData(KIND, corpus(30), corpus(20, seed=1))}
+    outcome = stages.run(job(tmp_path, "out", target=words, student_blocks=None, **short))
+    assert outcome.metrics["entity_f1"] > 0.9
+    assert outcome.predict(["bank rises 7"]) == ["B-ORG O O"]
+    with pytest.raises(ConfigurationError, match="student_blocks"):
+        stages.run(job(tmp_path, "student", target=words, **short))
 
 
 def test_the_command_refuses_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
