@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from client.home import Home
+from client.planning import look_at_rows
 from client.settings import load_settings
-from common.errors import ConfigurationError
+from common.errors import ConfigurationError, DataError
 
 
 def test_a_new_home_has_private_keys_and_settings_that_load(tmp_path: Path) -> None:
@@ -33,6 +34,20 @@ def test_data_paths_start_from_the_settings_file(tmp_path: Path) -> None:
     settings = load_settings(path)
     assert settings.data is not None
     assert settings.data.train == tmp_path / "rows.csv"
+
+
+def test_rows_without_labels_are_text_where_nothing_else_may_be_trained(tmp_path: Path) -> None:
+    (tmp_path / "filings").mkdir()
+    (tmp_path / "filings" / "one.txt").write_text("net sales rose\n\ncosts fell")
+    path = tmp_path / "institution.toml"
+    text = '[institution]\nname = "a"\n[data]\ntrain = "filings"\n[limits]\n'
+    path.write_text(text + 'tasks = ["masked_language_modelling"]\n')
+    settings = load_settings(path)
+    assert settings.data is not None
+    assert len(look_at_rows(settings, settings.data)) == 2
+    path.write_text(text)
+    with pytest.raises(DataError):
+        look_at_rows(load_settings(path), settings.data)
 
 
 @pytest.mark.parametrize(
