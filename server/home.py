@@ -12,15 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.enrolment import Request, split_address
 from common.errors import ConfigurationError, EnrolmentError, ServiceError
 from common.files import write_atomic
-from common.flower_internals import Control
 from common.keys import Keys, PublicKeys
 from common.pki import Authority, Certificate, check_addresses, check_name, new_key_and_request
 from common.revocations import Revocations
 from server.settings import TEMPLATE, Settings, load_settings
+
+if TYPE_CHECKING:
+    from common.flower_internals import Control
 
 __all__ = ["ENVIRONMENT", "Enrolled", "HubHome"]
 
@@ -193,13 +196,17 @@ class HubHome:
         return tuple(found)
 
     @contextmanager
-    def control(self) -> Iterator[Control]:
+    def control(self) -> "Iterator[Control]":
         """The running SuperLink's control API.
 
         Raises:
             ServiceError: the hub is not started.
         """
-        with Control(self.superlink_address(), self.authority_certificate.read_text()) as control:
+        address = self.superlink_address()
+        # Imported late: most commands do not talk to Flower, whose import takes longer than all that they do.
+        from common.flower_internals import Control
+
+        with Control(address, self.authority_certificate.read_text()) as control:
             yield control
 
     def superlink_address(self) -> str:
