@@ -16,14 +16,17 @@ from sklearn.pipeline import make_pipeline
 from client.finetune.federated import plan_training
 from client.noise import FixedNoise, SystemNoise
 from client.training import PrefixCache, train
+from common.codec import Tensors
 from common.data import Dataset, Example
 from common.metrics import Counts
 from common.tasks import Head, task
+from server.aggregation import OptimizerState, ServerOptimizer
+from server.coordinator import Evaluation
 from server.evaluation import HubEvaluator
 from simulation.institutions import Federation
 from simulation.workspace import Workspace
 
-__all__ = ["Baseline", "bag_of_words", "compute_baselines", "majority"]
+__all__ = ["Baseline", "alone", "bag_of_words", "compute_baselines", "majority"]
 
 
 @dataclass(frozen=True)
@@ -68,30 +71,27 @@ def bag_of_words(federation: Federation) -> Baseline:
     return _row("bag of words", predicted, test, "all rows pooled in one place, no privacy")
 
 
-def alone(workspace: Workspace, evaluator: HubEvaluator, name: str) -> Baseline:
-    """One bank with its own rows, and the noise, clip and number of steps of the whole federated run."""
-    agent = workspace.institution(name)
-    local = agent.prepare(workspace.config)
-    plan = plan_training(workspace.config, local.data.units(workspace.config.privacy.unit), agent.settings)
-    steps = plan.steps * workspace.config.rounds
-    dp = replace(plan.dp, steps=steps) if plan.dp else None
+def alone(workspace: Workspace, evaluator: Callable[[Tensors], Evaluation], name: str) -> Baseline:
+    """One bank as a federation of its own: its rows, with the rounds, noise, clip and hub optimiser of the run."""
+    agent, config = workspace.institution(name), workspace.config
+    local = agent.prepare(config)
+    plan = plan_training(config, local.data.units(config.privacy.unit), agent.settings)
     noise = (
-        FixedNoise(f"alone|{name}|{workspace.config.seed}".encode().ljust(32)[:32])
+        FixedNoise(f"alone|{name}|{config.seed}".encode().ljust(32)[:32])
         if agent.settings.noise == "fixed"
         else SystemNoise()
     )
-    local.adapted.load(local.adapted.initial())
-    train(
-        local.adapted, local.data.tokens, replace(plan, steps=steps, dp=dp), noise if dp else None, cache=PrefixCache()
-    )
-    result = evaluator(local.adapted.export())
-    return Baseline(
-        f"{name} alone",
-        result.metrics["accuracy"],
-        result.metrics["weighted_f1"],
-        None,
-        f"{len(local.data.tokens)} rows, same steps and noise",
-    )
+    hub = config.aggregation
+    optimizer = ServerOptimizer(hub.server_optimizer, hub.server_learning_rate, hub.server_momentum)
+    adapter, memory, cache = local.adapted.initial(), OptimizerState(), PrefixCache()
+    for number in range(1, config.rounds + 1):
+        local.adapted.load(adapter)
+        trained = replace(plan, seed=plan.seed + number)
+        train(local.adapted, local.data.tokens, trained, noise if plan.dp else None, cache=cache)
+        adapter, memory = optimizer.step(adapter, local.adapted.export(), memory)
+    metrics = evaluator(adapter).metrics
+    note = f"{len(local.data.tokens)} rows, same rounds and noise"
+    return Baseline(f"{name} alone", metrics["accuracy"], metrics["weighted_f1"], None, note)
 
 
 def compute_baselines(

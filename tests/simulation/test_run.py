@@ -8,12 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from common.codec import Tensors
 from common.errors import CheckpointError, ConfigurationError, QuorumError
 from common.keys import Keys
 from common.ledger import PrivacyLedger
 from server import checkpoint
+from server.coordinator import Evaluation
+from simulation.baselines import alone
 from simulation.cli import main
 from simulation.runner import execute
 from simulation.workspace import Workspace
@@ -54,6 +58,24 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
         "south alone",
         "west alone",
     }
+
+
+def test_a_bank_alone_is_a_federation_of_one(tmp_path: Path) -> None:
+    """The comparison with each bank alone gives it what the federation has: the rounds and the hub's optimiser."""
+    config = write_simulation(tmp_path, extra='[aggregation]\nserver_optimizer = "momentum"', rounds=3)
+    one = ["data.institution_column=", "data.institutions=1"]
+    plain = ["privacy.level=none", "privacy.target_epsilon=", "privacy.delta=", "privacy.clipping_norm="]
+    workspace = Workspace.create(config, tmp_path / "one", [*one, *plain])
+    execute(workspace)
+    found: list[Tensors] = []
+
+    def evaluate(adapter: Tensors) -> Evaluation:
+        found.append(adapter)
+        return Evaluation({"accuracy": 0.0, "weighted_f1": 0.0}, {})
+
+    alone(workspace, evaluate, "institution_1")
+    federated = checkpoint.load(tmp_path / "one" / "checkpoint").adapter
+    assert all(np.array_equal(found[0][name], federated[name]) for name in federated)
 
 
 def test_only_adapter_tensors_travel_and_b_is_half(tmp_path: Path) -> None:
