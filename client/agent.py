@@ -42,7 +42,7 @@ class Agent:
     """One institution.
 
     Args:
-        directory: holds the ledger and the outbox; the one place where this institution's state lives.
+        directory: holds the ledger, begun before, and the outbox; the one place where this institution's state lives.
         keys: the institution's own signing and sealing keys.
         hub: the public keys that assignments must be signed with, and answers are sealed to.
         prepare: loads the model a run asks for and this institution's data for it, or raises `Refused`.
@@ -120,7 +120,7 @@ class Agent:
         local = self.prepare(config)
         spec = local.adapted.spec
         local.adapted.load(decode(assignment.adapter, spec))
-        with PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys) as ledger:
+        with PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys, begun=True) as ledger:
             outcome = federated.run(
                 federated.FederatedJob(
                     config=config,

@@ -8,6 +8,7 @@ from common.enrolment import Package
 from common.errors import ConfigurationError
 from common.files import write_atomic
 from common.keys import Keys, PublicKeys
+from common.ledger import PrivacyLedger
 
 __all__ = ["Home"]
 
@@ -53,16 +54,19 @@ class Home:
 
     @classmethod
     def create(cls, directory: Path, name: str) -> "Home":
-        """Lay a new one out: keys (0600) and a commented `institution.toml`.
+        """Lay a new one out: keys (0600), an empty ledger (0600) and a commented `institution.toml`.
 
         Raises:
             ConfigurationError: it is an institution's directory already.
             EnvelopeError: the name cannot be one, or the keys cannot be written.
+            LedgerError: the ledger cannot be written.
         """
         home = cls(directory)
         if home.settings_path.exists() or home.keys_path.exists():
             raise ConfigurationError(f"{directory}: it holds an institution already: choose another directory")
-        Keys.generate(name).save(home.keys_path)
+        keys = Keys.generate(name)
+        keys.save(home.keys_path)
+        PrivacyLedger.open(home.ledger_path, keys).close()
         write_atomic(home.settings_path, TEMPLATE.format(name=name).encode(), mode=0o600)
         return home
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from common.accounting import Limit, epsilon, steps_left
 from common.errors import LedgerError
-from common.journal import Entry, verify
+from common.journal import verify
+from common.journal_lines import Entry
 from common.keys import PublicKeys
 from common.ledger import PURPOSE, Charge, charges, unit_of
 

@@ -4,91 +4,60 @@ Beside `name` stands `name.head`, a signed count, length and last hash: a file c
 match it. One process writes at a time (`flock`). After a crash the file holds every entry that `append` returned, and
 perhaps the one it was writing; half a line, never acknowledged, is cut off when the journal is opened again.
 
-What it cannot show: both files put back together to an earlier state, or deleted together. Compare their count with
-what was told to others before (the hub's audit log holds each institution's epsilon), and keep them on storage that
-the trainings cannot roll back.
+What it cannot show: both files put back together to an earlier state, or carried on as two copies. That both were
+deleted is seen where it is known that the journal was begun. Compare their count with what was told to others before
+(the hub's audit log holds each institution's epsilon), and keep them on storage that the trainings cannot roll back.
 """
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from cryptography.exceptions import InvalidSignature
-
 from common.errors import LedgerError
 from common.files import write_atomic
+from common.journal_lines import (
+    Entry,
+    Head,
+    digest,
+    genesis,
+    head_path,
+    last_digest,
+    parse_entry,
+    read_head,
+    read_lines,
+)
 from common.keys import Keys, PublicKeys
 from common.wire import canonical, is_name, parse_object
 
-__all__ = ["Entry", "Journal", "verify"]
-
-_ENTRY_LABEL, _HEAD_LABEL = b"fedfin journal entry 1\n", b"fedfin journal head 1\n"
-_MAX_LINE_BYTES = 2**20
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line. `sequence` counts from 1; `time` is UTC; `previous` is the SHA-256 of the line before."""
-
-    sequence: int
-    time: str
-    kind: str
-    body: Mapping[str, Any]
-    previous: str
-    signature: str
-
-    def signed(self, purpose: str) -> bytes:
-        """What the signature covers."""
-        fields = {key: value for key, value in vars(self).items() if key != "signature"}
-        return _ENTRY_LABEL + canonical(fields | {"purpose": purpose})
-
-    def line(self) -> bytes:
-        """The entry as it stands in the file, with its newline."""
-        return canonical(vars(self)) + b"\n"
-
-
-@dataclass(frozen=True)
-class _Head:
-    """How far the file goes: what was acknowledged."""
-
-    purpose: str
-    count: int
-    length: int
-    last: str
-    signature: str = ""
-
-    def signed(self) -> bytes:
-        return _HEAD_LABEL + canonical({key: value for key, value in vars(self).items() if key != "signature"})
+__all__ = ["Journal", "verify"]
 
 
 class Journal:
     """An open journal; use it as a context manager. `purpose` is signed too: one journal cannot pose as another."""
 
-    def __init__(self, path: Path, keys: Keys, handle: int, head: _Head, entries: list[Entry]) -> None:
+    def __init__(self, path: Path, keys: Keys, handle: int, head: Head, entries: list[Entry]) -> None:
         self._path, self._keys, self._handle, self._head, self._entries = path, keys, handle, head, entries
         self._mutex, self._process, self._usable = threading.Lock(), os.getpid(), True
 
     @classmethod
-    def open(cls, path: Path, keys: Keys, purpose: str = "journal") -> Self:
-        """Open, or begin, the journal at `path`, and hold it until `close`.
+    def open(cls, path: Path, keys: Keys, purpose: str = "journal", *, begun: bool = False) -> Self:
+        """Open, or begin, the journal at `path`, and hold it until `close`; one that is known to be `begun` must exist.
 
         Raises:
             LedgerError: held by another process, edited, cut, of another key or purpose, or not writable.
         """
-        head_path = _head_path(path)
+        head = head_path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            create = 0 if head_path.exists() else os.O_CREAT
+            create = 0 if begun or head.exists() else os.O_CREAT
             handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | create, 0o600)
         except FileNotFoundError:
-            raise _bad(path, f"absent, though {head_path.name} is there: restore it from its backup") from None
+            raise _bad(path, f"absent, though begun: restore it and {head.name} from their backup") from None
         except OSError as error:
             raise _bad(path, f"cannot be opened ({error.strerror})") from None
         try:
@@ -96,7 +65,7 @@ class Journal:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise _bad(path, "held by another process: let that one end first") from None
-            return cls._load(path, keys, handle, purpose)
+            return cls._load(path, keys, handle, purpose, begun)
         except OSError as error:
             os.close(handle)
             raise _bad(path, f"cannot be used ({error.strerror})") from None
@@ -105,23 +74,23 @@ class Journal:
             raise
 
     @classmethod
-    def _load(cls, path: Path, keys: Keys, handle: int, purpose: str) -> Self:
-        for leftover in path.parent.glob(f".{_head_path(path).name}.*"):
+    def _load(cls, path: Path, keys: Keys, handle: int, purpose: str, begun: bool) -> Self:
+        for leftover in path.parent.glob(f".{head_path(path).name}.*"):
             leftover.unlink(missing_ok=True)
-        head, data = _read_head(path, keys.public), path.read_bytes()
+        head, data = read_head(path, keys.public), path.read_bytes()
         if head is not None and head.purpose != purpose:
             raise _bad(path, f"its purpose is {head.purpose!r}, not {purpose!r}: correct the path")
-        if head is None and data:
-            raise _bad(path, f"{_head_path(path).name} is absent: restore both from their backup")
-        known = head or _Head(purpose, 0, 0, _genesis(purpose))
+        if head is None and (data or begun):
+            raise _bad(path, f"{head_path(path).name} is absent: restore both from their backup")
+        known = head or Head(purpose, 0, 0, genesis(purpose))
         # The head is signed and covers all lines before it: their own signatures are left to `verify`.
-        entries, length = _read_lines(path, data, known, keys.public, every_signature=False)
+        entries, length = read_lines(path, data, known, keys.public, every_signature=False)
         if length < len(data):
             os.ftruncate(handle, length)
             os.fsync(handle)
         journal = cls(path, keys, handle, known, entries)
         if head is None or len(entries) > head.count:
-            journal._acknowledge(len(entries), length, _last(entries, purpose))
+            journal._acknowledge(len(entries), length, last_digest(entries, purpose))
         return journal
 
     @property
@@ -142,7 +111,7 @@ class Journal:
             self._usable = False
             try:
                 self._write(line)
-                self._acknowledge(entry.sequence, self._head.length + len(line), _digest(line))
+                self._acknowledge(entry.sequence, self._head.length + len(line), digest(line))
             except OSError as error:
                 raise _bad(
                     self._path, f"cannot be written ({error.strerror}): nothing may go on before it can"
@@ -174,7 +143,7 @@ class Journal:
             own = parse_object(canonical(body))
             bare = Entry(len(self._entries) + 1, time, kind, own, self._head.last, "")
             line = Entry(**vars(bare) | {"signature": self._sign(bare.signed(self._head.purpose))}).line()
-            entry = _entry(line)
+            entry = parse_entry(line)
         except (TypeError, ValueError, RecursionError):
             raise _bad(self._path, f"an entry of kind {kind!r} does not fit one line of JSON") from None
         return entry, line
@@ -196,9 +165,9 @@ class Journal:
             raise
 
     def _acknowledge(self, count: int, length: int, last: str) -> None:
-        bare = _Head(self._head.purpose, count, length, last)
-        head = _Head(**vars(bare) | {"signature": self._sign(bare.signed())})
-        write_atomic(_head_path(self._path), canonical(vars(head)) + b"\n", mode=0o600)
+        bare = Head(self._head.purpose, count, length, last)
+        head = Head(**vars(bare) | {"signature": self._sign(bare.signed())})
+        write_atomic(head_path(self._path), canonical(vars(head)) + b"\n", mode=0o600)
         self._head = head
 
 
@@ -211,108 +180,17 @@ def verify(path: Path, public: PublicKeys, purpose: str | None = None) -> tuple[
         LedgerError: absent, edited, cut, or of another key or purpose.
     """
     try:
-        head = _read_head(path, public)  # before the lines: a writer may add to them meanwhile
+        head = read_head(path, public)  # before the lines: a writer may add to them meanwhile
         data = path.read_bytes()
+    except FileNotFoundError:
+        raise _bad(path, "absent: restore it and its head from their backup, or correct the path") from None
     except OSError as error:
         raise _bad(path, f"cannot be read ({error.strerror})") from None
     if head is None:
-        raise _bad(path, f"{_head_path(path).name} is absent: restore both from their backup")
+        raise _bad(path, f"{head_path(path).name} is absent: restore both from their backup")
     if purpose is not None and head.purpose != purpose:
         raise _bad(path, f"its purpose is {head.purpose!r}, not {purpose!r}: correct the path")
-    return tuple(_read_lines(path, data, head, public, every_signature=True)[0])
-
-
-def _read_lines(
-    path: Path, data: bytes, head: _Head, public: PublicKeys, every_signature: bool
-) -> tuple[list[Entry], int]:
-    """Entries, and the bytes they fill; less than all of `data` where a crash left half a line after the head."""
-    if len(data) < head.length:
-        raise _bad(path, f"cut short: its head counts {head.count} entries; restore both from their backup")
-    entries: list[Entry] = []
-    last, position = _genesis(head.purpose), 0
-    for limit, committed in ((head.length, True), (len(data), False)):
-        while position < limit:
-            end = data.find(b"\n", position, limit) + 1
-            line = data[position:end]
-            # Zero bytes are blocks that a power cut left unwritten.
-            if not committed and (not line or b"\0" in line):
-                return entries, position
-            try:
-                entry = _entry(line)
-                if (entry.sequence, entry.previous) != (len(entries) + 1, last):
-                    raise ValueError("not the next of the chain")
-                if every_signature or not committed:
-                    _check_signature(public, entry.signature, entry.signed(head.purpose))
-            except (ValueError, InvalidSignature):
-                what = f"line {len(entries) + 1} was edited: restore it and its head from their backup"
-                raise _bad(path, what) from None
-            entries.append(entry)
-            last, position = _digest(line), end
-        if committed and (len(entries), last) != (head.count, head.last):
-            raise _bad(path, "does not end where its head says: restore both from their backup")
-    return entries, position
-
-
-def _read_head(path: Path, public: PublicKeys) -> _Head | None:
-    """The verified head; None where there is none."""
-    name = _head_path(path)
-    try:
-        data = name.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        fields = parse_object(data[:_MAX_LINE_BYTES])
-        types = {"purpose": str, "count": int, "length": int, "last": str, "signature": str}
-        _check_types(fields, types)
-        head = _Head(**fields)
-        if canonical(fields) + b"\n" != data:
-            raise ValueError("not as it was written")
-        _check_signature(public, head.signature, head.signed())
-    except (ValueError, InvalidSignature):
-        raise _bad(name, "edited, or signed with another key: restore both files from their backup") from None
-    return head
-
-
-def _entry(line: bytes) -> Entry:
-    """One line, read strictly: ValueError unless it is byte for byte what an Entry writes."""
-    if len(line) > _MAX_LINE_BYTES:
-        raise ValueError("too long")
-    fields = parse_object(line)
-    types = {"sequence": int, "time": str, "kind": str, "body": dict, "previous": str, "signature": str}
-    _check_types(fields, types)
-    entry = Entry(**fields)
-    if entry.line() != line:
-        raise ValueError("not as it was written")
-    return entry
-
-
-def _check_signature(public: PublicKeys, signature: str, data: bytes) -> None:
-    raw = bytes.fromhex(signature)
-    if raw.hex() != signature:
-        raise ValueError("other spellings of the same number count as edits")
-    public.signing_key.verify(raw, data)
-
-
-def _check_types(fields: Mapping[str, Any], types: Mapping[str, type]) -> None:
-    if fields.keys() != types.keys() or any(type(fields[key]) is not kind for key, kind in types.items()):
-        raise ValueError("fields are missing, foreign or of another type")
-
-
-def _head_path(path: Path) -> Path:
-    return path.with_name(path.name + ".head")
-
-
-def _genesis(purpose: str) -> str:
-    """What the first entry follows."""
-    return _digest(_ENTRY_LABEL + canonical({"purpose": purpose}))
-
-
-def _last(entries: list[Entry], purpose: str) -> str:
-    return _digest(entries[-1].line()) if entries else _genesis(purpose)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return tuple(read_lines(path, data, head, public, every_signature=True)[0])
 
 
 def _bad(path: Path, why: str) -> LedgerError:

@@ -21,7 +21,8 @@ from typing import Any, Literal, Self
 
 from common.accounting import DpSgdEvent, Limit, epsilon
 from common.errors import BudgetExceeded, LedgerError
-from common.journal import Entry, Journal, verify
+from common.journal import Journal, verify
+from common.journal_lines import Entry
 from common.keys import Keys, PublicKeys
 from common.wire import is_name
 
@@ -108,13 +109,17 @@ class PrivacyLedger:
         self._mutex = threading.RLock()
 
     @classmethod
-    def open(cls, path: Path, keys: Keys) -> Self:
+    def open(cls, path: Path, keys: Keys, *, begun: bool = False) -> Self:
         """Open, or begin, the ledger at `path`, and hold it until `close`.
 
+        begun: an institution's ledger begins with its directory; from then on one that is gone is a loss, and no
+            fresh budget.
+
         Raises:
-            LedgerError: held by another process, edited, cut, of another key, or holding what is not understood.
+            LedgerError: held by another process, edited, cut, of another key, holding what is not understood, or
+                absent although `begun`.
         """
-        journal = Journal.open(path, keys, PURPOSE)
+        journal = Journal.open(path, keys, PURPOSE, begun=begun)
         try:
             return cls(journal)
         except BaseException:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import EnvelopeError, LedgerError
-from common.journal import Entry, Journal, verify
+from common.journal import Journal, verify
+from common.journal_lines import Entry
 from common.keys import PublicKeys
 from server.home import HubHome
 

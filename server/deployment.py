@@ -18,7 +18,8 @@ from common.config import RunConfig
 from common.errors import FedfinError, LedgerError, ModelError, QuorumError
 from common.files import write_json
 from common.flower_internals import look_again_soon
-from common.journal import Entry, Journal
+from common.journal import Journal
+from common.journal_lines import Entry
 from common.model import load_base
 from common.tasks import task
 from common.vocabulary import refuse_private_base

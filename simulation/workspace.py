@@ -25,6 +25,7 @@ from common.corpora import public_texts
 from common.envelope import Keys, PublicKeys
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic, write_json
+from common.ledger import PrivacyLedger
 from common.model import LoadedBase, load_base
 from common.tasks import task
 from common.vocabulary import refuse_private_base
@@ -77,7 +78,9 @@ class Workspace:
         Keys.generate("hub").save(out / "hub")
         for name in workspace.federation.train:
             directory = out / "institutions" / name
-            Keys.generate(name).save(directory / "keys")
+            keys = Keys.generate(name)
+            keys.save(directory / "keys")
+            PrivacyLedger.open(directory / "ledger.jsonl", keys).close()
             write_json(directory / "settings.json", asdict(workspace.settings(name)))
         # Written last: a directory with run.json is a complete one.
         write_json(

@@ -141,7 +141,7 @@ MUTATIONS = (
     ),
     Mutation(
         "whoever can write the ledger's lines needs no key",
-        "common/journal.py",
+        "common/journal_lines.py",
         "        _check_signature(public, head.signature, head.signed())\n",
         "",
         ("tests/common/test_journal.py", "one_flipped_bit_anywhere_is_found"),

@@ -51,15 +51,12 @@ def _directory(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(directory: Path) -> "tuple[Home, Verified]":
-    """The institution and its verified ledger; an empty one where nothing was ever charged."""
+    """The institution and its verified ledger."""
     from client.home import Home
-    from client.overview import Verified, verified
+    from client.overview import verified
 
     home = Home(directory)
-    public = home.public_keys()
-    if not home.ledger_path.exists() and not home.ledger_path.with_name("ledger.jsonl.head").exists():
-        return home, Verified(home.ledger_path, public, (), ())
-    return home, verified(home.ledger_path, public)
+    return home, verified(home.ledger_path, home.public_keys())
 
 
 def _limit(home: "Home") -> "Limit | None":

@@ -18,7 +18,7 @@ from common.codec import decode, encode
 from common.config import RunConfig, parse_run
 from common.envelope import Context, Keys, open_sealed, peek, seal
 from common.errors import EnvelopeError, MessageError
-from common.ledger import Charge, read_charges
+from common.ledger import Charge, PrivacyLedger, read_charges
 from common.messages import Assignment, Contribution, Refusal, RefusalCode, code_digest
 from tests.tiny_models import tiny_adapted
 
@@ -53,6 +53,7 @@ class Bank:
 
     def __init__(self, directory: Path, local: LocalModel, **settings: Any) -> None:
         self.directory, self.local = directory, local
+        PrivacyLedger.open(directory / "ledger.jsonl", BANK).close()
         self.prepared = 0
         self.agent = Agent(directory, InstitutionSettings("bank", **settings), BANK, HUB.public, self._prepare)
 
@@ -61,8 +62,7 @@ class Bank:
         return self.local
 
     def charges(self) -> tuple[Charge, ...]:
-        path = self.directory / "ledger.jsonl"
-        return read_charges(path, BANK.public) if path.exists() else ()
+        return read_charges(self.directory / "ledger.jsonl", BANK.public)
 
     def ask(self, assignment: Assignment) -> Contribution | Refusal:
         return self.read(self.agent.handle(sealed(assignment)))
@@ -248,6 +248,16 @@ def test_a_training_above_the_budget_is_refused_with_nothing_written(
     bank = Bank(tmp_path / "bank", local, max_epsilon=0.05, delta=1e-4)
     assert bank.refusal(ask()) == RefusalCode.BUDGET
     assert bank.charges() == ()
+
+
+def test_a_ledger_that_is_gone_is_a_loss_and_no_fresh_budget(bank: Bank, ask: Ask) -> None:
+    assert isinstance(bank.ask(ask(1)), Contribution)
+    for name in ("ledger.jsonl", "ledger.jsonl.head"):
+        (bank.directory / name).unlink()
+    answer = bank.ask(ask(2))
+    assert isinstance(answer, Refusal)
+    assert answer.code == RefusalCode.ERROR
+    assert not (bank.directory / "ledger.jsonl").exists()
 
 
 def test_a_refusal_is_a_code_and_no_reason(bank: Bank, ask: Ask) -> None:

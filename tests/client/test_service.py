@@ -93,9 +93,7 @@ class Agent:
         return (Refusal if context.kind == "refusal" else Contribution).from_bytes(payload)
 
     def charges(self) -> tuple[Charge, ...]:
-        path = self.home.ledger_path
-        begun = path.with_name("ledger.jsonl.head").exists()
-        return read_charges(path, self.home.keys().public) if begun else ()
+        return read_charges(self.home.ledger_path, self.home.keys().public)
 
     def progress(self) -> dict[str, Any]:
         return dict(json.loads((self.home.run / "agent.json").read_text()))

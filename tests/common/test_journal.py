@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common import files, journal
+from common import files, journal, journal_lines
 from common.errors import LedgerError
 from common.journal import Journal, verify
 from common.keys import Keys
@@ -117,8 +117,20 @@ def test_a_file_or_its_head_alone_is_found(path, tmp_path):
     with pytest.raises(LedgerError, match="absent"):
         Journal.open(path, KEYS)
     assert not path.exists()
-    with pytest.raises(LedgerError, match="cannot be read"):
+    with pytest.raises(LedgerError, match="absent"):
         verify(path, KEYS.public)
+
+
+def test_one_that_was_begun_does_not_begin_again(path):
+    for content in (None, b""):  # both files deleted, or the lines emptied as well
+        head_of(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(LedgerError, match="absent"):
+            Journal.open(path, KEYS, begun=True)
+        assert path.exists() == (content is not None)
+        assert not head_of(path).exists()
 
 
 def test_another_key_or_another_purpose_cannot_pose_as_this_journal(path, tmp_path):
@@ -144,7 +156,7 @@ def test_a_signature_that_the_chain_covers_but_the_key_did_not_make_is_found_off
     entry, line = opened._next("note", {"number": 9})
     opened._write(line)
     opened._keys = KEYS
-    opened._acknowledge(entry.sequence, opened._head.length + len(line), journal._digest(line))
+    opened._acknowledge(entry.sequence, opened._head.length + len(line), journal_lines.digest(line))
     opened.close()
     assert len(entries) == 4
     with pytest.raises(LedgerError, match="line 5 was edited"):

@@ -355,8 +355,5 @@ deadline_s = 200
 
 def charges(hub: Hub, name: str, run: Run) -> list[Charge]:
     """What `run` has charged at an institution, by the institution's own ledger."""
-    path = hub.institutions[name].ledger
-    if not path.with_name("ledger.jsonl.head").exists():
-        return []
-    found = read_charges(path, hub.home.members()[name].keys)
+    found = read_charges(hub.institutions[name].ledger, hub.home.members()[name].keys)
     return [charge for charge in found if charge.reservation.use.run_id == run.name]
