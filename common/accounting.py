@@ -39,14 +39,17 @@ __all__ = [
 MAX_STEPS = 1_000_000
 """The most steps one event may have, and the most that `steps_left` reports."""
 _KIND = "dp_sgd"
-_LOWEST_NOISE, _HIGHEST_NOISE = 0.05, 1e5
+_LOWEST_NOISE, _HIGHEST_NOISE = 0.05, 1e5  # of `calibrate`
+_VAST_NOISE = 1e6
+_NO_NOISE = 1e-3  # below it one step alone costs an epsilon above 100,000
 
 
 @dataclass(frozen=True)
 class DpSgdEvent:
     """`steps` steps of DP-SGD, each on a Poisson sample: what was done to the data, whatever delta one later asks at.
 
-    noise_multiplier: standard deviation of the Gaussian noise over the clipping norm; 0 is no privacy (epsilon inf).
+    noise_multiplier: standard deviation of the Gaussian noise over the clipping norm; 0 is no privacy (epsilon inf),
+        1,000,000 the most.
     sampling_probability: of each record at each step, independently; 0 touches no data, 1 is the plain Gaussian.
 
     Raises:
@@ -58,12 +61,12 @@ class DpSgdEvent:
     steps: int
 
     def __post_init__(self) -> None:
-        for name, highest in (("noise_multiplier", math.inf), ("sampling_probability", 1.0)):
+        for name, highest in (("noise_multiplier", _VAST_NOISE), ("sampling_probability", 1.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise LedgerError(f"privacy event: {name} is not a number")
-            if not 0 <= value <= highest or math.isinf(value):
-                raise LedgerError(f"privacy event: {name} is {value}: it must be finite, 0 or more, and possible")
+            if not 0 <= value <= highest:
+                raise LedgerError(f"privacy event: {name} is {value}: it must be from 0 to {highest:,.0f}")
             object.__setattr__(self, name, float(value))
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 0 <= self.steps <= MAX_STEPS:
             raise LedgerError(f"privacy event: steps must be a whole number from 0 to {MAX_STEPS}")
@@ -138,7 +141,7 @@ def epsilon(events: Iterable[DpSgdEvent], delta: float, group: int = 1) -> float
     | none, or only ones that touch no data | 0.0 |
     | one without noise | inf |
     | so little noise that epsilon passes about 100,000 | inf |
-    | sampling probabilities below 1e-4 | up to tens of percent above |
+    | sampling probabilities below 1e-3 | some percent above; below 1e-4 tens of percent |
 
     Raises:
         ConfigurationError: delta is not between 0 and 1, or a group that cannot be one.
@@ -253,6 +256,6 @@ def _composable(folded: Mapping[tuple[float, float], int]) -> tuple[tuple[float,
     plain = [(noise, steps) for (noise, probability), steps in folded.items() if probability == 1]
     if not plain:
         return tuple(sampled)
-    if any(noise == 0 for noise, _ in plain):
+    if any(noise < _NO_NOISE for noise, _ in plain):
         return ((0.0, 1.0, 1), *sampled)
     return ((1 / math.sqrt(math.fsum(steps / noise**2 for noise, steps in plain)), 1.0, 1), *sampled)

@@ -20,16 +20,22 @@ def paragraphs(s: Mapping[str, Any]) -> list[str]:
         return [f"No differential privacy. Batches: {plain(s.get('sampler'))}. Nothing protects a single record."]
     if not s.get("steps"):
         return ["Nothing of this run was trained here: nothing was spent."]
-    return [_promise(s), _mechanism(s), *_attack(s), *_groups(s), *_adversaries(s), _accounted(s)]
+    return [_promise(s), _mechanism(s), *_curve(s), *_attack(s), *_groups(s), *_adversaries(s), _accounted(s)]
 
 
 def _promise(s: Mapping[str, Any]) -> str:
     unit = plain(s.get("unit"))
     adjacency = _ADJACENCY.get(str(s.get("adjacency")), plain(s.get("adjacency")))
-    return (
+    words = (
         f"Protected is one {unit}: everything sent to the hub in this run is (ε, δ)-differentially private for "
         f"{adjacency} {unit}, with ε = {epsilon(s['epsilon_run'])} at δ = {plain(s.get('delta'))}."
     )
+    if s.get("delta_times_population") is not None:
+        words += (
+            f" There were {count(s.get('population'))} {unit}s: δ times their number is "
+            f"{plain(s['delta_times_population'])}."
+        )
+    return words
 
 
 def _mechanism(s: Mapping[str, Any]) -> str:
@@ -42,7 +48,14 @@ def _mechanism(s: Mapping[str, Any]) -> str:
         f"({plain(s.get('sampler'))} sampling); each drawn {unit}'s gradient over all trained parameters was clipped "
         f"to norm {plain(s.get('clipping_norm'))}; the sum got Gaussian noise of {plain(s.get('noise_multiplier'))} "
         f"times that norm{varied}. Source of the noise: {s.get('noise_source') or 'not stated'}."
+        + (f" Assumed: {s['sampler_assumed']}." if s.get("sampler_assumed") else "")
+        + (f" Implemented: {s['sampler_implemented']}." if s.get("sampler_implemented") else "")
     )
+
+
+def _curve(s: Mapping[str, Any]) -> list[str]:
+    points = [f"{epsilon(point['epsilon'])} at {point['delta']:.0e}" for point in s.get("curve") or ()]
+    return [f"The same at other δ: ε = {listed(points)}."] if points else []
 
 
 def _attack(s: Mapping[str, Any]) -> list[str]:
@@ -91,6 +104,11 @@ def _accounted(s: Mapping[str, Any]) -> str:
     if s.get("epsilon_cumulative") is not None:
         words += f" All runs in the ledger: ε = {epsilon(s['epsilon_cumulative'])}"
         words += f" ({count(s['ledger_entries'])} trainings)." if s.get("ledger_entries") is not None else "."
+    if s.get("epsilon_of_limit_spent") is not None:
+        words += (
+            f" Of the officer's limit, {epsilon(s.get('max_epsilon'))} at δ = {plain(s.get('max_epsilon_delta'))}, "
+            f"{epsilon(s['epsilon_of_limit_spent'])} is spent."
+        )
     if s.get("steps_of_unfinished_trainings"):
         words += f" {count(s['steps_of_unfinished_trainings'])} of the steps belong to trainings that never finished."
     if s.get("data_fingerprints"):

@@ -122,12 +122,16 @@ def _checked_result(source: str, value: object) -> dict[str, Any]:
 _STATED_NUMBERS = (
     "noise_multiplier", "clipping_norm", "sampling_probability", "steps", "delta", "epsilon_run",
     "epsilon_cumulative", "epsilon_prv", "epsilon_rdp", "max_epsilon", "ledger_entries", "gaussian_mu",
-    "steps_of_unfinished_trainings",
+    "steps_of_unfinished_trainings", "max_epsilon_delta", "epsilon_of_limit_spent",
 )  # fmt: skip
-_STATED_TEXTS = ("unit", "adjacency", "sampler", "accountant", "noise_source")
+_STATED_TEXTS = (
+    "unit", "adjacency", "sampler", "sampler_assumed", "sampler_implemented", "accountant", "noise_source",
+)  # fmt: skip
+_LEFT_OUT = ("population", "delta_times_population")  # an institution's own: a report may be shown to others
 _STATED_LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # numbers and texts of each of their objects
     "mechanisms": (("noise_multiplier", "sampling_probability", "clipping_norm", "steps"), ()),
     "attack": (("false_positive_rate", "true_positive_rate"), ()),
+    "curve": (("delta", "epsilon"), ()),
     "groups": (("units", "epsilon", "delta"), ()),
     "adversaries": (("epsilon_run", "epsilon_all_runs"), ("who", "sees")),
 }
@@ -143,7 +147,8 @@ def _statement(reader: Reader) -> dict[str, Any]:
             for each in reader.objects(key)
         ]
     lists = {key: reader.texts(key) for key in ("covers", "does_not_cover", "data_fingerprints")}
-    return {**reader.value, **read, **lists}
+    given = {key: value for key, value in reader.value.items() if key not in _LEFT_OUT}
+    return {**given, **read, **lists}
 
 
 _AUDITED_NUMBERS = (

@@ -14,6 +14,7 @@ from common.accounting import DpSgdEvent, Limit, epsilon, epsilon_rdp
 from common.files import json_text
 from common.keys import Keys
 from common.ledger import Charge, PrivacyLedger, Use
+from common.report_words import epsilon as in_words
 from common.statement_words import paragraphs
 
 BANK = Keys.generate("bank")
@@ -138,7 +139,11 @@ def test_the_words_say_what_the_numbers_say(charges: tuple[Charge, ...]) -> None
     for part in (
         "adding or removing one record", "In each of 13 steps", "(Poisson sampling)", "Against the hub",
         "Against an eavesdropper", "for 2, ", "5 of the steps belong to trainings that never finished",
-        "the last of 2 settings", "false alarms", "Cross-check by RDP",
+        "the last of 2 settings", "false alarms", "Cross-check by RDP", "There were 4\u202f000 records",
+        "δ times their number is 0.04", "Assumed: at each step every unit", "Implemented: one 64-bit integer",
+        f"The same at other δ: ε = {in_words(made['curve'][0]['epsilon'])} at 1e-03", "normal distributions",
+        "Against users of the model", "dp-accounting", "All runs in the ledger", "Source of the noise: operating",
+        f"Of the officer's limit, 8.000 at δ = 1e-06, {in_words(made['epsilon_of_limit_spent'])} is spent",
     ):  # fmt: skip
         assert part in words, part
 

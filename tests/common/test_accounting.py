@@ -172,6 +172,10 @@ def test_edges_of_epsilon():
     assert epsilon([DpSgdEvent(0.0, 0.1, 1)], 1e-5) == math.inf
     assert epsilon([DpSgdEvent(0.0, 1.0, 1), DpSgdEvent(1.0, 1.0, 1)], 1e-5) == math.inf
     assert epsilon([DpSgdEvent(1e-4, 1.0, 1)], 1e-5) == math.inf
+    for noise in (1e-4, 1e-200, 5e-324):
+        assert epsilon([DpSgdEvent(noise, 1.0, 1), DpSgdEvent(1.0, 1.0, 1)], 1e-5) == math.inf
+        assert epsilon([DpSgdEvent(noise, 0.5, 1)], 1e-5) == math.inf
+    assert 0 <= epsilon([DpSgdEvent(1e6, 1.0, 1), DpSgdEvent(1e6, 0.5, 9)], 1e-9) < 1e-3
     assert epsilon_rdp([], 1e-5) == 0.0
     assert epsilon_rdp([DpSgdEvent(0.0, 0.1, 1)], 1e-5) == math.inf
     vast = epsilon([DpSgdEvent(1.0, 1.0, 2000)], 1e-5)
@@ -190,8 +194,9 @@ def test_an_impossible_delta_is_refused(delta):
 
 @pytest.mark.parametrize(
     "values",
-    [(-1.0, 0.1, 1), (math.nan, 0.1, 1), (math.inf, 0.1, 1), ("1", 0.1, 1), (True, 0.1, 1), (1.0, 1.1, 1),
-     (1.0, -0.1, 1), (1.0, math.nan, 1), (1.0, 0.1, -1), (1.0, 0.1, 1.0), (1.0, 0.1, True), (1.0, 0.1, 10**9)],
+    [(-1.0, 0.1, 1), (math.nan, 0.1, 1), (math.inf, 0.1, 1), (1.1e6, 0.1, 1), ("1", 0.1, 1), (True, 0.1, 1),
+     (1.0, 1.1, 1), (1.0, -0.1, 1), (1.0, math.nan, 1), (1.0, 0.1, -1), (1.0, 0.1, 1.0), (1.0, 0.1, True),
+     (1.0, 0.1, 10**9)],
 )  # fmt: skip
 def test_an_impossible_event_is_refused(values):
     with pytest.raises(LedgerError, match="privacy event"):

@@ -166,6 +166,12 @@ def test_statement_names_unit_adjacency_sampler_noise_delta_and_accountant(tmp_p
     assert "NOT PRIVATE" not in text
 
 
+def test_a_report_does_not_say_how_many_records_a_statement_counts(tmp_path: Path) -> None:
+    out = write_example(tmp_path)
+    change(out / "institutions" / "bank-1" / "statement.json", population=73_911, delta_times_population=7.3911)
+    assert all(number not in report(out).text.replace("\u202f", "") for number in ("73911", "73,911", "7.39"))
+
+
 def test_fixed_noise_is_called_not_private_before_anything_else(tmp_path: Path) -> None:
     page = report(write_example(tmp_path, noise="fixed"))
     assert page.text.index("NOT PRIVATE") < page.text.index("institutions together reached")
