@@ -23,7 +23,7 @@ from common.adapters import AdaptedModel
 from common.errors import ConfigurationError, DataError
 from common.losses import batch_losses
 from common.prefix import FrozenFeatures
-from common.tokens import Batch, TokenizedSet, minibatches, token_batches
+from common.tokens import Batch, TokenizedSet, minibatches, token_batches, unpadded
 
 __all__ = ["PrefixCache", "TrainingPlan", "TrainingStats", "train"]
 
@@ -41,7 +41,7 @@ class TrainingPlan:
     optimizer: "sgd", "adam" or "adamw"; its state begins and ends with the training.
     max_batch_tokens: padded tokens of a physical batch.
     dp: None trains without privacy.
-    seed: order of the minibatches and adapter dropout; privacy's randomness never comes from it.
+    seed: without `dp`, of the order of the minibatches and of dropout; privacy's randomness never comes from it.
     adam_bias_correction: with `dp` and Adam, take the noise's known variance out of the second moment.
 
     Raises:
@@ -141,6 +141,8 @@ def train(
         raise ConfigurationError("training: privacy settings and a noise source come together or not at all")
     owners = _owners(data, plan)
     lengths, cache, device = data.lengths, cache or PrefixCache(), model.base.device
+    # Under privacy no example's gradient may depend on how long the others are.
+    pads_nothing = plan.dp is not None and not model.base.is_exact
     drawn: list[int] = []
     losses: list[float] = []
     clipped: list[float] = []
@@ -149,7 +151,8 @@ def train(
         stepper = _stepper(model, data, plan, noise, cache, stack)
         for step, rows in enumerate(_logical_batches(len(data), owners, plan, noise), start=1):
             total = 0.0
-            for part in token_batches(lengths, rows, plan.max_batch_tokens, owners):
+            parts = token_batches(lengths, rows, plan.max_batch_tokens, owners)
+            for part in unpadded(parts, data) if pads_nothing else parts:
                 batch = cache.batch(data, part, device)
                 each = batch_losses(model, batch)
                 stepper.accumulate(each, None if owners is None else torch.from_numpy(owners[part]))
@@ -250,10 +253,14 @@ def _optimizer(model: AdaptedModel, plan: TrainingPlan) -> torch.optim.Optimizer
 
 @contextmanager
 def _training(model: AdaptedModel, plan: TrainingPlan) -> Iterator[None]:
-    """Training mode and dropout from the plan's seed inside; outside, the process and the model as they were."""
+    """Training mode and dropout from the plan's seed inside; outside, the process and the model as they were.
+
+    No dropout under privacy: which numbers an example loses would depend on who else is in its batch, and the seed is
+    the hub's, so that one record more or less would move the gradients of all others.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        model.train_mode()
+        model.train_mode(dropout=plan.dp is None)
         try:
             yield
         finally:

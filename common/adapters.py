@@ -216,7 +216,8 @@ class AdaptedModel:
         if self._split is None:
             return None
         self.eval_mode()
-        return FrozenFeatures.compute(self._split, data, max_batch_tokens, self.base.device)
+        padded = self.base.is_exact
+        return FrozenFeatures.compute(self._split, data, max_batch_tokens, self.base.device, padded)
 
     def recompute(self) -> None:
         """From now on keep what enters each block alone, and compute the rest again for the backward pass.

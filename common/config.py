@@ -61,6 +61,7 @@ class AdapterConfig(Section):
 
     target_modules: "task" (the task's roles), "all-linear", or role names.
     layers: "all", "last:K" (the last K blocks), or "none" (the head alone, no LoRA).
+    dropout: of LoRA's input. Not under differential privacy.
     train: "AB", or "B" with A frozen at values derived from the run's seed (FFA-LoRA, arXiv 2403.12313).
     new_tokens: how many rows at the end of the embeddings are trained too, those of words that were added to the base
         model's vocabulary. Not under differential privacy, where there is no per-example rule for them.
@@ -231,6 +232,10 @@ class RunConfig(Section):
         if self.privacy.level != "none" and self.adapter.new_tokens:
             way = "is given, but under differential privacy new rows stay at the mean of their pieces: leave it out"
             self.adapter.refuse("new_tokens", way)
+        if self.privacy.level != "none" and self.adapter.dropout:
+            # Its masks follow from the run's seed and an example's place in its batch: one more would move all others.
+            way = f"is {self.adapter.dropout:g}, but under differential privacy nothing may be dropped: leave it out"
+            self.adapter.refuse("dropout", way)
         if self.privacy.level == "none" and self.training.adam_bias_correction:
             self.training.refuse(
                 "adam_bias_correction", 'is true, but privacy.level = "none" adds no noise: leave it out'
@@ -294,7 +299,6 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
         adapter = {
             "rank": preset.rank,
             "alpha": preset.alpha,
-            # Dropout only adds variance to clipped, noised gradients.
             "dropout": 0.0 if private else preset.dropout,
             "train": "B" if private and tables["adapter"].get("layers") != "none" else "AB",
         }

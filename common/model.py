@@ -67,6 +67,11 @@ class LoadedBase:
         return self.head_names if isinstance(self.model, SharedEncoder) else self.head_names[-1:]
 
     @property
+    def is_exact(self) -> bool:
+        """Whether it computes in float32 or better: in bfloat16, and above 4-bit weights, rounding is coarse."""
+        return all(p.dtype in (torch.float32, torch.float64) for p in self.model.parameters())
+
+    @property
     def is_encoder_decoder(self) -> bool:
         """Whether the base writes from one stack of blocks what another has read."""
         config: Any = self.model.config

@@ -20,7 +20,7 @@ from common.model import LoadedBase, MeanPoolClassifier
 from common.modules import block_stacks
 from common.shared_encoder import SharedEncoder
 from common.tasks import Head
-from common.tokens import Batch, TokenizedSet, token_batches
+from common.tokens import Batch, TokenizedSet, token_batches, unpadded
 
 __all__ = ["BlockSplit", "FrozenFeatures", "HeadSplit", "split"]
 
@@ -215,12 +215,16 @@ class FrozenFeatures:
     pooled: bool
 
     @classmethod
-    def compute(cls, part: BlockSplit | HeadSplit, data: TokenizedSet, max_batch_tokens: int, device: str) -> Self:
-        """One pass over `data`, in batches of like length. The model must be in evaluation mode."""
+    def compute(
+        cls, part: BlockSplit | HeadSplit, data: TokenizedSet, max_batch_tokens: int, device: str, padded: bool
+    ) -> Self:
+        """One pass over `data`, in batches of like length, or of equal length. The model must be in evaluation mode."""
         lengths = data.lengths
+        batches = token_batches(lengths, np.arange(len(data)), max_batch_tokens)
+        batches = batches if padded else unpadded(batches, data)
         rows: dict[int, Tensor] = {}
         pooled = False
-        for indices in token_batches(lengths, np.arange(len(data)), max_batch_tokens):
+        for indices in batches:
             hidden = part.prefix(data.batch(indices, device)).to("cpu", torch.float32)
             pooled = hidden.ndim == 2
             for row, index in enumerate(indices):

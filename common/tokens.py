@@ -22,6 +22,7 @@ __all__ = [
     "tokenize_summaries",
     "tokenize_texts",
     "tokenize_words",
+    "unpadded",
 ]
 
 IGNORED = -100
@@ -123,6 +124,17 @@ def token_batches(
         batches.append(order[start : start + rows])
         start += rows
     return batches
+
+
+def unpadded(batches: Sequence[IntArray], data: TokenizedSet) -> list[IntArray]:
+    """`batches` cut where the number of tokens or labels changes, so that no example of `data` is padded.
+
+    What bfloat16 makes of an example depends on its padding, by parts in a hundred: on how long others are.
+    """
+    labels = np.zeros(len(data), int) if data.labels is None else np.array([label.size for label in data.labels])
+    shapes = np.stack([data.lengths, labels])
+    cuts = [np.flatnonzero((np.diff(shapes[:, batch]) != 0).any(0)) + 1 for batch in batches]
+    return [part for batch, cut in zip(batches, cuts, strict=True) for part in np.split(batch, cut)]
 
 
 def _owner_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int, owners: IntArray) -> list[IntArray]:

@@ -136,7 +136,7 @@ def _with_privacy(plain: Defaults, adapter: AdapterChoice, training: TrainingCho
         plain,
         rank=adapter.rank or 8,
         alpha=adapter.alpha if adapter.alpha is not None else 2.0 * (adapter.rank or 8),
-        dropout=adapter.dropout or 0.0,
+        dropout=0.0,
         layers=layers,
         epochs=training.epochs or _PRIVATE_EPOCHS,
         batch_size=batch,

@@ -160,6 +160,8 @@ class Job:
             raise ConfigurationError(f"{self.strategy}: give one task; several are trained by strategy multi_task")
         if self.privacy is not None and self.training.gradient_checkpointing:
             raise ConfigurationError("gradient_checkpointing does not go with privacy: choose a smaller batch instead")
+        if self.privacy is not None and self.adapter.dropout:
+            raise ConfigurationError("dropout does not go with privacy: one row would move the others': leave it out")
         if (self.strategy == "incremental") != (self.previous is not None):
             raise ConfigurationError("incremental continues an earlier adapter, and only incremental does: give both")
         if self.max_tokens is not None and not 4 <= self.max_tokens <= 131_072:

@@ -66,7 +66,7 @@ def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, flo
         path = session.job.out / "ledger.jsonl"
     else:
         path = Home(choice.institution).ledger_path
-    with PrivacyLedger.open(path, session.keys) as ledger:
+    with PrivacyLedger.open(path, session.keys, begun=choice.institution is not None) as ledger:
         return _charge_and_train(session, _Account(ledger, limits), rows, plan, delta)
 
 
@@ -111,8 +111,15 @@ def _charge_and_train(
     return _train_metrics(stats), statement
 
 
+_NEVER_COVERED = (
+    "the figures on the test rows",
+    "the power of two at or below the number of rows: sampling rate and steps follow from it, and so do divisor and "
+    "delta where the institution declares none",
+)
+
+
 def _uncovered(session: Session) -> list[str]:
-    """What went into the model before this training, and that no figure of this training speaks of."""
+    """What the adapter or its card tells that no figure of this training speaks of."""
     found = []
     if session.job.previous is not None:
         spent = read_description(session.job.previous.adapter)[2].get("privacy")
@@ -120,7 +127,7 @@ def _uncovered(session: Session) -> list[str]:
         found.append(f"the rows of the adapter that was continued, which was trained with {how}")
     if provenance(session.recipe.base_model).private_text:
         found.append("the private text that the base model was made from")
-    return found
+    return [*found, *_NEVER_COVERED]
 
 
 def _plan(

@@ -178,6 +178,7 @@ COMBINATIONS = {
         {"expected_batch_size": 8, "sampling_rate": None},
         "training.expected_batch_size is given, but under differential privacy",
     ),
+    "dropout under privacy": ("adapter", {"dropout": 0.1}, "adapter.dropout is 0.1, but under differential privacy"),
     "small budget": ("training", {"max_batch_tokens": 63}, "training.max_batch_tokens is 63, less than one text"),
     "B of nothing": ("adapter", {"layers": "none", "train": "B"}, 'adapter.train is "B", but layers = "none"'),
     "quorum": ("aggregation", {"quorum": 3, "institutions_per_round": 2}, "aggregation.quorum is 3, but"),
@@ -244,7 +245,8 @@ def test_the_adapter_comes_from_the_task_and_the_privacy_level(name: str) -> Non
 
 
 def test_a_choice_beats_the_default_it_replaces() -> None:
-    adapter = run(adapter={"rank": 4, "alpha": 1, "dropout": 0.2, "train": "AB", "target_modules": ["query"]}).adapter
+    given = {"rank": 4, "alpha": 1, "dropout": 0.2, "train": "AB", "target_modules": ["query"]}
+    adapter = run(adapter=given, privacy={"level": "none"}).adapter
     assert (adapter.rank, adapter.alpha, adapter.dropout, adapter.train) == (4, 1.0, 0.2, "AB")
     assert adapter.target_modules == ("query",)
     assert run(adapter={"layers": "none"}).adapter.train == "AB"
@@ -353,7 +355,12 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     layers = draw(st.sampled_from(["all", "none", "last:1", "last:12"]))
     modules = st.sampled_from(["task", "all-linear"]) | st.lists(NAMES, min_size=1, max_size=3, unique=True)
     adapter = draw(
-        optional(rank=st.integers(1, 1024), alpha=POSITIVE, dropout=st.floats(0, 0.99), target_modules=modules)
+        optional(
+            rank=st.integers(1, 1024),
+            alpha=POSITIVE,
+            dropout=st.floats(0, 0.99) if level == "none" else st.just(0.0),
+            target_modules=modules,
+        )
     )
     if layers != "none" and draw(st.booleans()):
         adapter["train"] = draw(st.sampled_from(["AB", "B"]))
