@@ -112,7 +112,7 @@ def _result(job: AdaptationJob, outcome: Outcome) -> Outcome:
     """The outcome with what the new base model is good for; worked out again after a kill."""
     base = str((job.out / "base").resolve())
     outcome = replace(outcome, metrics={**outcome.metrics, "probes": _probed(job, base)}, base_model=base)
-    write_json(job.out / "result.json", outcome.to_json())
+    write_json(job.out / "result.json", outcome.to_json(), 0o600)
     return outcome
 
 
@@ -146,7 +146,7 @@ def _before(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
         start = original if base == job.base_model else _warmed(job, base)[0]
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.savez(kept, **start)  # type: ignore[arg-type]
-        write_json(notes, figures | {"probes": _probed(job, job.base_model)})
+        write_json(notes, figures | {"probes": _probed(job, job.base_model)}, 0o600)
     with np.load(kept) as arrays:
         return {name: arrays[name] for name in arrays.files}, json.loads(notes.read_text())
 

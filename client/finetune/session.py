@@ -120,7 +120,7 @@ class Session:
         facts = {"strategy": job.strategy, "metrics": outcome.metrics, "data": self.fingerprints(), "privacy": privacy}
         description = write_description(self.recipe, model.base.digest, facts)
         model.save_pretrained(outcome.adapter, _card(self, outcome), {"fedfin.json": description})
-        write_atomic(job.out / "result.json", (json.dumps(outcome.to_json(), indent=2) + "\n").encode())
+        write_atomic(job.out / "result.json", (json.dumps(outcome.to_json(), indent=2) + "\n").encode(), 0o600)
         self.state.unlink(missing_ok=True)
         return outcome
 

@@ -196,7 +196,7 @@ class _Stages:
                 "adapter": str(outcome.adapter),
             }
         )
-        write_json(self.notes, {"stages": self.history})
+        write_json(self.notes, {"stages": self.history}, 0o600)
 
     def _pretrain(self, corpus: TaskData, out: Path, name: str) -> tuple[Outcome, Any]:
         outcome = continual_pretraining.run(
@@ -272,7 +272,7 @@ class _Stages:
             "warnings": [*warned, *([left_out] if left_out else [])],
         }
         outcome = replace(outcome, strategy="stages", metrics=metrics, adapter=self._copied(outcome.adapter))
-        write_json(self.job.out / "result.json", outcome.to_json())
+        write_json(self.job.out / "result.json", outcome.to_json(), 0o600)
         return outcome
 
     def _copied(self, best: Path) -> Path:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from client.dp import PrivateOptimizer
 from client.noise import SystemNoise
 from common.config import RunConfig, parse_run
 from common.errors import ConfigurationError
+from common.model import load_base
+from common.prompts import adapt_prompt
+from common.tasks import task
 from tests.tiny_models import save_tiny_model
 
 
@@ -41,12 +44,18 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    base: str, *, task: str = "sentiment_analysis", pooling: str = "mean", layers: str = "last:1", **privacy: Any
+    base: str,
+    *,
+    task: str = "sentiment_analysis",
+    pooling: str = "mean",
+    layers: str = "last:1",
+    dtype: str = "float32",
+    **privacy: Any,
 ) -> RunConfig:
     tables = {
         "run": {"name": "tiny", "seed": 3, "rounds": 2},
         "task": {"name": task},
-        "model": {"base": base, "pooling": pooling, "max_tokens": 32},
+        "model": {"base": base, "pooling": pooling, "max_tokens": 32, "dtype": dtype},
         "adapter": {"rank": 2, "alpha": 4, "target_modules": "all-linear", "layers": layers},
         "training": {"local_steps": 10, "sampling_rate": 0.25, "learning_rate": 0.1},
         "privacy": {"level": "target", "target_epsilon": 1.0, "clipping_norm": 0.1, "delta": 1e-5} | privacy,
@@ -67,6 +76,7 @@ CASES = [
     {"family": "bert"},
     {"family": "bert", "layers": "all", "unit": "customer"},
     {"family": "bert", "task": "financial_ner", "clipping": "automatic"},
+    {"family": "bert", "layers": "all", "dtype": "bfloat16"},
     {"family": "llama", "pooling": "native", "unit": "customer", "clipping": "automatic"},
 ]
 
@@ -79,6 +89,15 @@ def test_a_right_mechanism_passes_every_check(base: Callable[[str], str], case: 
     assert len(found) == 8
     sensitivity = next(check for check in found if check.name == "sensitivity")
     assert 0.5 < sensitivity.measured <= 1.001  # the bound is met, so a looser clip would show
+
+
+@pytest.mark.parametrize("method", ["prefix_tuning", "p_tuning"])
+def test_the_mechanism_is_right_for_soft_prompts(
+    base: Callable[[str], str], subject: Subject, method: Literal["prefix_tuning", "p_tuning"]
+) -> None:
+    loaded = load_base(subject.config.model, task("sentiment_analysis"), subject.base.labels)
+    prompted = replace(subject, base=loaded, model=adapt_prompt(loaded, method, 3, seed=1))
+    assert failed(checks.run_checks(prompted)) == set()
 
 
 @pytest.mark.parametrize("factor", [2 / 3, 3 / 2])

@@ -45,6 +45,7 @@ def test_it_is_charged_to_the_institutions_ledger_and_refused_beyond_its_limit(
     assert outcome.privacy is not None
     assert (charge.steps_done, charge.reservation.use.asked_by) == (outcome.privacy["steps"], "bank")
     assert charge.reservation.use.delta == 1e-3
+    assert (tmp_path / "one" / "result.json").stat().st_mode & 0o077 == 0  # it counts rows and holds losses
     with pytest.raises(BudgetExceeded, match="above the limit 4"):
         train(models, tmp_path / "two", home, seed=4)
     assert len(charges(home)) == 1
@@ -53,7 +54,7 @@ def test_it_is_charged_to_the_institutions_ledger_and_refused_beyond_its_limit(
 @pytest.mark.parametrize(
     ("limits", "epsilon", "expected"),
     [
-        (LIMITS + 'unit = "customer"\n', 3.0, "protects one record"),
+        (LIMITS + 'unit = "customer"\n', 3.0, "protects single rows"),
         (LIMITS.replace("0.3", "9.0"), 3.0, "below this institution's limits.min_noise_multiplier"),
         ("max_epsilon = 4.0\ndelta = 0.5\n", 3.0, "must be below one over the 64 training rows"),
     ],
