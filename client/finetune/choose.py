@@ -28,7 +28,8 @@ def choose(job: Job, records: int) -> tuple[Defaults, Recipe]:
     if head is Head.SUMMARY:
         writer_class(name, config)  # says which models can write, where this one cannot
     width = hidden_size(config)
-    settings = defaults(job.adapter, job.training, head, width, records, private=job.privacy is not None)
+    private, fresh_head = job.privacy is not None, job.pooling == "mean" and previous is None
+    settings = defaults(job.adapter, job.training, head, width, records, private, fresh_head)
     return settings, previous or _recipe(job, settings, _max_tokens(job, settings, head, config))
 
 

@@ -22,6 +22,12 @@ _TOKEN_HEAD_RATE = 5e-3
 loan agreements, where the head alone reached .70 and this pair of rates .88 on held-out sentences."""
 
 
+_TEXT_HEAD_RATE = 1e-2
+"""A text's head starts at zero on pooled features of norm 4, so it must move much faster than an adapter. MiniLM's head
+alone, three epochs of 2,000 rows, test accuracy at 1e-3 and at 1e-2: headlines .66 and .75, banking questions with 77
+labels .69 and .89, paragraphs of annual reports .42 and .56."""
+
+
 _PRIVATE_EPOCHS = 25
 _PRIVATE_RATE = 0.25
 _PRIVATE_BATCH = 4096
@@ -71,6 +77,7 @@ def defaults(
     hidden_size: int,
     rows: int,
     private: bool = False,
+    fresh_head: bool = True,
 ) -> Defaults:
     """The choices made, and for the rest:
 
@@ -80,17 +87,20 @@ def defaults(
     | alpha | twice the rank | keeps the size of an update as the rank changes |
     | modules | all linear | query and value alone stalled at .64 where all reached .82 (MiniLM, headlines) |
     | rate | 1e-3 below width 512 (words 5e-4), else 2e-4; prompts 1e-2 | small models need larger steps |
+    | head's rate | 1e-2 on pooled features; words 5e-3; else 1e-3 | it starts at zero |
     | epochs | 3 to 10, near 1,500 steps | few rows need more passes |
+
+    `fresh_head`: the head reads pooled features, and was not trained before.
 
     With `private`: A is frozen, the last two blocks are adapted and nothing is dropped, all of which lessens noise;
     large batches (a quarter of the rows) and large steps of plain SGD carry what signal is left.
     """
-    found = _without_privacy(adapter, training, head, hidden_size, rows)
+    found = _without_privacy(adapter, training, head, hidden_size, rows, fresh_head)
     return _with_privacy(found, adapter, training, rows) if private else found
 
 
 def _without_privacy(
-    adapter: AdapterChoice, training: TrainingChoice, head: Head, hidden_size: int, rows: int
+    adapter: AdapterChoice, training: TrainingChoice, head: Head, hidden_size: int, rows: int, fresh_head: bool
 ) -> Defaults:
     prompt = adapter.method in ("prefix_tuning", "p_tuning")
     qlora = adapter.method == "qlora"
@@ -109,7 +119,7 @@ def _without_privacy(
         epochs=training.epochs or min(10, max(3, math.ceil(_STEPS_WANTED / steps_an_epoch))),
         batch_size=batch,
         learning_rate=rate,
-        head_learning_rate=max(rate, _TOKEN_HEAD_RATE if head is Head.TOKEN else 1e-3),
+        head_learning_rate=max(rate, _head_rate(head, fresh_head)),
         optimizer="paged_adamw_32bit" if qlora else "adamw",
         schedule="cosine" if qlora else "linear",
         warmup=0.06,
@@ -123,6 +133,12 @@ def _rate(prompt: bool, head: Head, hidden_size: int) -> float:
     if hidden_size >= _SMALL_WIDTH:
         return 2e-4
     return 5e-4 if head is Head.TOKEN else 1e-3
+
+
+def _head_rate(head: Head, fresh_head: bool) -> float:
+    if head is Head.TOKEN:
+        return _TOKEN_HEAD_RATE
+    return _TEXT_HEAD_RATE if head is Head.SEQUENCE and fresh_head else 1e-3
 
 
 def _with_privacy(plain: Defaults, adapter: AdapterChoice, training: TrainingChoice, rows: int) -> Defaults:

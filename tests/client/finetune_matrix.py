@@ -7,10 +7,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from common.tasks import TASKS, Head
+from common.tasks import MULTI_TASK, TASKS, Head
 
 METHODS = ("lora", "qlora", "prefix_tuning", "p_tuning")
-TASK_NAMES = tuple(name for name, task in TASKS.items() if task.head is not Head.MASKED)
+TASK_NAMES = tuple(name for name, task in TASKS.items() if not task.reads_text and name != MULTI_TASK)
 SHARED = tuple(name for name in TASK_NAMES if TASKS[name].head is not Head.SUMMARY)
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "llama", "t5", "bart")
 HEADS: tuple[tuple[str, str, Any], ...] = (
