@@ -159,6 +159,7 @@ class _Fit:
         self.autocast = torch.autocast(_kind(model.base.device), dtype) if dtype else nullcontext()
         self.scaler = torch.amp.GradScaler(_kind(model.base.device), enabled=scaled)
         self.step = 0
+        self.first = 0  # at which the epoch under way began
         self.seconds_before = 0.0
         self.epoch_loss = 0.0
         self.epochs: list[EpochEvent] = []
@@ -195,15 +196,15 @@ class _Fit:
 
     def _plan_hours(self) -> None:
         """Time some steps, and cut every epoch to what fits; a continued training keeps its plan."""
-        if self.plan.max_hours is None:
+        epochs = self.plan.epochs - len(self.epochs)
+        if self.plan.max_hours is None or epochs == 0:
             return
         if self.time is None:
             batches = self.minibatches(np.random.default_rng([self.plan.seed, 0]))
             seconds = [self._trial(minibatch) for minibatch in batches[:TRIAL_STEPS]]
-            left = (self.end - time.monotonic()) / 3600
-            self.time = plan_time(seconds, self.plan.epochs, len(batches), left)
+            self.time = plan_time(seconds, epochs, len(batches), (self.end - time.monotonic()) / 3600)
         self.steps_an_epoch = self.time.steps
-        self.steps = self.steps_an_epoch * self.plan.epochs
+        self.steps = self.first + self.steps_an_epoch * epochs
 
     def _trial(self, minibatch: Minibatch) -> float:
         """Seconds of a step that changes nothing."""
@@ -237,8 +238,7 @@ class _Fit:
     def _epoch(self) -> None:
         epoch = len(self.epochs)
         batches = self.minibatches(np.random.default_rng([self.plan.seed, epoch]))
-        first = epoch * self.steps_an_epoch
-        for minibatch in batches[self.step - first : self.steps_an_epoch]:
+        for minibatch in batches[self.step - self.first : self.steps_an_epoch]:
             self._step(minibatch, epoch + 1)
             self.out_of_hours = time.monotonic() > self.end
             if self.out_of_hours:
@@ -254,13 +254,13 @@ class _Fit:
             epoch=epoch + 1,
             epochs=self.plan.epochs,
             step=self.step,
-            train_loss=self.epoch_loss / max(1, self.step - first),
+            train_loss=self.epoch_loss / max(1, self.step - self.first),
             metrics=metrics,
             best=best,
             seconds=self._seconds(),
         )
         self.epochs.append(event)
-        self.epoch_loss = 0.0
+        self.epoch_loss, self.first = 0.0, self.step
         self._save()
         tell_epoch(self.observers, event)
 
@@ -331,6 +331,7 @@ class _Fit:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
+            "first": self.first,
             "epoch_loss": self.epoch_loss,
             "epochs": [{**vars(event), "metrics": dict(event.metrics)} for event in self.epochs],
             "seconds": self._seconds(),
@@ -357,7 +358,7 @@ class _Fit:
         self.best = None if content["best"] is None else _to_numpy(content["best"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
-        self.step, self.epoch_loss = content["step"], content["epoch_loss"]
+        self.step, self.first, self.epoch_loss = content["step"], content["first"], content["epoch_loss"]
         self.epochs = [EpochEvent(**event) for event in content["epochs"]]
         self.seconds_before = content["seconds"]
         self.time = None if content["time"] is None else TimePlan(**content["time"])

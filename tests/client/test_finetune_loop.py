@@ -156,6 +156,16 @@ def test_every_epoch_is_cut_to_what_fits_in_the_hours_and_less_than_a_step_is_re
         train(model_of(base), tmp_path / "none", replace(PLAN, max_hours=0.05))
 
 
+def test_a_training_that_was_cut_is_continued_under_a_budget_of_hours(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Cut):
+        train(model_of(base), tmp_path / "state", watcher=Watcher(6))  # in its second epoch of five steps
+    monkeypatch.setattr("client.finetune.loop._Fit._trial", lambda *_: 60.0)
+    history = train(model_of(base), tmp_path / "state", replace(PLAN, max_hours=0.1))  # two steps for each epoch left
+    assert (len(history.epochs), history.steps) == (3, 9)
+
+
 def test_when_the_hours_are_over_it_ends_with_what_it_has_and_stays_ended(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
