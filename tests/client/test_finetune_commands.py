@@ -12,6 +12,8 @@ import torch
 import transformers
 
 from client.cli import main
+from client.finetune.events import EpochEvent
+from client.finetune.progress import Progress
 from client.home import Home
 from client.predictor import Predictor
 from common.data import Dataset, Example, SummaryExample, TokenExample
@@ -101,6 +103,20 @@ def test_finetune_says_where_the_adapter_is_how_well_it_does_and_what_it_took(
     assert found["seconds"] > 0
     assert found["peak_memory_bytes"] > 2**20
     assert Path(found["report"]).is_file()
+
+
+def test_away_from_a_terminal_an_epoch_is_one_line_and_nothing_else_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {f"some_long_name_of_a_figure_{n}": 0.5 for n in range(9)}
+    with Progress(quiet=False) as progress:
+        pass
+    assert capsys.readouterr().err == "", "an error that follows is the only line"
+    with progress:
+        progress.on_epoch(EpochEvent(1, 3, 10, 0.25, figures, True, 1.0))
+        progress.on_epoch(EpochEvent(2, 3, 20, 0.125, {}, False, 2.0))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("epoch 1: loss 0.250; some_long_name_of_a_figure_0 0.500, ")
+    assert first.endswith(" (best)")
+    assert second == "epoch 2: loss 0.125"
 
 
 def test_evaluate_finds_the_figures_that_finetune_printed(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

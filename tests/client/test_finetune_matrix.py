@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from client.dp import DpSettings
 from client.finetune import AdapterChoice, Job, Outcome, Previous, PrivacyChoice, TaskData, TrainingChoice, finetune
+from client.memory import Need, memory_need
 from client.noise import FixedNoise
 from client.training import TrainingPlan, train
 from common.adapter_tensors import seeded
@@ -18,7 +20,7 @@ from common.errors import ConfigurationError, ModelError
 from common.keys import Keys
 from common.ledger import PrivacyLedger
 from common.recipe import Recipe, build, load_adapter
-from common.tasks import TASKS, Head
+from common.tasks import TASKS, Head, Task
 from common.tokens import IGNORED
 from common.vocabulary import write_extended_base
 from tests.client.finetune_data import TinyModels, labels_of, task_data
@@ -197,6 +199,19 @@ def test_a_private_training_says_what_went_into_the_model_before_it(models: Tiny
     ]
     card = (outcome.adapter / "README.md").read_text()
     assert all(f"not covered: {what}" in card for what in (earlier, *always))
+
+
+def test_several_tasks_need_the_memory_of_the_one_that_needs_most(
+    models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def need(name: str, path: str, kind: Task, *rest: Any) -> Need:
+        return replace(memory_need(name, path, kind, *rest), activations=10**12 if kind.name == SHARED[-1] else 1)
+
+    monkeypatch.setattr("client.finetune.session.memory_need", need)
+    wanted = job(models, tmp_path / "out", Cell("+".join(SHARED), "lora", "multi_task"))
+    with pytest.raises(ModelError, match=r"max_memory_gb is 100: this training needs about 100\d GB"):
+        finetune(replace(wanted, max_memory_gb=100.0))
+    assert not (tmp_path / "out").exists()
 
 
 def test_risk_levels_of_any_name_are_learned_and_chosen_by_macro_f1(models: TinyModels, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import math
 import os
 import signal
@@ -100,3 +101,7 @@ def test_a_wrong_argument_is_one_line_too(capsys: pytest.CaptureFixture[str]) ->
     assert line.startswith("fedfin-x")
     assert "--absent" in line
     assert "--help" in line
+
+
+def test_a_kernel_that_is_optional_is_not_complained_of_in_any_process() -> None:
+    assert not logging.getLogger("bitsandbytes.backends.cpu.ops").isEnabledFor(logging.WARNING)
