@@ -12,6 +12,7 @@ import numpy as np
 
 from client.finetune.defaults import Defaults, defaults
 from client.finetune.job import AdapterChoice, Method, TrainingChoice
+from client.finetune.rows import FEWEST_HELD_OUT
 from client.memory import Need
 from common.report_words import size
 from common.tasks import Head, Task
@@ -218,7 +219,7 @@ def _notes(task: Task, rows: Rows, machine: Machine, fitted: _Fitted) -> tuple[s
             )
         if min(present) < 20:
             notes.append(f"the rarest label has {min(present)} rows: below 20 it will hardly be learned; add rows")
-    if rows.count < 200:
+    if TrainingChoice().validation * rows.count < FEWEST_HELD_OUT:
         notes.append(f"{rows.count} rows: too few to hold some out and choose the epoch by; add rows if you can")
     if not fitted.fits:
         notes.append(

@@ -216,7 +216,7 @@ def test_several_tasks_need_the_memory_of_the_one_that_needs_most(
 
 def test_risk_levels_of_any_name_are_learned_and_chosen_by_macro_f1(models: TinyModels, tmp_path: Path) -> None:
     wanted = job(models, tmp_path / "out", Cell("risk_classification", "lora", "single_task"))
-    [data] = wanted.data
+    data = task_data("risk_classification", rows=120)
     named = [replace(rows, labels=("none", "slight", "some", "grave", "dire")) for rows in (data.train, data.test)]
     training = TrainingChoice(epochs=1, validation=0.5)
     outcome = finetune(replace(wanted, data=(TaskData(data.task, *named),), training=training))

@@ -35,7 +35,7 @@ def test_a_test_set_that_is_mostly_training_rows_is_refused() -> None:
         without(rows("a", "b", "c"), rows("a", "b", "x"))
 
 
-@given(st.integers(100, 900), st.integers(2, 5), st.integers(0, 5))
+@given(st.integers(200, 900), st.integers(2, 5), st.integers(0, 5))
 def test_what_is_held_out_has_no_text_of_the_rest_and_the_labels_shares(count: int, labels: int, seed: int) -> None:
     data = rows(*[f"text {index % (count - 7)}" for index in range(count)], labels=labels)
     train, held = hold_out(data, 0.3, seed)
@@ -48,8 +48,20 @@ def test_what_is_held_out_has_no_text_of_the_rest_and_the_labels_shares(count: i
 
 
 def test_too_few_rows_hold_nothing_out() -> None:
-    data = rows(*[f"text {index}" for index in range(150)])
+    data = rows(*[f"text {index}" for index in range(450)])
     assert hold_out(data, 0.1, 0) == (data, None)
+
+
+def test_of_many_labels_with_few_rows_many_are_held_out_and_none_is_lost_to_the_training() -> None:
+    data = rows(*[f"text {index}" for index in range(602)], labels=75)  # of two labels nine rows, of the others eight
+    rare = replace(
+        data, examples=(*data.examples, Example("rare", 75), Example("rarer", 76)), labels=(*data.labels, "r", "s")
+    )
+    train, held = hold_out(rare, 0.1, 0)
+    assert held is not None
+    assert len(held) == 60
+    assert sum(count > 0 for count in held.label_counts()) == 60, "one row of each of sixty labels"
+    assert min(train.label_counts()) == 1
 
 
 def written(tmp_path: Path, labels: list[str]) -> Path:
