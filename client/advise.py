@@ -198,7 +198,13 @@ def _why_rate(model: Model) -> str:
 
 def _why_epochs(rows: Rows, settings: Defaults) -> str:
     steps = math.ceil(rows.count / settings.batch_size)
-    return f"{steps} steps an epoch, {steps * settings.epochs} in all; the best epoch is kept, so more cost only time"
+    kept = "the last epoch is kept" if _too_few(rows) else "the best epoch is kept, so more cost only time"
+    return f"{steps} steps an epoch, {steps * settings.epochs} in all; {kept}"
+
+
+def _too_few(rows: Rows) -> bool:
+    """Whether too few could be held out to choose an epoch by."""
+    return TrainingChoice().validation * rows.count < FEWEST_HELD_OUT
 
 
 def _why_tokens(rows: Rows, tokens: int, model: Model) -> str:
@@ -219,7 +225,7 @@ def _notes(task: Task, rows: Rows, machine: Machine, fitted: _Fitted) -> tuple[s
             )
         if min(present) < 20:
             notes.append(f"the rarest label has {min(present)} rows: below 20 it will hardly be learned; add rows")
-    if TrainingChoice().validation * rows.count < FEWEST_HELD_OUT:
+    if _too_few(rows):
         notes.append(f"{rows.count} rows: too few to hold some out and choose the epoch by; add rows if you can")
     if not fitted.fits:
         notes.append(
