@@ -5,12 +5,14 @@ customers; the last must decide nothing that the hub could read off an answer (s
 """
 
 import math
+from pathlib import Path
 
 from client.settings import DataSettings, InstitutionSettings, Settings
 from common.accounting import DpSgdEvent, calibrate
-from common.config import RunConfig
+from common.config import RUN_SECTIONS, RunConfig, load_toml, parse_run
 from common.corpora import read_text_dataset
 from common.data import Dataset, read_conll, read_examples
+from common.fields import naming, refuse_unknown
 from common.messages import RefusalCode
 from common.rows import FORMATS
 from common.tasks import Head, task
@@ -24,6 +26,7 @@ __all__ = [
     "look_at_rows",
     "read_data",
     "read_for",
+    "read_run",
     "rows_for",
     "sampling_rate",
     "steps_per_round",
@@ -39,6 +42,18 @@ class Refused(Exception):
     def __init__(self, code: RefusalCode, why: str) -> None:
         super().__init__(why)
         self.code = code
+
+
+def read_run(path: Path) -> RunConfig:
+    """The run of a file, be it a hub's or a simulation's: what these have beside it is left out.
+
+    Raises:
+        ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
+    """
+    tables = load_toml(path)
+    with naming(str(path)):
+        refuse_unknown(tables, (*RUN_SECTIONS, "data", "institutions"))
+    return parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, str(path))
 
 
 def rows_for(settings: Settings, config: RunConfig) -> DataSettings:

@@ -202,6 +202,35 @@ MUTATIONS = (
         "each = confidence",
         ("tests/client/test_audit_one_run.py", "the_confidence_is_shared_out_between_the_shares"),
     ),
+    Mutation(
+        "dropout in a private step, by masks that follow from the hub's seed",
+        "client/training.py",
+        "model.train_mode(dropout=plan.dp is None)",
+        "model.train_mode()",
+        ("tests/client/test_training.py", "adding_one_record_moves_a_step_by_at_most_the_clipping_norm"),
+    ),
+    Mutation(
+        "in bfloat16 a record is padded to the longest of its batch",
+        "client/training.py",
+        "pads_nothing = plan.dp is not None and not model.base.is_exact",
+        "pads_nothing = False",
+        ("tests/client/test_training.py", "in_bfloat16_a_long_record_moves_no_other_records_gradient"),
+    ),
+    Mutation(
+        "the probe compares with an example that is padded as well",
+        "client/probe.py",
+        "        batch = texts.batch(range(2)[rows], model.base.device)",
+        "        batch = texts.batch(range(2), model.base.device)\n"
+        "        batch = replace(batch, input_ids=batch.input_ids[rows], attention_mask=batch.attention_mask[rows])",
+        ("tests/client/test_training.py", "an_example_whose_gradient_depends_on_its_padding_stops"),
+    ),
+    Mutation(
+        "a ledger that was deleted is a fresh budget",
+        "client/agent.py",
+        "self.keys, begun=True) as ledger",
+        "self.keys) as ledger",
+        ("tests/client/test_agent.py", "a_ledger_that_is_gone_is_a_loss_and_no_fresh_budget"),
+    ),
 )
 
 

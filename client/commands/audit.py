@@ -57,10 +57,12 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _config(given: argparse.Namespace) -> "RunConfig":
-    from common.config import RunConfig, load_toml, parse_run
+    from common.config import RunConfig
 
     if given.config is not None:
-        return parse_run(load_toml(given.config), str(given.config))
+        from client.planning import read_run
+
+        return read_run(given.config)
     if given.directory is None:
         from client.audit.subject import default_run
 
@@ -87,7 +89,8 @@ class _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:  # else it would print an empty line
+            self._bar.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         self._bar.start()

@@ -146,13 +146,10 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _forecast(given: argparse.Namespace) -> int:
     from client.forecast import forecast
-    from client.planning import UNDECLARED_SIZE
-    from common.config import RUN_SECTIONS, load_toml, parse_run
+    from client.planning import UNDECLARED_SIZE, read_run
 
     home, ledger = _open(given.directory)
-    # A hub's file, or a simulation's, has sections beside those of the run.
-    tables = {name: table for name, table in load_toml(given.config).items() if name in RUN_SECTIONS}
-    config, settings = parse_run(tables, str(given.config)), home.settings()
+    config, settings = read_run(given.config), home.settings()
     found = forecast(config, settings, ledger.charges)
     event, refused = found.event, found.refused
     if given.json:

@@ -23,6 +23,8 @@ from common.prompts import adapt_prompt
 from common.tasks import task
 from tests.tiny_models import save_tiny_model
 
+DESKS = Path(__file__).parents[2] / "benchmarks" / "sentfin_desks.toml"
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
@@ -305,6 +307,7 @@ def test_a_refuted_claim_is_exit_code_1(directory: Path, monkeypatch: pytest.Mon
         (["--noise-multiplier", "-1"], "--noise-multiplier is -1"),
         (["--run", "/nowhere"], "/nowhere/config.json: cannot be read"),
         (["--config", "/nowhere.toml"], "/nowhere.toml"),
+        (["--config", str(DESKS), "--canaries", "3"], "--canaries is 3"),  # a simulation's own sections are no obstacle
         (["--device", "cuda:77"], "which is not there"),
     ],
 )

@@ -260,6 +260,7 @@ def test_export_holds_every_training_and_is_the_owners_alone(
 
 def test_bad_input_is_one_line_and_exit_code_2(spent: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "key.json").write_text("{}")
+    (tmp_path / "misspelt.toml").write_text("[run]\n[privcy]\n")
     for arguments, named in (
         (("show", tmp_path / "nowhere"), "nowhere"),
         (("verify", spent.ledger_path), "--key"),
@@ -267,6 +268,7 @@ def test_bad_input_is_one_line_and_exit_code_2(spent: Home, tmp_path: Path, caps
         (("verify", spent.ledger_path, "--key", tmp_path / "key.json"), "key.json"),
         (("verify", spent.ledger_path, "--key", tmp_path / "absent.json"), "absent.json"),
         (("forecast", tmp_path / "absent.toml", spent.directory), "absent.toml"),
+        (("forecast", tmp_path / "misspelt.toml", spent.directory), "[privcy]"),
         (("export", spent.directory, "--out", tmp_path / "ledger.pdf"), ".csv"),
         (("statement", spent.directory, "--run", "unknown"), "first, second"),
     ):
