@@ -37,7 +37,8 @@ _LEAVES = (
     "what is learned from other sources, and side channels such as the time a training takes",
 )
 _UNIT_LEAVES: dict[Unit, str] = {
-    "record": "several records of one person: the unit is one record, not one customer (see the groups)",
+    "record": "several records of one person: the unit is one record, not one customer (see the groups); in plain text "
+    "one paragraph, not one document",
     "customer": "one customer under several ids, or at several institutions; replacing a customer's rows costs twice",
 }
 
