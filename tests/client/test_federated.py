@@ -185,6 +185,16 @@ def test_fixed_noise_shares_a_charge_within_one_round_of_one_run_only(
     assert len(ledger.charges) == 2
 
 
+def test_even_fixed_noise_is_another_in_every_round_and_at_every_institution(job: Job) -> None:
+    first = job(noise="fixed")
+    elsewhere = replace(first, settings=replace(first.settings, name="another bank"))
+    drawn = [
+        federated.noise_source(each).normal(4).tobytes() for each in (first, job(round_=2, noise="fixed"), elsewhere)
+    ]
+    assert len(set(drawn)) == 3
+    assert federated.noise_source(job(noise="fixed")).normal(4).tobytes() == drawn[0]
+
+
 def test_system_noise_is_fresh_in_every_training(job: Job) -> None:
     released = []
     for _ in range(2):
