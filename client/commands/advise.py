@@ -6,9 +6,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from client.commands.options import LABELLED_TASKS
 from common import command
 from common.errors import ConfigurationError
-from common.tasks import TASKS, task
+from common.tasks import task
 
 if TYPE_CHECKING:
     from client.advise import Advice, Machine, Rows
@@ -28,7 +29,7 @@ def add(commands: command.Commands) -> None:
     text = "look at rows, model and machine and say how to fine-tune, with reasons; trains nothing"
     example = "advise --task sentiment_analysis --train train.csv"
     parser = command.subcommand(commands, "advise", _run, text, example)
-    parser.add_argument("--task", required=True, metavar="TASK", help=", ".join(TASKS))
+    parser.add_argument("--task", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
     parser.add_argument("--train", required=True, type=Path, metavar="FILE", help="the rows to train on")
     parser.add_argument("--test", type=Path, metavar="FILE", help="put into the command that is printed")
     parser.add_argument("--out", type=Path, metavar="DIR", help="put into the command that is printed")

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from client.commands.options import LABELLED_TASKS
 from common import command
 from common.errors import ConfigurationError
-from common.tasks import TASKS, Task, task
+from common.tasks import Task, task
 
 if TYPE_CHECKING:
     from client.experiment_log import ExperimentLog
@@ -27,7 +28,7 @@ def add(commands: command.Commands) -> None:
     example = "finetune --task sentiment_analysis --train train.csv --test test.csv --out runs/sentiment"
     parser = command.subcommand(commands, "finetune", _run, what, example)
     rows = parser.add_argument_group("rows (given again for each task of multi_task, in the same order)")
-    rows.add_argument("--task", action="append", required=True, metavar="TASK", help=", ".join(TASKS))
+    rows.add_argument("--task", action="append", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
     rows.add_argument("--train", action="append", required=True, type=Path, metavar="FILE", help="rows to train on")
     rows.add_argument("--test", action="append", required=True, type=Path, metavar="FILE", help="rows to measure on")
     text, label = "default: text, or tokens", "default: label, summary, or ner_tags"

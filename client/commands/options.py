@@ -1,14 +1,19 @@
-"""The option that most subcommands of `fedfin-institution` take."""
+"""What several subcommands of `fedfin-institution` have in common."""
 
 import argparse
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.tasks import MULTI_TASK, TASKS
+
 if TYPE_CHECKING:
     from client.home import Home
 
-__all__ = ["add_home", "home_of", "open_home"]
+__all__ = ["LABELLED_TASKS", "add_home", "home_of", "open_home"]
+
+LABELLED_TASKS = tuple(name for name, task in TASKS.items() if not task.reads_text and name != MULTI_TASK)
+"""Those that one institution fine-tunes on rows of its own, one task at a time or several by `multi_task`."""
 
 _ENVIRONMENT = "FEDFIN_INSTITUTION"
 

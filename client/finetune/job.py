@@ -59,8 +59,8 @@ class AdapterChoice(_Choice):
 class TrainingChoice(_Choice):
     """How long and how fast; None takes the default for this task, model and number of rows.
 
-    validation: share of the training rows held out to choose the best epoch by; 0 keeps the last epoch. The test rows
-        never choose anything.
+    validation: share of the training rows held out to choose the best epoch by; 0, or a share of fewer than 50 rows,
+        keeps the last epoch. The test rows never choose anything.
     patience: epochs without improvement after which training stops.
     max_batch_tokens: padded tokens computed at once; it bounds memory and changes no result.
     precision: "auto" is bfloat16 (else float16) autocast on a GPU and float32 on a CPU.
