@@ -57,8 +57,11 @@ def _texts(given: argparse.Namespace) -> list[str]:
     if given.input == "-":
         if sys.stdin.isatty():
             raise ConfigurationError("predict: name a file, or send texts to standard input, one a line")
-        texts = [line.rstrip("\n") for line in sys.stdin]
         source = "standard input"
+        try:
+            texts = [line.rstrip("\n") for line in sys.stdin]
+        except UnicodeDecodeError:
+            raise DataError(f"{source}: it is not UTF-8: convert it") from None
     elif path.suffix == ".txt":
         texts = read_text(path).splitlines()
     else:
@@ -68,6 +71,8 @@ def _texts(given: argparse.Namespace) -> list[str]:
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise DataError(f"{source}: row {number} is empty: fill it or leave it out")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError(f"{source}: row {number} is not UTF-8: convert the file")
     return texts
 
 

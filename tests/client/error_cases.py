@@ -129,6 +129,7 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
         Wrong("no adapter there", "predict --adapter nowhere news.csv", {"news.csv": TEST}),
         Wrong("no such column", "predict --adapter old news.csv --text-column headline", {"news.csv": TEST}),
         Wrong("an empty line", "predict --adapter old", stdin="profit rises\n\nloss widens\n"),
+        Wrong("a line that is not UTF-8", "predict --adapter old news.txt", {"news.txt": b"profit\nb\xf6rse\n"}),
         Wrong("a task that the adapter does not serve", "predict --adapter old news.csv --task financial_ner",
               {"news.csv": TEST}),
         Wrong("labels that the adapter does not know", "evaluate --adapter old --test test.csv",
