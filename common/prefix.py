@@ -218,7 +218,7 @@ class FrozenFeatures:
     def compute(
         cls, part: BlockSplit | HeadSplit, data: TokenizedSet, max_batch_tokens: int, device: str, padded: bool
     ) -> Self:
-        """One pass over `data`, in batches of like length, or of equal length. The model must be in evaluation mode."""
+        """One pass over `data`, in batches of like length, or equal unless `padded`. Call in evaluation mode."""
         lengths = data.lengths
         batches = token_batches(lengths, np.arange(len(data)), max_batch_tokens)
         batches = batches if padded else unpadded(batches, data)

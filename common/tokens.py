@@ -129,7 +129,7 @@ def token_batches(
 def unpadded(batches: Sequence[IntArray], data: TokenizedSet) -> list[IntArray]:
     """`batches` cut where the number of tokens or labels changes, so that no example of `data` is padded.
 
-    What bfloat16 makes of an example depends on its padding, by parts in a hundred: on how long others are.
+    In bfloat16 what comes of an example depends on its padding by parts in a hundred, and so on how long others are.
     """
     labels = np.zeros(len(data), int) if data.labels is None else np.array([label.size for label in data.labels])
     shapes = np.stack([data.lengths, labels])
