@@ -153,7 +153,7 @@ def test_kill_9_then_resume_ends_in_the_same_bytes(tmp_path: Path, wait_s: float
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."}
     )
     ledger = tmp_path / "cut" / "institutions" / "north" / "ledger.jsonl"
-    while not ledger.exists() and process.poll() is None:
+    while not (ledger.exists() and ledger.stat().st_size) and process.poll() is None:  # until something is charged
         time.sleep(0.005)
     time.sleep(wait_s)
     process.send_signal(signal.SIGKILL)
