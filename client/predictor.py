@@ -11,7 +11,7 @@ from common.evaluation import predict_words, probabilities
 from common.recipe import Recipe, load_adapter
 from common.shared_encoder import SharedEncoder
 from common.summaries import summarise
-from common.tasks import Head, Task, task
+from common.tasks import MULTI_TASK, Head, Task, task
 
 __all__ = ["Label", "Predictor"]
 
@@ -28,7 +28,7 @@ class Predictor:
     """An adapter loaded once, for as many texts as come.
 
     Args:
-        adapter: what `finetune` left.
+        adapter: what `finetune`, or a federation, left.
         name: which task, where the adapter serves several.
 
     Raises:
@@ -38,18 +38,28 @@ class Predictor:
     def __init__(self, adapter: Path, name: str | None = None, device: str = "cpu") -> None:
         loaded: tuple[AdaptedModel, Recipe, object] = load_adapter(adapter, device)
         self.model, recipe, _ = loaded
-        self.task: Task = task(chosen_task(recipe, name))
+        own: Sequence[int] | None = None
+        if several := self.model.base.tasks:
+            # A federation of several tasks: one head, whose labels say which task they are of.
+            if name not in several:
+                raise ConfigurationError(f"task: name one that it serves: {', '.join(dict.fromkeys(several))}")
+            own = [place for place, of in enumerate(several) if of == name]
+            self.task: Task = task(name)
+            self.labels = tuple(recipe.tasks[MULTI_TASK][place].partition("/")[2] for place in own)
+        else:
+            self.task = task(chosen_task(recipe, name))
+            self.labels = recipe.tasks[self.task.name]
+        self._own = own
         if self.task.reads_text:
             raise ConfigurationError(
                 f"{adapter}: it was taught to read and labels nothing: fine-tune the base model beside it on a task"
             )
-        self.labels = recipe.tasks[self.task.name]
         if isinstance(self.model.base.model, SharedEncoder):
             self.model.base.model.select(self.task.name)
 
     def classify(self, texts: Sequence[str]) -> list[Label]:
         """A label for each text."""
-        rows = probabilities(self.model, texts)
+        rows = probabilities(self.model, texts, self._own)
         return [
             Label(self.labels[int(row.argmax())], dict(zip(self.labels, map(float, row), strict=True))) for row in rows
         ]

@@ -101,10 +101,13 @@ def _batch(
     return tokens.batch(indices, device) if features is None else features.batch(tokens, indices, device)
 
 
-def probabilities(model: AdaptedModel, texts: Sequence[str], max_batch_tokens: int = _BATCH_TOKENS) -> list[FloatArray]:
-    """The probability of each label, (C,), for each text."""
+def probabilities(
+    model: AdaptedModel, texts: Sequence[str], among: Sequence[int] | None = None, max_batch_tokens: int = _BATCH_TOKENS
+) -> list[FloatArray]:
+    """The probability of each label, (C,), for each text; or of those at `among`, given that it is one of them."""
     scores = _scores(model, model.encode(texts), None, max_batch_tokens)
-    return [np.exp(row - np.logaddexp.reduce(row)) for row in scores]
+    asked = [row if among is None else row[list(among)] for row in scores]
+    return [np.exp(row - np.logaddexp.reduce(row)) for row in asked]
 
 
 def _outputs(

@@ -77,7 +77,7 @@ def build(recipe: Recipe, device: str = "cpu") -> AdaptedModel:
         heads = {each.name: (each.head, len(recipe.tasks[each.name])) for each in recipe.kinds}
         base = load_shared_base(settings, heads, device, quantized)
     else:
-        base = load_base(settings, kind, len(recipe.tasks[kind.name]), device, quantized)
+        base = load_base(settings, kind, tuple(recipe.tasks[kind.name]), device, quantized)
     if recipe.method in ("prefix_tuning", "p_tuning"):
         return adapt_prompt(base, recipe.method, recipe.virtual_tokens, recipe.seed)
     config = AdapterConfig(

@@ -31,7 +31,7 @@ from server.coordinator import Evaluation, Hub
 from server.evaluation import HubEvaluator
 from server.grid import GridTransport
 from server.home import HubHome
-from server.outcome import model_card, result, save_round
+from server.outcome import model_card, result, save_adapter, save_round
 from server.report import write_report
 from server.runs import FAILED, FINISHED, QUORUM, Run
 from server.testset import read_public_texts, read_test_set
@@ -135,7 +135,7 @@ def _finish(run: Run, state: RunState, config: RunConfig, adapted: AdaptedModel,
     metrics = final.metrics if final else {}
     contributors = sorted({name for record in state.history for name in record.contributed})
     card = model_card(config, run.name, contributors, metrics, _protection(config, epsilon))
-    adapted.save_pretrained(run.directory / "adapter", card)
+    save_adapter(run.directory, config, adapted, card, metrics, epsilon)
     write_json(
         run.directory / "result.json", result(run.directory, config, state, adapted, metrics, epsilon, "deployed")
     )

@@ -8,10 +8,11 @@ from common.adapters import AdaptedModel
 from common.codec import digest
 from common.config import RunConfig
 from common.files import write_json
+from common.recipe import DESCRIPTION, Recipe, write_description
 from server import checkpoint
 from server.checkpoint import RunState
 
-__all__ = ["model_card", "result", "save_round"]
+__all__ = ["model_card", "result", "save_adapter", "save_round"]
 
 
 def save_round(directory: Path, state: RunState) -> None:
@@ -19,6 +20,37 @@ def save_round(directory: Path, state: RunState) -> None:
     checkpoint.save(state, directory / "checkpoint")
     rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
     write_json(directory / "history.json", [record.to_json() for record in rounds])
+
+
+def save_adapter(
+    directory: Path,
+    config: RunConfig,
+    adapted: AdaptedModel,
+    card: Mapping[str, str],
+    metrics: Mapping[str, float],
+    epsilon: Mapping[str, float | None],
+) -> None:
+    """Save the adapter that `adapted` holds as PEFT does, with what `fedfin-institution predict` needs to load it."""
+    recipe = Recipe(
+        base_model=config.model.base,
+        pooling=config.model.pooling,
+        max_tokens=config.model.max_tokens,
+        tasks={config.task: config.labels},
+        method="lora",
+        rank=config.adapter.rank,
+        alpha=config.adapter.alpha,
+        dropout=config.adapter.dropout,
+        target_modules=config.adapter.target_modules,
+        layers=config.adapter.layers,
+        train=config.adapter.train,
+        virtual_tokens=0,
+        seed=config.seed,
+    )
+    spent = [value for value in epsilon.values() if value is not None]
+    privacy = {"epsilon": max(spent), "delta": config.privacy.delta, "unit": config.privacy.unit} if spent else None
+    facts = {"strategy": "federated", "metrics": dict(metrics), "data": {}, "privacy": privacy}
+    description = write_description(recipe, adapted.base.digest, facts)
+    adapted.save_pretrained(directory / "adapter", card, {DESCRIPTION: description})
 
 
 def result(

@@ -13,7 +13,7 @@ from common.tasks import task
 from server import checkpoint
 from server.checkpoint import RunState
 from server.evaluation import HubEvaluator
-from server.outcome import model_card, result
+from server.outcome import model_card, result, save_adapter
 from server.report import write_report
 from simulation.baselines import compute_baselines
 from simulation.in_process import run_in_process
@@ -80,7 +80,7 @@ def finish(
     epsilon = {name: statement["epsilon_run"] for name, statement in statements.items()}
     institutions = tuple(workspace.federation.train)
     card = model_card(config, workspace.run_id, institutions, final.metrics, _protection(workspace, epsilon))
-    adapted.save_pretrained(out / "adapter", card)
+    save_adapter(out, config, adapted, card, final.metrics, epsilon)
     rows = compute_baselines(workspace, evaluator, epsilon, progress.stage) if baselines else []
     previous = json.loads((out / "result.json").read_text()) if (out / "result.json").exists() else {}
     found = result(out, config, state, adapted, final.metrics, epsilon, engine) | {

@@ -12,7 +12,7 @@ def add(commands: command.Commands) -> None:
     """`evaluate`."""
     text = "measure a trained adapter on labelled rows that it was not trained on"
     parser = command.subcommand(commands, "evaluate", _run, text, "evaluate --adapter runs/sentiment --test test.csv")
-    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune left in its --out")
+    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune or a run left")
     parser.add_argument("--test", required=True, type=Path, metavar="FILE", help="labelled rows")
     parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
     parser.add_argument("--text-column", metavar="NAME", help="default: text, or tokens")

@@ -12,7 +12,7 @@ def add(commands: command.Commands) -> None:
     """`merge`."""
     text = "write a stand-alone model that transformers loads, without PEFT or fedfin"
     parser = command.subcommand(commands, "merge", _run, text, "merge --adapter runs/sentiment --out models/sentiment")
-    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune left in its --out")
+    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune or a run left")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory")
     parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
 

@@ -24,7 +24,7 @@ def add(commands: command.Commands) -> None:
     parser = command.subcommand(commands, "predict", _run, text, "predict --adapter runs/sentiment news.csv")
     lines = "a table with a column of texts, or .txt with one a line (default: lines of standard input)"
     parser.add_argument("input", nargs="?", default="-", metavar="FILE", help=lines)
-    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune left in its --out")
+    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune or a run left")
     parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
     parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="of what is written (default: csv)")

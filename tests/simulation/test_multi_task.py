@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from client.predictor import Predictor
 from common.adapters import AdaptedModel, adapt
 from common.config import AdapterConfig, ModelConfig
 from common.data import Dataset, Example
@@ -83,6 +84,10 @@ def test_institutions_with_rows_of_some_tasks_train_one_adapter_and_each_task_is
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert set(history[-1]["contributed"]) == set(OWN)
     assert set(WORDS) == {"negative", "positive"}
+    predictor = Predictor(tmp_path / "out" / "adapter", RISK)
+    assert all(set(each.probabilities) == {"high", "low"} for each in predictor.classify(["profit rises", "loss"]))
+    with pytest.raises(ConfigurationError, match=f"name one that it serves: {RISK}, {SENTIMENT}"):
+        Predictor(tmp_path / "out" / "adapter")
 
 
 def test_labels_without_their_task_are_refused_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """A whole federation, with a tiny random encoder: what a run leaves, and that it can be cut anywhere."""
 
+import csv
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.cli import main as institution
 from common.codec import Tensors
 from common.errors import CheckpointError, ConfigurationError, QuorumError
 from common.keys import Keys
@@ -58,6 +60,25 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
         "south alone",
         "west alone",
     }
+
+
+def test_what_a_run_leaves_predicts_and_merges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An institution uses the federation's adapter with the commands it knows from fine-tuning alone."""
+    result = execute(Workspace.create(write_simulation(tmp_path), tmp_path / "out"))
+    news, adapter = tmp_path / "news.txt", str(tmp_path / "out" / "adapter")
+    news.write_text("profit rises\nloss widens\n")
+    assert institution(["predict", "--adapter", adapter, str(news), "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["p_negative"] + row["p_positive"] for row in rows] == pytest.approx([1.0, 1.0], abs=1e-5)
+    test = [row for row in csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()) if row["split"] == "test"]
+    with (tmp_path / "test.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(test[0]))
+        writer.writeheader()
+        writer.writerows(test)
+    assert institution(["evaluate", "--adapter", adapter, "--test", str(tmp_path / "test.csv"), "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]
+    assert measured["accuracy"] == pytest.approx(result["accuracy"])
+    assert institution(["merge", "--adapter", adapter, "--out", str(tmp_path / "merged")]) == 0
 
 
 def test_a_bank_alone_is_a_federation_of_one(tmp_path: Path) -> None:
