@@ -18,6 +18,7 @@ from common.quiet import quiet
 from common.recipe import Recipe, adapter_directory, build, read_description
 from common.shared_encoder import SharedEncoder
 from common.tasks import Head
+from common.vocabulary import Provenance, provenance, write_provenance
 
 __all__ = ["merge"]
 
@@ -34,7 +35,7 @@ def merge(adapter: Path, out: Path, task: str | None = None) -> str:
         ConfigurationError: `out` is not new, or the task is not named, or not the adapter's.
         ModelError: no adapter, or one that cannot be merged: a soft prompt is no weight of the base model.
     """
-    recipe, digest, _ = read_description(adapter)
+    recipe, digest, facts = read_description(adapter)
     if recipe.method in ("prefix_tuning", "p_tuning"):
         raise ModelError(f"{adapter}: {recipe.method} cannot be merged: keep the adapter, or train lora")
     name = chosen_task(recipe, task)
@@ -44,7 +45,10 @@ def merge(adapter: Path, out: Path, task: str | None = None) -> str:
     if model.base.digest != digest:
         raise ModelError(f"{adapter}: the adapter was trained on another copy of {recipe.base_model}: give it that one")
     model.restore(load_file(adapter_directory(adapter) / "adapter_model.safetensors"))
-    return _write(model, recipe, name, out)
+    before = provenance(recipe.base_model)
+    # Rows shape weights as they shape an adapter: without differential privacy no federation may take it as its base.
+    private = before.private_text or facts.get("privacy") is None
+    return _write(model, recipe, name, out, Provenance(recipe.base_model, before.new_tokens, private))
 
 
 def chosen_task(recipe: Recipe, task: str | None) -> str:
@@ -60,7 +64,7 @@ def chosen_task(recipe: Recipe, task: str | None) -> str:
     return task
 
 
-def _write(model: AdaptedModel, recipe: Recipe, name: str, out: Path) -> str:
+def _write(model: AdaptedModel, recipe: Recipe, name: str, out: Path, origin: Provenance) -> str:
     module: Any = model.module
     merged = module.merge_and_unload()
     labels, head = recipe.tasks[name], _head(recipe, name)
@@ -75,6 +79,7 @@ def _write(model: AdaptedModel, recipe: Recipe, name: str, out: Path) -> str:
                 whole.config.auto_map = {auto: f"{code}.MeanPoolForSequenceClassification"}
             whole.save_pretrained(draft)
             model.base.tokenizer.save_pretrained(draft)
+        write_provenance(draft, origin)
         if code:
             text = Path(merged_head.__file__).read_text()
             (draft / f"{code}.py").write_text(text.replace("BertConfig", type(whole.config).__name__))

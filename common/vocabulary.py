@@ -32,6 +32,7 @@ __all__ = [
     "tokens_per_word",
     "write_extended_base",
     "write_merged_base",
+    "write_provenance",
 ]
 
 _PROVENANCE = "provenance.json"
@@ -164,7 +165,7 @@ def save_base(model: Any, tokenizer: Any, out: Path, origin: Provenance) -> None
         with quiet():
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
-        write_atomic(draft / _PROVENANCE, (json.dumps(asdict(origin), indent=2) + "\n").encode())
+        write_provenance(draft, origin)
         draft.chmod(0o755)
         if out.exists():
             shutil.rmtree(out)
@@ -172,6 +173,11 @@ def save_base(model: Any, tokenizer: Any, out: Path, origin: Provenance) -> None
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def write_provenance(directory: Path, origin: Provenance) -> None:
+    """Say in a model's directory what it was made from."""
+    write_atomic(directory / _PROVENANCE, (json.dumps(asdict(origin), indent=2) + "\n").encode())
 
 
 def provenance(base: str) -> Provenance:

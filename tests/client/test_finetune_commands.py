@@ -17,10 +17,12 @@ from client.finetune.progress import Progress
 from client.home import Home
 from client.predictor import Predictor
 from common.data import Dataset, Example, SummaryExample, TokenExample
+from common.errors import ConfigurationError
 from common.ledger import PrivacyLedger
 from common.recipe import load_adapter
 from common.tasks import TASKS, Head
 from common.tokens import Batch
+from common.vocabulary import refuse_private_base
 from tests.client.finetune_data import TinyModels, dataset
 
 SENTIMENT, NER, SUMMARY = "sentiment_analysis", "financial_ner", "document_summarization"
@@ -194,6 +196,12 @@ def test_a_merged_model_gives_the_adapters_logits_without_peft_or_fedfin(
     assert (given - expected).norm() < 1e-5 * expected.norm()
     if case not in (SUMMARY, "answers"):
         assert tuple(whole.config.id2label.values()) == load_adapter(adapter)[1].tasks[task]
+
+
+def test_a_model_merged_from_private_rows_is_no_base_for_a_federation(desk: Desk, tmp_path: Path) -> None:
+    assert main(["merge", "--adapter", str(desk.single()), "--out", str(tmp_path / "whole")]) == 0
+    with pytest.raises(ConfigurationError, match="learned from private text"):
+        refuse_private_base(str(tmp_path / "whole"))
 
 
 def test_incremental_measures_the_old_rows_and_the_new_before_and_after(desk: Desk) -> None:
