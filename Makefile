@@ -8,6 +8,8 @@ export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
+# Threads that wait by spinning make a machine that does other work too several times slower.
+export OMP_WAIT_POLICY = PASSIVE
 
 .PHONY: help env demo test e2e soak lint bench clean
 help:
@@ -36,7 +38,8 @@ demo: env
 	@$(BIN)/fedfin-simulate demo --out $(OUT)
 
 test: env
-	@$(BIN)/python -m pytest -q
+	@# One thread: the models of most tests are too small for two to pay.
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 e2e: env
 	@$(BIN)/python -m pytest -q -m e2e tests/e2e

@@ -1,5 +1,6 @@
 """Opacus' PRV accountant (arXiv 2106.02848) beside the figure of record: another implementation, for a check."""
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -26,10 +27,16 @@ def epsilon_prv(events: Sequence[DpSgdEvent], delta: float) -> float | None:
         return record
     if len(groups) > _MAX_SETTINGS or sum(groups.values()) > _MAX_STEPS or record > _MAX_EPSILON:
         return None
+    return _computed(tuple((noise, probability, steps) for (noise, probability), steps in groups.items()), delta)
+
+
+@functools.lru_cache(maxsize=256)
+def _computed(history: tuple[tuple[float, float, int], ...], delta: float) -> float | None:
+    """Kept: it takes a second or more, and institutions of one simulation have the same events."""
     from opacus.accountants import PRVAccountant
 
     accountant = PRVAccountant()
-    accountant.history = [(noise, probability, steps) for (noise, probability), steps in groups.items()]
+    accountant.history = list(history)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
