@@ -1,5 +1,6 @@
 """Summaries by a decoder: how it is asked, and LoRA and QLoRA of it, from `finetune` down to the files it leaves."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,14 @@ def test_what_is_written_does_not_depend_on_the_other_texts_of_a_batch(base: Pat
     texts = ["profit rises", "sales of the bank falls by 25 million in the quarter", "loss"]
     together = summarise(model, texts, max_new_tokens=8)
     assert together == [summarise(model, [text], max_new_tokens=8)[0] for text in texts]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_rows_may_choose() -> Iterator[None]:
+    """Small data sets keep the tests short; they are large enough to choose an epoch by here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("client.finetune.rows.FEWEST_HELD_OUT", 16)
+        yield
 
 
 @pytest.fixture(scope="module")
