@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY = PASSIVE
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
 	@echo "make test   the test suite (about 5 minutes)"
-	@echo "make e2e    a deployed federation on loopback, and the faults it survives (10 to 25 minutes)"
+	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 8 minutes)"
 	@echo "make soak   twenty runs in a row with eight institutions (long)"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 	@echo "make bench  what privacy and federation cost, beside what you would use instead"
