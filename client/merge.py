@@ -15,7 +15,7 @@ from common.adapters import AdaptedModel
 from common.errors import ConfigurationError, ModelError
 from common.model import MeanPoolClassifier
 from common.quiet import quiet
-from common.recipe import Recipe, adapter_directory, build, read_description
+from common.recipe import Recipe, adapter_directory, build, read_description, unprotected
 from common.shared_encoder import SharedEncoder
 from common.tasks import Head
 from common.vocabulary import Provenance, provenance, write_provenance
@@ -47,7 +47,7 @@ def merge(adapter: Path, out: Path, task: str | None = None) -> str:
     model.restore(load_file(adapter_directory(adapter) / "adapter_model.safetensors"))
     before = provenance(recipe.base_model)
     # Rows shape weights as they shape an adapter: without differential privacy no federation may take it as its base.
-    private = before.private_text or facts.get("privacy") is None
+    private = before.private_text or unprotected(facts)
     return _write(model, recipe, name, out, Provenance(recipe.base_model, before.new_tokens, private))
 
 

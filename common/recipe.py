@@ -24,6 +24,7 @@ __all__ = [
     "build",
     "load_adapter",
     "read_description",
+    "unprotected",
     "write_description",
 ]
 
@@ -120,6 +121,12 @@ def read_description(directory: Path) -> tuple[Recipe, str, dict[str, Any]]:
             f"{directory}: no adapter of fedfin ({DESCRIPTION} is absent or damaged): give the directory "
             "that finetune wrote"
         ) from None
+
+
+def unprotected(facts: Mapping[str, Any]) -> bool:
+    """Whether an adapter's facts say that rows went into it without differential privacy, then or before."""
+    privacy = facts.get("privacy")
+    return privacy is None or bool(privacy.get("unprotected_before", False))
 
 
 def load_adapter(directory: Path, device: str = "cpu") -> tuple[AdaptedModel, Recipe, dict[str, Any]]:

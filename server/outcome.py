@@ -30,7 +30,11 @@ def save_adapter(
     metrics: Mapping[str, float],
     epsilon: Mapping[str, float | None],
 ) -> None:
-    """Save the adapter that `adapted` holds as PEFT does, with what `fedfin-institution predict` needs to load it."""
+    """Save the adapter that `adapted` holds as PEFT does, with what `fedfin-institution predict` needs to load it.
+
+    Args:
+        epsilon: as in `result`; empty where nothing protects the rows.
+    """
     recipe = Recipe(
         base_model=config.model.base,
         pooling=config.model.pooling,

@@ -80,7 +80,8 @@ def finish(
     epsilon = {name: statement["epsilon_run"] for name, statement in statements.items()}
     institutions = tuple(workspace.federation.train)
     card = model_card(config, workspace.run_id, institutions, final.metrics, _protection(workspace, epsilon))
-    save_adapter(out, config, adapted, card, final.metrics, epsilon)
+    fixed = workspace.simulation.institutions.noise == "fixed"  # protects nobody, and no later step may think so
+    save_adapter(out, config, adapted, card, final.metrics, {} if fixed else epsilon)
     rows = compute_baselines(workspace, evaluator, epsilon, progress.stage) if baselines else []
     previous = json.loads((out / "result.json").read_text()) if (out / "result.json").exists() else {}
     found = result(out, config, state, adapted, final.metrics, epsilon, engine) | {

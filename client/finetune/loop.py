@@ -6,7 +6,6 @@ functions of the seed and the step alone; a training cut anywhere and continued 
 look at private rows to choose when to stop. The two share model, batches and loss.)
 """
 
-import importlib
 import io
 import math
 import time
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
 from client.finetune.hours import TRIAL_STEPS, TimePlan, plan_time
+from client.finetune.optimization import compute_precision, device_kind, make_optimizer, rate_factor
 from client.training import PrefixCache
 from common.adapters import AdaptedModel
 from common.codec import Tensors
@@ -40,7 +40,6 @@ Minibatch = tuple[tuple[int, Rows], ...]
 _WINDOW = 32
 """Minibatches sorted by length among each other: enough to pad little, few enough to stay random."""
 _SAVE_EVERY_S = 60.0
-_WEIGHT_DECAY = 0.01
 _MAX_GRADIENT_NORM = 1.0
 
 
@@ -151,13 +150,13 @@ class _Fit:
         self.model, self.parts, self.minibatches, self.plan = model, parts, minibatches, plan
         self.validate, self.state, self.observers, self.penalty = validate, state, observers, penalty
         self.parameters = list(model.trainable().values())
-        self.optimizer = _optimizer(model, plan)
+        self.optimizer = make_optimizer(model, plan.optimizer, plan.learning_rate, plan.head_learning_rate)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps_an_epoch = len(minibatches(np.random.default_rng([plan.seed, 0])))
         self.steps = self.steps_an_epoch * plan.epochs
-        dtype, scaled = _precision(plan.precision, model.base.device)
-        self.autocast = torch.autocast(_kind(model.base.device), dtype) if dtype else nullcontext()
-        self.scaler = torch.amp.GradScaler(_kind(model.base.device), enabled=scaled)
+        dtype, scaled = compute_precision(plan.precision, model.base.device)
+        self.autocast = torch.autocast(device_kind(model.base.device), dtype) if dtype else nullcontext()
+        self.scaler = torch.amp.GradScaler(device_kind(model.base.device), enabled=scaled)
         self.step = 0
         self.first = 0  # at which the epoch under way began
         self.seconds_before = 0.0
@@ -281,7 +280,7 @@ class _Fit:
             raise ConfigurationError(
                 f"learning_rate {self.plan.learning_rate:g}: the loss is no number at step {self.step + 1}: lower it"
             )
-        factor = _factor(self.step, self.steps, self.plan)
+        factor = rate_factor(self.step, self.steps, self.plan.warmup, self.plan.schedule)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         self.scaler.unscale_(self.optimizer)
@@ -363,44 +362,6 @@ class _Fit:
         self.seconds_before = content["seconds"]
         self.time = None if content["time"] is None else TimePlan(**content["time"])
         self.out_of_hours = content["out_of_hours"]
-
-
-def _optimizer(model: AdaptedModel, plan: LoopPlan) -> torch.optim.Optimizer:
-    heads, trained = model.head_names(), model.trainable()
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in trained.items() if name not in heads], "lr": plan.learning_rate},
-        {"params": [p for name, p in trained.items() if name in heads], "lr": plan.head_learning_rate},
-    ]
-    used = [group for group in groups if group["params"]]
-    if plan.optimizer == "paged_adamw_32bit" and _kind(model.base.device) == "cuda":
-        optim: Any = importlib.import_module("bitsandbytes.optim")
-        paged: torch.optim.Optimizer = optim.PagedAdamW32bit(used, weight_decay=_WEIGHT_DECAY)
-        return paged
-    return torch.optim.AdamW(used, weight_decay=_WEIGHT_DECAY)
-
-
-def _factor(step: int, steps: int, plan: LoopPlan) -> float:
-    """What the rate is multiplied by at `step` (from 0): rises over the warm-up, then falls to zero."""
-    warm = max(1, round(plan.warmup * steps))
-    if step < warm:
-        return (step + 1) / warm
-    done = (step - warm) / max(1, steps - warm)
-    return 0.5 * (1 + math.cos(math.pi * done)) if plan.schedule == "cosine" else 1 - done
-
-
-def _precision(precision: str, device: str) -> tuple[torch.dtype | None, bool]:
-    """What to autocast to, and whether gradients must be scaled."""
-    if precision == "auto":
-        if _kind(device) != "cuda":
-            return None, False
-        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if precision == "float32":
-        return None, False
-    return (torch.bfloat16, False) if precision == "bfloat16" else (torch.float16, True)
-
-
-def _kind(device: str) -> str:
-    return torch.device(device).type
 
 
 def _to_torch(tensors: Tensors) -> dict[str, Tensor]:

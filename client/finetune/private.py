@@ -27,7 +27,7 @@ from common.accounting import DpSgdEvent, calibrate
 from common.config import LEVELS
 from common.errors import ConfigurationError, DataError
 from common.ledger import PrivacyLedger, Use
-from common.recipe import read_description
+from common.recipe import read_description, unprotected
 from common.tokens import TokenizedSet
 from common.vocabulary import provenance
 
@@ -106,6 +106,7 @@ def _charge_and_train(
         "adjacency": "add-or-remove-one",
         "accountant": "PLD",
         "ledger_epsilon": account.ledger.epsilon(delta),
+        "unprotected_before": _unprotected_before(session),
         "does_not_cover": _uncovered(session),
     }
     return _train_metrics(stats), statement
@@ -116,6 +117,15 @@ _NEVER_COVERED = (
     "the power of two at or below the number of rows: sampling rate and steps follow from it, and so do divisor and "
     "delta where the institution declares none",
 )
+
+
+def _unprotected_before(session: Session) -> bool:
+    """Whether the training began from what private rows had made without differential privacy."""
+    if provenance(session.recipe.base_model).private_text:
+        return True
+    if session.job.previous is None:
+        return False
+    return unprotected(read_description(session.job.previous.adapter)[2])
 
 
 def _uncovered(session: Session) -> list[str]:

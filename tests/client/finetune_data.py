@@ -58,18 +58,18 @@ def task_data(task: str, rows: int = 64, test: int = 24, seed: int = 1) -> TaskD
     return TaskData(TASKS[task], dataset(task, rows, seed), dataset(task, test, seed + 1))
 
 
-def save_tiny_writer(path: Path) -> None:
+def save_tiny_writer(path: Path, tied: bool = True, hidden_size: int = 64) -> None:
     """A random decoder with its language-modelling head, "llama" as a writer of summaries."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(VOCABULARY),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=512,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         pad_token_id=0,
         bos_token_id=3,
         eos_token_id=4,

@@ -24,40 +24,18 @@ from common.tasks import task
 from common.tokens import IGNORED
 from common.vocabulary import extend, provenance
 from tests.client import test_adaptation
+from tests.client.finetune_data import save_tiny_writer
 from tests.client.test_adaptation import corpus, labelled
 from tests.tiny_models import VOCABULARY, save_tiny_model, tiny_tokenizer
 
 KIND = task("causal_language_modelling")
 
 
-def save_decoder(path: Path, tied: bool) -> Path:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=tied,
-        pad_token_id=0,
-        bos_token_id=3,
-        eos_token_id=4,
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.model.layers.parameters():
-            parameter.mul_(4)  # far from the initial near-zero weights, so that there is something to adapt
-    model.save_pretrained(path)
-    tiny_tokenizer().save_pretrained(path)
-    return path
-
-
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
 def adapted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     directory = tmp_path_factory.mktemp("decoder")
-    base = save_decoder(directory / "base", tied=request.param)
+    base = directory / "base"
+    save_tiny_writer(base, request.param, hidden_size=32)
     data = (TaskData(objective(str(base)), corpus(), corpus(20, seed=1)),)
     job = test_adaptation.job(directory, data=data)
     return job, continual_pretraining.run(job)
@@ -124,7 +102,8 @@ def test_finetune_and_predict_work_on_what_comes_out(adapted, tmp_path: Path) ->
 
 
 def test_what_follows_is_the_label_and_the_last_token_has_none(tmp_path: Path) -> None:
-    base = load_base(ModelConfig(base=str(save_decoder(tmp_path / "base", True)), max_tokens=16), KIND, 0)
+    save_tiny_writer(tmp_path / "base", hidden_size=32)
+    base = load_base(ModelConfig(base=str(tmp_path / "base"), max_tokens=16), KIND, 0)
     model = adapt(base, AdapterConfig(rank=1, alpha=1, dropout=0, train="AB"), KIND, seed=0)
     tokens = followed(model.encode(["profit rises", "loss"]))
     for ids, labels in zip(tokens.input_ids, tokens.labels or (), strict=True):

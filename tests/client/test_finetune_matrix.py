@@ -12,6 +12,7 @@ import torch
 from client.dp import DpSettings
 from client.finetune import AdapterChoice, Job, Outcome, Previous, PrivacyChoice, TaskData, TrainingChoice, finetune
 from client.memory import Need, memory_need
+from client.merge import merge
 from client.noise import FixedNoise
 from client.training import TrainingPlan, train
 from common.adapter_tensors import seeded
@@ -22,7 +23,7 @@ from common.ledger import PrivacyLedger
 from common.recipe import Recipe, build, load_adapter
 from common.tasks import TASKS, Head, Task
 from common.tokens import IGNORED
-from common.vocabulary import write_extended_base
+from common.vocabulary import refuse_private_base, write_extended_base
 from tests.client.finetune_data import TinyModels, labels_of, task_data
 from tests.client.finetune_matrix import HEADS, METHODS, PRIVATE, REFUSED, SHARED, Cell, cells, grid, matrix
 from tests.reference.per_example import clipped_sum, relative_error
@@ -199,6 +200,18 @@ def test_a_private_training_says_what_went_into_the_model_before_it(models: Tiny
     ]
     card = (outcome.adapter / "README.md").read_text()
     assert all(f"not covered: {what}" in card for what in (earlier, *always))
+    merge(outcome.adapter, tmp_path / "merged")
+    with pytest.raises(ConfigurationError, match="learned from private text"):
+        refuse_private_base(str(tmp_path / "merged"))
+
+
+def test_what_was_private_from_the_start_merges_to_a_base_that_a_federation_takes(
+    models: TinyModels, tmp_path: Path
+) -> None:
+    cell = Cell("sentiment_analysis", "lora", "single_task")
+    outcome = finetune(replace(job(models, tmp_path / "out", cell, seed=11), privacy=PrivacyChoice(epsilon=3.0)))
+    merge(outcome.adapter, tmp_path / "merged")
+    refuse_private_base(str(tmp_path / "merged"))
 
 
 def test_several_tasks_need_the_memory_of_the_one_that_needs_most(

@@ -17,6 +17,7 @@ from common.codec import Tensors
 from common.errors import CheckpointError, ConfigurationError, QuorumError
 from common.keys import Keys
 from common.ledger import PrivacyLedger
+from common.recipe import read_description, unprotected
 from server import checkpoint
 from server.coordinator import Evaluation
 from simulation.baselines import alone
@@ -122,6 +123,8 @@ def test_fixed_noise_repeats_and_system_noise_does_not(tmp_path: Path) -> None:
     ]
     assert digests[0] == digests[1]
     assert digests[2] != digests[3]
+    facts = {noise: read_description(tmp_path / f"{noise}0" / "adapter")[2] for noise in ("fixed", "system")}
+    assert (unprotected(facts["fixed"]), unprotected(facts["system"])) == (True, False)
 
 
 def test_institutions_at_their_limit_refuse_and_the_run_stops_with_its_reason(tmp_path: Path) -> None:
