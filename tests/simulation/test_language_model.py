@@ -12,7 +12,7 @@ from simulation.cli import main
 from simulation.institutions import load_federation
 from simulation.runner import execute
 from simulation.workspace import Workspace
-from tests.client.test_causal_pretraining import save_decoder
+from tests.client.finetune_data import save_tiny_writer
 from tests.simulation.helpers import write_simulation
 
 
@@ -37,7 +37,7 @@ def test_a_run_measures_perplexity_before_and_after_and_charges_everybody(tmp_pa
 
 
 def test_decoders_read_together_too_and_need_no_warming_up(tmp_path: Path) -> None:
-    save_decoder(tmp_path / "decoder", tied=True)
+    save_tiny_writer(tmp_path / "decoder", hidden_size=32)
     path = write_masked(tmp_path)
     path.write_text(
         path.read_text().replace("masked_", "causal_").replace(f"{tmp_path / 'base'}", f"{tmp_path / 'decoder'}")
