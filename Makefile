@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY = PASSIVE
 .PHONY: help env demo test e2e soak lint bench clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
-	@echo "make test   the test suite (about 5 minutes)"
+	@echo "make test   the test suite (about 6 minutes)"
 	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 8 minutes)"
 	@echo "make soak   twenty runs in a row with eight institutions (long)"
 	@echo "make lint   ruff, mypy --strict, import contracts"
