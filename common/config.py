@@ -165,15 +165,18 @@ class PrivacyConfig(Section):
 class AggregationConfig(Section):
     """How the hub combines a round. Uniform weights are also taken where no institution declares a size band.
 
-    institutions_per_round: None asks all. quorum: contributions below which a round fails. max_update_norm: L2, of
-    one institution's change; None sets no limit. deadline_s: seconds the hub waits in a round.
+    weighting: see `server.aggregation.weights`. server_decay_rounds: over how many last rounds the server's learning
+    rate falls to nothing, so that the noise of single rounds averages out; None keeps it. institutions_per_round:
+    None asks all. quorum: contributions below which a round fails. max_update_norm: L2, of one institution's change;
+    None sets no limit. deadline_s: seconds the hub waits in a round.
     """
 
     section = "aggregation"
-    weighting: Literal["size_band", "uniform"] = "size_band"
+    weighting: Literal["size_band", "least_noise", "uniform"] = "size_band"
     server_optimizer: Literal["none", "momentum", "adam"] = "none"
     server_learning_rate: Annotated[float, Range(0, above=True)] = 1.0
     server_momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
+    server_decay_rounds: Annotated[int | None, Range(1, 1_000_000)] = None
     institutions_per_round: Annotated[int | None, Range(1, 1_000_000)] = None
     quorum: Annotated[int, Range(1, 1_000_000)] = 1
     max_update_norm: Annotated[float | None, Range(0, above=True)] = None
@@ -236,6 +239,12 @@ class RunConfig(Section):
             # Its masks follow from the run's seed and an example's place in its batch: one more would move all others.
             way = f"is {self.adapter.dropout:g}, but under differential privacy nothing may be dropped: leave it out"
             self.adapter.refuse("dropout", way)
+        if self.privacy.level == "none" and self.aggregation.weighting == "least_noise":
+            way = 'is "least_noise", but privacy.level = "none" adds no noise: use "size_band"'
+            self.aggregation.refuse("weighting", way)
+        if (self.aggregation.server_decay_rounds or 0) > self.rounds:
+            way = f"is {self.aggregation.server_decay_rounds}, but the run has {self.rounds} rounds: lower it"
+            self.aggregation.refuse("server_decay_rounds", way)
         if self.privacy.level == "none" and self.training.adam_bias_correction:
             self.training.refuse(
                 "adam_bias_correction", 'is true, but privacy.level = "none" adds no noise: leave it out'

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.codec import Tensors
+from common.config import AggregationConfig
 from common.errors import AdapterRefused
 
-__all__ = ["OptimizerState", "ServerOptimizer", "mean", "update_norm", "weights"]
+__all__ = ["OptimizerState", "ServerOptimizer", "mean", "optimizer_of_round", "update_norm", "weights"]
 
 # FedAdam's second-moment decay and adaptivity (Reddi et al. 2021, arXiv 2003.00295, section 5).
 _SECOND_DECAY = 0.99
@@ -25,16 +26,23 @@ OptimizerState = dict[str, Tensors]
 """What a server optimiser remembers: for each moment, a value for every value of the adapter."""
 
 
-def weights(bands: Mapping[str, int | None], weighting: Literal["size_band", "uniform"]) -> dict[str, float]:
+def weights(
+    bands: Mapping[str, int | None], weighting: Literal["size_band", "least_noise", "uniform"]
+) -> dict[str, float]:
     """Each institution's share of the mean; shares sum to 1.
 
-    "size_band" is proportional to the declared band. Who declares none counts as the smallest band declared, so that
-    silence gains nothing; where nobody declares any, shares are equal.
+    "size_band" is proportional to the declared band, as a mean over all records would be. "least_noise" is proportional
+    to its square: a run gives all one noise multiplier and each divides its sums by its band, so that the variance of a
+    contribution's noise goes with 1 / band^2, and weights by inverse variance leave the least noise beside the signal.
+
+    Who declares none counts as the smallest band declared, so that silence gains nothing; where nobody declares any,
+    shares are equal.
     """
     declared = [band for band in bands.values() if band is not None]
     if weighting == "uniform" or not declared:
         return {name: 1.0 / len(bands) for name in sorted(bands)}
-    sizes = {name: min(declared) if (band := bands[name]) is None else band for name in sorted(bands)}
+    power = 2 if weighting == "least_noise" else 1
+    sizes = {name: (min(declared) if (band := bands[name]) is None else band) ** power for name in sorted(bands)}
     total = sum(sizes.values())
     return {name: size / total for name, size in sizes.items()}
 
@@ -110,6 +118,15 @@ class ServerOptimizer:
             "first": _single(first + (1 - self.momentum) * difference),
             "second": _single(_SECOND_DECAY * second + (1 - _SECOND_DECAY) * difference**2),
         }
+
+
+def optimizer_of_round(settings: AggregationConfig, round_: int, rounds: int) -> ServerOptimizer:
+    """The run's optimiser in round `round_` (from 1) of `rounds`: in the last `server_decay_rounds` the rate falls
+    linearly, in the very last to one part in so many.
+    """
+    left = rounds - round_ + 1
+    decay = min(1.0, left / settings.server_decay_rounds) if settings.server_decay_rounds else 1.0
+    return ServerOptimizer(settings.server_optimizer, settings.server_learning_rate * decay, settings.server_momentum)
 
 
 def _direction(difference: NDArray[np.float64], moments: Tensors) -> NDArray[np.float64]:

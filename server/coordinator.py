@@ -17,7 +17,7 @@ from common.errors import CheckpointError, ConfigurationError, QuorumError
 from common.messages import Assignment, code_digest
 from server import aggregation
 from server.admission import CONTRIBUTED, Expected, Failure, Verdict, admit
-from server.aggregation import ServerOptimizer
+from server.aggregation import optimizer_of_round
 from server.checkpoint import RoundRecord, RunState
 
 __all__ = ["Evaluation", "Failure", "Hub", "Transport", "choose", "run"]
@@ -233,7 +233,7 @@ def _combine(
     bands = {name: reply.size_band for name, reply in verdict.accepted.items()}
     shares = aggregation.weights(bands, settings.weighting)
     mean = aggregation.mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
-    optimizer = ServerOptimizer(settings.server_optimizer, settings.server_learning_rate, settings.server_momentum)
+    optimizer = optimizer_of_round(settings, state.next_round, hub.config.rounds)
     adapter, optimizer_state = optimizer.step(state.adapter, mean, dict(state.optimizer_state))
     return adapter, optimizer_state, shares
 

@@ -20,7 +20,7 @@ from common.codec import Tensors
 from common.data import Dataset, Example
 from common.metrics import Counts
 from common.tasks import Head, task
-from server.aggregation import OptimizerState, ServerOptimizer
+from server.aggregation import OptimizerState, optimizer_of_round
 from server.coordinator import Evaluation
 from server.evaluation import HubEvaluator
 from simulation.institutions import Federation
@@ -81,13 +81,12 @@ def alone(workspace: Workspace, evaluator: Callable[[Tensors], Evaluation], name
         if agent.settings.noise == "fixed"
         else SystemNoise()
     )
-    hub = config.aggregation
-    optimizer = ServerOptimizer(hub.server_optimizer, hub.server_learning_rate, hub.server_momentum)
     adapter, memory, cache = local.adapted.initial(), OptimizerState(), PrefixCache()
     for number in range(1, config.rounds + 1):
         local.adapted.load(adapter)
         trained = replace(plan, seed=plan.seed + number)
         train(local.adapted, local.data.tokens, trained, noise if plan.dp else None, cache=cache)
+        optimizer = optimizer_of_round(config.aggregation, number, config.rounds)
         adapter, memory = optimizer.step(adapter, local.adapted.export(), memory)
     metrics = evaluator(adapter).metrics
     note = f"{len(local.data.tokens)} rows, same rounds and noise"

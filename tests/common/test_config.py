@@ -69,6 +69,7 @@ WRONG: dict[str, list[Any]] = {
     "aggregation.server_optimizer": ["sgd", ""],
     "aggregation.server_learning_rate": [0.0, -1.0, NAN, INF],
     "aggregation.server_momentum": [-0.1, 1.0, NAN],
+    "aggregation.server_decay_rounds": [0, -1],
     "aggregation.institutions_per_round": [0, -1],
     "aggregation.quorum": [0, -1],
     "aggregation.max_update_norm": [0.0, -1.0, NAN, INF],
@@ -198,6 +199,11 @@ COMBINATIONS = {
         'privacy.clipping is "automatic", but level = "none" protects nothing',
     ),
     "correction of sgd": ("training", {"adam_bias_correction": True}, "training.adam_bias_correction is true, but"),
+    "decay": (
+        "aggregation",
+        {"server_decay_rounds": 10_000},
+        "aggregation.server_decay_rounds is 10000, but the run has",
+    ),
     "five levels": ("task", {"name": "risk_classification", "labels": ["a", "b"]}, "task.labels holds 2"),
     "labels of no task": ("task", {"name": "multi_task", "labels": ["a", "b"]}, "write task/label"),
     "labels of a summary": ("task", {"name": "document_summarization", "labels": ["a", "b"]}, "task.labels is given"),
@@ -213,6 +219,11 @@ def test_values_that_do_not_go_together_are_refused(case: str) -> None:
     for key in [key for key, value in table.items() if value is None]:
         del table[key]
     assert expected in refused(tables)
+
+
+def test_least_noise_goes_with_privacy_alone() -> None:
+    said = refused(VALID | {"aggregation": {"weighting": "least_noise"}, "privacy": {"level": "none"}})
+    assert 'aggregation.weighting is "least_noise", but privacy.level = "none" adds no noise' in said
 
 
 def test_adams_bias_is_corrected_under_privacy_alone() -> None:
@@ -379,10 +390,11 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         training |= draw(optional(adam_bias_correction=st.booleans()))
     aggregation = draw(
         optional(
-            weighting=st.sampled_from(["size_band", "uniform"]),
+            weighting=st.sampled_from(["size_band", "uniform"] + ["least_noise"] * (level != "none")),
             server_optimizer=st.sampled_from(["none", "momentum", "adam"]),
             server_learning_rate=POSITIVE,
             server_momentum=st.floats(0, 0.999),
+            server_decay_rounds=st.just(1),
             institutions_per_round=st.integers(5, 99),
             quorum=st.integers(1, 5),
             max_update_norm=POSITIVE,

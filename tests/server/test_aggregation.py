@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.config import AggregationConfig
 from common.errors import AdapterRefused
-from server.aggregation import ServerOptimizer, mean, update_norm, weights
+from server.aggregation import ServerOptimizer, mean, optimizer_of_round, update_norm, weights
 
 floats = st.floats(-(2.0**100), 2.0**100, width=32)
 bands = st.dictionaries(
@@ -31,6 +32,28 @@ def test_shares_are_proportional_to_the_declared_bands(declared: dict[str, int |
     assert shares == pytest.approx({name: float(share) for name, share in exact.items()}, rel=1e-15)
     assert math.fsum(shares.values()) == pytest.approx(1, abs=1e-14)
     assert list(shares) == sorted(shares)
+
+
+@given(st.lists(st.integers(0, 20).map(lambda k: 2**k), min_size=2, max_size=6), st.integers(0, 2**32 - 1))
+def test_least_noise_leaves_less_noise_than_any_other_weights(sizes: list[int], seed: int) -> None:
+    """Contributions are one signal each, with noise of standard deviation 1 / band: that of the mean is least."""
+    shares = weights({f"bank-{i}": size for i, size in enumerate(sizes)}, "least_noise")
+    found = [shares[f"bank-{i}"] for i in range(len(sizes))]
+    assert math.fsum(found) == pytest.approx(1, abs=1e-12)
+    other = np.random.default_rng(seed).dirichlet(np.ones(len(sizes)))
+
+    def noise(weights_: Any) -> float:
+        return math.sqrt(math.fsum((float(w) / size) ** 2 for w, size in zip(weights_, sizes, strict=True)))
+
+    assert noise(found) == pytest.approx(1 / math.sqrt(math.fsum(size**2 for size in sizes)), rel=1e-9)
+    assert noise(found) <= noise(other) * (1 + 1e-9)
+
+
+def test_in_the_last_rounds_the_rate_falls_to_nothing() -> None:
+    settings = AggregationConfig(server_learning_rate=0.8, server_decay_rounds=4)
+    rates = [optimizer_of_round(settings, round_, rounds=6).rate for round_ in range(1, 7)]
+    assert rates == pytest.approx([0.8, 0.8, 0.8, 0.6, 0.4, 0.2])
+    assert optimizer_of_round(AggregationConfig(), 6, rounds=6) == ServerOptimizer()
 
 
 @given(bands)
