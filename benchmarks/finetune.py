@@ -28,7 +28,9 @@ from typing import Any
 
 from benchmarks.finetune_cases import CASES, DATA, Case, read
 from common.data import Dataset, TokenExample
+from common.metrics import AnyCounts, Counts, EntityCounts
 from common.tasks import Task, task
+from common.tokens import IGNORED
 
 RANK, RATE, BATCH, WARMUP, VALIDATION = 16, 1e-3, 16, 0.06, 0.25
 
@@ -94,7 +96,7 @@ def plain(case: Case, seed: int) -> dict[str, float]:
     from common.model import load_base
     from common.modules import target_names
     from common.tasks import Head
-    from common.tokens import IGNORED, tokenize_dataset
+    from common.tokens import tokenize_dataset
 
     kind: Task = task(case.task)
     train, test = read(case)
@@ -124,7 +126,7 @@ def plain(case: Case, seed: int) -> dict[str, float]:
 
     def score(rows: Dataset, output: Any) -> dict[str, float]:
         best = output.predictions.argmax(-1)
-        return figures(kind, rows.labels, _counts(rows, output.label_ids, best, IGNORED))
+        return figures(kind, rows.labels, counts(rows, output.label_ids, best))
 
     collate = DataCollatorForTokenClassification if kind.head is Head.TOKEN else DataCollatorWithPadding
     with tempfile.TemporaryDirectory() as directory:
@@ -178,14 +180,13 @@ def _head_rate(kind: Task) -> float:
     return defaults(AdapterChoice(), TrainingChoice(learning_rate=RATE), kind.head, 384, 1).head_learning_rate
 
 
-def _counts(rows: Dataset, truth: Any, given: Any, ignored: int) -> Any:
-    from common.metrics import Counts, EntityCounts
-
+def counts(rows: Dataset, truth: Any, given: Any) -> AnyCounts:
+    """What `common.evaluation.evaluate` counts, from the labels that tokens had and those that they were given."""
     sentences = [e.labels for e in rows.examples if isinstance(e, TokenExample)]
     if not sentences:
         return Counts.of(truth, given, len(rows.labels))
     outside = rows.labels.index("O")
-    guesses = [row[tags != ignored].tolist() for tags, row in zip(truth, given, strict=True)]
+    guesses = [row[tags != IGNORED].tolist() for tags, row in zip(truth, given, strict=True)]
     # The sentence is what is judged, not the part of it that was read.
     guesses = [row + [outside] * (len(real) - len(row)) for row, real in zip(guesses, sentences, strict=True)]
     return EntityCounts.of(*([[rows.labels[tag] for tag in row] for row in part] for part in (sentences, guesses)))
