@@ -27,7 +27,7 @@ class Case:
 
 
 CASES = (
-    Case("banking77", "document_classification", rows=1000, epochs=4, max_tokens=64, score="weighted_f1"),
+    Case("banking77", "document_classification", rows=1000, epochs=3, max_tokens=64, score="weighted_f1"),
     Case("cfpb_complaints", "document_classification", rows=240, epochs=6, max_tokens=128, score="weighted_f1"),
     Case("fin_ner_alvarado", "financial_ner", rows=300, epochs=6, max_tokens=128, score="entity_f1"),
     Case("sentfin", "sentiment_analysis", rows=800, epochs=3, max_tokens=64, score="weighted_f1"),

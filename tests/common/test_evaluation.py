@@ -90,3 +90,15 @@ def test_the_benchmark_judges_the_trainers_tokens_as_evaluation_judges_words(pat
     assert found == evaluate(model, rows)
     assert isinstance(found, EntityCounts)
     assert found.false_negative["A"] == 1  # which no token that was read can say
+
+
+def test_a_batch_is_small_enough_that_a_processor_does_not_map_its_tensors_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_adapted(path)
+    seen: list[int] = []
+    whole = model.logits
+    monkeypatch.setattr(model, "logits", lambda batch: seen.append(batch.input_ids.numel()) or whole(batch))
+    predict(model, ["the bank of the quarter " * 20] * 100)
+    assert sum(seen) > 4096
+    assert max(seen) * 4 * 1536 * 2 < 32 * 2**20  # MiniLM's widest tensors, with room for twice their width
