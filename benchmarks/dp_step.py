@@ -21,7 +21,8 @@ import torch
 from benchmarks.encoder import Case, prepared
 from client.dp import DpSettings
 from client.noise import SystemNoise
-from client.training import PrefixCache, TrainingPlan, train
+from client.prefix_cache import PrefixCache
+from client.training import TrainingPlan, train
 from common.adapters import AdaptedModel
 from common.tokens import TokenizedSet
 

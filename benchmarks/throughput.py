@@ -18,7 +18,8 @@ import torch
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from benchmarks.encoder import LABELS, Case, headlines, prepared
-from client.training import PrefixCache, TrainingPlan, train
+from client.prefix_cache import PrefixCache
+from client.training import TrainingPlan, train
 from common.adapters import AdaptedModel
 from common.base_files import resolve_base
 from common.model import load_classifier

@@ -8,8 +8,8 @@ import torch
 from client.agent import LocalModel
 from client.finetune.federated import PreparedData
 from client.planning import Refused, read_for, rows_for
+from client.prefix_cache import PrefixCache
 from client.settings import Settings
-from client.training import PrefixCache
 from common.adapters import AdaptedModel, adapt
 from common.config import ModelConfig, RunConfig
 from common.errors import ConfigurationError, ModelError

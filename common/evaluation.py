@@ -17,7 +17,8 @@ from common.tokens import IGNORED, Batch, TokenizedSet, token_batches
 
 __all__ = ["Prepared", "evaluate", "guessed", "predict", "predict_words", "prepare", "probabilities"]
 
-_BATCH_TOKENS = 8192
+_BATCH_TOKENS = 2048
+"""On a processor four times as many take up to twice as long: tensors above 32 MB are mapped anew each time."""
 _SCORED_TOKENS = 1024
 """Where every token gets a score for each word of the vocabulary."""
 _OUTSIDE = "O"

@@ -15,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 
 from client.finetune.federated import plan_training
 from client.noise import FixedNoise, SystemNoise
-from client.training import PrefixCache, train
+from client.prefix_cache import PrefixCache
+from client.training import train
 from common.codec import Tensors
 from common.data import Dataset, Example
 from common.metrics import Counts

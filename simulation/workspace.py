@@ -15,8 +15,8 @@ from typing import Any
 from client.agent import Agent, LocalModel
 from client.finetune.federated import PreparedData, plan_training
 from client.planning import Refused
+from client.prefix_cache import PrefixCache
 from client.settings import InstitutionSettings
-from client.training import PrefixCache
 from common.adapters import AdaptedModel, adapt
 from common.base_files import pinned
 from common.codec import Tensors, decode, encode

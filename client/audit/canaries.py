@@ -17,7 +17,8 @@ from client.audit.one_run import Guesses, best_bound, largest_bound
 from client.audit.subject import Subject, random_texts, step_sum, units_of
 from client.dp import clipping_factors, example_gradients
 from client.noise import SystemNoise
-from client.training import PrefixCache, train
+from client.prefix_cache import PrefixCache
+from client.training import train
 from common.codec import Tensors
 from common.errors import ConfigurationError
 from common.losses import batch_losses

@@ -16,7 +16,8 @@ from scipy import stats
 
 from client.audit.subject import Subject, random_texts, shaken, step_sum, units_of
 from client.noise import SystemNoise
-from client.training import PrefixCache, TrainingPlan, train
+from client.prefix_cache import PrefixCache
+from client.training import TrainingPlan, train
 from common.tokens import Batch, TokenizedSet
 
 __all__ = ["Check", "check_noise", "check_sampling", "check_sensitivity", "run_checks"]

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from client.audit.subject import Subject
 from client.noise import SystemNoise
-from client.training import PrefixCache, TrainingPlan, train
+from client.prefix_cache import PrefixCache
+from client.training import TrainingPlan, train
 from common.adapter_tensors import seeded
 from common.adapters import AdaptedModel, adapt
 from common.config import AdapterConfig

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from client.dp import DpSettings
 from client.noise import FixedNoise, NoiseSource, SystemNoise
 from client.planning import Refused, declared_size, event_of_round, sampling_rate
+from client.prefix_cache import PrefixCache
 from client.settings import InstitutionSettings
-from client.training import PrefixCache, TrainingPlan, train
+from client.training import TrainingPlan, train
 from common.accounting import DpSgdEvent, epsilon
 from common.adapters import AdaptedModel
 from common.config import RunConfig

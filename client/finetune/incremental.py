@@ -15,7 +15,6 @@ from torch import Tensor
 from client.finetune.job import Job, Outcome, Previous
 from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
-from client.finetune.private import train_privately
 from client.finetune.rows import hold_out, without
 from client.finetune.session import Session, loop_plan, open_session, train_metrics
 from common.adapters import AdaptedModel
@@ -72,6 +71,8 @@ def run(job: Job) -> Outcome:
     if job.privacy is None:
         trained = _train(session, train, validation, Spring(session.model) if previous.train is None else None)
     else:
+        from client.finetune.private import train_privately  # loads Opacus, which only privacy needs
+
         trained, privacy = train_privately(session, session.model.encode_dataset(train))
     after = {"new": new(), "old": old()}
     metric = part.metric

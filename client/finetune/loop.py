@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
 from client.finetune.hours import TRIAL_STEPS, TimePlan, plan_time
 from client.finetune.optimization import compute_precision, device_kind, make_optimizer, rate_factor
-from client.training import PrefixCache
+from client.prefix_cache import PrefixCache
 from common.adapters import AdaptedModel
 from common.codec import Tensors
 from common.errors import CheckpointError, ConfigurationError, DataError

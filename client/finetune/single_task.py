@@ -9,7 +9,6 @@ from client.finetune.instruction_tuning import instruct
 from client.finetune.job import Job, Outcome
 from client.finetune.judge import judge
 from client.finetune.loop import Minibatch, Part, fit, grouped_minibatches
-from client.finetune.private import train_privately
 from client.finetune.session import Session, loop_plan, open_session, train_metrics
 from common.tasks import Head
 
@@ -32,6 +31,8 @@ def run(job: Job) -> Outcome:
     if job.privacy is None:
         trained = _train(session)
     else:
+        from client.finetune.private import train_privately  # loads Opacus, which only privacy needs
+
         trained, privacy = train_privately(session, session.model.encode_dataset(part.train))
     outcome = session.finish(judge(session.model, part.data.task, part.data.test)(), trained, privacy)
     shutil.rmtree(session.checkpoints, ignore_errors=True)

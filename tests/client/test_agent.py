@@ -12,8 +12,8 @@ from client.agent import Agent, LocalModel
 from client.finetune import federated
 from client.finetune.federated import PreparedData
 from client.planning import Refused
+from client.prefix_cache import PrefixCache
 from client.settings import InstitutionSettings
-from client.training import PrefixCache
 from common.codec import decode, encode
 from common.config import RunConfig, parse_run
 from common.envelope import Context, Keys, open_sealed, peek, seal

@@ -12,8 +12,8 @@ import pytest
 from client.finetune import federated
 from client.finetune.federated import FederatedJob, PreparedData, plan_training
 from client.planning import Refused
+from client.prefix_cache import PrefixCache
 from client.settings import InstitutionSettings
-from client.training import PrefixCache
 from common.accounting import DpSgdEvent, epsilon
 from common.adapters import AdaptedModel
 from common.codec import encode

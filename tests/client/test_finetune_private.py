@@ -1,5 +1,7 @@
 """Fine-tuning alone under differential privacy, charged to an institution: its ledger, its limits, its unit."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,9 @@ def test_nothing_is_dropped_under_privacy(models: TinyModels, tmp_path: Path) ->
     with pytest.raises(ConfigurationError, match="dropout does not go with privacy"):
         train(models, tmp_path / "out", home, adapter=AdapterChoice(dropout=0.1))
     assert not (tmp_path / "out").exists()
+
+
+def test_without_privacy_opacus_is_not_loaded() -> None:
+    strategies = "continual_pretraining, distillation, domain_adversarial, incremental, multi_task, single_task"
+    code = f"import sys; from client.finetune import {strategies}; sys.exit('opacus' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,7 +11,8 @@ from scipy import stats
 
 from client.dp import DpSettings
 from client.noise import FixedNoise, SystemNoise
-from client.training import PrefixCache, TrainingPlan, train
+from client.prefix_cache import PrefixCache
+from client.training import TrainingPlan, train
 from common.adapters import adapt
 from common.config import AdapterConfig, ModelConfig
 from common.errors import ConfigurationError, DataError, ModelError

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.finetune import counts
 from common.data import Dataset, Example, TokenExample
 from common.evaluation import evaluate, predict, predict_words, prepare
 from common.metrics import Counts, EntityCounts
@@ -73,3 +74,31 @@ def test_words_beyond_the_maximum_are_outside(path: Path) -> None:
     (given,) = predict_words(model, [long], outside=7)
     assert given[62:] == [7] * 38
     assert 7 not in given[:62]
+
+
+def test_the_benchmark_judges_the_trainers_tokens_as_evaluation_judges_words(path: Path) -> None:
+    model = shaken(tiny_adapted(path, which=task("financial_ner")))
+    names = tuple(f"I-{label}" for label in "ABCDEFGHI"[: model.base.labels - 1])
+    long = TokenExample(("bank",) * 100, (0,) * 90 + (1,) * 10)
+    short = TokenExample(("the", "bank"), (0, 2))
+    rows = Dataset((long, short), ("O", *names), "test")
+    batch = model.encode_dataset(rows).batch([0, 1])
+    with torch.no_grad():
+        given = model.logits(batch).argmax(-1).numpy()
+    assert batch.labels is not None
+    found = counts(rows, batch.labels.numpy(), given)
+    assert found == evaluate(model, rows)
+    assert isinstance(found, EntityCounts)
+    assert found.false_negative["A"] == 1  # which no token that was read can say
+
+
+def test_a_batch_is_small_enough_that_a_processor_does_not_map_its_tensors_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_adapted(path)
+    seen: list[int] = []
+    whole = model.logits
+    monkeypatch.setattr(model, "logits", lambda batch: seen.append(batch.input_ids.numel()) or whole(batch))
+    predict(model, ["the bank of the quarter " * 20] * 100)
+    assert sum(seen) > 4096
+    assert max(seen) * 4 * 1536 * 2 < 32 * 2**20  # MiniLM's widest tensors, with room for twice their width
