@@ -287,7 +287,8 @@ def merge(datasets: Sequence[Dataset], name: str) -> Dataset:
 
 
 def _named(labels: Sequence[str]) -> str:
-    return f"one of {', '.join(labels)}" if len(labels) <= 9 else f"one of the {len(labels)} labels of this run"
+    known = ", ".join(labels) if len(labels) <= 9 else f"the {len(labels)} labels of this run"
+    return f"one of {known}: correct it, or name all labels"
 
 
 def _is_number(value: str) -> bool:

@@ -168,7 +168,10 @@ def test_missing_parquet_column_is_named(tmp_path: Path) -> None:
 def test_label_outside_the_given_set_is_refused_by_row(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", ROWS)
     assert read_examples(path, "text", "label", ("up", "down", "flat")).labels == ("up", "down", "flat")
-    with pytest.raises(DataError, match=r'row 2, column "label" holds a label that is not one of up, flat$'):
+    with pytest.raises(
+        DataError,
+        match=r'row 2, column "label" holds a label that is not one of up, flat: correct it, or name all labels$',
+    ):
         read_examples(path, "text", "label", ("up", "flat"))
 
 
@@ -257,7 +260,10 @@ def test_tags_that_mark_ends_and_single_words_are_read_as_iob(tmp_path: Path) ->
         (f"The O\n{SECRET}\n", "row 2 has a word and no tag"),
         (f"The O\n{SECRET} DT\n", "row 2, last column holds a tag that is not O, B-type or I-type"),
         (f"# {SECRET} = 1\n", "row 1, last column holds a tag that is not O"),
-        (f"The O\n{SECRET} B-X\n", "row 2, last column holds a tag that is not one of O, I-ORG"),
+        (
+            f"The O\n{SECRET} B-X\n",
+            "row 2, last column holds a tag that is not one of O, I-ORG: correct it, or name all labels",
+        ),
         ("\n\n-DOCSTART- O\n\n", "no sentences"),
         ("a O\n", "all examples carry one label"),
         ("", "empty"),
