@@ -220,6 +220,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.seeds < 1:
+        parser.error(f"--seeds is {given.seeds}: use 1 or more")
     chosen = [case for case in CASES if given.case in (None, case.name)]
     if given.side:
         import resource

@@ -288,7 +288,7 @@ def merge(datasets: Sequence[Dataset], name: str) -> Dataset:
 
 def _named(labels: Sequence[str]) -> str:
     known = ", ".join(labels) if len(labels) <= 9 else f"the {len(labels)} labels of this run"
-    return f"one of {known}: correct it, or name all labels"
+    return f"one of {known}: correct the row, or leave it out"
 
 
 def _is_number(value: str) -> bool:

@@ -96,11 +96,8 @@ def _read_tagged(path: Path, words_column: str, tags_column: str, labels: Sequen
         if not words or len(words) != len(tags) or not all(word.strip() for word in words):
             raise DataError(f"{path}: row {number}: give one tag for each word, and no empty word")
         if None in tags or (names and not set(tags) <= set(names)):
-            wanted = (
-                f"one of {', '.join(names)}: correct it, or name all tags with --labels"
-                if names
-                else "O, B-type or I-type (numbers need --labels)"
-            )
+            listed = f"one of {', '.join(names)}: correct the row, or leave it out"
+            wanted = listed if names else "O, B-type or I-type (numbers need --labels)"
             raise DataError(f'{path}: row {number}, column "{tags_column}" holds a tag that is not {wanted}')
         sentences.append((words, [tag for tag in tags if tag]))
     found = {tag for _, tags in sentences for tag in tags}

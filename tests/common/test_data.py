@@ -170,7 +170,7 @@ def test_label_outside_the_given_set_is_refused_by_row(tmp_path: Path) -> None:
     assert read_examples(path, "text", "label", ("up", "down", "flat")).labels == ("up", "down", "flat")
     with pytest.raises(
         DataError,
-        match=r'row 2, column "label" holds a label that is not one of up, flat: correct it, or name all labels$',
+        match=r'row 2, column "label" holds a label that is not one of up, flat: correct the row, or leave it out$',
     ):
         read_examples(path, "text", "label", ("up", "flat"))
 
@@ -262,7 +262,7 @@ def test_tags_that_mark_ends_and_single_words_are_read_as_iob(tmp_path: Path) ->
         (f"# {SECRET} = 1\n", "row 1, last column holds a tag that is not O"),
         (
             f"The O\n{SECRET} B-X\n",
-            "row 2, last column holds a tag that is not one of O, I-ORG: correct it, or name all labels",
+            "row 2, last column holds a tag that is not one of O, I-ORG: correct the row, or leave it out",
         ),
         ("\n\n-DOCSTART- O\n\n", "no sentences"),
         ("a O\n", "all examples carry one label"),

@@ -104,6 +104,18 @@ def test_a_server_optimizer_changes_the_path_and_remembers(federate: Any, kind: 
     assert final.adapter["a.weight"].tobytes() != plain.adapter["a.weight"].tobytes()
 
 
+def test_in_the_last_round_the_hub_goes_only_part_of_the_way(federate: Any) -> None:
+    federation = federate(rounds=2, aggregation={"weighting": "uniform", "server_decay_rounds": 2})
+    final, first = federation.run().adapter["b.weight"], federation.states[0].adapter
+    train = federation.institutions["bank-a"].train
+    begun = np.mean(
+        [train(name, 1, federation.start().adapter)["b.weight"] for name in BANKS], axis=0, dtype=np.float64
+    )
+    mean = np.mean([train(name, 2, first)["b.weight"] for name in BANKS], axis=0, dtype=np.float64)
+    np.testing.assert_allclose(first["b.weight"], begun, rtol=1e-5)
+    np.testing.assert_allclose(final, (first["b.weight"] + mean) / 2, rtol=1e-5, atol=1e-6)
+
+
 def test_momentum_goes_on_from_round_to_round(federate: Any) -> None:
     federation = federate(rounds=2, aggregation={"server_optimizer": "momentum", "server_momentum": 0.5})
     first, second = federation.run(), federation.states[0]
