@@ -11,13 +11,14 @@ export TOKENIZERS_PARALLELISM = false
 # Threads that wait by spinning make a machine that does other work too several times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help env demo test e2e soak lint bench clean
+.PHONY: help env demo test e2e soak lint prose bench clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
 	@echo "make test   the test suite (about 6 minutes)"
 	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 8 minutes)"
 	@echo "make soak   twenty runs in a row with eight institutions (long)"
 	@echo "make lint   ruff, mypy --strict, import contracts"
+	@echo "make prose  how plain docstrings, comments and pages are, and the limits they have to keep"
 	@echo "make bench  what privacy and federation cost, beside what you would use instead"
 	@echo "make env    only create $(VENV) from constraints.txt"
 
@@ -52,6 +53,9 @@ lint: env
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+prose: env
+	@$(BIN)/python -m tools.prose
 
 bench: env
 	@$(BIN)/python -m benchmarks.dp_step
