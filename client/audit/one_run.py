@@ -53,7 +53,7 @@ def lower_bound(guesses: Guesses, delta: float, confidence: float) -> float:
     """The largest epsilon such that it and every smaller one are refuted at `confidence`; 0 where none is.
 
     >>> round(lower_bound(Guesses(100, 100, 100), 0.0, 0.95), 3)  # ln(p / (1 - p)) with p = 0.05 ** (1 / 100)
-    3.491
+    3.493
     """
     allowed = 1 - confidence
 
