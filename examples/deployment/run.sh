@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# From nothing to a finished federation: one hub and two institutions on this machine, by the public commands alone.
-# docs/operations.md walks through it. The headlines are synthetic; the encoder, privacy and TLS are real. About three
-# minutes on two busy cores.
+# From nothing to a finished federation: one hub and two institutions on this machine, with the public commands only.
+# docs/operations.md explains each step. The headlines are synthetic. The encoder, the privacy and the TLS are real.
+# It takes about three minutes on two busy cores.
 #
-#   examples/deployment/run.sh [DIR]      DIR is made and must not exist (default: runs/deployment)
+#   examples/deployment/run.sh [DIR]      a new directory (default: runs/deployment)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:-runs/deployment}
@@ -30,12 +30,12 @@ for name in bank-one bank-two; do
   home=$dir/$name
   say "$name makes its keys and a request; the hub approves it; $name joins with the package"
   request=$(fedfin-institution init "$home" --name "$name" --json)
-  # Two people compare this by telephone; here one script plays both.
+  # Two people compare this fingerprint by telephone. Here the script does it.
   heard=$(field fingerprint <<<"$request")
   approved=$(fedfin-hub approve "$home/request.json" --fingerprint "$heard" --hub "$hub" --json)
   fedfin-institution join "$(field package <<<"$approved")" --fingerprint "$(field fingerprint <<<"$approved")" --home "$home"
 
-  # What only the institution decides: its rows and its limits.
+  # Only the institution decides these: its rows and its limits.
   cp "$here/$name.csv" "$home/train.csv"
   cat >"$home/institution.toml" <<SETTINGS
 [institution]
@@ -58,7 +58,7 @@ size_band = 512
 SETTINGS
 done
 
-say "Everybody starts"
+say "The hub and both institutions start"
 fedfin-hub start --hub "$hub" >"$dir/hub.log" 2>&1 &
 for name in bank-one bank-two; do
   fedfin-institution start --home "$dir/$name" >"$dir/$name.log" 2>&1 &
@@ -76,12 +76,12 @@ fedfin-hub status --hub "$hub"
 say "The federation runs"
 fedfin-hub run "$here/headlines.toml" --hub "$hub"
 
-say "What it cost each institution, from its own ledger"
+say "The privacy budget that each institution spent, from its own ledger"
 for name in bank-one bank-two; do
   fedfin-institution budget show "$dir/$name"
 done
 
-say "The audit logs are whole; the certificates are valid"
+say "Check the audit logs and the certificates"
 fedfin-hub audit verify --hub "$hub"
 fedfin-hub certs --hub "$hub"
 
