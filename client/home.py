@@ -13,36 +13,38 @@ from common.ledger import PrivacyLedger
 __all__ = ["Home"]
 
 TEMPLATE = """\
-# The settings of this institution. Nothing in this file is ever sent, and the hub cannot change it.
+# The settings of this institution. The hub cannot change them. Only the name and a declared [release] are sent.
+# All keys: docs/configuration.md
 
 [institution]
 name = "{name}"
 
-# The training rows: a .csv, .jsonl or .parquet file (or CoNLL for token tasks), relative to this file; for
-# masked_language_modelling any file or folder of text.
+# The training rows: a .csv, .tsv, .jsonl or .parquet file, or CoNLL if words are labelled. For language modelling any
+# file or folder of text. The path is relative to this file.
 # [data]
 # train = "train.csv"
 # text_column = "text"
 # label_column = "label"
-# customer_column = "customer"   # whose each row is, where limits.unit is "customer"
+# customer_column = "customer"   # column of the customer's id, required if limits.unit is "customer"
 
 [model]
-allowed = ["minilm"]   # base models that may be trained here, as runs name them
-device = "auto"        # "cpu", "cuda", "cuda:1", or the first of these that is there
+allowed = ["minilm"]   # base models that a run may name. Runs with another one are refused
+device = "auto"        # "cpu", "cuda", "cuda:1", or "auto": a GPU if there is one, otherwise the CPU
 
-# The privacy officer's limits: over all runs, for ever. A run that would pass them is refused before it trains.
+# The privacy officer's limits for all runs together. A training that would exceed them is refused before it starts.
 [limits]
-max_epsilon = 8.0
-delta = 1e-6                   # at which max_epsilon is meant: below one over the number of records
-min_noise_multiplier = 0.3
-allow_without_privacy = false
-# tasks = ["sentiment_analysis"] # that may be trained at all; where there are no labels: ["masked_language_modelling"]
-unit = "record"                # what max_epsilon protects: one "record", or one "customer" with all its records
+max_epsilon = 8.0              # epsilon that all trainings of all runs may spend together, at this delta
+delta = 1e-6                   # must be below 1 / (number of records, or customers)
+min_noise_multiplier = 0.3     # trainings with less noise are refused
+allow_without_privacy = false  # true accepts runs without differential privacy
+# tasks = ["sentiment_analysis"] # tasks that a run may train (default: all). For text without labels:
+                               # ["masked_language_modelling"]
+unit = "record"                # unit that max_epsilon protects: "record", or "customer" (all records of one customer)
 
-# What may leave beside the adapter: nothing, unless it is declared here.
+# Nothing is sent besides the adapter, unless it is declared here.
 [release]
-# size_band = 1024             # a power of two near the number of records (or customers): the hub weights by it, and
-                               # updates are divided by it. Not declared, updates are scaled as if there were 1,024
+# size_band = 1024             # a power of two near the number of records (or customers). The hub weights by it, and
+                               # gradient sums are divided by it. If it is not declared: as if there were 1,024
 """
 
 

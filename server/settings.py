@@ -13,29 +13,29 @@ from common.toml import load_toml
 __all__ = ["CertificateSettings", "GatewaySettings", "Settings", "TestData", "load_settings"]
 
 TEMPLATE = """\
-# The settings of this hub. `fedfin-hub start` reads them once: restart it after a change.
+# The settings of this hub. Restart `fedfin-hub start` after a change. All keys: docs/configuration.md
 
 [gateway]
-# What institutions dial; it stands in the packages they get.
+# HOST:PORT that institutions connect to. It is written into the package of each institution.
 address = "{address}"
-# Where the gateway listens: the only port of this machine that institutions reach. 0.0.0.0 for every interface.
+# HOST:PORT that the gateway binds. Institutions reach no other port of this machine. 0.0.0.0 binds every interface.
 listen = "{listen}"
-# Names and IP addresses in the server certificate. After a change: fedfin-hub certs --rotate server
+# Host names and IP addresses in the server certificate. After a change run: fedfin-hub certs --rotate server
 names = [{names}]
-# The largest single request in MiB. Adapters travel in pieces of 5 MiB, however large they are.
+# Size limit of one request, in MiB (6 to 1024). Adapters of any size are sent in pieces of 5 MiB.
 max_body_mib = 16
 
-[certificates]
-server_days = 90
-institution_days = 365
-warn_days = 21           # `certs` and `start` warn this long before one expires
+[certificates]           # all in days
+server_days = 90         # lifetime of the server certificate (1 to 825)
+institution_days = 365   # lifetime of an institution's certificate (1 to 1825)
+warn_days = 21           # `certs` and `start` warn from this many days before expiry (0 to 365)
 
-# The public test set that every round is evaluated on, unless a run's file names its own. Relative to this file.
+# The public test set for evaluation, used by runs that name none. Paths are relative to this file.
 # [data]
 # test = "test.csv"
 # text_column = "text"
 # label_column = "label"
-# public = "filings/"       # text that anybody may read, to warm up a language-model head that a base model lacks
+# public = "filings/"       # public text, used to warm up a language-model head if the base model lacks one
 """
 
 

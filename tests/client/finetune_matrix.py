@@ -1,4 +1,4 @@
-"""What is claimed of fine-tuning, cell by cell: the tests run each, and `docs/matrix.md` is written from it.
+"""List every combination that fine-tuning supports. The tests run each one, and `docs/matrix.md` is made from it.
 
 python -m tests.client.finetune_matrix > docs/matrix.md
 """
@@ -20,8 +20,8 @@ HEADS: tuple[tuple[str, str, Any], ...] = (
     ("summary", "document_summarization", "native"),
 )
 
-# What PEFT, or the model's own code, cannot do: the method that the refusal names. "" where the architecture has no
-# such head at all.
+# Combinations that PEFT or the model's own code does not support, with the method that the error message suggests. The
+# text is empty if the architecture has no such head at all.
 _LORA_OR_P, _LORA = "p_tuning or lora", "lora"
 REFUSED: dict[tuple[str, str, str], str] = {
     **{(family, head, "prefix_tuning"): _LORA_OR_P for family in ("distilbert", "mpnet") for head, _, _ in HEADS[:3]},
@@ -38,7 +38,7 @@ REFUSED: dict[tuple[str, str, str], str] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a task (or all that share an encoder), a method, a strategy."""
+    """One training: a task (or all tasks that share an encoder), a method and a strategy."""
 
     task: str
     method: str
@@ -49,7 +49,7 @@ class Cell:
 
 
 def cells() -> list[Cell]:
-    """Every training that is claimed without privacy."""
+    """Return every supported training without privacy."""
     found = [Cell(task, method, "single_task") for task in TASK_NAMES for method in METHODS]
     found += [Cell(task, method, "incremental") for task in TASK_NAMES for method in METHODS]
     return found + [Cell("+".join(SHARED), method, "multi_task") for method in METHODS]
@@ -60,26 +60,28 @@ PRIVATE = {
     for head in ("bert text", "bert words", "llama text", "t5 summary")
     for method in METHODS
 } | {("t5 summary", "qlora"): 3e-2}
-"""Trainings whose clipped sums are held to the slow loop, one example at a time, and how near. Both sides compute in
-float32 (T5 in float64), or, on a 4-bit base, in bfloat16: there the order of additions shows, most in a random T5,
-which scales nothing."""
+"""Model, head and method -> largest relative error of the clipped sum, compared with a loop over single examples. Both
+sides compute in float32 (T5 in float64). With a 4-bit base they compute in bfloat16, where the order of additions
+matters, most of all in a random T5, which does not scale its attention scores."""
 
 
 def grid() -> list[tuple[str, str, str]]:
-    """Base model, head and method: every combination that this page speaks of. Decoders summarise by instruction."""
+    """Return every base model, head and method on the page, except decoders for summaries, which use instructions."""
     found = [(family, head, method) for head, _, _ in HEADS for family in FAMILIES for method in METHODS]
     return [(family, head, method) for family, head, method in found if (family, head) != ("llama", HEADS[3][0])]
 
 
 def matrix() -> str:
-    """The page."""
+    """Return the text of the page."""
     lines = [
-        "# What goes with what",
+        "# Supported combinations",
         "",
-        "Written by `python -m tests.client.finetune_matrix` from the lists that the tests run through; a test holds",
-        "this page to them. Each cell is a training on a tiny random model, from files to a saved adapter.",
+        "Written by `python -m tests.client.finetune_matrix` from the lists that the tests use. A test compares the",
+        "page with them. Each combination is tested on a tiny random model.",
         "",
-        "## Method and task, by strategy",
+        "## Strategies for each task and method",
+        "",
+        "Each strategy in a cell is tested from rows to a saved adapter that loads again.",
         "",
         "| task | " + " | ".join(f"`{method}`" for method in METHODS) + " |",
         "|---|" + "---|" * len(METHODS),
@@ -94,12 +96,13 @@ def matrix() -> str:
         lines.append(f"| {task} | " + " | ".join(row) + " |")
     lines += [
         "",
-        "`multi_task` trains " + ", ".join(SHARED) + " together. A summary shares no encoder with them.",
+        "`multi_task` trains " + ", ".join(SHARED) + " together. A task that writes summaries cannot share an encoder.",
         "",
-        "## Method and base model, by head",
+        "## Methods for each head and base model",
         "",
-        'A dash is an error before anything is trained; it names what the model can take. "no head" means that',
-        "transformers has none for this architecture, or that it cannot write. `qlora` needs what `lora` needs.",
+        '"yes": every parameter that the method trains gets a gradient. A dash: an error before anything is trained. Its',
+        'message names the methods in brackets. "no head": transformers has no such head for this architecture, or the',
+        "architecture cannot write text. `qlora` works with the same heads and base models as `lora`.",
         "",
         "| head | base model | " + " | ".join(f"`{method}`" for method in METHODS) + " |",
         "|---|---|" + "---|" * len(METHODS),
@@ -110,12 +113,12 @@ def matrix() -> str:
             lines.append(f"| {head} | {family} | " + " | ".join(row) + " |")
     lines += [
         "",
-        "A decoder (llama) writes summaries by instruction: `tests/client/test_instruction_tuning.py`.",
+        "A decoder (llama) writes summaries by instruction. See `tests/client/test_instruction_tuning.py`.",
         "",
         "## With differential privacy (`single_task` and `incremental`)",
         "",
-        "Each cell: how near the clipped sum of per-example gradients is held to that of a loop over single examples",
-        "(relative error, at most; a 4-bit base computes in bfloat16).",
+        "Each cell is the largest relative error that the tests allow between the clipped sum of per-example gradients",
+        "and the same sum from a loop over single examples. A 4-bit base computes in bfloat16.",
         "",
         "| model and head | " + " | ".join(f"`{method}`" for method in METHODS) + " |",
         "|---|" + "---|" * len(METHODS),
