@@ -41,7 +41,7 @@ allow_without_privacy = false  # true accepts runs without differential privacy
                                # ["masked_language_modelling"]
 unit = "record"                # unit that max_epsilon protects: "record", or "customer" (all records of one customer)
 
-# Nothing is sent besides the adapter, unless it is declared here.
+# Facts about the data that the hub may learn. None is sent unless it is declared here.
 [release]
 # size_band = 1024             # a power of two near the number of records (or customers). The hub weights by it, and
                                # gradient sums are divided by it. If it is not declared: as if there were 1,024
