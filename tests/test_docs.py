@@ -3,14 +3,17 @@
 import dataclasses
 import re
 import tomllib
+import types
 from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
 from client import settings as institution
 from common import config
 from common.config import parse_run
-from common.fields import Section
+from common.fields import Range, Section
+from common.tasks import TASKS, Head
 from server import settings as hub
 from simulation.config import DataConfig, InstitutionsConfig, load_simulation
 
@@ -61,6 +64,63 @@ def test_a_plain_default_in_the_page_is_the_codes(section: type[Section]) -> Non
             assert float(said) == field.default, field.name
         elif isinstance(field.default, str):
             assert f"`{field.default}`" in said, field.name
+
+
+def hints(section: type[Section]) -> dict[str, Any]:
+    """The type of each key of a section, without None, and its range if it has one."""
+    return {
+        key: hint
+        for key, hint in get_type_hints(section, include_extras=True).items()
+        if key in section.__dataclass_fields__  # type: ignore[attr-defined]
+    }
+
+
+def parts(hint: Any) -> tuple[tuple[Any, ...], Range | None]:
+    """The kinds that a type allows, and the range of its numbers."""
+    limits = None
+    if get_origin(hint) is Annotated:
+        hint, limits = get_args(hint)
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(kind for kind in kinds if kind is not types.NoneType), limits
+
+
+FILES = {
+    **{f"[{section.section}]": (section, "") for section in RUN_SECTIONS},
+    "institution.toml data": (institution.DataSettings, "data."),
+    "institution.toml model": (institution.ModelSettings, "model."),
+    "institution.toml limits": (institution._Limits, "limits."),
+    "institution.toml release": (institution._Release, "release."),
+    "hub.toml gateway": (hub.GatewaySettings, "gateway."),
+    "hub.toml certificates": (hub.CertificateSettings, "certificates."),
+    "hub.toml data": (hub.TestData, "data."),
+}
+
+
+@pytest.mark.parametrize("place", FILES)
+def test_the_allowed_values_in_the_page_are_the_codes(place: str) -> None:
+    """Choices are listed completely, and a number's bounds are those that the parser checks."""
+    section, prefix = FILES[place]
+    page = documented(place.split()[0])
+    for key, hint in hints(section).items():
+        kinds, limits = parts(hint)
+        said = page[prefix + key][0]
+        if len(kinds) == 1 and get_origin(kinds[0]) is Literal:
+            assert sorted(re.findall("`([^`]+)`", said)) == sorted(get_args(kinds[0])), key
+        if kinds == (bool,):
+            assert said == "true, false", key
+        if limits is not None and key != "clipping_norm":  # 0 is allowed there only without privacy
+            bounds = [float(number.replace(",", "")) for number in re.findall(r"\b\d[\d,]*\b", said)]
+            assert bounds in ([limits.low], [limits.low, limits.high]) or "power of two" in said, key
+            assert limits.above == ("above" in said or "between" in said), key
+            assert limits.below == ("below" in said or "between" in said), key
+
+
+def test_the_page_lists_the_keys_of_the_run_and_every_task_that_a_federation_trains() -> None:
+    assert list(documented("[run]")) == ["name", "seed", "rounds"]
+    tasks = documented("[task]")
+    assert list(tasks) == ["name", "labels"]
+    trained = [name for name, task in TASKS.items() if task.head is not Head.SUMMARY]
+    assert re.findall("`([^`]+)`", tasks["name"][0]) == trained
 
 
 def test_the_file_to_start_from_is_a_valid_one(tmp_path: Path) -> None:
