@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from client.prv import epsilon_prv
-from common.accounting import DpSgdEvent, calibrate, epsilon, epsilon_rdp, loss_distribution
-from common.tradeoff import gaussian_delta, profile
+from client.budget.prv import epsilon_prv
+from common.privacy.accounting import DpSgdEvent, calibrate, epsilon, epsilon_rdp, loss_distribution
+from common.privacy.tradeoff import gaussian_delta, profile
 
 DELTA = 1e-5
 SETTINGS = [
@@ -27,7 +27,7 @@ SETTINGS = [
 TARGETS = [(1.0, 0.01, 1000), (3.0, 0.02, 2000), (8.0, 0.25, 100), (8.0, 0.05, 500)]  # epsilon, q, steps
 COLD = """
 import time
-from common.accounting import DpSgdEvent, epsilon
+from common.privacy.accounting import DpSgdEvent, epsilon
 epsilon([DpSgdEvent(3.0, 0.5, 1)], 1e-5)
 ledger = [DpSgdEvent(0.6 + 0.024 * i, 0.005 + 0.00195 * (i * 37 % 100), 100) for i in range(100)]
 processor, wall = time.process_time(), time.monotonic()

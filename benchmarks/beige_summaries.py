@@ -13,11 +13,11 @@ import os
 import sys
 from pathlib import Path
 
-from common.codec import Tensors
-from common.data import Dataset, Example
+from common.data.datasets import Dataset, Example
 from common.errors import FedfinError
-from server import checkpoint
-from server.evaluation import HubEvaluator
+from common.protocol.adapter_codec import Tensors
+from server.results.evaluation import HubEvaluator
+from server.rounds import checkpoint
 from simulation.workspace import Workspace
 
 PAIRS = Path("beige_book", "beige_book_summary_pairs_2017_2020.jsonl.gz")

@@ -20,8 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from common.model import resolve_base
-from simulation.institutions import synthetic_banks
+from common.base_models.load import resolve_base
+from simulation.partition import synthetic_banks
 
 __all__ = ["fedfin_rounds", "plain_rounds"]
 

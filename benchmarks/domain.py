@@ -25,18 +25,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from client.finetune import continual_pretraining, distillation, single_task
-from client.finetune.continual_pretraining import AdaptationJob, forgotten
-from client.finetune.distillation import DistillationJob
 from client.finetune.job import AdapterChoice, Job, Outcome, TaskData, TrainingChoice
-from client.finetune.stages import PUBLISHED
-from client.vocabulary import TermList, curated, mine
-from common.data import Dataset, Example
+from client.finetune.strategies import continual_pretraining, distillation, single_task
+from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
+from client.finetune.strategies.distillation import DistillationJob
+from client.finetune.strategies.domain_terms import TermList, curated, mine
+from client.finetune.strategies.stages import PUBLISHED
+from common.adapters.manifest import load_adapter
+from common.base_models.extend import load_tokenizer, write_merged_base
+from common.data.datasets import Dataset, Example
+from common.evaluation.metrics import Counts
 from common.files import write_json
-from common.metrics import Counts
-from common.recipe import load_adapter
 from common.tasks import task
-from common.vocabulary import load_tokenizer, write_merged_base
 
 SECTIONS = Path("edgar_10k", "section_paragraphs.jsonl.gz")
 TOPICS = Path("beige_book", "beige_book_sections_2017_2020.jsonl.gz")

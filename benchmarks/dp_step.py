@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from benchmarks.encoder import Case, prepared
-from client.dp import DpSettings
-from client.noise import SystemNoise
-from client.prefix_cache import PrefixCache
-from client.training import TrainingPlan, train
-from common.adapters import AdaptedModel
-from common.tokens import TokenizedSet
+from client.dp.mechanism import DpSettings
+from client.dp.noise import SystemNoise
+from client.dp.training import TrainingPlan, train
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.feature_cache import PrefixCache
+from common.tokenization.batches import TokenizedSet
 
 AIM = 1.10
 STEPS = 3  # of one training; a round of the shipped configurations takes 5

@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from common.adapters import AdaptedModel, adapt
-from common.config import AdapterConfig, ModelConfig
-from common.model import load_base
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.base_models.load import load_base
+from common.config.run import AdapterConfig, ModelConfig
 from common.tasks import task
-from common.tokens import TokenizedSet
+from common.tokenization.batches import TokenizedSet
 
 __all__ = ["Case", "adapted", "headlines", "prepared"]
 

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.finetune_cases import CASES, DATA, Case, read
-from common.data import Dataset, TokenExample
-from common.metrics import AnyCounts, Counts, EntityCounts
+from common.data.datasets import Dataset, TokenExample
+from common.evaluation.metrics import AnyCounts, Counts, EntityCounts
 from common.tasks import Task, task
-from common.tokens import IGNORED
+from common.tokenization.batches import IGNORED
 
 RANK, RATE, BATCH, WARMUP, VALIDATION = 16, 1e-3, 16, 0.06, 0.25
 
@@ -90,18 +90,18 @@ def plain(case: Case, seed: int) -> dict[str, float]:
         TrainingArguments,
     )
 
-    from client.finetune import rows
-    from common.config import ModelConfig
-    from common.figures import figures
-    from common.model import load_base
-    from common.modules import target_names
+    from client.finetune.data import hold_out, without
+    from common.adapters.target_modules import target_names
+    from common.base_models.load import load_base
+    from common.config.run import ModelConfig
+    from common.evaluation.task_metrics import figures
     from common.tasks import Head
-    from common.tokens import tokenize_dataset
+    from common.tokenization.batches import tokenize_dataset
 
     kind: Task = task(case.task)
     train, test = read(case)
-    train, _ = rows.without(train, test)
-    train, held = rows.hold_out(train, VALIDATION, seed)
+    train, _ = without(train, test)
+    train, held = hold_out(train, VALIDATION, seed)
     assert held is not None  # noqa: S101 - the sizes above are fixed
     torch.manual_seed(seed)
     base = load_base(ModelConfig(max_tokens=case.max_tokens), kind, len(train.labels))
@@ -174,14 +174,14 @@ def plain(case: Case, seed: int) -> dict[str, float]:
 
 def _head_rate(kind: Task) -> float:
     """What `finetune` takes for the head; the number of rows does not matter."""
-    from client.finetune.defaults import defaults
     from client.finetune.job import AdapterChoice, TrainingChoice
+    from client.finetune.options.defaults import defaults
 
     return defaults(AdapterChoice(), TrainingChoice(learning_rate=RATE), kind.head, 384, 1).head_learning_rate
 
 
 def counts(rows: Dataset, truth: Any, given: Any) -> AnyCounts:
-    """What `common.evaluation.evaluate` counts, from the labels that tokens had and those that they were given."""
+    """Count as `common.evaluation.evaluate` does, from true and predicted labels of tokens."""
     sentences = [e.labels for e in rows.examples if isinstance(e, TokenExample)]
     if not sentences:
         return Counts.of(truth, given, len(rows.labels))

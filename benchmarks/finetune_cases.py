@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from common.data import Dataset, Example, read_conll, read_examples, read_rows
+from common.data.datasets import Dataset, Example, read_conll, read_examples, read_rows
 from common.tasks import task
 
 __all__ = ["CASES", "DATA", "Case", "read"]

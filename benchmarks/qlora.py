@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common.data import Dataset, SummaryExample, read_summaries
+from common.data.datasets import Dataset, SummaryExample, read_summaries
 
 DATA = Path(os.environ.get("FEDFIN_DATA", "../shared/data")) / "beige_book"
 PRECISIONS = ("fp32", "bf16", "nf4")
@@ -24,8 +24,8 @@ PRECISIONS = ("fp32", "bf16", "nf4")
 
 def weights(precision: str) -> float:
     """Megabytes of the model's tensors."""
-    from common.config import ModelConfig
-    from common.model import load_base
+    from common.base_models.load import load_base
+    from common.config.run import ModelConfig
     from common.tasks import task
 
     dtype: Any = "float32" if precision == "fp32" else "bfloat16"
@@ -46,10 +46,10 @@ def rows(count: int, start: int) -> Dataset:
 def training(count: int, epochs: int) -> dict[str, Any]:
     """Losses by step and by epoch on held-out rows, and what it took."""
     from client.finetune import AdapterChoice, Job, TaskData, TrainingChoice, finetune
-    from client.finetune.choose import choose
     from client.finetune.events import EpochEvent, StepEvent
-    from client.memory import memory_need
-    from common.base_files import resolve_base
+    from client.finetune.options.memory import memory_need
+    from client.finetune.options.resolve import choose
+    from common.base_models.resolve import resolve_base
     from common.tasks import task
 
     class Losses:

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from common.codec import Spec, Tensors, encode
-from common.config import RunConfig, parse_run
-from common.envelope import Context, Keys, open_sealed, seal
-from common.journal import Journal
-from common.messages import Assignment, Contribution, code_digest
-from server import checkpoint, coordinator
-from server.checkpoint import RunState
-from server.coordinator import Evaluation, Failure, Hub
+from common.config.run import RunConfig, parse_run
+from common.journal.journal import Journal
+from common.protocol.adapter_codec import Spec, Tensors, encode
+from common.protocol.envelope import Context, Keys, open_sealed, seal
+from common.protocol.messages import Assignment, Contribution, code_digest
+from server.rounds import checkpoint, coordinator
+from server.rounds.checkpoint import RunState
+from server.rounds.coordinator import Evaluation, Failure, Hub
 
 ROUNDS = 30
 INSTITUTIONS = 4

@@ -18,11 +18,11 @@ import torch
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from benchmarks.encoder import LABELS, Case, headlines, prepared
-from client.prefix_cache import PrefixCache
-from client.training import TrainingPlan, train
-from common.adapters import AdaptedModel
-from common.base_files import resolve_base
-from common.model import load_classifier
+from client.dp.training import TrainingPlan, train
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.feature_cache import PrefixCache
+from common.base_models.load import load_classifier
+from common.base_models.resolve import resolve_base
 
 CASES = (
     Case("headlines, whole encoder", rows=192, tokens=20, layers="all", train="AB", spread=0.4),

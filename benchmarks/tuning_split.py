@@ -10,9 +10,9 @@ import sys
 import zlib
 from pathlib import Path
 
+from common.data.tables import read_rows
 from common.errors import FedfinError
 from common.files import write_atomic
-from common.rows import read_rows
 from simulation.config import load_simulation
 
 HELD_OUT = 5  # one text in so many

@@ -8,9 +8,9 @@ import grpc
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from common.canonical import AGENT_METHOD, MAX_SEALED_BYTES
 from common.errors import MessageError
-from common.flower_records import RelayError, from_record, to_error, to_record
-from common.wire import AGENT_METHOD, MAX_SEALED_BYTES
+from common.flower.records import RelayError, from_record, to_error, to_record
 
 __all__ = ["app"]
 

@@ -18,11 +18,11 @@ from client.commands import (
     start,
     status,
 )
-from common import command
+from common import cli
 
 __all__ = ["main"]
 
-ADDERS: tuple[command.Add, ...] = (
+ADDERS: tuple[cli.Add, ...] = (
     adapt.add,
     advise.add,
     audit.add,
@@ -41,7 +41,7 @@ ADDERS: tuple[command.Add, ...] = (
 
 def parser() -> argparse.ArgumentParser:
     """The command line, with an example for each command."""
-    return command.top(
+    return cli.top(
         "fedfin-institution",
         "One institution: fine-tune alone, join a federation, and keep its own account of what privacy has cost.",
         "finetune --task sentiment_analysis --train train.csv --test test.csv --out runs/sentiment",
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (2 for bad input, 130 when interrupted)."""
-    return command.main(parser(), arguments, "interrupted; what was finished is saved: run the same command again")
+    return cli.main(parser(), arguments, "interrupted; what was finished is saved: run the same command again")
 
 
 if __name__ == "__main__":

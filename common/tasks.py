@@ -1,7 +1,7 @@
 """The financial tasks as data: what each predicts, and the LoRA settings it starts from.
 
-Target modules are roles ("query", "value", ...), not module names: `common.adapters` translates them to the base
-model's own. A base model may need more than the preset; `adapter.target_modules = "all-linear"` is that choice.
+Target modules are roles ("query", "value", ...), not module names: `common.adapters.target_modules` translates them to
+the base model's own. A base model may need more than the preset: set `adapter.target_modules = "all-linear"`.
 """
 
 import difflib
@@ -33,7 +33,7 @@ class Task:
 
     labels: in the order of the model's outputs; empty means that they are those found in the data.
     rank, alpha, target_modules, dropout: LoRA; dropout counts without differential privacy only.
-    metric: the figure of `common.metrics` that matters most.
+    metric: the figure of `common.evaluation.metrics` that matters most.
     high_risk: indices of the labels whose misses cost most.
     """
 
@@ -128,7 +128,7 @@ _ALL = (
         metric="log_likelihood",
     ),
     # Several tasks that label texts, in a federation: a label is "task/label", and each row is of one of the tasks.
-    # (Alone it is a strategy, for tasks that label words too: `client.finetune.multi_task`.)
+    # (Alone it is a strategy, for tasks that label words too: `client.finetune.strategies.multi_task`.)
     Task(
         name=MULTI_TASK,
         head=Head.SEQUENCE,

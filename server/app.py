@@ -3,7 +3,7 @@
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from server.deployment import play
+from server.flower.server_app import play
 
 __all__ = ["app"]
 

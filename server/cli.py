@@ -3,12 +3,12 @@
 import argparse
 import sys
 
-from common import command
+from common import cli
 from server.commands import approve, audit, certs, init, institutions, revoke, run, start, status
 
 __all__ = ["main"]
 
-ADDERS: tuple[command.Add, ...] = (
+ADDERS: tuple[cli.Add, ...] = (
     init.add,
     approve.add,
     revoke.add,
@@ -26,7 +26,7 @@ ADDERS: tuple[command.Add, ...] = (
 
 def parser() -> argparse.ArgumentParser:
     """The command line, with an example for each command."""
-    return command.top(
+    return cli.top(
         "fedfin-hub",
         "The hub of a federation: enrol institutions, run and resume federations, verify the audit log.",
         "init /srv/fedfin-hub",
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (2 for bad input, 130 when interrupted)."""
-    return command.main(parser(), arguments, "interrupted; every finished round is saved")
+    return cli.main(parser(), arguments, "interrupted; every finished round is saved")
 
 
 if __name__ == "__main__":

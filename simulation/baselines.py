@@ -13,18 +13,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from client.finetune.federated import plan_training
-from client.noise import FixedNoise, SystemNoise
-from client.prefix_cache import PrefixCache
-from client.training import train
-from common.codec import Tensors
-from common.data import Dataset, Example
-from common.metrics import Counts
+from client.dp.noise import FixedNoise, SystemNoise
+from client.dp.training import train
+from client.federation.local_round import plan_training
+from common.adapters.feature_cache import PrefixCache
+from common.data.datasets import Dataset, Example
+from common.evaluation.metrics import Counts
+from common.protocol.adapter_codec import Tensors
 from common.tasks import Head, task
-from server.aggregation import OptimizerState, optimizer_of_round
-from server.coordinator import Evaluation
-from server.evaluation import HubEvaluator
-from simulation.institutions import Federation
+from server.results.evaluation import HubEvaluator
+from server.rounds.aggregation import OptimizerState, optimizer_of_round
+from server.rounds.coordinator import Evaluation
+from simulation.partition import Federation
 from simulation.workspace import Workspace
 
 __all__ = ["Baseline", "alone", "bag_of_words", "compute_baselines", "majority"]

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from common import command
+from common import cli
 from common.errors import ConfigurationError
 
 __all__ = ["main"]
@@ -14,7 +14,7 @@ DEMO = Path(__file__).with_name("demo.toml")
 
 def parser() -> argparse.ArgumentParser:
     """The command line, with an example for each command."""
-    return command.top(
+    return cli.top(
         "fedfin-simulate",
         "A federation on one machine: institutions fine-tune one language model together, privately.",
         "run benchmarks/sentfin_desks.toml --out runs/desks",
@@ -25,30 +25,30 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (2 for bad input, 130 when interrupted)."""
     saved = "interrupted; every finished round is saved: continue with `fedfin-simulate resume DIR`"
-    return command.main(parser(), arguments, saved)
+    return cli.main(parser(), arguments, saved)
 
 
-def add_run(commands: command.Commands) -> None:
+def add_run(commands: cli.Commands) -> None:
     """`run CONFIG.toml`."""
     text = "run a federation described by a TOML file"
-    run = command.subcommand(commands, "run", _federate, text, "run benchmarks/sentfin_desks.toml --out runs/desks")
+    run = cli.subcommand(commands, "run", _federate, text, "run benchmarks/sentfin_desks.toml --out runs/desks")
     run.add_argument("config", type=Path, metavar="CONFIG.toml")
     run.add_argument("--baselines", action="store_true", help="also train each one alone, and a bag of words")
     _add_new_run(run)
 
 
-def add_demo(commands: command.Commands) -> None:
+def add_demo(commands: cli.Commands) -> None:
     """`demo`."""
     text = "four synthetic banks, a real encoder, about four minutes"
-    demo = command.subcommand(commands, "demo", _federate, text, "demo --out runs/demo")
+    demo = cli.subcommand(commands, "demo", _federate, text, "demo --out runs/demo")
     demo.set_defaults(config=DEMO, baselines=True)
     _add_new_run(demo)
 
 
-def add_resume(commands: command.Commands) -> None:
+def add_resume(commands: cli.Commands) -> None:
     """`resume DIR`."""
     text = "continue a run at the exact round where it stopped"
-    resume = command.subcommand(commands, "resume", _federate, text, "resume runs/desks")
+    resume = cli.subcommand(commands, "resume", _federate, text, "resume runs/desks")
     resume.add_argument("out", type=Path, metavar="DIR")
     resume.add_argument(
         "--baselines", action="store_true", help="also train each institution alone, and a bag of words"
@@ -57,10 +57,10 @@ def add_resume(commands: command.Commands) -> None:
     resume.set_defaults(config=None)
 
 
-def add_report(commands: command.Commands) -> None:
+def add_report(commands: cli.Commands) -> None:
     """`report DIR`."""
     text = "write report.html again from a run's files"
-    report = command.subcommand(commands, "report", _report, text, "report runs/desks")
+    report = cli.subcommand(commands, "report", _report, text, "report runs/desks")
     report.add_argument("out", type=Path, metavar="DIR")
 
 
@@ -78,11 +78,11 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from server.report import write_report
+    from server.report.report import write_report
 
     path = write_report(given.out)
     if given.json:
-        command.print_json({"report": str(path)})
+        cli.print_json({"report": str(path)})
     else:
         print(path)
     return 0
@@ -108,7 +108,7 @@ def _federate(given: argparse.Namespace) -> int:
         result = execute(workspace, given.engine, given.baselines, display)
     display.summary(workspace, result)
     if given.json:
-        command.print_json(result)
+        cli.print_json(result)
     return 0
 
 

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 import tomli_w
 
-from common.config import RUN_SECTIONS, RunConfig, parse_run
+from common.config.run import RUN_SECTIONS, RunConfig, parse_run
+from common.config.sections import Range, Section, build, naming, refuse_unknown
+from common.config.toml import changed, parse_toml, read_config
 from common.errors import ConfigurationError
-from common.fields import Range, Section, build, naming, refuse_unknown
-from common.toml import changed, parse_toml, read_config
 
 __all__ = ["DataConfig", "InstitutionsConfig", "SimulationConfig", "load_simulation"]
 

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from common.tasks import task
-from server import checkpoint
-from server.checkpoint import RoundRecord
+from server.rounds import checkpoint
+from server.rounds.checkpoint import RoundRecord
 from simulation.rounds import Progress as RunProgress
 from simulation.workspace import Workspace
 

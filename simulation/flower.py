@@ -16,10 +16,10 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import FedfinError
-from common.flower_records import RelayError, from_record, to_error, to_record
-from server.checkpoint import RunState
-from server.evaluation import HubEvaluator
-from server.grid import GridTransport
+from common.flower.records import RelayError, from_record, to_error, to_record
+from server.flower.grid import GridTransport
+from server.results.evaluation import HubEvaluator
+from server.rounds.checkpoint import RunState
 from simulation.rounds import Progress, coordinate
 from simulation.workspace import Workspace
 

@@ -2,11 +2,11 @@
 
 import functools
 
-from client.agent import Agent
+from client.agent.agent import Agent
 from common.errors import FedfinError
-from server.checkpoint import RunState
-from server.coordinator import Failure
-from server.evaluation import HubEvaluator
+from server.results.evaluation import HubEvaluator
+from server.rounds.checkpoint import RunState
+from server.rounds.coordinator import Failure
 from simulation.rounds import Progress, coordinate
 from simulation.workspace import Workspace
 

@@ -2,12 +2,12 @@
 
 import functools
 
-from common.journal import Journal
-from server import coordinator
-from server.checkpoint import RoundRecord, RunState
-from server.coordinator import Transport
-from server.evaluation import HubEvaluator
-from server.outcome import save_round
+from common.journal.journal import Journal
+from server.results.artifacts import save_round
+from server.results.evaluation import HubEvaluator
+from server.rounds import coordinator
+from server.rounds.checkpoint import RoundRecord, RunState
+from server.rounds.coordinator import Transport
 from simulation.workspace import Workspace
 
 __all__ = ["Progress", "coordinate"]

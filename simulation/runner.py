@@ -10,11 +10,11 @@ from typing import Any, Literal
 from common.errors import ConfigurationError
 from common.files import write_json
 from common.tasks import task
-from server import checkpoint
-from server.checkpoint import RunState
-from server.evaluation import HubEvaluator
-from server.outcome import model_card, result, save_adapter
-from server.report import write_report
+from server.report.report import write_report
+from server.results.artifacts import model_card, result, save_adapter
+from server.results.evaluation import HubEvaluator
+from server.rounds import checkpoint
+from server.rounds.checkpoint import RunState
 from simulation.baselines import compute_baselines
 from simulation.in_process import run_in_process
 from simulation.rounds import Progress

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from client.home import Home
-from client.statement import statement
+from client.budget.statement import statement
+from client.institution.directory import Home
 from common.files import write_json
-from common.ledger import read_charges
+from common.privacy.ledger import read_charges
 from simulation.workspace import Workspace
 
 __all__ = ["write_statements"]

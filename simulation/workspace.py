@@ -12,27 +12,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from client.agent import Agent, LocalModel
-from client.finetune.federated import PreparedData, plan_training
-from client.planning import Refused
-from client.prefix_cache import PrefixCache
-from client.settings import InstitutionSettings
-from common.adapters import AdaptedModel, adapt
-from common.base_files import pinned
-from common.codec import Tensors, decode, encode
-from common.config import RunConfig
-from common.corpora import public_texts
-from common.envelope import Keys, PublicKeys
+from client.agent.agent import Agent, LocalModel
+from client.federation.local_round import PreparedData, plan_training
+from client.federation.planning import Refused
+from client.institution.config import InstitutionSettings
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.feature_cache import PrefixCache
+from common.adapters.warm_up import needs_warm_up, warm_up
+from common.base_models.extend import refuse_private_base
+from common.base_models.load import LoadedBase, load_base
+from common.base_models.resolve import pinned
+from common.config.run import RunConfig
+from common.data.corpora import public_texts
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic, write_json
-from common.ledger import PrivacyLedger
-from common.model import LoadedBase, load_base
+from common.privacy.ledger import PrivacyLedger
+from common.protocol.adapter_codec import Tensors, decode, encode
+from common.protocol.envelope import Keys, PublicKeys
 from common.tasks import task
-from common.vocabulary import refuse_private_base
-from common.warm_up import needs_warm_up, warm_up
-from server.coordinator import Hub
+from server.rounds.coordinator import Hub
 from simulation.config import SimulationConfig, load_simulation
-from simulation.institutions import Federation, load_federation
+from simulation.partition import Federation, load_federation
 
 __all__ = ["Workspace"]
 

@@ -9,19 +9,19 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import pytest
 
-from client import settings as institution
-from common import config
-from common.config import parse_run
-from common.fields import Range, Section
+from client.institution import config as institution
+from common.config import run
+from common.config.run import parse_run
+from common.config.sections import Range, Section
 from common.tasks import TASKS, Head
-from server import settings as hub
+from server.hub import config as hub
 from simulation.config import DataConfig, InstitutionsConfig, load_simulation
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 RUN_SECTIONS = (
-    config.ModelConfig, config.AdapterConfig, config.TrainingConfig, config.PrivacyConfig, config.AggregationConfig,
-    config.EvaluationConfig, DataConfig, InstitutionsConfig,
+    run.ModelConfig, run.AdapterConfig, run.TrainingConfig, run.PrivacyConfig, run.AggregationConfig,
+    run.EvaluationConfig, DataConfig, InstitutionsConfig,
 )  # fmt: skip
 
 

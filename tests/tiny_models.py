@@ -17,10 +17,10 @@ from transformers import (
     T5Config,
 )
 
-from common.adapter_tensors import seeded
-from common.adapters import AdaptedModel, adapt
-from common.config import AdapterConfig, ModelConfig
-from common.model import load_base
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.tensors import seeded
+from common.base_models.load import load_base
+from common.config.run import AdapterConfig, ModelConfig
 from common.tasks import TASKS, Task
 
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "llama", "t5", "bart")

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from client.audit.one_run import Guesses, best_bound, largest_bound
 from client.audit.subject import Subject, random_texts, step_sum, units_of
-from client.dp import clipping_factors, example_gradients
-from client.noise import SystemNoise
-from client.prefix_cache import PrefixCache
-from client.training import train
-from common.codec import Tensors
+from client.dp.mechanism import clipping_factors, example_gradients
+from client.dp.noise import SystemNoise
+from client.dp.training import train
+from common.adapters.feature_cache import PrefixCache
+from common.adapters.losses import batch_losses
 from common.errors import ConfigurationError
-from common.losses import batch_losses
-from common.tokens import TokenizedSet, token_batches
+from common.protocol.adapter_codec import Tensors
+from common.tokenization.batches import TokenizedSet, token_batches
 
 __all__ = ["CanaryResult", "attack"]
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from client.audit.subject import Subject, random_texts, shaken, step_sum, units_of
-from client.noise import SystemNoise
-from client.prefix_cache import PrefixCache
-from client.training import TrainingPlan, train
-from common.tokens import Batch, TokenizedSet
+from client.dp.noise import SystemNoise
+from client.dp.training import TrainingPlan, train
+from common.adapters.feature_cache import PrefixCache
+from common.tokenization.batches import Batch, TokenizedSet
 
 __all__ = ["Check", "check_noise", "check_sampling", "check_sensitivity", "run_checks"]
 

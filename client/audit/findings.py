@@ -11,7 +11,7 @@ from client.audit.canaries import attack
 from client.audit.checks import SURPRISE, run_checks
 from client.audit.inversion import InversionResult, invert
 from client.audit.subject import load_subject
-from common.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import ConfigurationError
 
 __all__ = ["audit"]

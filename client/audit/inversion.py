@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.audit.subject import Subject
-from client.noise import SystemNoise
-from client.prefix_cache import PrefixCache
-from client.training import TrainingPlan, train
-from common.adapter_tensors import seeded
-from common.adapters import AdaptedModel, adapt
-from common.config import AdapterConfig
+from client.dp.noise import SystemNoise
+from client.dp.training import TrainingPlan, train
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.feature_cache import PrefixCache
+from common.adapters.tensors import seeded
+from common.config.run import AdapterConfig
 from common.errors import ModelError
 from common.tasks import Head, task
-from common.tokens import IGNORED, TokenizedSet
+from common.tokenization.batches import IGNORED, TokenizedSet
 
 __all__ = ["InversionResult", "invert"]
 

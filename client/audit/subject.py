@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.dp import DpSettings
-from client.finetune.federated import plan_training
-from client.planning import Refused
-from client.settings import InstitutionSettings
-from client.training import TrainingPlan
-from common.accounting import DpSgdEvent, epsilon
-from common.adapter_tensors import seeded
-from common.adapters import AdaptedModel, adapt
-from common.config import RunConfig, parse_run
+from client.dp.mechanism import DpSettings
+from client.dp.training import TrainingPlan
+from client.federation.local_round import plan_training
+from client.federation.planning import Refused
+from client.institution.config import InstitutionSettings
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.tensors import seeded
+from common.base_models.load import LoadedBase, load_base
+from common.config.run import RunConfig, parse_run
 from common.errors import ConfigurationError
-from common.model import LoadedBase, load_base
+from common.privacy.accounting import DpSgdEvent, epsilon
 from common.tasks import Head, task
-from common.tokens import IGNORED, TokenizedSet
+from common.tokenization.batches import IGNORED, TokenizedSet
 
 __all__ = ["Subject", "default_run", "load_subject", "random_texts", "shaken", "step_sum", "units_of"]
 

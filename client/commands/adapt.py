@@ -5,24 +5,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import command
+from common import cli
 from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from client.finetune.continual_pretraining import AdaptationJob
     from client.finetune.job import TaskData
-    from client.vocabulary import TermList
+    from client.finetune.strategies.continual_pretraining import AdaptationJob
+    from client.finetune.strategies.domain_terms import TermList
 
 __all__ = ["add", "add_corpus", "add_how", "corpus_of", "report", "terms_of"]
 
 _DOMAINS = ("sec_filings", "analyst_reports", "earnings_calls", "prospectuses")
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`adapt`."""
     text = "take a base model to a financial domain: words, then continual pretraining, each step measured"
     example = "adapt --domain sec_filings --data filings/ --out runs/filings"
-    parser = command.subcommand(commands, "adapt", _run, text, example)
+    parser = cli.subcommand(commands, "adapt", _run, text, example)
     parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="a file or folder of text")
     add_corpus(parser, required=True)
     probe = parser.add_argument_group("a labelled task, measured before and after by a linear head on the base model")
@@ -71,14 +71,14 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
 
 def _run(given: argparse.Namespace) -> int:
     from client.finetune import finetune
-    from client.finetune.hours import said
-    from client.finetune.progress import Progress
+    from client.finetune.training.time_budget import said
+    from client.tracking.progress_bar import Progress
 
     data = corpus_of(given, given.data)
     with Progress(quiet=given.json) as progress:
         outcome = finetune(_job(given, data, progress))
     if given.json:
-        command.print_json(outcome.to_json())
+        cli.print_json(outcome.to_json())
         return 0
     print(f"base model {outcome.base_model}\nadapter    {outcome.adapter}")
     if hours := said(outcome.train_metrics):
@@ -92,9 +92,9 @@ def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
     import random
     from dataclasses import replace
 
-    from client.finetune.continual_pretraining import objective
     from client.finetune.job import TaskData
-    from common.corpora import read_split, read_text_dataset
+    from client.finetune.strategies.continual_pretraining import objective
+    from common.data.corpora import read_split, read_text_dataset
 
     if given.held_out is not None:
         train, test = read_text_dataset(path, given.column), read_text_dataset(given.held_out, given.column)
@@ -111,8 +111,8 @@ def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
 
 def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> "TermList | None":
     """The words to add: of the domain, of a file, and mined from the corpus; private if any of them is."""
-    from client.vocabulary import TermList, curated, mine, read_terms
-    from common.vocabulary import load_tokenizer
+    from client.finetune.strategies.domain_terms import TermList, curated, mine, read_terms
+    from common.base_models.extend import load_tokenizer
 
     if given.no_new_words:
         return None
@@ -129,9 +129,9 @@ def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> 
 
 
 def _job(given: argparse.Namespace, corpus: "TaskData", progress: Any) -> "AdaptationJob":
-    from client.finetune.continual_pretraining import AdaptationJob
     from client.finetune.job import AdapterChoice, TrainingChoice
-    from common.corpora import read_corpus
+    from client.finetune.strategies.continual_pretraining import AdaptationJob
+    from common.data.corpora import read_corpus
 
     return AdaptationJob(
         data=(corpus,),
@@ -156,8 +156,8 @@ def _job(given: argparse.Namespace, corpus: "TaskData", progress: Any) -> "Adapt
 
 
 def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
+    from client.finetune.data import read_labelled
     from client.finetune.job import TaskData
-    from client.finetune.rows import read_labelled
     from common.tasks import task
 
     if (given.probe_train is None) != (given.probe_test is None):
@@ -171,7 +171,7 @@ def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
 
 def report(metrics: Mapping[str, Any]) -> str:
     """Before and after, and what to beware of, for a person."""
-    from client.finetune.continual_pretraining import forgotten
+    from client.finetune.strategies.continual_pretraining import forgotten
 
     before, after = metrics["before"], metrics["after"]
     lines = [f"new words  {metrics['new_tokens']}"]

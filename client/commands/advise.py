@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.commands.options import LABELLED_TASKS
-from common import command
+from common import cli
 from common.errors import ConfigurationError
 from common.tasks import task
 
 if TYPE_CHECKING:
-    from client.advise import Advice, Machine, Rows
-    from client.finetune.defaults import Defaults
-    from client.memory import Need
-    from common.data import Dataset
+    from client.finetune.options.advise import Advice, Machine, Rows
+    from client.finetune.options.defaults import Defaults
+    from client.finetune.options.memory import Need
+    from common.data.datasets import Dataset
     from common.tasks import Task
 
 __all__ = ["add"]
@@ -24,11 +24,11 @@ _SAMPLE = 2000
 _TEST, _OUT = "TEST_FILE", "OUT_DIRECTORY"
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`advise`."""
     text = "look at rows, model and machine and say how to fine-tune, with reasons; trains nothing"
     example = "advise --task sentiment_analysis --train train.csv"
-    parser = command.subcommand(commands, "advise", _run, text, example)
+    parser = cli.subcommand(commands, "advise", _run, text, example)
     parser.add_argument("--task", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
     parser.add_argument("--train", required=True, type=Path, metavar="FILE", help="the rows to train on")
     parser.add_argument("--test", type=Path, metavar="FILE", help="put into the command that is printed")
@@ -43,13 +43,13 @@ def _run(given: argparse.Namespace) -> int:
     kind = task(given.task)
     if given.memory_gb is not None and not given.memory_gb > 0:
         raise ConfigurationError(f"--memory-gb is {given.memory_gb:g}: use a number above 0")
-    from client.finetune.rows import read_labelled
+    from client.finetune.data import read_labelled
 
     rows = read_labelled(kind, given.train, given.text_column, given.label_column)
     advice, machine = _advise(given, kind, rows)
     line = shlex.join(_command(given, advice))
     if given.json:
-        command.print_json({**advice.to_json(), "command": line})
+        cli.print_json({**advice.to_json(), "command": line})
         return 0
     where = "on the GPU" if machine.gpu else f"of main memory, {machine.cores} cores, no GPU"
     print(f"{kind.name}: {len(rows)} rows; {machine.memory / 1e9:.1f} GB {where}\n")
@@ -66,11 +66,11 @@ def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[
     import psutil
     import torch
 
-    from client.advise import Machine, Model, advise
     from client.finetune.job import TrainingChoice
-    from client.memory import memory_need
-    from common.base_config import hidden_size, most_tokens, read_config
-    from common.base_files import resolve_base
+    from client.finetune.options.advise import Machine, Model, advise
+    from client.finetune.options.memory import memory_need
+    from common.base_models.architecture import hidden_size, most_tokens, read_config
+    from common.base_models.resolve import resolve_base
 
     path = resolve_base(given.base_model)
     config = read_config(given.base_model, path)
@@ -89,7 +89,7 @@ def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[
 def _rows(dataset: "Dataset", path: str) -> "Rows":
     import transformers
 
-    from client.advise import Rows
+    from client.finetune.options.advise import Rows
 
     step = -(-len(dataset) // _SAMPLE)
     texts = [getattr(e, "text", None) or " ".join(getattr(e, "words", ())) for e in dataset.examples[::step]]

@@ -5,22 +5,22 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import command
+from common import cli
 from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from common.config import RunConfig
+    from common.config.run import RunConfig
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`audit`."""
     text = (
         "attack what a run claims: canaries, direct checks of the mechanism, and reading text back from an update. "
         "It trains on random tokens, reads no private row and costs no budget. Exit code 1 where a claim is refuted"
     )
-    parser = command.subcommand(commands, "audit", _run, text, "audit --canaries 500")
+    parser = cli.subcommand(commands, "audit", _run, text, "audit --canaries 500")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--config", type=Path, metavar="RUN.toml", help="the run to audit (default: the demo's training)"
@@ -38,8 +38,8 @@ def add(commands: command.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     config = _config(given)
+    from client.agent.models import choose_device
     from client.audit.findings import audit
-    from client.local_models import choose_device
 
     with nullcontext() if given.json else _Progress() as progress:
         findings = audit(
@@ -50,17 +50,17 @@ def _run(given: argparse.Namespace) -> int:
 
         write_json(given.directory / "audit.json", findings)
     if given.json:
-        command.print_json(findings)
+        cli.print_json(findings)
     else:
         _show(findings)
     return 1 if findings["failed"] and not findings["planted"] else 0
 
 
 def _config(given: argparse.Namespace) -> "RunConfig":
-    from common.config import RunConfig
+    from common.config.run import RunConfig
 
     if given.config is not None:
-        from client.planning import read_run
+        from client.federation.planning import read_run
 
         return read_run(given.config)
     if given.directory is None:

@@ -8,38 +8,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import command
+from common import cli
 from common.errors import ConfigurationError, LedgerError
 
 if TYPE_CHECKING:
-    from client.home import Home
-    from client.overview import Verified
-    from common.accounting import Limit
+    from client.budget.summary import Verified
+    from client.institution.directory import Home
+    from common.privacy.accounting import Limit
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`budget show | verify | forecast | export | statement`."""
     text = "the privacy ledger: what was spent, what is left, what a run would cost"
     budget = commands.add_parser("budget", help=text, description=text)
     actions = budget.add_subparsers(dest="action", required=True, metavar="ACTION")
-    show = command.subcommand(actions, "show", _show, "what was spent by whom for what, and what is left", "show bank")
+    show = cli.subcommand(actions, "show", _show, "what was spent by whom for what, and what is left", "show bank")
     _directory(show)
     text = "check every signature and the chain, with the public key alone"
-    check = command.subcommand(actions, "verify", _verify, text, "verify ledger.jsonl --key public.json")
+    check = cli.subcommand(actions, "verify", _verify, text, "verify ledger.jsonl --key public.json")
     check.add_argument("ledger", type=Path, metavar="DIR|LEDGER", help="an institution's directory, or a ledger file")
     check.add_argument("--key", type=Path, metavar="FILE", help="public.json (default: the one in the directory)")
     text = "what a run would cost at most, and whether it would be refused, and why"
-    ahead = command.subcommand(actions, "forecast", _forecast, text, "forecast run.toml bank")
+    ahead = cli.subcommand(actions, "forecast", _forecast, text, "forecast run.toml bank")
     ahead.add_argument("config", type=Path, metavar="CONFIG", help="the run's TOML file, as the hub has it")
     _directory(ahead)
     text = "one line a training for an auditor; it holds the number of records"
-    export = command.subcommand(actions, "export", _export, text, "export bank --out ledger.csv")
+    export = cli.subcommand(actions, "export", _export, text, "export bank --out ledger.csv")
     _directory(export)
     export.add_argument("--out", required=True, type=Path, metavar="FILE", help=".csv, or .json with statements")
     text = "the privacy statement of one run; it holds the number of records"
-    states = command.subcommand(actions, "statement", _statement, text, "statement bank --run four-banks")
+    states = cli.subcommand(actions, "statement", _statement, text, "statement bank --run four-banks")
     _directory(states)
     states.add_argument("--run", dest="run_id", metavar="RUN", help="default: the last one in the ledger")
 
@@ -52,8 +52,8 @@ def _directory(parser: argparse.ArgumentParser) -> None:
 
 def _open(directory: Path) -> "tuple[Home, Verified]":
     """The institution and its verified ledger."""
-    from client.home import Home
-    from client.overview import verified
+    from client.budget.summary import verified
+    from client.institution.directory import Home
 
     home = Home(directory)
     return home, verified(home.ledger_path, home.public_keys())
@@ -66,12 +66,12 @@ def _limit(home: "Home") -> "Limit | None":
 
 
 def _show(given: argparse.Namespace) -> int:
-    from client.overview import overview
+    from client.budget.summary import overview
 
     home, ledger = _open(given.directory)
     found = overview(ledger.charges, _limit(home))
     if given.json:
-        command.print_json({**ledger.facts(), **found})
+        cli.print_json({**ledger.facts(), **found})
         return 0
     print(f"{ledger.public.name}: {_count(len(ledger.charges), 'training')} in {ledger.path}, every signature verified")
     print("\n".join(_balance(found)))
@@ -113,9 +113,9 @@ def _balance(found: Mapping[str, Any]) -> list[str]:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from client.home import Home
-    from client.overview import verified
-    from common.keys import PublicKeys
+    from client.budget.summary import verified
+    from client.institution.directory import Home
+    from common.identity.keys import PublicKeys
 
     path: Path = given.ledger
     if given.key is not None:
@@ -132,7 +132,7 @@ def _verify(given: argparse.Namespace) -> int:
         public, path = home.public_keys(), home.ledger_path
     facts = verified(path, public).facts()
     if given.json:
-        command.print_json({"verified": True, **facts})
+        cli.print_json({"verified": True, **facts})
         return 0
     print(f"{path}: verified with the key of {public.name} ({public.fingerprint[:16]})")
     print(
@@ -145,15 +145,15 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _forecast(given: argparse.Namespace) -> int:
-    from client.forecast import forecast
-    from client.planning import UNDECLARED_SIZE, read_run
+    from client.federation.forecast import forecast
+    from client.federation.planning import UNDECLARED_SIZE, read_run
 
     home, ledger = _open(given.directory)
     config, settings = read_run(given.config), home.settings()
     found = forecast(config, settings, ledger.charges)
     event, refused = found.event, found.refused
     if given.json:
-        command.print_json(
+        cli.print_json(
             {
                 "run": config.name,
                 "refused": refused is not None,
@@ -192,8 +192,8 @@ def _forecast(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    from client.overview import rows
-    from client.statement import statement
+    from client.budget.statement import statement
+    from client.budget.summary import rows
     from common.files import write_atomic, write_json
 
     out: Path = given.out
@@ -212,7 +212,7 @@ def _export(given: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigurationError(f"{out}: cannot be written ({error.strerror})") from None
     if given.json:
-        command.print_json({"out": str(out), "trainings": len(table)})
+        cli.print_json({"out": str(out), "trainings": len(table)})
     else:
         print(f"{out}: {_count(len(table), 'training')}; it holds the number of records: for you and your auditor")
     return 0
@@ -229,15 +229,15 @@ def _csv(table: list[dict[str, Any]]) -> str:
 
 
 def _statement(given: argparse.Namespace) -> int:
-    from client.overview import find_run
-    from client.statement import statement
-    from common.statement_words import paragraphs
+    from client.budget.statement import statement
+    from client.budget.summary import find_run
+    from common.report.privacy_statement import paragraphs
 
     home, ledger = _open(given.directory)
     run_id = find_run(ledger.charges, given.run_id)
     made = statement(ledger.charges, ledger.public.name, run_id, _limit(home), prv=True)
     if given.json:
-        command.print_json(made)
+        cli.print_json(made)
         return 0
     print(f"Privacy statement of {ledger.public.name}, run {run_id}\n")
     if "NOT PRIVATE" in made["noise_source"]:

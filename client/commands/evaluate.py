@@ -3,15 +3,15 @@
 import argparse
 from pathlib import Path
 
-from common import command
+from common import cli
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`evaluate`."""
     text = "measure a trained adapter on labelled rows that it was not trained on"
-    parser = command.subcommand(commands, "evaluate", _run, text, "evaluate --adapter runs/sentiment --test test.csv")
+    parser = cli.subcommand(commands, "evaluate", _run, text, "evaluate --adapter runs/sentiment --test test.csv")
     parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune or a run left")
     parser.add_argument("--test", required=True, type=Path, metavar="FILE", help="labelled rows")
     parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
@@ -21,15 +21,15 @@ def add(commands: command.Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.finetune.judge import judge
-    from client.finetune.rows import read_labelled
-    from client.predictor import Predictor
+    from client.finetune.data import read_labelled
+    from client.inference.predictor import Predictor
+    from common.evaluation.evaluator import judge
 
     predictor = Predictor(given.adapter, given.task, given.device)
     rows = read_labelled(predictor.task, given.test, given.text_column, given.label_column, predictor.labels)
     figures = judge(predictor.model, predictor.task, rows)()
     if given.json:
-        command.print_json({"task": predictor.task.name, "rows": len(rows), "metrics": figures})
+        cli.print_json({"task": predictor.task.name, "rows": len(rows), "metrics": figures})
     else:
         print("\n".join(f"{name:20} {value:.4f}" for name, value in figures.items()))
     return 0

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.commands.options import LABELLED_TASKS
-from common import command
+from common import cli
 from common.errors import ConfigurationError
 from common.tasks import Task, task
 
 if TYPE_CHECKING:
-    from client.experiment_log import ExperimentLog
     from client.finetune import Job, Outcome, Previous, PrivacyChoice, TaskData
-    from common.data import Dataset
+    from client.tracking.experiment_log import ExperimentLog
+    from common.data.datasets import Dataset
 
 __all__ = ["add"]
 
@@ -22,11 +22,11 @@ _METHODS = ("lora", "qlora", "prefix_tuning", "p_tuning")
 _STRATEGIES = ("single_task", "incremental", "multi_task")
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`finetune`."""
     what = "fine-tune alone: a base model, a task and a file to an adapter"
     example = "finetune --task sentiment_analysis --train train.csv --test test.csv --out runs/sentiment"
-    parser = command.subcommand(commands, "finetune", _run, what, example)
+    parser = cli.subcommand(commands, "finetune", _run, what, example)
     rows = parser.add_argument_group("rows (given again for each task of multi_task, in the same order)")
     rows.add_argument("--task", action="append", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
     rows.add_argument("--train", action="append", required=True, type=Path, metavar="FILE", help="rows to train on")
@@ -76,15 +76,15 @@ def add(commands: command.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from client.finetune import finetune
-    from client.finetune.progress import Progress
-    from client.tracker import Tracker
+    from client.tracking.progress_bar import Progress
+    from client.tracking.tracker import Tracker
 
     tracker = Tracker(given.out)
     with Progress(quiet=given.json) as progress, _experiment_log(given) as logs:
         outcome = finetune(_job(given, progress, tracker, *logs))
     advice = tracker.finish(outcome)["recommendations"]
     if given.json:
-        command.print_json({**outcome.to_json(), "recommendations": advice, "report": str(given.out / "report.html")})
+        cli.print_json({**outcome.to_json(), "recommendations": advice, "report": str(given.out / "report.html")})
     else:
         print(_summary(outcome))
         for each in advice:
@@ -99,7 +99,7 @@ def _experiment_log(given: argparse.Namespace) -> "Iterator[list[ExperimentLog]]
     if given.track is None:
         yield []
         return
-    from client.experiment_log import ExperimentLog
+    from client.tracking.experiment_log import ExperimentLog
 
     log = ExperimentLog(given.track, given.out)
     try:
@@ -110,8 +110,8 @@ def _experiment_log(given: argparse.Namespace) -> "Iterator[list[ExperimentLog]]
 
 def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
     """Read each task's files; the test rows are held to the labels of the training rows."""
+    from client.finetune.data import read_label_file
     from client.finetune.job import TaskData
-    from client.finetune.rows import read_label_file
 
     kinds = [task(name) for name in given.task]
     for name in ("train", "test"):
@@ -128,7 +128,7 @@ def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
 
 
 def _read(given: argparse.Namespace, place: int, path: Path, labels: Sequence[str]) -> "Dataset":
-    from client.finetune.rows import read_labelled
+    from client.finetune.data import read_labelled
 
     kind = task(given.task[place])
     text, label = (_each(given, name, None)[place] for name in ("text_column", "label_column"))
@@ -139,7 +139,7 @@ def _previous_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
     """Those of the adapter that is continued."""
     if given.previous is None:
         return ()
-    from common.recipe import read_description
+    from common.adapters.manifest import read_description
 
     return read_description(given.previous)[0].tasks.get(kind.name, ())
 
@@ -226,7 +226,7 @@ def _privacy(given: argparse.Namespace) -> "PrivacyChoice | None":
 
 
 def _summary(outcome: "Outcome") -> str:
-    from client.finetune.hours import said
+    from client.finetune.training.time_budget import said
 
     lines = [f"adapter    {outcome.adapter}", *_figures(outcome.metrics)]
     lines.append(

@@ -3,15 +3,15 @@
 import argparse
 from pathlib import Path
 
-from common import command
+from common import cli
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`init DIR --name NAME`."""
     text = "make this institution's keys, its settings file and its request to the hub"
-    init = command.subcommand(commands, "init", _run, text, 'init /srv/fedfin --name "bank-a"')
+    init = cli.subcommand(commands, "init", _run, text, 'init /srv/fedfin --name "bank-a"')
     init.add_argument("directory", type=Path, metavar="DIR", help="a new directory; everything stays in it")
     init.add_argument("--name", required=True, help="as the hub and its reports will call this institution")
     renew = "the directory is there: make new TLS and node keys and a new request; signing keys and ledger stay"
@@ -19,15 +19,15 @@ def add(commands: command.Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.enrolment import make_request
-    from client.home import Home
-    from common.enrolment import spoken
+    from client.institution.directory import Home
+    from client.institution.enrolment import make_request
+    from common.identity.enrolment import spoken
 
     request = make_request(given.directory, given.name, given.renew)
     home = Home(given.directory)
     if given.json:
         facts = {"name": given.name, "request": str(home.request_path), "fingerprint": request.fingerprint}
-        command.print_json(facts | {"settings": str(home.settings_path)})
+        cli.print_json(facts | {"settings": str(home.settings_path)})
         return 0
     print(f"{given.directory}: keys made; they never leave this directory.")
     print(f"1. Name your rows, models and limits in {home.settings_path}")

@@ -5,24 +5,24 @@ import sys
 from pathlib import Path
 
 from client.commands.options import add_home, open_home
-from common import command
+from common import cli
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`join PACKAGE`."""
     text = "join the hub whose operator sent this package, or renew the certificate"
     example = 'join bank-a.package.json --fingerprint "1f3a 90bc 77d0 4e12 ..."'
-    join = command.subcommand(commands, "join", _run, text, example)
+    join = cli.subcommand(commands, "join", _run, text, example)
     join.add_argument("package", type=Path, metavar="PACKAGE", help="the file that the hub's operator sent")
     join.add_argument("--fingerprint", help="the package's, as the hub's operator reads it out by telephone")
     add_home(join)
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.enrolment import accept, is_known, read_package
-    from common.enrolment import spoken
+    from client.institution.enrolment import accept, is_known, read_package
+    from common.identity.enrolment import spoken
 
     home = open_home(given)
     package = read_package(given.package)
@@ -33,7 +33,7 @@ def _run(given: argparse.Namespace) -> int:
         fingerprint = input("Type what the hub's operator reads out: ")
     accept(home, package, fingerprint)
     if given.json:
-        command.print_json({"hub": package.hub.name, "address": package.address, "name": package.institution})
+        cli.print_json({"hub": package.hub.name, "address": package.address, "name": package.institution})
     else:
         print(f"{package.institution} has joined {package.hub.name} at {package.address}.")
         print(f"Next: fedfin-institution start --home {home.directory}")

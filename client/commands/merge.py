@@ -3,26 +3,26 @@
 import argparse
 from pathlib import Path
 
-from common import command
+from common import cli
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`merge`."""
     text = "write a stand-alone model that transformers loads, without PEFT or fedfin"
-    parser = command.subcommand(commands, "merge", _run, text, "merge --adapter runs/sentiment --out models/sentiment")
+    parser = cli.subcommand(commands, "merge", _run, text, "merge --adapter runs/sentiment --out models/sentiment")
     parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune or a run left")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory")
     parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.merge import merge
+    from client.inference.merge import merge
 
     line = merge(given.adapter, given.out, given.task)
     if given.json:
-        command.print_json({"model": str(given.out), "load": line})
+        cli.print_json({"model": str(given.out), "load": line})
     else:
         print(f"model  {given.out}\nload   {line}")
     return 0

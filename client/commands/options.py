@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from common.tasks import MULTI_TASK, TASKS
 
 if TYPE_CHECKING:
-    from client.home import Home
+    from client.institution.directory import Home
 
 __all__ = ["LABELLED_TASKS", "add_home", "home_of", "open_home"]
 
@@ -26,7 +26,7 @@ def add_home(parser: argparse.ArgumentParser) -> None:
 
 def home_of(given: argparse.Namespace) -> "Home":
     """The directory that `--home` names, whatever is in it."""
-    from client.home import Home
+    from client.institution.directory import Home
 
     return Home((given.home or Path(os.environ.get(_ENVIRONMENT) or ".")).resolve())
 

@@ -8,20 +8,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import command
+from common import cli
 from common.errors import ConfigurationError, DataError
 from common.tasks import Head
 
 if TYPE_CHECKING:
-    from client.predictor import Predictor
+    from client.inference.predictor import Predictor
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`predict`."""
     text = "label the texts of a file, or of standard input, with a trained adapter"
-    parser = command.subcommand(commands, "predict", _run, text, "predict --adapter runs/sentiment news.csv")
+    parser = cli.subcommand(commands, "predict", _run, text, "predict --adapter runs/sentiment news.csv")
     lines = "a table with a column of texts, or .txt with one a line (default: lines of standard input)"
     parser.add_argument("input", nargs="?", default="-", metavar="FILE", help=lines)
     parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune or a run left")
@@ -34,7 +34,7 @@ def add(commands: command.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     texts = _texts(given)
-    from client.predictor import Predictor
+    from client.inference.predictor import Predictor
     from common.files import write_atomic
 
     predictor = Predictor(given.adapter, given.task, given.device)
@@ -45,12 +45,12 @@ def _run(given: argparse.Namespace) -> int:
     elif not given.json:
         sys.stdout.write(content)
     if given.json:
-        command.print_json({"task": predictor.task.name, "rows": len(rows), "predictions": rows})
+        cli.print_json({"task": predictor.task.name, "rows": len(rows), "predictions": rows})
     return 0
 
 
 def _texts(given: argparse.Namespace) -> list[str]:
-    from common.rows import read_rows, read_text
+    from common.data.tables import read_rows, read_text
 
     path = Path(given.input)
     source = given.input

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.commands.adapt import add_corpus, add_how, corpus_of, terms_of
-from common import command
+from common import cli
 from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from client.finetune.job import TaskData
-    from client.finetune.stages import StagesJob
+    from client.finetune.strategies.stages import StagesJob
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`stages`."""
     text = "domain pretraining, intermediate tasks, the target task, a smaller student: each optional but the target"
     example = "stages --task document_classification --train train.jsonl --test test.jsonl --data filings/ --domain "
-    parser = command.subcommand(commands, "stages", _run, text, example + "sec_filings --student-blocks 3 --out runs/s")
+    parser = cli.subcommand(commands, "stages", _run, text, example + "sec_filings --student-blocks 3 --out runs/s")
     target = parser.add_argument_group("the target task")
     target.add_argument("--task", required=True, metavar="TASK")
     target.add_argument("--train", required=True, type=Path, metavar="FILE")
@@ -39,13 +39,13 @@ def add(commands: command.Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.finetune import stages
-    from client.finetune.progress import Progress
+    from client.finetune.strategies import stages
+    from client.tracking.progress_bar import Progress
 
     with Progress(quiet=given.json) as progress:
         outcome = stages.run(_job(given, progress))
     if given.json:
-        command.print_json(outcome.to_json())
+        cli.print_json(outcome.to_json())
     else:
         print(_summary(outcome.metrics, outcome.adapter))
     return 0
@@ -53,8 +53,8 @@ def _run(given: argparse.Namespace) -> int:
 
 def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
     from client.finetune.job import AdapterChoice
-    from client.finetune.stages import PUBLISHED, STAGES, StagesJob
-    from common.corpora import read_corpus
+    from client.finetune.strategies.stages import PUBLISHED, STAGES, StagesJob
+    from common.data.corpora import read_corpus
 
     if given.data is not None and given.domain is None:
         raise ConfigurationError("--data: name the text's --domain too")
@@ -83,8 +83,8 @@ def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
 
 
 def _rows(name: str, train_path: Path, test_path: Path) -> "TaskData":
+    from client.finetune.data import read_labelled
     from client.finetune.job import TaskData
-    from client.finetune.rows import read_labelled
     from common.tasks import task
 
     kind = task(name)

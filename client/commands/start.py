@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from client.commands.options import add_home, home_of
-from common import command
+from common import cli
 
 if TYPE_CHECKING:
-    from client.home import Home
-    from client.processes import Part
+    from client.institution.directory import Home
+    from client.node.processes import Part
 
 __all__ = ["add"]
 
@@ -20,17 +20,17 @@ _TICK_SECONDS = 0.5
 _LOOK_EVERY_SECONDS = 5.0
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`start`."""
     text = "take part: keep the agent and the connection to the hub running until stopped"
-    start = command.subcommand(commands, "start", _run, text, "start --home /srv/fedfin")
+    start = cli.subcommand(commands, "start", _run, text, "start --home /srv/fedfin")
     add_home(start)
     only = "only the process with keys and rows, or only the one with the network; default: both"
     start.add_argument("--only", choices=("agent", "node"), default="all", help=only)
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.processes import at_work, exclusive
+    from client.node.processes import at_work, exclusive
     from common.errors import ServiceError
 
     home = home_of(given)
@@ -48,16 +48,16 @@ def _run(given: argparse.Namespace) -> int:
             if not stop.is_set():
                 raise
     if given.json:
-        command.print_json({"stopped": str(home.directory), "last": at_work(home)})
+        cli.print_json({"stopped": str(home.directory), "last": at_work(home)})
     return 0
 
 
 def _keep_running(home: "Home", part: "Part", stop: threading.Event) -> None:
-    from client.connection import describe
-    from client.enrolment import expiring
-    from client.processes import at_work, services, state_path
-    from common.reminder import Reminder
-    from common.supervisor import Supervisor
+    from client.institution.enrolment import expiring
+    from client.node.connection import describe
+    from client.node.processes import at_work, services, state_path
+    from common.processes.daily import Reminder
+    from common.processes.supervisor import Supervisor
 
     package = home.package()
     expiry = Reminder(partial(expiring, home), _say)

@@ -5,24 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from client.commands.options import add_home, open_home
-from common import command
+from common import cli
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`status`."""
     text = "what runs here, whether the hub is reached, and what the agent is at; exit code 1 when something is down"
-    status = command.subcommand(commands, "status", _run, text, "status --home /srv/fedfin")
+    status = cli.subcommand(commands, "status", _run, text, "status --home /srv/fedfin")
     add_home(status)
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.connection import describe, last_seen
-    from client.enrolment import expiring
-    from client.processes import at_work, state_path
-    from common.pki import Certificate
-    from common.supervisor import running_services
+    from client.institution.enrolment import expiring
+    from client.node.connection import describe, last_seen
+    from client.node.processes import at_work, state_path
+    from common.identity.authority import Certificate
+    from common.processes.supervisor import running_services
 
     home = open_home(given)
     name, package = home.settings().limits.name, home.package()
@@ -39,7 +39,7 @@ def _run(given: argparse.Namespace) -> int:
     }
     well = bool(running) and all(each["up"] for each in running)
     if given.json:
-        command.print_json(facts)
+        cli.print_json(facts)
         return 0 if well else 1
     for each in running:
         state = f"up (process {each['pid']})" if each["up"] else "down"

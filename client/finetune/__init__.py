@@ -24,7 +24,8 @@ def finetune(job: Job) -> Outcome:
         FedfinError: one line naming the input that is wrong; nothing is trained then.
     """
     # Imported when used: a command line that only describes a job starts without torch.
-    from client.finetune import (
+    from client.finetune.options.memory import held
+    from client.finetune.strategies import (
         continual_pretraining,
         distillation,
         domain_adversarial,
@@ -32,7 +33,6 @@ def finetune(job: Job) -> Outcome:
         multi_task,
         single_task,
     )
-    from client.memory import held
 
     plain = {"single_task": single_task.run, "incremental": incremental.run, "multi_task": multi_task.run}
     with held(job.max_memory_gb, job.device):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from client.finetune.events import Observer
-from common.data import Dataset
+from common.config.sections import Range, Section
+from common.data.datasets import Dataset
 from common.errors import ConfigurationError
-from common.fields import Range, Section
 from common.tasks import Head, Task
 
 __all__ = ["AdapterChoice", "Job", "Method", "Outcome", "Previous", "PrivacyChoice", "TaskData", "TrainingChoice"]
@@ -31,7 +31,7 @@ class _Choice(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterChoice(_Choice):
-    """How the base model is adapted; None takes what `client.finetune.defaults` says for this task and model.
+    """How the base model is adapted; None takes what `client.finetune.options.defaults` says for this task and model.
 
     rank, alpha, dropout, target_modules, layers: of lora and qlora. target_modules: "all-linear", "task" (the task's
         roles), or role names; layers: "all", "last:K", or "none" (the head alone).
@@ -207,8 +207,8 @@ class Outcome:
     privacy: Mapping[str, Any] | None = None
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """What the trained model says about each text; of several tasks see `client.predictor.Predictor`."""
-        from client.predictor import Predictor  # loads torch
+        """What the trained model says about each text; of several tasks see `client.inference.predictor.Predictor`."""
+        from client.inference.predictor import Predictor  # loads torch
 
         return Predictor(self.adapter).answer(texts)
 

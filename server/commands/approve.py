@@ -5,22 +5,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import command
+from common import cli
 from server.commands.options import add_hub, open_hub
 
 if TYPE_CHECKING:
-    from common.enrolment import Request
+    from common.identity.enrolment import Request
 
 __all__ = ["add"]
 
 _LEAST = 32  # hexadecimal digits: the 128 bits that `spoken` shows
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`approve`."""
     text = "enrol the institution that made REQUEST, and write the package it joins with"
     example = 'approve request.json --fingerprint "1f3a 90bc 77d0 4e12 ..."'
-    parser = command.subcommand(commands, "approve", _approve, text, example)
+    parser = cli.subcommand(commands, "approve", _approve, text, example)
     parser.add_argument("request", type=Path, metavar="REQUEST", help="request.json of `fedfin-institution init`")
     words = "what the institution reads out over another channel; asked for where it is not given"
     parser.add_argument("--fingerprint", metavar="HEX", help=words)
@@ -29,9 +29,9 @@ def add(commands: command.Commands) -> None:
 
 
 def _approve(given: argparse.Namespace) -> int:
-    from common.enrolment import spoken
     from common.files import write_atomic
-    from server.enrol import approve
+    from common.identity.enrolment import spoken
+    from server.hub.enrolment import approve
 
     home = open_hub(given)
     request = _read(given.request)
@@ -42,7 +42,7 @@ def _approve(given: argparse.Namespace) -> int:
         path = given.out
     if given.json:
         facts = {"institution": package.institution, "package": str(path), "fingerprint": package.fingerprint}
-        command.print_json(facts)
+        cli.print_json(facts)
         return 0
     print(f"{package.institution} is enrolled; its package: {path}")
     print(f"hand it over, and read to them: {spoken(package.fingerprint)}")
@@ -50,8 +50,8 @@ def _approve(given: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> "Request":
-    from common.enrolment import Request
     from common.errors import EnrolmentError
+    from common.identity.enrolment import Request
 
     try:
         with path.open("rb") as file:
@@ -64,8 +64,8 @@ def _read(path: Path) -> "Request":
 
 def _compare(name: str, fingerprint: str, given: str | None) -> None:
     """Raises EnrolmentError unless both people see the same."""
-    from common.enrolment import spoken
     from common.errors import EnrolmentError
+    from common.identity.enrolment import spoken
 
     if given is not None:
         digits = "".join(given.split()).lower()

@@ -3,16 +3,16 @@
 import argparse
 from pathlib import Path
 
-from common import command
+from common import cli
 from server.commands.options import add_hub
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`audit verify`."""
     text = "verify the audit logs of the hub and of every run: hash chain, signatures, length"
-    parser = command.subcommand(commands, "audit", _audit, text, "audit verify --hub /srv/fedfin-hub")
+    parser = cli.subcommand(commands, "audit", _audit, text, "audit verify --hub /srv/fedfin-hub")
     parser.add_argument("action", choices=("verify",))
     keys = "the hub's public.json as you were given it; else the one beside the logs"
     parser.add_argument("--keys", type=Path, metavar="FILE", help=keys)
@@ -21,9 +21,9 @@ def add(commands: command.Commands) -> None:
 
 def _audit(given: argparse.Namespace) -> int:
     from common.errors import EnvelopeError
-    from common.keys import PublicKeys
-    from server.audit import verify_all
-    from server.home import HubHome
+    from common.identity.keys import PublicKeys
+    from server.hub.audit_log import verify_all
+    from server.hub.directory import HubHome
 
     public = None
     if given.keys is not None:
@@ -34,7 +34,7 @@ def _audit(given: argparse.Namespace) -> int:
     # A copy may be of the logs alone: no settings are needed.
     found = verify_all(given.hub or HubHome.open(None).directory, public)
     if given.json:
-        command.print_json({"hub": found.hub, "runs": dict(found.runs)})
+        cli.print_json({"hub": found.hub, "runs": dict(found.runs)})
         return 0
     print(f"the hub's audit log is whole: {found.hub} entries")
     for run, entries in found.runs.items():

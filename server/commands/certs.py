@@ -2,24 +2,24 @@
 
 import argparse
 
-from common import command
+from common import cli
 from server.commands.options import add_hub, open_hub
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`certs`."""
     text = "list what expires when, or renew a certificate; a running hub takes it up without losing a run"
-    parser = command.subcommand(commands, "certs", _certs, text, "certs --rotate server")
+    parser = cli.subcommand(commands, "certs", _certs, text, "certs --rotate server")
     what = "renew the certificate of the gateway (server) or of the institution NAME; may be given again"
     parser.add_argument("--rotate", action="append", default=[], metavar="server|NAME", help=what)
     add_hub(parser)
 
 
 def _certs(given: argparse.Namespace) -> int:
-    from server.enrol import renew_institution, renew_server
-    from server.status import certificates
+    from server.hub.enrolment import renew_institution, renew_server
+    from server.runs.status import certificates
 
     home = open_hub(given)
     packages = {}
@@ -30,7 +30,7 @@ def _certs(given: argparse.Namespace) -> int:
             packages[name] = str(renew_institution(home, name)[1])
     found = certificates(home)
     if given.json:
-        command.print_json({"certificates": found, "packages": packages})
+        cli.print_json({"certificates": found, "packages": packages})
         return 0
     for entry in found:
         warning = {"valid": "", "soon": "  <- renew it", "expired": "  <- EXPIRED"}[entry["state"]]

@@ -3,16 +3,16 @@
 import argparse
 from pathlib import Path
 
-from common import command
+from common import cli
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`init`."""
     text = "make a hub: certificate authority, server certificate, keys, a commented hub.toml"
     example = "init /srv/fedfin-hub --address hub.example.org:8443"
-    parser = command.subcommand(commands, "init", _init, text, example)
+    parser = cli.subcommand(commands, "init", _init, text, example)
     parser.add_argument("directory", type=Path, metavar="DIR", help="a new or empty directory")
     parser.add_argument("--name", default="hub", help="the hub's name (default: hub)")
     address = "what institutions dial (default: this machine alone, 127.0.0.1:8443)"
@@ -22,15 +22,15 @@ def add(commands: command.Commands) -> None:
 
 
 def _init(given: argparse.Namespace) -> int:
-    from common.enrolment import spoken
-    from server.audit import note
-    from server.home import HubHome
+    from common.identity.enrolment import spoken
+    from server.hub.audit_log import note
+    from server.hub.directory import HubHome
 
     home = HubHome.create(given.directory, given.name, given.address, given.also)
     public = home.keys().public
     note(home, "hub_created", {"hub": public.name, "keys": public.fingerprint})
     if given.json:
-        command.print_json({"hub": str(home.directory), "fingerprint": public.fingerprint})
+        cli.print_json({"hub": str(home.directory), "fingerprint": public.fingerprint})
         return 0
     print(f"hub {public.name} in {home.directory}: its keys are {spoken(public.fingerprint)}")
     print(f"settings: {home.settings_path}")

@@ -3,25 +3,25 @@
 import argparse
 from typing import Any
 
-from common import command
+from common import cli
 from server.commands.options import add_hub, open_hub
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`institutions`."""
     text = "list who is enrolled, who is connected, and until when their certificates last"
-    parser = command.subcommand(commands, "institutions", _institutions, text, "institutions --hub /srv/fedfin-hub")
+    parser = cli.subcommand(commands, "institutions", _institutions, text, "institutions --hub /srv/fedfin-hub")
     add_hub(parser)
 
 
 def _institutions(given: argparse.Namespace) -> int:
-    from server.status import institutions
+    from server.runs.status import institutions
 
     found = institutions(open_hub(given))
     if given.json:
-        command.print_json({"institutions": found})
+        cli.print_json({"institutions": found})
         return 0
     _show(found)
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from server.home import HubHome
+    from server.hub.directory import HubHome
 
 __all__ = ["add_hub", "open_hub"]
 
@@ -23,6 +23,6 @@ def open_hub(given: argparse.Namespace) -> "HubHome":
         ConfigurationError: there is none.
     """
     # Imported late: --help answers at once.
-    from server.home import HubHome
+    from server.hub.directory import HubHome
 
     return HubHome.open(given.hub)

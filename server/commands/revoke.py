@@ -2,26 +2,26 @@
 
 import argparse
 
-from common import command
+from common import cli
 from server.commands.options import add_hub, open_hub
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`revoke`."""
     text = "shut an institution out at once; to come back it needs new keys and a new request"
-    parser = command.subcommand(commands, "revoke", _revoke, text, "revoke bank-one")
+    parser = cli.subcommand(commands, "revoke", _revoke, text, "revoke bank-one")
     parser.add_argument("name", metavar="NAME")
     add_hub(parser)
 
 
 def _revoke(given: argparse.Namespace) -> int:
-    from server.enrol import revoke
+    from server.hub.enrolment import revoke
 
     revoke(open_hub(given), given.name)
     if given.json:
-        command.print_json({"revoked": given.name})
+        cli.print_json({"revoked": given.name})
     else:
         print(f"{given.name} is revoked")
     return 0

@@ -4,19 +4,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import command
+from common import cli
 from server.commands.options import add_hub, open_hub
 
 if TYPE_CHECKING:
-    from server.runs import Run
+    from server.runs.run import Run
 
 __all__ = ["add_report", "add_resume", "add_run", "add_stop"]
 
 
-def add_run(commands: command.Commands) -> None:
+def add_run(commands: cli.Commands) -> None:
     """`run CONFIG.toml`."""
     text = "start a federation on the enrolled institutions and follow it; Ctrl-C leaves it running"
-    parser = command.subcommand(commands, "run", _run, text, "run headlines.toml --hub /srv/fedfin-hub")
+    parser = cli.subcommand(commands, "run", _run, text, "run headlines.toml --hub /srv/fedfin-hub")
     parser.add_argument("config", type=Path, metavar="CONFIG.toml")
     parser.add_argument("--name", metavar="RUN", help="the run's name (default: that of the file, and a random end)")
     change = "another value than the file's, as in --set privacy.target_epsilon=3"
@@ -25,27 +25,27 @@ def add_run(commands: command.Commands) -> None:
     add_hub(parser)
 
 
-def add_resume(commands: command.Commands) -> None:
+def add_resume(commands: cli.Commands) -> None:
     """`resume RUN`."""
     text = "continue a run that was stopped or missed its quorum, at the exact round; or follow one that runs"
-    parser = command.subcommand(commands, "resume", _resume, text, "resume headlines-1a2b3c4d")
+    parser = cli.subcommand(commands, "resume", _resume, text, "resume headlines-1a2b3c4d")
     parser.add_argument("run_name", metavar="RUN")
     _add_detach(parser)
     add_hub(parser)
 
 
-def add_stop(commands: command.Commands) -> None:
+def add_stop(commands: cli.Commands) -> None:
     """`stop RUN`."""
     text = "stop a run; every finished round is kept, and `resume` continues it"
-    parser = command.subcommand(commands, "stop", _stop, text, "stop headlines-1a2b3c4d")
+    parser = cli.subcommand(commands, "stop", _stop, text, "stop headlines-1a2b3c4d")
     parser.add_argument("run_name", metavar="RUN")
     add_hub(parser)
 
 
-def add_report(commands: command.Commands) -> None:
+def add_report(commands: cli.Commands) -> None:
     """`report RUN`."""
     text = "write report.html again from a run's files, finished or not"
-    parser = command.subcommand(commands, "report", _report, text, "report headlines-1a2b3c4d")
+    parser = cli.subcommand(commands, "report", _report, text, "report headlines-1a2b3c4d")
     parser.add_argument("run_name", metavar="RUN")
     add_hub(parser)
 
@@ -56,9 +56,9 @@ def _add_detach(parser: argparse.ArgumentParser) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from common.errors import ConfigurationError
-    from server.audit import note
-    from server.keeper import start_playing
-    from server.runs import Run
+    from server.hub.audit_log import note
+    from server.runs.reconciler import start_playing
+    from server.runs.run import Run
 
     home = open_hub(given)
     if not given.config.is_file():
@@ -73,9 +73,9 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _resume(given: argparse.Namespace) -> int:
-    from server.audit import note
-    from server.keeper import start_playing
-    from server.runs import FINISHED, Run
+    from server.hub.audit_log import note
+    from server.runs.reconciler import start_playing
+    from server.runs.run import FINISHED, Run
 
     run = Run.open(open_hub(given), given.run_name)
     outcome = run.outcome()
@@ -90,9 +90,9 @@ def _resume(given: argparse.Namespace) -> int:
 
 def _stop(given: argparse.Namespace) -> int:
     from common.errors import CheckpointError
-    from server.audit import note
-    from server.keeper import stop_playing
-    from server.runs import STOPPED, Run
+    from server.hub.audit_log import note
+    from server.runs.reconciler import stop_playing
+    from server.runs.run import STOPPED, Run
 
     run = Run.open(open_hub(given), given.run_name)
     outcome = run.outcome()
@@ -105,34 +105,34 @@ def _stop(given: argparse.Namespace) -> int:
         stop_playing(run, control)
         note(run.home, "run_stopped", {"run": run.name, "round": run.next_round()})
     if given.json:
-        command.print_json({"run": run.name, "state": STOPPED, "round": run.next_round()})
+        cli.print_json({"run": run.name, "state": STOPPED, "round": run.next_round()})
     else:
         print(f"run {run.name} is stopped at round {run.next_round()}; `fedfin-hub resume {run.name}` continues it")
     return 0
 
 
 def _report(given: argparse.Namespace) -> int:
-    from server.report import write_report
-    from server.runs import Run
+    from server.report.report import write_report
+    from server.runs.run import Run
 
     path = write_report(Run.open(open_hub(given), given.run_name).directory)
     if given.json:
-        command.print_json({"report": str(path)})
+        cli.print_json({"report": str(path)})
     else:
         print(path)
     return 0
 
 
 def _followed(given: argparse.Namespace, run: "Run") -> int:
-    from server.follow import follow
+    from server.runs.follow import follow
 
     if given.detach:
         if given.json:
-            command.print_json({"run": run.name, "state": "running"})
+            cli.print_json({"run": run.name, "state": "running"})
         else:
             print(f"run {run.name} goes on at the hub: `fedfin-hub status`")
         return 0
     result = follow(run, quiet=given.json)
     if given.json:
-        command.print_json(result)
+        cli.print_json(result)
     return 0 if result["state"] == "finished" else 2

@@ -2,16 +2,16 @@
 
 import argparse
 
-from common import command
+from common import cli
 from server.commands.options import add_hub, open_hub
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`start`."""
     text = "start the hub and keep it running; Ctrl-C or SIGTERM stops it, runs go on at the next start"
-    parser = command.subcommand(commands, "start", _start, text, "start --hub /srv/fedfin-hub")
+    parser = cli.subcommand(commands, "start", _start, text, "start --hub /srv/fedfin-hub")
     add_hub(parser)
 
 
@@ -22,11 +22,11 @@ def _start(given: argparse.Namespace) -> int:
     from functools import partial
 
     from common.errors import ServiceError
-    from common.reminder import Reminder
-    from common.supervisor import Supervisor
-    from server.keeper import Keeper
-    from server.services import prepare_services
-    from server.status import expiring, starting
+    from common.processes.daily import Reminder
+    from common.processes.supervisor import Supervisor
+    from server.gateway.services import prepare_services
+    from server.runs.reconciler import Keeper
+    from server.runs.status import expiring, starting
 
     home = open_hub(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

@@ -3,25 +3,25 @@
 import argparse
 from typing import Any
 
-from common import command
+from common import cli
 from server.commands.options import add_hub, open_hub
 
 __all__ = ["add"]
 
 
-def add(commands: command.Commands) -> None:
+def add(commands: cli.Commands) -> None:
     """`status`."""
     text = "say what is up, who is connected, and where each run stands"
-    parser = command.subcommand(commands, "status", _status, text, "status --hub /srv/fedfin-hub --json")
+    parser = cli.subcommand(commands, "status", _status, text, "status --hub /srv/fedfin-hub --json")
     add_hub(parser)
 
 
 def _status(given: argparse.Namespace) -> int:
-    from server.status import status
+    from server.runs.status import status
 
     found = status(open_hub(given))
     if given.json:
-        command.print_json(found)
+        cli.print_json(found)
     else:
         _show(found)
     return 0

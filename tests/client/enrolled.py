@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from client.enrolment import accept, make_request
-from client.home import Home
-from common.bundle import bundle_sha256
-from common.enrolment import Package
-from common.keys import Keys
-from common.pki import Authority
+from client.institution.directory import Home
+from client.institution.enrolment import accept, make_request
+from common.flower.bundle import bundle_sha256
+from common.identity.authority import Authority
+from common.identity.enrolment import Package
+from common.identity.keys import Keys
 
 LABELS = ("negative", "neutral", "positive")
 _WORDS = ("loss widens", "market flat", "profit rises")

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from client.home import Home
-from client.processes import state_path
-from common.ledger import Charge, read_charges
-from common.supervisor import running_services
-from server.home import HubHome
-from server.status import institutions
+from client.institution.directory import Home
+from client.node.processes import state_path
+from common.privacy.ledger import Charge, read_charges
+from common.processes.supervisor import running_services
+from server.hub.directory import HubHome
+from server.runs.status import institutions
 from tests.e2e.wiretap import Wiretap
 from tests.simulation.helpers import WORDS
 from tests.tiny_models import save_tiny_model

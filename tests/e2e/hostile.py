@@ -10,12 +10,12 @@ from typing import Self
 import grpc
 import numpy as np
 
-from client.home import Home
-from common.codec import Spec, Tensors, decode, encode
-from common.config import RunConfig
-from common.envelope import Context, Keys, open_sealed, peek, seal
-from common.messages import Assignment, Contribution, PrivacyStatement
-from common.wire import AGENT_METHOD
+from client.institution.directory import Home
+from common.canonical import AGENT_METHOD
+from common.config.run import RunConfig
+from common.protocol.adapter_codec import Spec, Tensors, decode, encode
+from common.protocol.envelope import Context, Keys, open_sealed, peek, seal
+from common.protocol.messages import Assignment, Contribution, PrivacyStatement
 from tests.e2e.deployed import Institution
 
 Attack = Callable[["Question"], bytes]

@@ -18,9 +18,9 @@ from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpI
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.home import Home
-from common.enrolment import Request
-from common.tls import client_context
+from client.institution.directory import Home
+from common.identity.enrolment import Request
+from common.identity.tls import client_context
 from tests.e2e.deployed import Hub, command, until
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.codec import encode
-from common.keys import Keys
-from server import checkpoint
+from common.identity.keys import Keys
+from common.protocol.adapter_codec import encode
+from server.rounds import checkpoint
 from tests.e2e.conftest import BANKS
 from tests.e2e.deployed import Hub, Run, command
 from tests.e2e.hostile import Attack, HostileAgent, Question

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from common.journal import verify
+from common.journal.journal import verify
 from tests.e2e.conftest import BANKS
 from tests.e2e.deployed import Hub, Run, command
 

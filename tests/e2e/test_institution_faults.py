@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from client.commands.status import is_serving
-from client.home import Home
-from common.supervisor import running_services
+from client.institution.directory import Home
+from common.processes.supervisor import running_services
 from tests.e2e.conftest import BANKS
 from tests.e2e.deployed import ROOT, Hub, Run, charges, environment, run_toml, until
 

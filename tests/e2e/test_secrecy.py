@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from common.codec import Tensors
-from server import checkpoint
+from common.protocol.adapter_codec import Tensors
+from server.rounds import checkpoint
 from tests.e2e.deployed import Hub, until
 
 # How the messages inside the envelopes begin.

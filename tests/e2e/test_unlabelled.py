@@ -1,6 +1,6 @@
 """Institutions pretrain together on text without labels, as they are deployed."""
 
-from server import checkpoint
+from server.rounds import checkpoint
 from tests.e2e.conftest import BANKS
 from tests.e2e.deployed import Hub, charges, run_toml
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.codec import Spec, Tensors, decode, digest, encode
-from common.config import RunConfig, parse_run
-from common.envelope import Context, Keys, PublicKeys, open_sealed, seal
-from common.messages import Assignment, Contribution, PrivacyStatement, code_digest
-from server import coordinator
-from server.checkpoint import RunState
-from server.coordinator import Evaluation, Failure, Hub
+from common.config.run import RunConfig, parse_run
+from common.protocol.adapter_codec import Spec, Tensors, decode, digest, encode
+from common.protocol.envelope import Context, Keys, PublicKeys, open_sealed, seal
+from common.protocol.messages import Assignment, Contribution, PrivacyStatement, code_digest
+from server.rounds import coordinator
+from server.rounds.checkpoint import RunState
+from server.rounds.coordinator import Evaluation, Failure, Hub
 
 RUN_ID = "run-1"
 Reply = bytes | Failure | None

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server import checkpoint
-from server.checkpoint import RoundRecord, RunState
+from server.rounds import checkpoint
+from server.rounds.checkpoint import RoundRecord, RunState
 from simulation.display import Display
 
 MANY = [f"district_{number:02}" for number in range(12)]

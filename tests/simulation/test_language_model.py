@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from common.corpora import read_corpus
+from common.base_models.extend import write_extended_base
+from common.data.corpora import read_corpus
 from common.errors import ConfigurationError
-from common.vocabulary import write_extended_base
 from simulation.cli import main
-from simulation.institutions import load_federation
+from simulation.partition import load_federation
 from simulation.runner import execute
 from simulation.workspace import Workspace
-from tests.client.finetune_data import save_tiny_writer
+from tests.client.finetune.example_data import save_tiny_writer
 from tests.simulation.helpers import write_simulation
 
 

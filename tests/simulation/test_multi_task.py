@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.predictor import Predictor
-from common.adapters import AdaptedModel, adapt
-from common.config import AdapterConfig, ModelConfig
-from common.data import Dataset, Example
+from client.inference.predictor import Predictor
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.losses import batch_losses
+from common.base_models.load import load_base
+from common.config.run import AdapterConfig, ModelConfig
+from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError
-from common.evaluation import evaluate
-from common.losses import batch_losses
-from common.model import load_base
+from common.evaluation.evaluate import evaluate
 from common.tasks import task
 from simulation.cli import main
 from simulation.runner import execute

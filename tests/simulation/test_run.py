@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from client.cli import main as institution
-from common.codec import Tensors
+from common.adapters.manifest import read_description, unprotected
 from common.errors import CheckpointError, ConfigurationError, QuorumError
-from common.keys import Keys
-from common.ledger import PrivacyLedger
-from common.recipe import read_description, unprotected
-from server import checkpoint
-from server.coordinator import Evaluation
+from common.identity.keys import Keys
+from common.privacy.ledger import PrivacyLedger
+from common.protocol.adapter_codec import Tensors
+from server.rounds import checkpoint
+from server.rounds.coordinator import Evaluation
 from simulation.baselines import alone
 from simulation.cli import main
 from simulation.runner import execute

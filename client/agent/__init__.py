@@ -1,0 +1,1 @@
+"""The agent: the only process of an institution that holds keys, rows, ledger and model."""

@@ -1,0 +1,79 @@
+"""The agent's process: `python -m client.agent DIR`. Started by `fedfin-institution start`."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from client.agent.server import AgentService, serve
+from client.institution.directory import Home
+from client.node.processes import exclusive
+from common import cli
+from common.errors import FedfinError
+
+__all__ = ["main", "run_agent"]
+
+log = logging.getLogger("fedfin.institution")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve one institution until SIGTERM or SIGINT; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    given = parser.parse_args(arguments)
+    for name, value in {**cli.ENVIRONMENT, "HF_HUB_OFFLINE": "1"}.items():
+        os.environ.setdefault(name, value)
+    set_up_logging()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        run_agent(Home(given.directory), stop)
+    except FedfinError as error:
+        log.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+def set_up_logging() -> None:
+    """Our own lines, and the errors of other libraries, to standard error; importing some libraries sets up theirs."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)
+    logging.getLogger("fedfin").setLevel(logging.INFO)
+
+
+def run_agent(home: Home, stop: threading.Event) -> None:
+    """Check the rows, listen, and answer until `stop` is set. What is in flight then ends at its next step.
+
+    Raises:
+        FedfinError: settings, keys, package or rows cannot be used; or another agent runs here.
+    """
+    settings, data, keys, package = home.settings(), home.rows(), home.keys(), home.package()
+    with exclusive(home.run / "agent.lock", f"the agent of {keys.name}"):
+        # Imported late: what is wrong so far is known before torch is loaded, which takes seconds.
+        from client.agent.agent import Agent
+        from client.agent.models import LocalModels, choose_device
+        from client.federation.planning import look_at_rows
+
+        choose_device(settings.model.device)
+        rows = look_at_rows(settings, data)
+        models = LocalModels(settings, keys.fingerprint_key())
+        agent = Agent(home.directory, settings.limits, keys, package.hub, models)
+        service = AgentService(agent.handle, home.run / "agent.json")
+        agent.on_step = service.on_step
+        server, health = serve(service, home.socket)
+        log.info("agent of %s ready: %d rows, %s", keys.name, len(rows), home.socket)
+        stop.wait()
+        health.enter_graceful_shutdown()
+        service.stop()
+        server.stop(grace=None)
+        service.wait_until_idle()
+        log.info("agent of %s stopped", keys.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

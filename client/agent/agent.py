@@ -1,0 +1,150 @@
+"""The vault: keys, data, ledger and the loaded model, behind one question.
+
+`Agent.handle` takes a sealed assignment and returns a sealed answer. Nothing else of an institution can be reached
+from outside, and nothing in the answer is private and un-noised: an adapter trained under differential privacy,
+the parameters the run fixed, the declared size band; or a refusal code.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from client.federation import local_round
+from client.federation.local_round import PreparedData
+from client.federation.planning import Refused
+from client.institution.config import InstitutionSettings
+from common.adapters.adapted_model import AdaptedModel
+from common.config.run import RunConfig
+from common.errors import AdapterRefused, ConfigurationError, FedfinError, MessageError
+from common.files import write_atomic
+from common.privacy.ledger import PrivacyLedger
+from common.protocol.adapter_codec import decode, encode
+from common.protocol.envelope import Context, Keys, PublicKeys, open_sealed, peek, seal
+from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode, code_digest
+
+__all__ = ["Agent", "LocalModel"]
+
+log = logging.getLogger("fedfin.institution")
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """The base model with the run's adapter attached, and this institution's rows prepared for it."""
+
+    adapted: AdaptedModel
+    data: PreparedData
+    base_digest: str
+
+
+class Agent:
+    """One institution.
+
+    Args:
+        directory: holds the ledger, begun before, and the outbox; the one place where this institution's state lives.
+        keys: the institution's own signing and sealing keys.
+        hub: the public keys that assignments must be signed with, and answers are sealed to.
+        prepare: loads the model a run asks for and this institution's data for it, or raises `Refused`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: InstitutionSettings,
+        keys: Keys,
+        hub: PublicKeys,
+        prepare: Callable[[RunConfig], LocalModel],
+    ) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.keys = keys
+        self.hub = hub
+        self.prepare = prepare
+        self.on_step: Callable[[int, int], None] | None = None
+
+    def handle(self, sealed: bytes) -> bytes:
+        """Answer one assignment. A retransmission is answered with the same bytes and costs nothing.
+
+        Raises:
+            EnvelopeError, MessageError: not an assignment of this hub to this institution; there is nobody to
+                answer, so nothing is.
+        """
+        context = peek(sealed)
+        expected = Context(context.run_id, context.round, "assignment", self.hub.name, self.keys.name)
+        payload = open_sealed(sealed, self.keys, self.hub, expected)
+        assignment = Assignment.from_bytes(payload)
+        if (assignment.run_id, assignment.round) != (context.run_id, context.round):
+            raise MessageError("the assignment inside the envelope is for another run or round: nothing was done")
+        outbox = self.directory / "outbox" / f"{hashlib.sha256(assignment.run_id.encode()).hexdigest()[:16]}"
+        question = hashlib.sha256(payload).hexdigest()
+        name = f"{assignment.round:010d}-{question}"
+        if (outbox / name).exists():
+            return (outbox / name).read_bytes()
+        try:
+            self._refuse_replay(outbox, assignment.round)
+            answer = self._contribute(assignment, outbox)
+        except Refused as refused:
+            log.warning("round %d refused (%s): %s", assignment.round, refused.code, refused)
+            return self._seal(Refusal(assignment.run_id, assignment.round, refused.code).to_bytes(), context, "refusal")
+        except FedfinError as error:
+            log.error("round %d failed: %s", assignment.round, error)
+            code = RefusalCode.CONFIG if isinstance(error, AdapterRefused | ConfigurationError) else RefusalCode.ERROR
+            return self._seal(Refusal(assignment.run_id, assignment.round, code).to_bytes(), context, "refusal")
+        write_atomic(outbox / "config", RunConfig.from_json(assignment.config_json).digest().encode())
+        reply = self._seal(answer.to_bytes(), context, "contribution")
+        write_atomic(outbox / name, reply, mode=0o600)
+        for old in outbox.iterdir():
+            if old.name < f"{assignment.round:010d}":
+                old.unlink()
+        return reply
+
+    def _refuse_replay(self, outbox: Path, round_: int) -> None:
+        answered = (
+            [int(path.name[:10]) for path in outbox.iterdir() if path.name[:10].isdigit()] if outbox.is_dir() else []
+        )
+        if answered and round_ <= max(answered):
+            raise Refused(RefusalCode.REPLAY, f"round {max(answered)} of this run was answered already")
+
+    def _contribute(self, assignment: Assignment, outbox: Path) -> Contribution:
+        if assignment.code_digest != code_digest():
+            raise Refused(RefusalCode.CONFIG, "the hub runs other code than this institution reviewed")
+        config = RunConfig.from_json(assignment.config_json)
+        if not 1 <= assignment.round <= config.rounds:
+            # Noise that meets a target epsilon is calibrated over the run's rounds: one more would exceed it.
+            raise Refused(RefusalCode.CONFIG, f"the run has {config.rounds} rounds and this is none of them")
+        bound = outbox / "config"
+        if bound.exists() and bound.read_text() != config.digest():
+            # The noise of the rounds answered so far was calibrated for the configuration they came with.
+            raise Refused(RefusalCode.CONFIG, "the hub changed the configuration of a run that has begun")
+        local = self.prepare(config)
+        spec = local.adapted.spec
+        local.adapted.load(decode(assignment.adapter, spec))
+        with PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys, begun=True) as ledger:
+            outcome = local_round.run(
+                local_round.FederatedJob(
+                    config=config,
+                    run_id=assignment.run_id,
+                    round=assignment.round,
+                    hub=self.hub.name,
+                    settings=self.settings,
+                    ledger=ledger,
+                    model=local.adapted,
+                    data=local.data,
+                    base_digest=local.base_digest,
+                    on_step=self.on_step,
+                )
+            )
+        return Contribution(
+            run_id=assignment.run_id,
+            round=assignment.round,
+            adapter=encode(local.adapted.export()),
+            spec_digest=spec.digest(),
+            code_digest=code_digest(),
+            statement=outcome.statement,
+            size_band=self.settings.size_band,
+        )
+
+    def _seal(self, payload: bytes, context: Context, kind: str) -> bytes:
+        answer = replace(context, kind=kind, sender=self.keys.name, recipient=self.hub.name)
+        return seal(payload, self.keys, self.hub, answer)

@@ -1,0 +1,107 @@
+"""What a run asks of this institution, found and loaded here: the base model once, the rows once for each run."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from client.agent.agent import LocalModel
+from client.federation.local_round import PreparedData
+from client.federation.planning import Refused, read_for, rows_for
+from client.institution.config import Settings
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.feature_cache import PrefixCache
+from common.base_models.extend import refuse_private_base
+from common.base_models.load import LoadedBase, load_base
+from common.config.run import ModelConfig, RunConfig
+from common.errors import ConfigurationError, ModelError
+from common.protocol.messages import RefusalCode
+from common.tasks import task
+
+__all__ = ["LocalModels", "choose_device"]
+
+log = logging.getLogger("fedfin.institution")
+
+
+def choose_device(wanted: str) -> str:
+    """The device that `[model] device` names; "auto" is a GPU where there is one.
+
+    Raises:
+        ConfigurationError: there is no such device here.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError):
+        raise ConfigurationError(f'model.device is "{wanted}", which is not there: use "auto" or "cpu"') from None
+    return wanted
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A loaded base model and what decides whether another run may use it."""
+
+    base: LoadedBase
+    model: ModelConfig
+    task: str
+    labels: tuple[str, ...]
+
+    def serves(self, config: RunConfig) -> bool:
+        return (self.model, self.task, self.labels) == (config.model, config.task, config.labels)
+
+
+class LocalModels:
+    """Loads what a run asks for; an `Agent`'s `prepare`.
+
+    The base model stays on its device across rounds and runs, as long as they ask for the same one, task and labels.
+    The rows are read anew for each run and stay the same throughout it.
+    """
+
+    def __init__(self, settings: Settings, fingerprint_key: bytes) -> None:
+        self._settings, self._fingerprint_key = settings, fingerprint_key
+        self._kept: _Kept | None = None
+        self._adapted: AdaptedModel | None = None
+        self._local: tuple[str, LocalModel] | None = None
+
+    def __call__(self, config: RunConfig) -> LocalModel:
+        """The model and the rows for one run.
+
+        Raises:
+            Refused: the institution does not train this base model or task, or has nothing to train it on.
+            DataError: the rows cannot be used for this run.
+        """
+        if self._local is not None and self._local[0] == config.digest():
+            return self._local[1]
+        rows = rows_for(self._settings, config)
+        if not config.labels and not task(config.task).reads_text:
+            raise Refused(RefusalCode.CONFIG, "the run does not say which labels there are")
+        dataset = read_for(rows, config)
+        try:
+            refuse_private_base(config.model.base)
+            adapted = self._load(config)
+        except (ModelError, ConfigurationError) as error:
+            raise Refused(RefusalCode.BASE_MODEL, str(error)) from error
+        tokens = adapted.encode_dataset(dataset)
+        data = PreparedData(tokens, dataset.fingerprint(self._fingerprint_key), PrefixCache())
+        local = LocalModel(adapted, data, adapted.base.digest)
+        self._local = (config.digest(), local)
+        return local
+
+    def _load(self, config: RunConfig) -> AdaptedModel:
+        self._local = None
+        if self._adapted is not None:
+            self._adapted.release()
+            self._adapted = None
+        if self._kept is None or not self._kept.serves(config):
+            self._kept = None  # the memory of one before the other is loaded
+            device = choose_device(self._settings.model.device)
+            log.info("loading base model %s on %s", config.model.base, device)
+            base = load_base(config.model, task(config.task), config.labels, device)
+            if config.model.base_digest not in (None, base.digest):
+                raise Refused(
+                    RefusalCode.BASE_MODEL, f"{config.model.base} here is not the run's base model of that name"
+                )
+            self._kept = _Kept(base, config.model, config.task, config.labels)
+        self._adapted = adapt(self._kept.base, config.adapter, task(config.task), seed=config.seed)
+        return self._adapted

@@ -1,0 +1,157 @@
+"""The agent as a process of its own: `Agent.handle` over a Unix socket (0600), with gRPC's standard health service.
+
+It is the only process of an institution that opens keys, rows, ledger and base model. One training at a time: a
+second question waits for its turn, because most often it is the first one asked again, and then the answer is in the
+outbox and costs nothing. A question whose asker has gone by then is dropped before anything is done for it.
+"""
+
+import json
+import logging
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from common.canonical import AGENT_METHOD, MAX_SEALED_BYTES
+from common.errors import ConfigurationError, EnvelopeError, MessageError
+from common.protocol.envelope import peek
+
+__all__ = ["AgentService", "Stopping", "serve"]
+
+log = logging.getLogger("fedfin.institution")
+
+WAITING = 4  # questions that may wait beside the one at work
+_THREADS = WAITING + 4  # the health service answers whatever waits
+_MAX_SOCKET_PATH = 100  # bytes; the kernel takes 107
+_TELL_SECONDS = 10.0
+
+
+class Stopping(Exception):
+    """The agent was told to stop while it trained."""
+
+
+class AgentService:
+    """Answers one question at a time, and says in log and `progress` file what it is at.
+
+    Args:
+        handle: `Agent.handle`.
+        progress: a small JSON file for `fedfin-institution status`; a copy of what the log says.
+    """
+
+    def __init__(self, handle: Callable[[bytes], bytes], progress: Path) -> None:
+        self._handle, self._progress = handle, progress
+        self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(1 + WAITING)
+        self._stopping = threading.Event()
+        self._at: dict[str, Any] = {"state": "idle"}
+        self._told = 0.0
+        self._tell()
+
+    def answer(self, sealed: bytes, call: grpc.ServicerContext) -> bytes:
+        """The gRPC method. What goes wrong becomes a status code; the reason stays in the agent's own log."""
+        if not self._places.acquire(blocking=False):
+            call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+        try:
+            with self._turn:
+                if not call.is_active() or self._stopping.is_set():
+                    call.abort(grpc.StatusCode.CANCELLED, "gone")
+                status, answer = self._at_work(sealed)
+        finally:
+            self._places.release()
+        if status is not grpc.StatusCode.OK:
+            call.abort(status, status.name.lower())
+        return answer
+
+    def on_step(self, done: int, total: int) -> None:
+        """For `Agent.on_step`: progress, and the place where a training lets itself be stopped.
+
+        Raises:
+            Stopping: `stop` was called. What was charged stays charged.
+        """
+        if self._stopping.is_set():
+            raise Stopping
+        self._at |= {"step": done, "steps": total}
+        if done == total or time.monotonic() - self._told >= _TELL_SECONDS:
+            log.info("%s: step %d of %d", self._place(), done, total)
+            self._tell()
+
+    def stop(self) -> None:
+        """Take no more questions, and end the training that is under way at its next step."""
+        self._stopping.set()
+        if self._at["state"] != "idle":
+            step = f" at step {self._at['step']} of {self._at['steps']}" if "step" in self._at else ""
+            log.warning("stopping: %s in flight%s; what was charged stays charged", self._place(), step)
+
+    def wait_until_idle(self) -> None:
+        """Return when nothing is under way."""
+        with self._turn:
+            self._at = {"state": "stopped"}
+            self._tell()
+
+    def _at_work(self, sealed: bytes) -> tuple[grpc.StatusCode, bytes]:
+        try:
+            claimed = peek(sealed)
+            self._at = {"state": "answering", "run": claimed.run_id, "round": claimed.round, "since": time.time()}
+            log.info("%s: asked", self._place())
+            self._tell()
+            started = time.monotonic()
+            answer = self._handle(sealed)
+            log.info("%s: answered after %.1f s", self._place(), time.monotonic() - started)
+        except (EnvelopeError, MessageError) as error:
+            log.warning("a question was not answered: %s", error)
+            return grpc.StatusCode.INVALID_ARGUMENT, b""
+        except Stopping:
+            return grpc.StatusCode.CANCELLED, b""
+        except Exception as error:
+            # Where and what kind, but not its text: that may quote private values.
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            log.error("%s: failed with %s\n%s", self._place(), type(error).__name__, trace)
+            return grpc.StatusCode.INTERNAL, b""
+        finally:
+            self._at = {"state": "idle"}
+            self._tell()
+        return grpc.StatusCode.OK, answer
+
+    def _place(self) -> str:
+        return f"run {self._at['run']}, round {self._at['round']}"
+
+    def _tell(self) -> None:
+        """Nothing depends on this file, so it is not synced."""
+        self._told = time.monotonic()
+        temporary = self._progress.with_suffix(".new")
+        temporary.write_text(json.dumps({"pid": os.getpid(), "at": time.time(), **self._at}))
+        temporary.replace(self._progress)
+
+
+def serve(service: AgentService, socket: Path) -> tuple[grpc.Server, health.HealthServicer]:
+    """Listen on `socket`, for this user alone. `fedfin.Agent` is healthy from now on.
+
+    Raises:
+        ConfigurationError: the path is too long for a socket, or cannot be made.
+    """
+    if len(os.fsencode(socket)) > _MAX_SOCKET_PATH:
+        raise ConfigurationError(f"{socket}: too long for a socket: keep the institution's directory nearer to /")
+    handler = grpc.unary_unary_rpc_method_handler(service.answer)
+    name, method = AGENT_METHOD.strip("/").split("/")
+    options = [("grpc.max_receive_message_length", MAX_SEALED_BYTES), ("grpc.max_send_message_length", -1)]
+    server = grpc.server(ThreadPoolExecutor(_THREADS, thread_name_prefix="agent"), options=options)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {method: handler}),))
+    checks = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{socket}")
+    except RuntimeError:
+        raise ConfigurationError(f"{socket}: no socket can be made there: check who owns its directory") from None
+    finally:
+        os.umask(before)
+    server.start()
+    for each in ("", name):
+        checks.set(each, health_pb2.HealthCheckResponse.SERVING)
+    return server, checks

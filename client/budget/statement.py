@@ -1,0 +1,179 @@
+"""The privacy statement of one institution and run: everything in it is computed from the institution's own ledger.
+
+The same for a deployed institution and a simulated one, and for whoever holds the ledger and the public key: equal
+ledgers give equal statements. It stays inside, since it holds the number of records; what an institution tells the
+hub is `common.protocol.messages.PrivacyStatement`.
+"""
+
+import importlib.metadata
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from common.privacy.accounting import Limit, epsilon, epsilon_rdp, loss_distribution
+from common.privacy.ledger import Charge, Unit
+from common.privacy.tradeoff import profile
+
+__all__ = ["GROUPS", "RATES", "statement"]
+
+RATES = (1e-3, 1e-2, 1e-1)
+"""False positive rates at which the best attack is bounded."""
+GROUPS = (2, 5, 10)
+"""Sizes of groups of units for which epsilon is stated."""
+_CURVE = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+
+_COVERS = (
+    "every adapter that this run sent to the hub, or made for its own institution, and whatever is computed from it",
+    "trainings that were charged and never finished (a crash, a retry)",
+    "losses, counts, clip fractions and the optimiser's state: they stay inside a training and are never sent",
+)
+_LEAVES = (
+    "the choice of hyperparameters, where it was made on private rows",
+    "the declared size band, which is a decision of the privacy officer and not computed from the rows",
+    "the hub's test set, which is taken to be public",
+    "the hub's choice of institutions: it sees whom it asks, so no amplification is claimed from it",
+    "whether the institution answers at all: a refusal's code, or rows that cannot be read",
+    "`fedfin-institution finetune` without --privacy and --institution: not charged here, its adapters must not leave",
+    "what is learned from other sources, and side channels such as the time a training takes",
+)
+_UNIT_LEAVES: dict[Unit, str] = {
+    "record": "several records of one person: the unit is one record, not one customer (see the groups); in plain text "
+    "one paragraph, not one document",
+    "customer": "one customer under several ids, or at several institutions; replacing a customer's rows costs twice",
+}
+
+_ALONE = {"whoever is given the adapter": "the adapter of a training that nobody else took part in"}
+_TOGETHER = {
+    "an eavesdropper on the network": "nothing but sizes and times of sealed messages; this figure should the "
+    "encryption (ML-KEM-768 with X25519) be broken one day",
+    "the hub": "every adapter of this institution; it holds however the hub behaves, since clipping and noise are "
+    "the institution's own",
+    "other institutions, alone or together with the hub": "the combined adapter of each round, or all that the hub "
+    "sees; noise of other institutions is not counted on",
+    "users of the model": "the last adapter, computed from what the hub saw",
+}
+
+
+def statement(
+    charges: Sequence[Charge], institution: str, run_id: str, limit: Limit | None, *, prv: bool = False
+) -> dict[str, Any]:
+    """What `institution` may say about the privacy of run `run_id`, by its whole ledger `charges`.
+
+    `epsilon_run` is None where a training of the run had no privacy. `prv` adds Opacus' accountant as a third opinion,
+    which loads torch.
+    """
+    here = [charge for charge in charges if charge.reservation.use.run_id == run_id]
+    uses = [charge.reservation.use for charge in here]
+    unit: Unit = uses[-1].unit if uses else "record"
+    return {
+        "institution": institution,
+        "run_id": run_id,
+        "unit": unit,
+        "adjacency": "add-or-remove-one",
+        "asked_by": _distinct(use.asked_by for use in uses),
+        "tasks": _distinct(use.task for use in uses),
+        "base_models": _distinct(use.base_digest for use in uses),
+        "data_fingerprints": _distinct(use.data_fingerprint for use in uses),
+        "population": max((use.population for use in uses), default=None),
+        "noise_source": _noise_source(here),
+        **_spent(charges, here, institution, limit, prv),
+        **_everything(charges, limit),
+        "covers": list(_COVERS) if _private(here) else [],
+        "does_not_cover": [_UNIT_LEAVES[unit], *_LEAVES],
+    }
+
+
+def _private(here: Sequence[Charge]) -> bool:
+    return all(charge.event.noise_multiplier > 0 for charge in here)
+
+
+def _noise_source(here: Sequence[Charge]) -> str:
+    if any(charge.reservation.use.noise == "fixed" for charge in here):
+        return "fixed seed: NOT PRIVATE"
+    return "operating system"
+
+
+def _spent(
+    charges: Sequence[Charge], here: Sequence[Charge], institution: str, limit: Limit | None, prv: bool
+) -> dict[str, Any]:
+    """The run's mechanisms and what they cost, at the delta that the run states."""
+    if not _private(here):
+        return {"sampler": "shuffled minibatches", "epsilon_run": None, "epsilon_cumulative": math.inf}
+    events = [charge.event for charge in here]
+    uses = [charge.reservation.use for charge in here]
+    delta = max((use.delta for use in uses if use.delta is not None), default=None if limit is None else limit.delta)
+    facts: dict[str, Any] = {
+        "sampler": "Poisson",
+        "sampler_assumed": "at each step every unit is in the batch with probability q, independently of all others",
+        "sampler_implemented": "one 64-bit integer a unit and step, from a keystream that the operating system keyed",
+        "noise_multiplier": events[-1].noise_multiplier if events else None,
+        "clipping_norm": uses[-1].clipping_norm if uses else None,
+        "sampling_probability": events[-1].sampling_probability if events else None,
+        "steps": sum(event.steps for event in events),
+        "mechanisms": _mechanisms(here),
+        "steps_of_unfinished_trainings": sum(charge.event.steps for charge in here if charge.steps_done is None),
+        "delta": delta,
+        "accountant": f"PLD, dp-accounting {importlib.metadata.version('dp-accounting')}",
+    }
+    if delta is None:
+        return facts | {"epsilon_run": 0.0, "epsilon_cumulative": 0.0}
+    losses = loss_distribution(events)
+    found = profile(losses)
+    run = math.inf if losses is None else losses.epsilon(delta)
+    cumulative = epsilon([charge.event for charge in charges], delta)
+    population = max((use.population for use in uses), default=0)
+    return facts | {
+        "delta_times_population": delta * population,
+        "epsilon_run": run,
+        "epsilon_rdp": epsilon_rdp(events, delta),
+        "epsilon_prv": _prv(events, delta) if prv else None,
+        "curve": [{"delta": d, "epsilon": math.inf if losses is None else losses.epsilon(d)} for d in _CURVE],
+        "gaussian_mu": found.gaussian_mu(delta),
+        "attack": [{"false_positive_rate": r, "true_positive_rate": found.hit_rate(r)} for r in RATES],
+        "groups": [{"units": k, "epsilon": epsilon(events, delta, k), "delta": delta} for k in GROUPS],
+        "epsilon_cumulative": cumulative,
+        "adversaries": _adversaries(run, cumulative, alone=all(use.asked_by == institution for use in uses)),
+    }
+
+
+def _mechanisms(here: Sequence[Charge]) -> list[dict[str, float]]:
+    """Steps by noise, sampling probability and clipping norm, in order of first appearance."""
+    steps: dict[tuple[float, float, float], int] = {}
+    for charge in here:
+        event = charge.event
+        key = (event.noise_multiplier, event.sampling_probability, charge.reservation.use.clipping_norm)
+        steps[key] = steps.get(key, 0) + event.steps
+    names = ("noise_multiplier", "sampling_probability", "clipping_norm")
+    return [dict(zip(names, key, strict=True)) | {"steps": total} for key, total in steps.items()]
+
+
+def _prv(events: Sequence[Any], delta: float) -> float | None:
+    from client.budget.prv import epsilon_prv
+
+    return epsilon_prv(events, delta)
+
+
+def _adversaries(run: float, cumulative: float, alone: bool) -> list[dict[str, Any]]:
+    """One epsilon for all: nobody's figure rests on what another party does, or on noise of other institutions."""
+    known = _ALONE if alone else _TOGETHER
+    return [
+        {"who": who, "sees": sees, "epsilon_run": run, "epsilon_all_runs": cumulative} for who, sees in known.items()
+    ]
+
+
+def _everything(charges: Sequence[Charge], limit: Limit | None) -> dict[str, Any]:
+    """The whole ledger, at the delta at which it is limited."""
+    facts: dict[str, Any] = {
+        "ledger_entries": len(charges),
+        "runs": _distinct(charge.reservation.use.run_id for charge in charges),
+        "max_epsilon": None if limit is None else limit.epsilon,
+        "max_epsilon_delta": None if limit is None else limit.delta,
+    }
+    if limit is not None:
+        facts["epsilon_of_limit_spent"] = epsilon([charge.event for charge in charges], limit.delta)
+    return facts
+
+
+def _distinct(values: Any) -> list[str]:
+    """In order of first appearance."""
+    return list(dict.fromkeys(values))

@@ -1,0 +1,1 @@
+"""DP-SGD: per-example gradients, clipping, noise from the operating system and the training loop."""

@@ -1,0 +1,226 @@
+"""The rows of a job: read from files, and parted into those that train, that choose the epoch, and that measure."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from common.data.datasets import (
+    Dataset,
+    Example,
+    TokenExample,
+    examples_of,
+    iob,
+    labels_of,
+    read_conll,
+    read_rows,
+    read_summaries,
+    validate,
+)
+from common.data.tables import class_names, read_lists, read_text
+from common.errors import ConfigurationError, DataError
+from common.evaluation.task_metrics import plain_label
+from common.tasks import MULTI_TASK, Head, Task
+
+__all__ = ["FEWEST_HELD_OUT", "check", "columns_of", "hold_out", "read_label_file", "read_labelled", "without"]
+
+_MOST_HELD_OUT = 1000
+FEWEST_HELD_OUT = 50
+"""Fewer say little of an epoch: with 30 rows of 77 labels a training stopped after 6 epochs, its loss still at 1.6."""
+_FEWEST_TO_SHARE = 3
+"""Rows of a label of which one may be held out."""
+
+
+def columns_of(task: Task) -> tuple[str, str]:
+    """The columns of text and label where none are named: those that data sets of the task usually have."""
+    match task.head:
+        case Head.TOKEN:
+            return "tokens", "ner_tags"
+        case Head.SUMMARY:
+            return "text", "summary"
+        case _:
+            return "text", "label"
+
+
+def read_labelled(
+    task: Task, path: Path, text_column: str | None = None, label_column: str | None = None, labels: Sequence[str] = ()
+) -> Dataset:
+    """Rows of `task` from a CSV, TSV, JSONL or Parquet file.
+
+    Where words are labelled: from a CoNLL file, or from lists of words and of tags in JSONL or Parquet.
+
+    Without `labels`, the file's own become the label set: in the order that Hugging Face `datasets` recorded in a
+    Parquet file, else in the task's where they are its labels (whatever their case), else by number or by text.
+    Whole numbers stand for the names that are known, in their order, where no name is a number itself.
+
+    Args:
+        text_column, label_column: None takes `columns_of(task)`.
+
+    Raises:
+        DataError: one line naming file, row and column; see `common.data.datasets`.
+    """
+    usual = columns_of(task)
+    text, label = text_column or usual[0], label_column or usual[1]
+    if task.reads_text:
+        raise ConfigurationError(f"{task.name}: it needs no labels: use `fedfin-institution adapt`")
+    if task.name == MULTI_TASK:
+        raise ConfigurationError("multi_task: it is a federation's: alone, give each task with --strategy multi_task")
+    if task.head is Head.SUMMARY:
+        return read_summaries(path, text, label)
+    if task.head is Head.TOKEN:
+        return _read_tagged(path, text, label, labels)
+    rows = read_rows(path, (text, label))
+    known = tuple(labels) or class_names(path, label) or ()
+    if known:
+        rows = [{**row, label: _named(row[label].strip(), known)} for row in rows]
+    else:
+        known = _in_order(task, [row[label] for row in rows if row[label].strip()])
+    return examples_of(rows, text, label, known, str(path))
+
+
+def _read_tagged(path: Path, words_column: str, tags_column: str, labels: Sequence[str]) -> Dataset:
+    """Sentences whose words carry tags, those of BIOES and BILOU as IOB."""
+    suffixes = {suffix.lower() for suffix in path.suffixes}
+    known = _tags(labels, "the labels")
+    if ".csv" in suffixes:
+        raise DataError(
+            f"{path}: a table has one label a row: give words and tags as CoNLL (.txt), or lists in *.jsonl"
+        )
+    if not suffixes & {".jsonl", ".parquet"}:
+        return read_conll(path, known or None)
+    names = known or _tags(class_names(path, tags_column) or (), str(path))
+    sentences = []
+    for number, row in enumerate(read_lists(path, (words_column, tags_column)), start=1):
+        words, tags = row[words_column], [iob(_named(tag, names)) for tag in row[tags_column]]
+        if not words or len(words) != len(tags) or not all(word.strip() for word in words):
+            raise DataError(f"{path}: row {number}: give one tag for each word, and no empty word")
+        if None in tags or (names and not set(tags) <= set(names)):
+            listed = f"one of {', '.join(names)}: correct the row, or leave it out"
+            wanted = listed if names else "O, B-type or I-type (numbers need --labels)"
+            raise DataError(f'{path}: row {number}, column "{tags_column}" holds a tag that is not {wanted}')
+        sentences.append((words, [tag for tag in tags if tag]))
+    found = {tag for _, tags in sentences for tag in tags}
+    names = names or tuple(sorted(found, key=lambda tag: (tag != "O", tag)))
+    place = {tag: index for index, tag in enumerate(names)}
+    examples = (TokenExample(tuple(words), tuple(place[tag] for tag in tags)) for words, tags in sentences)
+    return Dataset(tuple(examples), names, str(path))
+
+
+def _tags(labels: Sequence[str], source: str) -> tuple[str, ...]:
+    """Labels as IOB, in their order.
+
+    Raises:
+        DataError: one is no tag.
+    """
+    found = [iob(label) for label in labels]
+    if None in found:
+        raise DataError(f"{source}: not all of them are tags: give O, B-type or I-type")
+    return tuple(dict.fromkeys(tag for tag in found if tag))
+
+
+def _named(label: str, names: Sequence[str]) -> str:
+    """The name that a number stands for; a label that is no such number as it is."""
+    if not label.isdecimal() or any(name.isdecimal() for name in names) or int(label) >= len(names):
+        return label
+    return names[int(label)]
+
+
+def read_label_file(path: Path) -> tuple[str, ...]:
+    """The label set from a text file, one label a line, in the order of the model's outputs.
+
+    Raises:
+        DataError: fewer than two labels, or one that is repeated.
+    """
+    labels = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    if len(labels) < 2 or len(set(labels)) < len(labels):
+        raise DataError(f"{path}: give two or more different labels, one a line")
+    return labels
+
+
+def without(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
+    """`train` without the rows whose text is in `test`, and how many they were: what measures is never trained on.
+
+    Raises:
+        DataError: most of the test rows are training rows, which is a mistake and not a coincidence.
+    """
+    measured = {_text(example) for example in test.examples}
+    known = {_text(example) for example in train.examples}
+    if 2 * len(measured & known) > len(measured):
+        raise DataError(
+            f"{test.name}: {len(measured & known)} of its {len(measured)} different texts are among the training rows: "
+            "give a test set of other rows"
+        )
+    kept = tuple(example for example in train.examples if _text(example) not in measured)
+    return replace(train, examples=kept), len(train) - len(kept)
+
+
+def hold_out(train: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Part off about `share` of the rows, at most 1,000 and of each label alike; equal texts stay on one side.
+
+    None where fewer than 50 would be held out: too few to choose an epoch by.
+    """
+    wanted = min(round(share * len(train)), _MOST_HELD_OUT)
+    if wanted < FEWEST_HELD_OUT:
+        return train, None
+    groups: dict[object, list[int]] = {}
+    for index, example in enumerate(train.examples):
+        groups.setdefault(_text(example), []).append(index)
+    kinds: dict[object, list[list[int]]] = {}
+    for rows in groups.values():
+        kinds.setdefault(_kind(train, rows[0]), []).append(rows)
+    generator = np.random.default_rng([seed, 1])
+    held: set[int] = set()
+    counts = _quotas([len(rows_of_kind) for rows_of_kind in kinds.values()], wanted / len(train), generator)
+    for rows_of_kind, count in zip(kinds.values(), counts, strict=True):
+        for index in generator.permutation(len(rows_of_kind))[:count]:
+            held.update(rows_of_kind[int(index)])
+    return _part(train, [i for i in range(len(train)) if i not in held]), _part(train, sorted(held))
+
+
+def _quotas(sizes: Sequence[int], share: float, generator: np.random.Generator) -> list[int]:
+    """How many of each kind to hold out: in proportion, what is left over going to the largest fractions."""
+    exact = np.array([size * share if size >= _FEWEST_TO_SHARE else 0.0 for size in sizes])
+    counts = np.floor(exact).astype(np.int64)
+    order = np.lexsort((generator.permutation(len(sizes)), counts - exact))
+    counts[order[: round(float(exact.sum())) - int(counts.sum())]] += 1
+    return [int(count) for count in counts]
+
+
+def _part(dataset: Dataset, rows: Sequence[int]) -> Dataset:
+    return replace(dataset, examples=tuple(dataset.examples[index] for index in rows))
+
+
+def _text(example: object) -> object:
+    return getattr(example, "words", None) or getattr(example, "text", None)
+
+
+def _kind(dataset: Dataset, index: int) -> object:
+    """What the two sides should be alike in: the label; of a sentence, which tags it holds."""
+    example = dataset.examples[index]
+    return example.label if isinstance(example, Example) else frozenset(getattr(example, "labels", ()))
+
+
+def _in_order(task: Task, values: Sequence[str]) -> tuple[str, ...]:
+    found = labels_of(values)
+    if found and set(found) <= set(task.labels):
+        return task.labels
+    places = {name: place for place, name in enumerate(task.labels)}
+    if found and all(plain_label(label) in places for label in found):
+        return tuple(sorted(found, key=lambda label: places[plain_label(label)]))
+    return found
+
+
+def check(train: Dataset, test: Dataset) -> None:
+    """Refuse rows that cannot be learned from, or measured on.
+
+    Raises:
+        DataError: no rows, one label only, or labels of one that are not the other's.
+    """
+    validate(train)
+    if not len(test):
+        raise DataError(f"{test.name}: there are no examples")
+    if test.labels != train.labels:
+        raise DataError(
+            f"{test.name}: its labels are not those of {train.name}: read it with the training set's labels"
+        )

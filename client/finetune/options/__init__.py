@@ -1,0 +1,1 @@
+"""Options of fine-tuning: defaults, their resolution, memory estimates and advice."""

@@ -1,0 +1,237 @@
+"""Which method, rank, rate, batch and length a fine-tuning should start from: from its rows, model and machine.
+
+Each choice comes with one reason and the figure in it. Nothing is trained and no weights are loaded.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from client.finetune.data import FEWEST_HELD_OUT
+from client.finetune.job import AdapterChoice, Method, TrainingChoice
+from client.finetune.options.defaults import Defaults, defaults
+from client.finetune.options.memory import Need
+from common.report.formatting import size
+from common.tasks import Head, Task
+
+__all__ = ["Advice", "Choice", "Machine", "Model", "Rows", "advise"]
+
+_FEW_ROWS = 500
+_MANY_ROWS = 20_000
+_LENGTHS_COVERED = 0.99
+_HEADROOM = 0.8
+"""Of the memory may be planned with: the estimate is one, and other programs live too."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is looked at of the training rows.
+
+    lengths: tokens of each row (or of a sample), special tokens included.
+    by_label: how many rows (words, where words carry labels) each label has; empty for summaries.
+    """
+
+    count: int
+    lengths: tuple[int, ...]
+    by_label: tuple[int, ...]
+
+    def length_of(self, share: float) -> int:
+        """The length that `share` of the rows do not pass."""
+        return int(np.quantile(self.lengths, share, method="higher")) if self.lengths else 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """memory: bytes that may be taken, of the GPU where there is one. cores: of the processor."""
+
+    memory: int
+    cores: int
+    gpu: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """name: as `--base-model` takes it. width: hidden size. most_tokens: the longest text it can read."""
+
+    name: str
+    width: int
+    most_tokens: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One option of `finetune`, its value (empty for a switch), and why."""
+
+    option: str
+    value: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The choices, what else the figures say, and the memory that they are expected to need."""
+
+    choices: tuple[Choice, ...]
+    notes: tuple[str, ...]
+    need: Need
+    fits: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As one JSON object, without the command."""
+        return {
+            "choices": {c.option.removeprefix("--"): {"value": c.value, "because": c.because} for c in self.choices},
+            "notes": list(self.notes),
+            "memory_bytes": self.need.total,
+            "fits": self.fits,
+        }
+
+
+Needed = Callable[[Defaults, int, bool], Need]
+"""Memory for settings, a maximum of tokens, and whether activations are computed again; see `memory_need`."""
+
+
+def advise(task: Task, rows: Rows, model: Model, machine: Machine, needed: Needed) -> Advice:
+    """Choose; `Advice.fits` is False where nothing that was tried does, and the smallest need is given."""
+    tokens = _tokens(rows, model)
+    batch = _batch(rows)
+    memory, fitted = _fit(task, rows, model, machine, needed, tokens, batch)
+    settings = fitted.settings
+    choices = [
+        Choice("--base-model", model.name, f"as asked for: {fitted.need.parameters / 1e6:.0f} million parameters"),
+        Choice("--adapter", settings.method, memory),
+        Choice("--rank", str(settings.rank), _why_rank(task, rows, settings)),
+        Choice("--alpha", f"{settings.alpha:g}", f"twice the rank of {settings.rank}: the size of an update stays"),
+        Choice("--learning-rate", f"{settings.learning_rate:g}", _why_rate(model)),
+        Choice("--batch-size", str(settings.batch_size), fitted.why_batch or _why_batch(rows)),
+        Choice("--epochs", str(settings.epochs), _why_epochs(rows, settings)),
+        Choice("--max-tokens", str(tokens), _why_tokens(rows, tokens, model)),
+    ]
+    if fitted.checkpointing:
+        choices.append(Choice("--gradient-checkpointing", "", "the batch would not fit otherwise"))
+    return Advice(tuple(choices), _notes(task, rows, machine, fitted), fitted.need, fitted.fits)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    settings: Defaults
+    checkpointing: bool
+    need: Need
+    fits: bool
+    why_batch: str = ""
+
+
+def _fit(
+    task: Task, rows: Rows, model: Model, machine: Machine, needed: Needed, tokens: int, batch: int
+) -> tuple[str, _Fitted]:
+    """The first that fits, from the best to the leanest: LoRA, smaller batches, recomputing, then 4 bits."""
+    room = int(_HEADROOM * machine.memory)
+    tried: list[_Fitted] = []
+    methods: tuple[Method, ...] = ("lora", "qlora")
+    for method in methods:
+        for part in (batch, max(4, batch // 2), 4):
+            for checkpointing in (False, True) if part == 4 else (False,):
+                settings = _settings(task, rows, model, method, part)
+                need = needed(settings, tokens, checkpointing)
+                why = "" if part == batch else f"{batch} would need more memory than the {size(room)} to plan with"
+                tried.append(_Fitted(settings, checkpointing, need, need.total <= room, why))
+                if tried[-1].fits:
+                    return _why_method(tried, room), tried[-1]
+    smallest = min(tried, key=lambda each: each.need.total)
+    return _why_method([*tried, smallest], room), smallest
+
+
+def _why_method(tried: list[_Fitted], room: int) -> str:
+    last, first = tried[-1], tried[0]
+    if last.settings.method == "lora":
+        return f"it needs {size(last.need.total)} of the {size(room)} to plan with, and 4 bits would be slower"
+    return (
+        f"LoRA would need {size(first.need.total)}, {size(first.need.weights)} of it for the base model; there are "
+        f"{size(room)} to plan with, and in 4 bits it needs {size(last.need.total)}"
+    )
+
+
+def _settings(task: Task, rows: Rows, model: Model, method: Method, batch: int) -> Defaults:
+    rank = 8 if rows.count < _FEW_ROWS and method == "lora" else None
+    found = defaults(
+        AdapterChoice(method=method, rank=rank), TrainingChoice(batch_size=batch), task.head, model.width, rows.count
+    )
+    return replace(found, batch_size=batch)
+
+
+def _tokens(rows: Rows, model: Model) -> int:
+    """Room for nearly all rows, in steps of 16, and no more than the model reads."""
+    wanted = 16 * math.ceil(max(16, rows.length_of(_LENGTHS_COVERED)) / 16)
+    return min(wanted, model.most_tokens)
+
+
+def _batch(rows: Rows) -> int:
+    return 8 if rows.count < _FEW_ROWS else 32 if rows.count > _MANY_ROWS else 16
+
+
+def _why_batch(rows: Rows) -> str:
+    batch = _batch(rows)
+    if rows.count < _FEW_ROWS:
+        return f"{rows.count} rows: small batches, so that an epoch has {math.ceil(rows.count / batch)} steps"
+    if rows.count > _MANY_ROWS:
+        return f"{rows.count} rows: larger batches are computed faster, and steps enough remain"
+    return f"{rows.count} rows: {math.ceil(rows.count / batch)} steps an epoch"
+
+
+def _why_rank(task: Task, rows: Rows, settings: Defaults) -> str:
+    if settings.method == "qlora":
+        return "the rank of the QLoRA recipe: it makes up for the 4 bits"
+    if settings.rank == 8:
+        return f"{rows.count} rows only: a small adapter has less to overfit with"
+    if task.head is Head.TOKEN:
+        return f"each word carries one of {len(rows.by_label)} labels: tags need more directions than one label a text"
+    return f"enough for {len(rows.by_label)} labels a text" if rows.by_label else "the project's default"
+
+
+def _why_rate(model: Model) -> str:
+    if model.width < 512:
+        return f"width {model.width}: small models need larger steps than the usual 2e-4"
+    return f"width {model.width}: the usual rate of LoRA"
+
+
+def _why_epochs(rows: Rows, settings: Defaults) -> str:
+    steps = math.ceil(rows.count / settings.batch_size)
+    kept = "the last epoch is kept" if _too_few(rows) else "the best epoch is kept, so more cost only time"
+    return f"{steps} steps an epoch, {steps * settings.epochs} in all; {kept}"
+
+
+def _too_few(rows: Rows) -> bool:
+    """Whether too few could be held out to choose an epoch by."""
+    return TrainingChoice().validation * rows.count < FEWEST_HELD_OUT
+
+
+def _why_tokens(rows: Rows, tokens: int, model: Model) -> str:
+    covered = sum(length <= tokens for length in rows.lengths) / max(1, len(rows.lengths))
+    words = f"{covered:.0%} of the rows are no longer (median {rows.length_of(0.5)}, longest {max(rows.lengths)})"
+    return words if tokens < model.most_tokens or covered == 1 else f"the most that the model reads; {words}"
+
+
+def _notes(task: Task, rows: Rows, machine: Machine, fitted: _Fitted) -> tuple[str, ...]:
+    notes = []
+    present = [count for count in rows.by_label if count]
+    if task.head is Head.SEQUENCE and present:
+        ratio = max(present) / min(present)
+        if ratio >= 5:
+            notes.append(
+                f"the commonest label has {ratio:.0f} times the rows of the rarest ({max(present)}, {min(present)}): "
+                "look at macro F1; accuracy hides the rare ones"
+            )
+        if min(present) < 20:
+            notes.append(f"the rarest label has {min(present)} rows: below 20 it will hardly be learned; add rows")
+    if _too_few(rows):
+        notes.append(f"{rows.count} rows: too few to hold some out and choose the epoch by; add rows if you can")
+    if not fitted.fits:
+        notes.append(
+            f"nothing tried fits: at least {size(fitted.need.total)} are needed and {size(machine.memory)} are there; "
+            "choose a smaller base model"
+        )
+    if fitted.settings.method == "qlora" and not machine.gpu:
+        notes.append("4 bits on a processor save memory and take more time: see docs/finetuning.md")
+    return tuple(notes)

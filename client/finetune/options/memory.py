@@ -1,0 +1,198 @@
+"""How much memory a training will need, said before anything is loaded; and a limit that then holds."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import transformers
+from torch import nn
+
+from client.finetune.options.defaults import Defaults
+from common.adapters.target_modules import parse_layers, target_names
+from common.base_models.architecture import hidden_size, is_decoder, read_config, writer_class
+from common.base_models.transformers_logging import quiet
+from common.errors import ModelError
+from common.report.formatting import size
+from common.tasks import Head, Task
+
+__all__ = ["Need", "held", "memory_need", "refuse_beyond"]
+
+_NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
+"""Four bits a number; a byte for each 64 of them, and four for each 256 of those bytes (double quantisation)."""
+
+_SCORES_WORDS = (Head.SUMMARY, Head.CAUSAL)
+"""Heads that give every token a score for each word of the vocabulary."""
+
+_TRAINED_BYTES = 16
+"""Of AdamW in float32: the number, its gradient, two moments."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes, estimated from the model's real shapes.
+
+    program: taken already, before the model is loaded.
+    weights: the base model, in the precision that it is kept in.
+    trained: the numbers that are trained, their gradients and the optimiser's state.
+    activations: of one physical batch, kept for the backward pass.
+    parameters, trainable: how many numbers.
+    """
+
+    program: int
+    weights: int
+    trained: int
+    activations: int
+    parameters: int
+    trainable: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.program + self.weights + self.trained + self.activations
+
+    def __str__(self) -> str:
+        return (
+            f"about {size(self.total)} (base model {size(self.weights)}, trained {size(self.trained)}, "
+            f"batch {size(self.activations)}, program {size(self.program)})"
+        )
+
+
+def memory_need(
+    name: str,
+    path: str | Path,
+    task: Task,
+    settings: Defaults,
+    max_tokens: int,
+    max_batch_tokens: int,
+    checkpointing: bool = False,
+) -> Need:
+    """What training base model `name`, which lies in `path`, will need.
+
+    Weights and trained numbers are counted on the model's shapes; activations follow a rule measured on MiniLM and
+    SmolLM2 (see docs/finetuning.md) and are an estimate.
+
+    Raises:
+        ModelError: there is no model, or none that can do the task, or that has the modules.
+    """
+    config = read_config(name, path)
+    family = str(config.model_type)
+    model = _shapes(name, config, task)
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    parameters = sum(p.numel() for p in model.parameters())
+    quantised = sum(module.weight.numel() for name, module in linear.items() if name != "lm_head")
+    hidden, depth = hidden_size(config), int(config.num_hidden_layers)
+    if settings.method in ("prefix_tuning", "p_tuning"):
+        copies = 2 * depth if settings.method == "prefix_tuning" else 1
+        trainable, adapted = settings.virtual_tokens * hidden * copies, depth
+    else:
+        modules = target_names(model, family, settings.target_modules, task.target_modules, settings.layers)
+        trainable = sum(settings.rank * (linear[n].in_features + linear[n].out_features) for n in modules)
+        last = parse_layers(settings.layers)
+        adapted = depth if last is None else min(depth, last)
+    qlora = settings.method == "qlora"
+    weights = _NF4_BYTES * quantised + 2 * (parameters - quantised) if qlora else 4 * parameters
+    tokens = min(max_batch_tokens, settings.batch_size * max_tokens)
+    words = int(config.vocab_size) if task.head in _SCORES_WORDS else 0
+    kept = _per_token(config) * (3 if qlora else 4)
+    again = checkpointing and getattr(model, "supports_gradient_checkpointing", False)
+    activations = kept + hidden * 4 * adapted if again else kept * adapted
+    return Need(
+        program=psutil.Process().memory_info().rss,
+        weights=int(weights),
+        trained=_TRAINED_BYTES * trainable,
+        activations=int(tokens * (activations + 8 * words)),
+        parameters=parameters,
+        trainable=trainable,
+    )
+
+
+def _per_token(config: Any) -> int:
+    """Numbers that a block keeps for one token until the backward pass: measured, see `memory_need`."""
+    names = ("intermediate_size", "d_ff", "hidden_dim", "encoder_ffn_dim")
+    inner = next((int(getattr(config, name)) for name in names if hasattr(config, name)), 4 * hidden_size(config))
+    return 12 * hidden_size(config) + (6 if is_decoder(config) else 4) * inner
+
+
+def _shapes(name: str, config: Any, task: Task) -> nn.Module:
+    """The model without its numbers."""
+    kind = writer_class(name, config) if task.head in _SCORES_WORDS else transformers.AutoModel
+    try:
+        with quiet(), torch.device("meta"):
+            model: nn.Module = kind.from_config(config)
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"base model {name} ({config.model_type}): transformers has no such model") from error
+    return model
+
+
+def refuse_beyond(need: Need, limit_gb: float) -> None:
+    """Refuse what will not fit, before anything is loaded.
+
+    Raises:
+        ModelError: the estimate is above the limit; says what would lower it.
+    """
+    limit = int(limit_gb * 1e9)
+    if need.total <= limit:
+        return
+    parts = {"weights": need.weights, "trained": need.trained, "activations": need.activations}
+    largest = max(parts, key=parts.__getitem__)
+    advice = {
+        "weights": "choose --adapter qlora or a smaller base model",
+        "trained": "choose a smaller --rank or fewer modules",
+        "activations": "choose a smaller --batch-size or --max-tokens, or --gradient-checkpointing",
+    }[largest if need.program < limit else "weights"]
+    raise ModelError(f"max_memory_gb is {limit_gb:g}: this training needs {need}: {advice}, or allow more")
+
+
+@contextmanager
+def held(limit_gb: float | None, device: str) -> Iterator[None]:
+    """No more than `limit_gb` is taken inside: of the GPU where `device` is one, else of main memory.
+
+    The operating system refuses what would pass the limit (Linux; elsewhere only the estimate holds).
+
+    Raises:
+        ModelError: the limit was reached.
+    """
+    if limit_gb is None:
+        yield
+        return
+    limit = int(limit_gb * 1e9)
+    before = _lower(limit, device)
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise ModelError(
+            f"max_memory_gb is {limit_gb:g}: the training reached it and was stopped: choose a smaller --batch-size "
+            "or --max-tokens, or --gradient-checkpointing, or allow more"
+        ) from None
+    finally:
+        if before is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _lower(limit: int, device: str) -> tuple[int, int] | None:
+    """Set the limit; returns what it was for a process's own memory."""
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+        whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / whole))
+        return None
+    if not sys.platform.startswith("linux"):
+        return None
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    taken = psutil.Process().memory_info()
+    # The system counts what was asked for, not what was touched: the room that is left is what it may grow by.
+    allowed = int(taken.data + max(0, limit - taken.rss))
+    ceiling = allowed if before[1] == resource.RLIM_INFINITY else min(allowed, before[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (ceiling, before[1]))
+    return before
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

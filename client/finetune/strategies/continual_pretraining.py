@@ -1,0 +1,241 @@
+"""A base model reads a domain before it is given a task: continual pretraining on text, every step measured.
+
+In order: words are added to the vocabulary; a head that an encoder's files lack is warmed up on the frozen encoder, so
+that "before" means what the encoder knew; hidden tokens are guessed (by a decoder, each next one), with LoRA, new
+rows and the encoder's head in training; the adapter is folded into a new base model. (Gururangan et al. 2020,
+arXiv 2004.10964.)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from client.finetune.job import Job, Outcome, TaskData
+from client.finetune.strategies.domain_terms import TermList, read_terms, write_terms
+from client.finetune.strategies.linear_probe import probe
+from client.finetune.strategies.output_directory import refuse_foreign
+from client.finetune.strategies.session import Session, loop_plan, open_session, prepare_session, train_metrics
+from client.finetune.training.loop import Minibatch, Part, fit, grouped_minibatches
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.warm_up import needs_warm_up, warm_up
+from common.base_models.architecture import is_decoder, read_config
+from common.base_models.extend import provenance, tokens_per_word, write_extended_base, write_merged_base
+from common.base_models.load import load_base
+from common.base_models.resolve import resolve_base
+from common.config.run import AdapterConfig, ModelConfig
+from common.data.corpora import general_english
+from common.errors import CheckpointError, ConfigurationError
+from common.evaluation.evaluate import guessed
+from common.evaluation.evaluator import judge
+from common.files import write_json
+from common.protocol.adapter_codec import Tensors
+from common.tasks import Head, Task, task
+
+__all__ = ["AdaptationJob", "forgotten", "objective", "run"]
+
+_OWN = ("terms.toml", "extended", "start.npz", "before.json", "training", "base", "result.json")
+_MASKINGS = 4
+"""In how many ways each text's tokens are hidden from an encoder; a step draws one."""
+_WARM_UP_TEXTS = 600
+_WARM_UP_EPOCHS = 3
+_MEASURED_TEXTS = 400
+# Forgetting, of which a person is warned: the share by which the loss on general text rose, the fall of a probe.
+_FORGOTTEN, _FORGOTTEN_POINTS = 0.1, 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationJob(Job):
+    """Continual pretraining of a base model. `data` is the corpus: one entry of the task `objective(base_model)`.
+
+    terms: words to add to the vocabulary; None adds none.
+    general: text that tells what is forgotten; None is `common.data.corpora.general_english`.
+    probes: labelled tasks that a linear head on the base model is measured on, before and after.
+    public: whether the corpus is public text, so that what comes out may be a federation's base model.
+    """
+
+    terms: TermList | None = None
+    general: tuple[str, ...] | None = None
+    probes: tuple[TaskData, ...] = ()
+    public: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.data[0].task.reads_text:
+            raise ConfigurationError(
+                f"continual_pretraining: its data is text without labels, not {self.data[0].task.name}"
+            )
+        if self.privacy is not None:
+            raise ConfigurationError(
+                "continual_pretraining: it trains privately in a federation; alone, without privacy"
+            )
+
+
+def objective(base_model: str) -> Task:
+    """How a base model reads plain text: a decoder guesses each next token, an encoder hidden ones.
+
+    Raises:
+        ModelError: it is absent, or its files cannot be read.
+    """
+    decoder = is_decoder(read_config(base_model, resolve_base(base_model)))
+    return task("causal_language_modelling" if decoder else "masked_language_modelling")
+
+
+def run(job: AdaptationJob) -> Outcome:
+    """Leave in `job.out`: `base` (a base model), `training/adapter` (PEFT, with its tokenizer), `terms.toml`,
+    `result.json`.
+
+    Raises:
+        FedfinError: one line naming the input that is wrong.
+    """
+    # Before anything is written.
+    refuse_foreign(job.out, _OWN)
+    prepare_session(_inner(job, job.base_model))
+    base = _extended(job)
+    session = open_session(_inner(job, base))
+    if session.done is not None and (job.out / "base").is_dir():
+        return _result(job, session.done)
+    start, before = _before(job, base)
+    session.model.load(session.model.initial() | start)
+    trained = _train(session, job)
+    after = _measured(session.model, job)
+    outcome = session.finish(_figures(job, base, before, after), trained)
+    session.model.base.tokenizer.save_pretrained(outcome.adapter)
+    write_merged_base(session.model, session.recipe.base_model, job.out / "base", private=not job.public)
+    return _result(job, outcome)
+
+
+def _result(job: AdaptationJob, outcome: Outcome) -> Outcome:
+    """The outcome with what the new base model is good for; worked out again after a kill."""
+    base = str((job.out / "base").resolve())
+    outcome = replace(outcome, metrics={**outcome.metrics, "probes": _probed(job, base)}, base_model=base)
+    write_json(job.out / "result.json", outcome.to_json(), 0o600)
+    return outcome
+
+
+def _extended(job: AdaptationJob) -> str:
+    """The base model with the new words, made once; the base model itself where there are none."""
+    if job.terms is None or not job.terms.words:
+        return job.base_model
+    out, noted = (job.out / "extended").resolve(), job.out / "terms.toml"
+    if noted.exists() and read_terms(noted) != job.terms:
+        raise CheckpointError(f"{job.out}: it was begun with other words: choose another output directory")
+    if not out.is_dir():
+        write_terms(noted, job.terms)
+        write_extended_base(job.base_model, job.terms.words, out, private=job.terms.release == "private")
+    return str(out)
+
+
+def _inner(job: AdaptationJob, base: str) -> Job:
+    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+    changed = {"base_model": base, "out": job.out / "training", "max_tokens": _max_tokens(job)}
+    return Job(**fields | changed)
+
+
+def _before(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
+    """Weights of a head for `base`, warmed up, and what the original base model made of the texts. Worked out once.
+
+    A decoder has its own head, which stays as it is: no weights.
+    """
+    kept, notes = job.out / "start.npz", job.out / "before.json"
+    if not (kept.exists() and notes.exists()):
+        original, figures = _warmed(job, job.base_model)
+        start = original if base == job.base_model else _warmed(job, base)[0]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, **start)  # type: ignore[arg-type]
+        write_json(notes, figures | {"probes": _probed(job, job.base_model)}, 0o600)
+    with np.load(kept) as arrays:
+        return {name: arrays[name] for name in arrays.files}, json.loads(notes.read_text())
+
+
+def _warmed(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
+    kind = job.data[0].task
+    loaded = load_base(ModelConfig(base=base, max_tokens=_max_tokens(job)), kind, 0)
+    # Nothing but a head is to be trained; where there is none, an adapter that changes nothing stands in.
+    layers = "none" if kind.head is Head.MASKED else "last:1"
+    model = adapt(loaded, AdapterConfig(rank=1, alpha=1, dropout=0.0, layers=layers, train="AB"), kind, seed=job.seed)
+    texts = _texts(job.data[0])[:_WARM_UP_TEXTS]
+    if needs_warm_up(model):
+        warm_up(model, [*texts, *_general(job)[: len(texts) // 4]], epochs=_WARM_UP_EPOCHS, seed=job.seed)
+    head = model.head_names()
+    return {name: weights for name, weights in model.export().items() if name in head}, _measured(model, job)
+
+
+def _measured(model: AdaptedModel, job: AdaptationJob) -> dict[str, Any]:
+    """Figures on the held-out texts of the domain and on general text; a loss a word compares two vocabularies."""
+    tokenizer = model.base.tokenizer
+    sets = {"domain": [e.text for e in job.data[0].test.examples if hasattr(e, "text")], "general": _general(job)}
+    found: dict[str, Any] = {}
+    for name, texts in sets.items():
+        some = texts[:_MEASURED_TEXTS]
+        counts = guessed(model, model.to_guess(model.encode(some)))
+        rate = tokens_per_word(tokenizer, some)
+        loss = counts.loss / max(1, counts.tokens)
+        found[name] = {
+            "perplexity": counts.perplexity,
+            "accuracy": counts.accuracy,
+            "loss_per_word": loss * rate,
+            "tokens_per_word": rate,
+        }
+    return found
+
+
+def _probed(job: AdaptationJob, base: str) -> dict[str, dict[str, float]]:
+    return {each.task.name: probe(base, each, _max_tokens(job)) for each in job.probes}
+
+
+def _train(session: Session, job: AdaptationJob) -> dict[str, float]:
+    model = session.model
+    [part] = session.parts
+    tokens = model.encode(_texts(TaskData(part.data.task, part.train, part.data.test)))
+    ways = _MASKINGS if part.data.task.head is Head.MASKED else 1
+    parts = [Part(model.to_guess(tokens, 1 + way), model.logits) for way in range(ways)]
+    batches = partial(_minibatches, parts, session.settings.batch_size)
+    validate = None if part.validation is None else judge(model, part.data.task, part.validation)
+    plan = loop_plan(session, part.metric)
+    return train_metrics(fit(model, parts, batches, plan, validate, session.state, job.observers))
+
+
+def _minibatches(parts: Sequence[Part], size: int, generator: np.random.Generator) -> list[Minibatch]:
+    batches = grouped_minibatches(parts[0].tokens.lengths, size, generator)
+    return [((int(generator.integers(len(parts))), chosen),) for chosen in batches]
+
+
+def _figures(job: AdaptationJob, base: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    rise = after["general"]["loss_per_word"] / before["general"]["loss_per_word"] - 1
+    return {
+        "before": before,
+        "after": after,
+        "new_tokens": provenance(base).new_tokens if base != job.base_model else 0,
+        "general_loss_rise": rise,
+    }
+
+
+def _texts(data: TaskData) -> list[str]:
+    return [example.text for example in data.train.examples if hasattr(example, "text")]
+
+
+def _general(job: AdaptationJob) -> list[str]:
+    return list(job.general) if job.general is not None else general_english()
+
+
+def _max_tokens(job: AdaptationJob) -> int:
+    return job.max_tokens or 128
+
+
+def forgotten(metrics: Mapping[str, Any]) -> list[str]:
+    """What a person should know before using the new base model: what it has forgotten, and by how much."""
+    found = []
+    if metrics["general_loss_rise"] > _FORGOTTEN:
+        found.append(
+            f"general text: the loss a word rose by {metrics['general_loss_rise']:.0%}: train less, or mix some in"
+        )
+    before, after = metrics["before"].get("probes", {}), metrics.get("probes", {})
+    for name, figures in before.items():
+        lost = figures["accuracy"] - after[name]["accuracy"]
+        if lost > _FORGOTTEN_POINTS:
+            found.append(f"{name}: a linear head on the new base model is {100 * lost:.1f} points worse than before")
+    return found

@@ -1,0 +1,188 @@
+"""A smaller student learns a teacher's answers, their doubts included (Hinton et al. 2015, arXiv 1503.02531).
+
+The loss of a text is weight x T^2 x KL(teacher at T || student at T) + (1 - weight) x cross entropy of its label; T^2
+keeps the gradients of both parts alike whatever the temperature T. Texts without labels teach by the first part alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from client.finetune.job import Job, Outcome
+from client.finetune.strategies.output_directory import refuse_foreign
+from client.finetune.strategies.session import Session, loop_plan, open_session, prepare_session, train_metrics
+from client.finetune.training.loop import Minibatch, Part, fit, grouped_minibatches
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.manifest import load_adapter
+from common.adapters.target_modules import block_stacks
+from common.base_models.architecture import read_config
+from common.base_models.extend import Provenance, load_plain, provenance, save_base
+from common.base_models.resolve import resolve_base
+from common.errors import ConfigurationError, ModelError
+from common.evaluation.evaluator import judge
+from common.tasks import Head
+from common.tokenization.batches import TokenizedSet, token_batches
+
+__all__ = ["DistillationJob", "distillation_losses", "refuse_student", "run", "teacher_logits", "write_student"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationJob(Job):
+    """Distillation into `base_model`, which must be the smaller one to gain anything.
+
+    teacher: directory of a fine-tuned adapter for the same task and labels.
+    student_blocks: keep only so many of `base_model`'s blocks, evenly spaced (as DistilBERT began); None keeps all.
+    temperature: above 1 softens both sides' answers.
+    weight: of the teacher's answers; the rest is the labels'.
+    """
+
+    teacher: Path
+    student_blocks: int | None = None
+    temperature: float = 2.0
+    weight: float = 0.7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.privacy is not None:
+            raise ConfigurationError(
+                "distillation: it trains without privacy: the teacher's answers are about the rows"
+            )
+        if not self.temperature > 0 or not 0 <= self.weight <= 1:
+            raise ConfigurationError("distillation: temperature must be above 0, weight between 0 and 1")
+        if self.data[0].task.head is not Head.SEQUENCE:
+            raise ConfigurationError(f"distillation: {self.data[0].task.name} does not put a label on a text")
+
+
+def run(job: DistillationJob) -> Outcome:
+    """Train the student on the job's rows; `metrics` also holds the teacher's, and how often the two agree.
+
+    Raises:
+        ConfigurationError: the teacher answers another task or other labels.
+        FedfinError: one line naming the input that is wrong.
+    """
+    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+    # Before anything is written.
+    refuse_foreign(job.out, ("student", "student_base"))
+    prepare_session(Job(**fields))
+    if job.student_blocks is not None:
+        refuse_student(job.base_model, job.student_blocks)
+    teacher = _teacher(job)
+    base = _student_base(job)
+    session = open_session(Job(**{**fields, "base_model": base, "out": job.out / "student"}))
+    if session.done is not None:
+        return session.done
+    [part] = session.parts
+    trained = _train(session, job, teacher)
+    metrics = judge(session.model, part.data.task, part.data.test)()
+    taught = judge(teacher, part.data.task, part.data.test)()
+    answers = [_answers(model, part.data.test.examples) for model in (teacher, session.model)]
+    agreement = float(np.mean(answers[0] == answers[1]))
+    sizes = {"teacher": teacher.parameters_total, "student": session.model.parameters_total}
+    found: dict[str, Any] = {**metrics, "teacher": taught, "agreement": agreement, "parameters": sizes}
+    return session.finish(found, trained)
+
+
+def distillation_losses(logits: Tensor, labels: Tensor, taught: Tensor, temperature: float, weight: float) -> Tensor:
+    """(B,) losses of (B, C) student `logits`, given (B,) labels and the teacher's (B, C) logits `taught`."""
+    student = nn.functional.log_softmax(logits / temperature, dim=-1)
+    teacher = nn.functional.log_softmax(taught / temperature, dim=-1)
+    soft = nn.functional.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
+    hard = nn.functional.cross_entropy(logits, labels, reduction="none")
+    return weight * temperature**2 * soft + (1 - weight) * hard
+
+
+@torch.no_grad()
+def teacher_logits(model: AdaptedModel, tokens: TokenizedSet, max_batch_tokens: int = 8192) -> Tensor:
+    """(N, C) logits of every example, in order, on the CPU."""
+    model.eval_mode()
+    rows: dict[int, Tensor] = {}
+    for indices in token_batches(tokens.lengths, np.arange(len(tokens)), max_batch_tokens):
+        logits = model.logits(tokens.batch(indices, model.base.device)).float().cpu()
+        rows |= {int(index): logits[row] for row, index in enumerate(indices)}
+    return torch.stack([rows[index] for index in range(len(tokens))])
+
+
+def refuse_student(base: str, blocks: int) -> None:
+    """Refuse a number of blocks that `base` cannot give a student, before anything is trained.
+
+    Raises:
+        ModelError: it has not more than `blocks`.
+    """
+    depth = int(read_config(base, resolve_base(base)).num_hidden_layers)
+    if not 0 < blocks < depth:
+        raise ModelError(f"base model {base}: a student keeps 1 to {depth - 1} of its {depth} blocks, not {blocks}")
+
+
+def write_student(base: str, blocks: int, out: Path) -> None:
+    """Write `base` with `blocks` of its transformer blocks, evenly spaced and the last among them, to `out`.
+
+    Raises:
+        ModelError: it has more than one stack of blocks, or not more than `blocks`.
+    """
+    refuse_student(base, blocks)
+    model, tokenizer = load_plain(base)
+    stacks = block_stacks(model)
+    if len(stacks) != 1:
+        raise ModelError(f"base model {base}: it has {len(stacks)} stacks of blocks: give a student model of your own")
+    path, stack = next(iter(stacks.items()))
+    kept = [round((place + 1) * len(stack) / blocks) - 1 for place in range(blocks)]
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, nn.ModuleList([stack[index] for index in kept]))
+    model.config.num_hidden_layers = blocks
+    before = provenance(base)
+    save_base(model, tokenizer, out, Provenance(base, before.new_tokens, before.private_text))
+
+
+def _teacher(job: DistillationJob) -> AdaptedModel:
+    model, recipe, _ = load_adapter(job.teacher, "cpu" if job.device == "auto" else job.device)
+    [data] = job.data
+    if recipe.tasks.get(data.task.name) != data.train.labels or len(recipe.tasks) != 1:
+        raise ConfigurationError(
+            f"{job.teacher}: it was trained for {', '.join(recipe.tasks)} with other labels than the rows': give a "
+            f"teacher of {data.task.name}"
+        )
+    return model
+
+
+def _student_base(job: DistillationJob) -> str:
+    if job.student_blocks is None:
+        return job.base_model
+    out = (job.out / "student_base").resolve()
+    if not out.is_dir():
+        write_student(job.base_model, job.student_blocks, out)
+    return str(out)
+
+
+def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> dict[str, float]:
+    model, [part] = session.model, session.parts
+    tokens = model.encode_dataset(part.train)
+    labels = torch.tensor([int(label) for label in tokens.labels or ()])
+    taught = teacher_logits(teacher, teacher.encode_dataset(part.train))
+
+    def losses(logits: Tensor, rows: Tensor) -> Tensor:
+        place, chosen = logits.device, rows.cpu()
+        return distillation_losses(
+            logits, labels[chosen].to(place), taught[chosen].to(place), job.temperature, job.weight
+        )
+
+    # The loss looks up label and teacher's answer by the row's number, so that is what stands for its label.
+    numbered = replace(tokens, labels=tuple(np.array(row, dtype=np.int64) for row in range(len(tokens))))
+    rows = Part(numbered, model.logits, loss=losses)
+    batches = partial(_minibatches, rows, session.settings.batch_size)
+    validate = None if part.validation is None else judge(model, part.data.task, part.validation)
+    plan = loop_plan(session, part.metric)
+    return train_metrics(fit(model, [rows], batches, plan, validate, session.state, job.observers))
+
+
+def _minibatches(rows: Part, size: int, generator: np.random.Generator) -> list[Minibatch]:
+    return [((0, chosen),) for chosen in grouped_minibatches(rows.tokens.lengths, size, generator)]
+
+
+def _answers(model: AdaptedModel, examples: Sequence[Any]) -> Any:
+    return teacher_logits(model, model.encode([example.text for example in examples])).argmax(-1).numpy()

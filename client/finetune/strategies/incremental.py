@@ -1,0 +1,110 @@
+"""New rows into an old adapter, without losing what it knew.
+
+Where the old rows are still there, a small reservoir of them is replayed among the new ones (Chaudhry et al. 2019,
+arXiv 1902.10486). Where they are not, every weight is held to where it was by a spring (L2-SP, Li et al. 2018, arXiv
+1802.01483). What is forgotten is measured either way.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from client.finetune.data import hold_out, without
+from client.finetune.job import Job, Outcome, Previous
+from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
+from client.finetune.training.loop import Minibatch, Part, fit, grouped_minibatches
+from common.adapters.adapted_model import AdaptedModel
+from common.data.datasets import Dataset, merge
+from common.errors import ConfigurationError
+from common.evaluation.evaluator import judge
+
+__all__ = ["Spring", "reservoir", "run"]
+
+_RESERVOIR_SHARE = 0.5
+_RESERVOIR_ROWS = 1000
+_STRENGTH = 0.1
+
+
+class Spring:
+    """Half `strength` times the squared distance of the trained weights from where they were when it was made."""
+
+    def __init__(self, model: AdaptedModel, strength: float = _STRENGTH) -> None:
+        self._held = [(p, p.detach().clone()) for p in model.trainable().values()]
+        self._strength = strength
+
+    def __call__(self) -> Tensor:
+        distance = torch.stack([((p - start) ** 2).sum() for p, start in self._held]).sum()
+        return 0.5 * self._strength * distance
+
+
+def reservoir(old: Dataset, new_rows: int, seed: int) -> Dataset:
+    """Old rows drawn to be replayed: half as many as there are new ones, at most 1,000."""
+    size = min(len(old), _RESERVOIR_ROWS, max(1, round(_RESERVOIR_SHARE * new_rows)))
+    chosen = np.sort(np.random.default_rng([seed, 2]).permutation(len(old))[:size])
+    return replace(old, examples=tuple(old.examples[int(index)] for index in chosen))
+
+
+def run(job: Job) -> Outcome:
+    """Continue `job.previous.adapter` on the job's rows; measure old and new, before and after.
+
+    Raises:
+        ConfigurationError: with privacy and without old rows: the spring is no part of the private loop.
+        FedfinError: one line naming the input that is wrong.
+    """
+    previous = job.previous
+    if previous is None:
+        raise ConfigurationError("incremental: name the adapter that it continues")
+    if job.privacy is not None and previous.train is None:
+        raise ConfigurationError("incremental: with privacy it needs the old training rows, to replay some of them")
+    session = open_session(job)
+    if session.done is not None:
+        return session.done
+    [part] = session.parts
+    new = judge(session.model, part.data.task, part.data.test)
+    old = judge(session.model, part.data.task, previous.test)
+    before = {"new_before": new(), "old_before": old()}
+    train, validation = _rows(session, previous)
+    privacy = None
+    if job.privacy is None:
+        trained = _train(session, train, validation, Spring(session.model) if previous.train is None else None)
+    else:
+        from client.finetune.strategies.private import train_privately  # loads Opacus, which only privacy needs
+
+        trained, privacy = train_privately(session, session.model.encode_dataset(train))
+    after = {"new": new(), "old": old()}
+    metric = part.metric
+    forgotten = {"forgotten": before["old_before"][metric] - after["old"][metric]}
+    return session.finish({**after, **before, **forgotten}, trained, privacy)
+
+
+def _rows(session: Session, previous: Previous) -> tuple[Dataset, Dataset | None]:
+    """The new rows with the replayed ones among them, to train on and to choose the epoch by."""
+    [part] = session.parts
+    if previous.train is None:
+        return part.train, part.validation
+    # Neither test set may be trained on, the old rows included.
+    old, _ = without(previous.train, previous.test)
+    old, _ = without(old, part.data.test)
+    replayed = reservoir(old, len(part.train), session.job.seed)
+    if part.validation is None:
+        return merge([part.train, replayed], "new and replayed rows"), None
+    replayed, held = hold_out(replayed, session.job.training.validation, session.job.seed)
+    train = merge([part.train, replayed], "new and replayed rows")
+    return train, part.validation if held is None else merge([part.validation, held], "held-out rows")
+
+
+def _train(session: Session, train: Dataset, validation: Dataset | None, spring: Spring | None) -> dict[str, float]:
+    model, [part] = session.model, session.parts
+    rows = Part(model.encode_dataset(train), model.logits)
+    validate = None if validation is None else judge(model, part.data.task, validation)
+    batches = partial(_minibatches, rows, session.settings.batch_size)
+    plan = loop_plan(session, part.metric)
+    history = fit(model, [rows], batches, plan, validate, session.state, session.job.observers, spring)
+    return train_metrics(history)
+
+
+def _minibatches(rows: Part, size: int, generator: np.random.Generator) -> list[Minibatch]:
+    return [((0, chosen),) for chosen in grouped_minibatches(rows.tokens.lengths, size, generator)]

@@ -1,0 +1,115 @@
+"""Several tasks at once: one encoder and adapter for all of them, a head for each.
+
+Every minibatch mixes the tasks. A task is drawn with a chance that grows with the square root of its rows: between
+"each row alike", in which a small task starves, and "each task alike", in which it is learned by heart.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.finetune.job import Job, Outcome
+from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
+from client.finetune.training.loop import Minibatch, Part, fit
+from common.adapters.adapted_model import AdaptedModel
+from common.base_models.heads import SharedEncoder
+from common.errors import ConfigurationError
+from common.evaluation.evaluator import judge
+from common.tokenization.batches import Batch
+
+__all__ = ["mixed_minibatches", "run", "shares"]
+
+_TEMPER = 0.5
+_WINDOW = 32
+"""Minibatches among which a task's rows are sorted by length."""
+_METRIC = "mean"
+
+
+def run(job: Job) -> Outcome:
+    """Train on the rows of all tasks together, choose the epoch by the mean of the tasks' metrics, measure each.
+
+    Raises:
+        ConfigurationError: with privacy, which this strategy does not have.
+        FedfinError: one line naming the input that is wrong.
+    """
+    if job.privacy is not None:
+        # A step would draw the rows of each task with another probability, and only one can be accounted.
+        raise ConfigurationError("multi_task: it does not train with privacy: train each task with single_task")
+    session = open_session(job)
+    if session.done is not None:
+        return session.done
+    trained = _train(session)
+    metrics = {p.data.task.name: judge(session.model, p.data.task, p.data.test)() for p in session.parts}
+    return session.finish(metrics, trained)
+
+
+def shares(sizes: Sequence[int]) -> NDArray[np.float64]:
+    """The chance of each task to give the next row: in proportion to the square root of its rows."""
+    weights = np.asarray(sizes, dtype=np.float64) ** _TEMPER
+    result: NDArray[np.float64] = weights / weights.sum()
+    return result
+
+
+def mixed_minibatches(
+    lengths: Sequence[NDArray[np.int64]], size: int, generator: np.random.Generator
+) -> list[Minibatch]:
+    """As many minibatches of `size` rows as all tasks together fill; a small task's rows come several times."""
+    sizes = [len(each) for each in lengths]
+    steps = math.ceil(sum(sizes) / size)
+    counts = generator.multinomial(size, shares(sizes), size=steps)
+    columns = [_dealt(lengths[task], counts[:, task], generator) for task in range(len(sizes))]
+    return [
+        tuple((task, columns[task][step]) for task in range(len(sizes)) if len(columns[task][step]))
+        for step in range(steps)
+    ]
+
+
+def _dealt(
+    lengths: NDArray[np.int64], counts: NDArray[np.int64], generator: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Rows of one task for each step, each row as often as any other but for one; like lengths together."""
+    need = int(counts.sum())
+    passes = [generator.permutation(len(lengths)) for _ in range(math.ceil(need / len(lengths)))]
+    order = np.concatenate([*passes, np.zeros(0, dtype=np.int64)])[:need]
+    dealt: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)] * len(counts)
+    start = 0
+    for first in range(0, len(counts), _WINDOW):
+        steps = generator.permutation(np.arange(first, min(first + _WINDOW, len(counts))))
+        window = order[start : start + int(counts[steps].sum())]
+        start += len(window)
+        window = window[np.argsort(lengths[window], kind="stable")]
+        for step, rows in zip(steps, np.split(window, np.cumsum(counts[steps])[:-1]), strict=True):
+            dealt[int(step)] = rows.astype(np.int64)
+    return dealt
+
+
+def _train(session: Session) -> dict[str, float]:
+    model = session.model
+    parts = [Part(model.encode_dataset(p.train), partial(_logits, model, p.data.task.name)) for p in session.parts]
+    batches = partial(mixed_minibatches, [part.tokens.lengths for part in parts], session.settings.batch_size)
+    plan = loop_plan(session, _METRIC)
+    return train_metrics(fit(model, parts, batches, plan, _validation(session), session.state, session.job.observers))
+
+
+def _validation(session: Session) -> "partial[dict[str, float]] | None":
+    judges = {}
+    for part in session.parts:
+        task = part.data.task
+        if part.validation is not None:
+            judges[f"{task.name}.{part.metric}"] = (part.metric, judge(session.model, task, part.validation))
+    return partial(_mean, judges) if len(judges) == len(session.parts) else None
+
+
+def _mean(judges: Mapping[str, tuple[str, Callable[[], dict[str, float]]]]) -> dict[str, float]:
+    found = {name: ask()[metric] for name, (metric, ask) in judges.items()}
+    return {_METRIC: sum(found.values()) / len(found), **found}
+
+
+def _logits(model: AdaptedModel, name: str, batch: Batch) -> Tensor:
+    if isinstance(model.base.model, SharedEncoder):
+        model.base.model.select(name)
+    return model.logits(batch)

@@ -1,0 +1,90 @@
+"""The directory of a job: whose it is, and that it stays with the job it began with.
+
+It holds `job.json` (what it is), `keys/` and `ledger.jsonl` (where no institution keeps them), `state.pt` (while it
+trains), `adapter/` and `result.json`.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+
+from client.finetune.job import Job
+from client.finetune.options.defaults import Defaults
+from client.institution.directory import Home
+from common.adapters.manifest import Recipe
+from common.canonical import canonical
+from common.errors import CheckpointError, ConfigurationError
+from common.files import write_atomic
+from common.identity.keys import Keys
+
+__all__ = ["claim", "identity_of", "keys_of", "refuse_another", "refuse_foreign"]
+
+ALONE = "alone"
+"""Name in the keys of a directory that belongs to no institution."""
+
+
+def keys_of(job: Job) -> Keys:
+    """The institution's, or the output directory's own."""
+    if job.privacy is not None and job.privacy.institution is not None:
+        home = Home(job.privacy.institution)
+        home.settings()  # says what is wrong where there is no institution
+        return home.keys()
+    directory = job.out / "keys"
+    return Keys.load(directory) if directory.exists() else Keys.generate(ALONE)
+
+
+def identity_of(job: Job, recipe: Recipe, settings: Defaults, keys: Keys) -> str:
+    """A digest of all that decides what comes out, keyed like the data's fingerprints."""
+    key = keys.fingerprint_key()
+    data = [[d.task.name, d.train.fingerprint(key), d.test.fingerprint(key)] for d in job.data]
+    if job.previous is not None:
+        old = job.previous
+        data.append([str(old.adapter), old.train.fingerprint(key) if old.train else "", old.test.fingerprint(key)])
+    values = {
+        "strategy": job.strategy,
+        "data": data,
+        "recipe": asdict(recipe),
+        "settings": asdict(settings),
+        "training": asdict(job.training),
+        "privacy": None if job.privacy is None else {**asdict(job.privacy), "institution": None},
+    }
+    return hashlib.sha256(canonical(values)).hexdigest()
+
+
+def refuse_another(out: Path, identity: str) -> None:
+    """Hold the directory to the job it began with."""
+    path = out / "job.json"
+    try:
+        known = json.loads(path.read_text())["identity"] if path.exists() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path}: damaged: choose another output directory") from None
+    if known is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigurationError(f"{out}: it is not an empty directory: choose another output directory")
+    if known is not None and known != identity:
+        raise CheckpointError(
+            f"{out}: it holds another training (other settings or data): choose another output directory"
+        )
+
+
+def refuse_foreign(out: Path, own: Collection[str]) -> None:
+    """Refuse a directory that holds anything but what a strategy of several steps puts there by these names."""
+    if out.exists() and (not out.is_dir() or _names(out) - set(own)):
+        raise ConfigurationError(f"{out}: it holds other files: choose another output directory")
+
+
+def _names(out: Path) -> set[str]:
+    """But for drafts that a kill left behind."""
+    return {path.name for path in out.iterdir() if not path.name.startswith(".")}
+
+
+def claim(out: Path, identity: str, keys: Keys) -> None:
+    """Begin the directory: from here on it belongs to this job."""
+    try:
+        if keys.name == ALONE and not (out / "keys").exists():
+            keys.save(out / "keys")
+        if not (out / "job.json").exists():
+            write_atomic(out / "job.json", (json.dumps({"identity": identity}) + "\n").encode())
+    except OSError as error:
+        raise ConfigurationError(f"{out}: cannot be written ({error.strerror}): choose another directory") from None

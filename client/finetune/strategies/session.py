@@ -1,0 +1,253 @@
+"""What every strategy does around its training: check the job, open its directory, build the model, keep the result."""
+
+import json
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from client.finetune.data import check, hold_out, without
+from client.finetune.job import Job, Outcome, TaskData
+from client.finetune.options.defaults import Defaults
+from client.finetune.options.memory import Need, memory_need, refuse_beyond
+from client.finetune.options.resolve import choose
+from client.finetune.strategies.output_directory import claim, identity_of, keys_of, refuse_another
+from client.finetune.training.loop import History, LoopPlan
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.manifest import Recipe, build, load_adapter, write_description
+from common.base_models.resolve import resolve_base
+from common.data.datasets import Dataset
+from common.errors import CheckpointError, ConfigurationError
+from common.evaluation.task_metrics import leading_figure
+from common.files import write_atomic
+from common.identity.keys import Keys
+
+__all__ = ["Session", "SplitData", "loop_plan", "open_session", "prepare_session", "train_metrics"]
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """A task's rows, parted: `validation` is None where too few rows could be held out. `dropped` were in the test."""
+
+    data: TaskData
+    train: Dataset
+    validation: Dataset | None
+    dropped: int
+
+    @property
+    def metric(self) -> str:
+        """The figure that its epochs are judged by."""
+        return leading_figure(self.data.task, self.data.train.labels)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A checked job with its directory open and its model built."""
+
+    job: Job
+    identity: str
+    keys: Keys
+    settings: Defaults
+    recipe: Recipe
+    parts: tuple[SplitData, ...]
+    model: AdaptedModel
+    started: float
+
+    @property
+    def done(self) -> Outcome | None:
+        """What came of it, where it was finished before."""
+        path = self.job.out / "result.json"
+        if not path.exists():
+            return None
+        try:
+            values = json.loads(path.read_text())
+            return Outcome(**{**values, "adapter": Path(values["adapter"]), "tasks": tuple(values["tasks"])})
+        except (OSError, ValueError, KeyError, TypeError):
+            raise CheckpointError(f"{path}: damaged: delete it to train again") from None
+
+    @property
+    def hours_left(self) -> float | None:
+        """Of the job's hours, since it was opened; None without a budget."""
+        most = self.job.max_hours
+        return None if most is None else most - (time.monotonic() - self.started) / 3600
+
+    @property
+    def state(self) -> Path:
+        """Where a training in progress is kept."""
+        return self.job.out / "state.pt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The same, of a training that TRL carries out: a directory."""
+        return self.job.out / "checkpoints"
+
+    def begin(self) -> None:
+        """Make the directory this job's, if it is not yet: from here on something is written."""
+        claim(self.job.out, self.identity, self.keys)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Keyed, so that nobody else can test whether a guessed row is in the data."""
+        return {p.data.task.name: p.data.train.fingerprint(self.keys.fingerprint_key()) for p in self.parts}
+
+    def finish(
+        self,
+        metrics: Mapping[str, Any],
+        train_metrics: Mapping[str, float],
+        privacy: Mapping[str, Any] | None = None,
+    ) -> Outcome:
+        """Save the adapter and what is known of it, and put the training's state away."""
+        job, model = self.job, self.model
+        outcome = Outcome(
+            adapter=job.out / "adapter",
+            base_model=self.recipe.base_model,
+            strategy=job.strategy,
+            tasks=tuple(self.recipe.tasks),
+            method=self.settings.method,
+            settings={**asdict(self.settings), "rows": {p.data.task.name: _sizes(p) for p in self.parts}},
+            train_metrics=dict(train_metrics),
+            metrics=dict(metrics),
+            trainable_parameters=model.parameters_trained,
+            total_parameters=model.parameters_total,
+            parameter_efficiency=model.parameters_trained / model.parameters_total,
+            seconds=round(time.monotonic() - self.started, 2),
+            peak_memory_bytes=_peak_memory(model.base.device),
+            privacy=privacy,
+        )
+        facts = {"strategy": job.strategy, "metrics": outcome.metrics, "data": self.fingerprints(), "privacy": privacy}
+        description = write_description(self.recipe, model.base.digest, facts)
+        model.save_pretrained(outcome.adapter, _card(self, outcome), {"fedfin.json": description})
+        write_atomic(job.out / "result.json", (json.dumps(outcome.to_json(), indent=2) + "\n").encode(), 0o600)
+        self.state.unlink(missing_ok=True)
+        return outcome
+
+
+def open_session(job: Job) -> Session:
+    """Check everything that can be checked, then build the model. Writes nothing that a wrong job would leave behind.
+
+    Raises:
+        FedfinError: one line naming what is wrong.
+    """
+    started = time.monotonic()
+    parts, settings, recipe = prepare_session(job)
+    keys = keys_of(job)
+    identity = identity_of(job, recipe, settings, keys)
+    refuse_another(job.out, identity)
+    device = _device(job.device)
+    model = build(recipe, device) if job.previous is None else load_adapter(job.previous.adapter, device)[0]
+    if job.training.gradient_checkpointing:
+        model.recompute()
+    session = Session(job, identity, keys, settings, recipe, parts, model, started)
+    if job.privacy is None:  # a private one is first held against its limits
+        session.begin()
+    return session
+
+
+def prepare_session(job: Job) -> tuple[tuple[SplitData, ...], Defaults, Recipe]:
+    """The job's rows, parted, and every setting; nothing is loaded or written.
+
+    Raises:
+        FedfinError: one line naming what is wrong.
+    """
+    parts = tuple(_split(job, data) for data in job.data)
+    settings, recipe = choose(job, sum(len(p.train) for p in parts))
+    _device(job.device)
+    if job.max_memory_gb is not None:
+        refuse_beyond(_need(job, settings, recipe), job.max_memory_gb)
+    return parts, settings, recipe
+
+
+def _need(job: Job, settings: Defaults, recipe: Recipe) -> Need:
+    """Of several tasks, that of the one which needs most: a minibatch computes one after another."""
+    training, name = job.training, recipe.base_model
+    path, tokens, most = resolve_base(name), recipe.max_tokens, training.max_batch_tokens
+    again = training.gradient_checkpointing
+    needs = [memory_need(name, path, kind, settings, tokens, most, again) for kind in recipe.kinds]
+    return max(needs, key=lambda need: need.total)
+
+
+def loop_plan(session: Session, metric: str) -> LoopPlan:
+    """How `loop.fit` is to train it."""
+    chosen = {
+        name: getattr(session.settings, name)
+        for name in LoopPlan.__dataclass_fields__
+        if hasattr(session.settings, name)
+    }
+    training = session.job.training
+    return LoopPlan(
+        **chosen,
+        patience=training.patience,
+        max_batch_tokens=max(training.max_batch_tokens, session.recipe.max_tokens),
+        precision=training.precision,
+        metric=metric,
+        seed=session.job.seed,
+        identity=session.identity,
+        max_hours=session.hours_left,
+    )
+
+
+def train_metrics(history: History) -> dict[str, float]:
+    """What `Outcome.train_metrics` says of a training."""
+    best = history.epochs[history.best_epoch - 1]
+    hours = {} if history.time is None else {**history.time.figures(), "out_of_hours": float(history.out_of_hours)}
+    return {
+        "loss": best.train_loss,
+        "epochs": len(history.epochs),
+        "best_epoch": history.best_epoch,
+        "steps": history.steps,
+        "training_seconds": round(history.seconds, 2),
+        **{f"validation_{name}": value for name, value in best.metrics.items()},
+        **hours,
+    }
+
+
+def _split(job: Job, data: TaskData) -> SplitData:
+    check(data.train, data.test)
+    train, dropped = without(data.train, data.test)
+    check(train, data.test)
+    # Under differential privacy no private row may choose the epoch: all of them train.
+    share = 0.0 if job.privacy is not None else job.training.validation
+    train, validation = hold_out(train, share, job.seed)
+    return SplitData(data, train, validation, dropped)
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigurationError(f"device is {wanted}: this machine has no usable CUDA device: use cpu or auto")
+    return wanted
+
+
+def _sizes(part: SplitData) -> dict[str, int]:
+    held = len(part.validation) if part.validation else 0
+    return {"train": len(part.train), "validation": held, "test": len(part.data.test), "left_out": part.dropped}
+
+
+def _peak_memory(device: str) -> int:
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _card(session: Session, outcome: Outcome) -> dict[str, str]:
+    def said(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return ", ".join(f"{name} {said(inner)}" for name, inner in value.items())
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    labels = {name: ", ".join(found) for name, found in session.recipe.tasks.items()}
+    privacy = outcome.privacy
+    return {
+        "Task": "; ".join(f"{name}: {found}" if found else name for name, found in labels.items()),
+        "Trained by": f"fedfin, alone, strategy {outcome.strategy}, method {outcome.method}",
+        "On the test rows": said(outcome.metrics),
+        "Data fingerprint": ", ".join(f"{value[:16]} (keyed)" for value in session.fingerprints().values()),
+        "Privacy": "none: trained without differential privacy"
+        if privacy is None
+        else f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g} for one record added or removed (PLD)"
+        + "".join(f"; not covered: {what}" for what in privacy["does_not_cover"]),
+    }

@@ -1,0 +1,295 @@
+"""Several strategies in a row, each from what the one before left, each measured: the only strategy that composes.
+
+domain_pretraining (the corpus) -> intermediate_task (one task or several) -> target_task -> knowledge_distillation.
+Every stage is optional but the target; a finished one stands in `stages.json`, and the same job continues after it.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from client.finetune.events import Observer
+from client.finetune.job import AdapterChoice, Job, Outcome, TaskData, TrainingChoice
+from client.finetune.options.memory import held
+from client.finetune.strategies import continual_pretraining, distillation, multi_task, single_task
+from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
+from client.finetune.strategies.distillation import DistillationJob
+from client.finetune.strategies.domain_terms import TermList
+from client.finetune.strategies.linear_probe import probe
+from client.finetune.strategies.output_directory import refuse_foreign
+from client.finetune.strategies.session import prepare_session
+from client.finetune.training.time_budget import OutOfHours, said
+from common.adapters.manifest import load_adapter
+from common.base_models.extend import write_merged_base
+from common.errors import CheckpointError, ConfigurationError
+from common.files import write_json
+from common.tasks import Head
+
+__all__ = ["PUBLISHED", "STAGES", "Stage", "StagesJob", "run"]
+
+
+_LETTERS_A_TOKEN = 5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long and how fast one stage trains; a rate of None is the strategy's own default."""
+
+    epochs: int
+    learning_rate: float | None = None
+
+
+PUBLISHED: Mapping[str, Stage] = {
+    "domain_pretraining": Stage(2, 1e-5),
+    "intermediate_task": Stage(3, 2e-5),
+    "target_task": Stage(5, 3e-5),
+    "knowledge_distillation": Stage(2, 1e-5),
+}
+"""The schedule meant for large models trained whole. With LoRA on a small encoder such rates hardly move anything."""
+
+STAGES: Mapping[str, Stage] = {name: Stage(stage.epochs) for name, stage in PUBLISHED.items()}
+"""The same epochs at the rates of `client.finetune.options.defaults`, which follow the model's size: the default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagesJob:
+    """What the stages start from. The same job into the same `out` continues after the last finished stage.
+
+    corpus, terms, general: of `AdaptationJob`; no corpus leaves domain_pretraining out.
+    intermediate: tasks to learn first, together where there are several; none leaves the stage out.
+    target: the task that counts.
+    student_blocks: blocks of the distilled student; None leaves knowledge_distillation out.
+    schedule: epochs and rate of each stage.
+    max_hours: of all stages together, divided among those to come by the text that each has to pass. Each ends in time
+        with what it has; a last stage that does not fit is left out.
+    """
+
+    target: TaskData
+    out: Path
+    corpus: TaskData | None = None
+    terms: TermList | None = None
+    general: tuple[str, ...] | None = None
+    intermediate: tuple[TaskData, ...] = ()
+    student_blocks: int | None = None
+    base_model: str = "minilm"
+    max_tokens: int | None = None
+    adapter: AdapterChoice = field(default_factory=AdapterChoice)
+    schedule: Mapping[str, Stage] = field(default_factory=lambda: STAGES)
+    seed: int = 0
+    device: str = "auto"
+    max_hours: float | None = None
+    max_memory_gb: float | None = None
+    observers: tuple[Observer, ...] = field(default=(), compare=False, repr=False)
+
+
+def run(job: StagesJob) -> Outcome:
+    """Run what is left, and return the best of target_task and knowledge_distillation by their validation figures.
+
+    Its metrics hold, beside the best adapter's, `stages`: the history, each stage with figures, seconds and share of
+    parameters trained.
+
+    Raises:
+        OutOfHours: they are too few for the target task.
+        CheckpointError: `out` holds other stages.
+        FedfinError: from a stage, one line naming the input that is wrong.
+    """
+    with held(job.max_memory_gb, job.device):
+        return _Stages(job).run()
+
+
+class _Stages:
+    def __init__(self, job: StagesJob) -> None:
+        self.job = job
+        self.notes = job.out / "stages.json"
+        self.history: list[dict[str, Any]] = self._read()
+        self.end = None if job.max_hours is None else time.monotonic() + 3600 * job.max_hours
+        self.work = self._work()
+        self.base = job.base_model
+        self.outcomes: dict[str, Outcome] = {}
+
+    def run(self) -> Outcome:
+        job = self.job
+        self._check()
+        left_out = ""
+        if job.corpus is not None:
+            self._stage("domain_pretraining", partial(self._pretrain, job.corpus))
+        if job.intermediate:
+            self._stage("intermediate_task", self._intermediate)
+        self._stage("target_task", self._target)
+        if job.student_blocks is not None:
+            try:
+                self._stage("knowledge_distillation", self._distill)
+            except OutOfHours:
+                left_out = f"{job.max_hours:g} hours were too few for knowledge_distillation: it was left out"
+        return self._best(left_out)
+
+    def _check(self) -> None:
+        """Refuse what a later stage would, before the first has taken its hours."""
+        job = self.job
+        refuse_foreign(job.out, (*STAGES, self.notes.name, "adapter", "result.json"))
+        prepare_session(Job(**self._common(job.out, "target_task"), data=(job.target,)))
+        if job.intermediate:
+            prepare_session(self._intermediate_job(job.out, "intermediate_task"))
+        if job.student_blocks is not None:
+            if job.target.task.head is not Head.SEQUENCE:
+                raise ConfigurationError(f"student_blocks: {job.target.task.name} does not put a label on a text")
+            distillation.refuse_student(job.base_model, job.student_blocks)
+
+    def _work(self) -> dict[str, float]:
+        """Of each stage: characters that it has to pass, near enough to its share of the time."""
+        job = self.job
+        rows = {
+            "domain_pretraining": [] if job.corpus is None else [job.corpus.train],
+            "intermediate_task": [data.train for data in job.intermediate],
+            "target_task": [job.target.train],
+            "knowledge_distillation": [] if job.student_blocks is None else [job.target.train],
+        }
+        most = _LETTERS_A_TOKEN * (job.max_tokens or 256)
+        return {
+            name: job.schedule[name].epochs * sum(min(most, _letters(e)) for each in sets for e in each.examples)
+            for name, sets in rows.items()
+        }
+
+    def _hours(self, name: str) -> float | None:
+        """A stage's share of the hours that are left."""
+        if self.end is None:
+            return None
+        to_come = list(self.work)[list(self.work).index(name) :]
+        left = max(1e-9, (self.end - time.monotonic()) / 3600)
+        return left * self.work[name] / sum(self.work[each] for each in to_come)
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.notes.exists():
+            return []
+        try:
+            return list(json.loads(self.notes.read_text())["stages"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise CheckpointError(f"{self.notes}: damaged: choose another output directory") from None
+
+    def _stage(self, name: str, train: Any) -> None:
+        """Train one stage, or take up what it left; what it found is in the history before the next begins."""
+        try:
+            outcome, measured = train(self.job.out / name, name)
+        except OutOfHours as error:
+            raise OutOfHours(f"{name}: {error} (the same command then continues)") from None
+        self.outcomes[name] = outcome
+        if any(entry["stage"] == name for entry in self.history):
+            return
+        self.history.append(
+            {
+                "stage": name,
+                "strategy": outcome.strategy,
+                "metrics": outcome.metrics,
+                "validation": _validation(outcome),
+                "target_probe": measured,
+                "seconds": outcome.seconds,
+                "hours": said(outcome.train_metrics),
+                "trainable_parameters": outcome.trainable_parameters,
+                "total_parameters": outcome.total_parameters,
+                "parameter_efficiency": outcome.parameter_efficiency,
+                "base_model": outcome.base_model,
+                "adapter": str(outcome.adapter),
+            }
+        )
+        write_json(self.notes, {"stages": self.history}, 0o600)
+
+    def _pretrain(self, corpus: TaskData, out: Path, name: str) -> tuple[Outcome, Any]:
+        outcome = continual_pretraining.run(
+            AdaptationJob(
+                **self._common(out, name),
+                data=(corpus,),
+                strategy="continual_pretraining",
+                terms=self.job.terms,
+                general=self.job.general,
+                probes=(self.job.target,) if self.job.target.task.head is Head.SEQUENCE else (),
+            )
+        )
+        self.base = outcome.base_model
+        return outcome, outcome.metrics["probes"].get(self.job.target.task.name)
+
+    def _intermediate(self, out: Path, name: str) -> tuple[Outcome, Any]:
+        job = self._intermediate_job(out / "training", name)
+        outcome = (multi_task if job.strategy == "multi_task" else single_task).run(job)
+        base = (out / "base").resolve()
+        if not base.is_dir():
+            write_merged_base(load_adapter(outcome.adapter)[0], self.base, base, private=True)
+        self.base = str(base)
+        return outcome, self._probe()
+
+    def _intermediate_job(self, out: Path, name: str) -> Job:
+        several = len(self.job.intermediate) > 1
+        strategy: Literal["multi_task", "single_task"] = "multi_task" if several else "single_task"
+        return Job(**self._common(out, name), data=self.job.intermediate, strategy=strategy)
+
+    def _target(self, out: Path, name: str) -> tuple[Outcome, Any]:
+        return single_task.run(Job(**self._common(out, name), data=(self.job.target,))), None
+
+    def _distill(self, out: Path, name: str) -> tuple[Outcome, Any]:
+        job = DistillationJob(
+            **self._common(out, name),
+            data=(self.job.target,),
+            strategy="distillation",
+            teacher=self.outcomes["target_task"].adapter,
+            student_blocks=self.job.student_blocks,
+        )
+        return distillation.run(job), None
+
+    def _common(self, out: Path, name: str) -> dict[str, Any]:
+        job, stage = self.job, self.job.schedule[name]
+        return {
+            "out": out,
+            "base_model": self.base,
+            "max_tokens": job.max_tokens,
+            "adapter": job.adapter,
+            "training": TrainingChoice(epochs=stage.epochs, learning_rate=stage.learning_rate),
+            "seed": job.seed,
+            "device": job.device,
+            "max_hours": self._hours(name),
+            "max_memory_gb": job.max_memory_gb,
+            "observers": job.observers,
+        }
+
+    def _probe(self) -> dict[str, float] | None:
+        if self.job.target.task.head is not Head.SEQUENCE:
+            return None
+        return probe(self.base, self.job.target, self.job.max_tokens or 128)
+
+    def _best(self, left_out: str) -> Outcome:
+        finals = [name for name in ("target_task", "knowledge_distillation") if name in self.outcomes]
+        best = max(finals, key=lambda name: _validation(self.outcomes[name]) or 0.0)
+        outcome = self.outcomes[best]
+        warned = forgotten(self.outcomes["domain_pretraining"].metrics) if "domain_pretraining" in self.outcomes else []
+        metrics = {
+            **outcome.metrics,
+            "best": best,
+            "stages": self.history,
+            "total_seconds": round(sum(entry["seconds"] for entry in self.history), 2),
+            "warnings": [*warned, *([left_out] if left_out else [])],
+        }
+        outcome = replace(outcome, strategy="stages", metrics=metrics, adapter=self._copied(outcome.adapter))
+        write_json(self.job.out / "result.json", outcome.to_json(), 0o600)
+        return outcome
+
+    def _copied(self, best: Path) -> Path:
+        """The best adapter, where `predict` looks for one."""
+        place, draft = self.job.out / "adapter", self.job.out / ".adapter"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(best, draft)
+        shutil.rmtree(place, ignore_errors=True)
+        draft.replace(place)
+        return place
+
+
+def _letters(example: object) -> int:
+    return len(getattr(example, "text", "")) or sum(len(word) + 1 for word in getattr(example, "words", ()))
+
+
+def _validation(outcome: Outcome) -> float | None:
+    """The figure that chose the epoch, on rows held out from training."""
+    found = [value for name, value in outcome.train_metrics.items() if name.startswith("validation_weighted_f1")]
+    return found[0] if found else None

@@ -1,0 +1,372 @@
+"""The training loop without privacy: epochs over shuffled rows, the best epoch kept, resumable at the exact step.
+
+Rows of like length share a minibatch, so that little is padded. The order of the rows and the dropout of a step are
+functions of the seed and the step alone; a training cut anywhere and continued ends in the same weights.
+(The private loop is `client.dp.training`: its batches are coins, its gradients are clipped one by one, and it may not
+look at private rows to choose when to stop. The two share model, batches and loss.)
+"""
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
+from client.finetune.training.optimization import compute_precision, device_kind, make_optimizer, rate_factor
+from client.finetune.training.time_budget import TRIAL_STEPS, TimePlan, plan_time
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.feature_cache import PrefixCache
+from common.adapters.losses import example_losses
+from common.errors import CheckpointError, ConfigurationError, DataError
+from common.files import write_atomic
+from common.protocol.adapter_codec import Tensors
+from common.tokenization.batches import Batch, TokenizedSet, token_batches
+
+__all__ = ["History", "LoopPlan", "Minibatch", "Part", "fit", "grouped_minibatches"]
+
+Rows = NDArray[np.int64]
+Minibatch = tuple[tuple[int, Rows], ...]
+"""What one optimiser step sees: numbers of parts, and rows of each."""
+
+_WINDOW = 32
+"""Minibatches sorted by length among each other: enough to pad little, few enough to stay random."""
+_SAVE_EVERY_S = 60.0
+_MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """One training; see `client.finetune.options.defaults.Defaults` and `TrainingChoice`.
+
+    metric: the validation figure that says which epoch is best; larger is better.
+    identity: of the job; a saved state of another job is refused.
+    max_hours: each epoch is cut to what fits in them, and when they are over training ends with what it has.
+    """
+
+    epochs: int
+    learning_rate: float
+    head_learning_rate: float
+    optimizer: str
+    schedule: str
+    warmup: float
+    patience: int
+    max_batch_tokens: int
+    precision: str
+    metric: str
+    seed: int
+    identity: str
+    max_hours: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one task, how the model answers them, (B, ...) logits, and each one's loss, (B,) of logits and labels."""
+
+    tokens: TokenizedSet
+    logits: Callable[[Batch], Tensor]
+    cache: PrefixCache = field(default_factory=PrefixCache)
+    loss: Callable[[Tensor, Tensor], Tensor] = example_losses
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened. `best_epoch` is the one whose weights the model now holds (from 1).
+
+    time: the plan where there were `max_hours`; out_of_hours: whether they ended it.
+    """
+
+    epochs: tuple[EpochEvent, ...]
+    best_epoch: int
+    stopped_early: bool
+    steps: int
+    seconds: float
+    time: TimePlan | None = None
+    out_of_hours: bool = False
+
+
+def grouped_minibatches(lengths: NDArray[np.int64], size: int, generator: np.random.Generator) -> list[Rows]:
+    """Every row once, in minibatches of `size` (the last may be smaller) of like length, in random order."""
+    order = generator.permutation(len(lengths))
+    batches: list[Rows] = []
+    for start in range(0, len(order), size * _WINDOW):
+        window = order[start : start + size * _WINDOW]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        batches += [window[first : first + size] for first in range(0, len(window), size)]
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def fit(
+    model: AdaptedModel,
+    parts: Sequence[Part],
+    minibatches: Callable[[np.random.Generator], list[Minibatch]],
+    plan: LoopPlan,
+    validate: Callable[[], Mapping[str, float]] | None,
+    state: Path,
+    observers: Sequence[Observer] = (),
+    penalty: Callable[[], Tensor] | None = None,
+) -> History:
+    """Train the adapter that `model` holds, in place, and leave the best epoch's weights in it.
+
+    Args:
+        minibatches: of one epoch, from that epoch's generator; as many in each.
+        validate: figures on rows that are not trained on; None keeps the last epoch.
+        state: file that a continued training starts from; the caller removes it when all is done.
+        penalty: a scalar added to each step's loss.
+
+    Raises:
+        DataError: a part holds no labelled rows.
+        ConfigurationError: the loss stopped being a number.
+        OutOfHours: not even one step an epoch fits in the plan's hours.
+        CheckpointError: `state` is of another job, or damaged.
+    """
+    if any(not len(part.tokens) or part.tokens.labels is None for part in parts):
+        raise DataError("training data: it holds no labelled example: nothing can be trained")
+    return _Fit(model, parts, minibatches, plan, validate, state, observers, penalty).run()
+
+
+class _Fit:
+    """One call of `fit`: its moving parts, which are also what is saved."""
+
+    def __init__(
+        self,
+        model: AdaptedModel,
+        parts: Sequence[Part],
+        minibatches: Callable[[np.random.Generator], list[Minibatch]],
+        plan: LoopPlan,
+        validate: Callable[[], Mapping[str, float]] | None,
+        state: Path,
+        observers: Sequence[Observer],
+        penalty: Callable[[], Tensor] | None,
+    ) -> None:
+        self.model, self.parts, self.minibatches, self.plan = model, parts, minibatches, plan
+        self.validate, self.state, self.observers, self.penalty = validate, state, observers, penalty
+        self.parameters = list(model.trainable().values())
+        self.optimizer = make_optimizer(model, plan.optimizer, plan.learning_rate, plan.head_learning_rate)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.steps_an_epoch = len(minibatches(np.random.default_rng([plan.seed, 0])))
+        self.steps = self.steps_an_epoch * plan.epochs
+        dtype, scaled = compute_precision(plan.precision, model.base.device)
+        self.autocast = torch.autocast(device_kind(model.base.device), dtype) if dtype else nullcontext()
+        self.scaler = torch.amp.GradScaler(device_kind(model.base.device), enabled=scaled)
+        self.step = 0
+        self.first = 0  # at which the epoch under way began
+        self.seconds_before = 0.0
+        self.epoch_loss = 0.0
+        self.epochs: list[EpochEvent] = []
+        self.best: Tensors | None = None
+        self.time: TimePlan | None = None
+        self.out_of_hours = False
+        self.started = self.saved = time.monotonic()
+        self.end = math.inf if plan.max_hours is None else self.started + 3600 * plan.max_hours
+
+    def run(self) -> History:
+        self._restore()
+        for part in self.parts:
+            part.cache.fill(self.model, part.tokens, self.plan.max_batch_tokens)
+        with torch.random.fork_rng():
+            try:
+                self._plan_hours()
+                while not self._finished():
+                    self._epoch()
+            finally:
+                self.model.eval_mode()
+                for parameter in self.parameters:
+                    parameter.grad = None
+        if self.best is not None:
+            self.model.load(self.best)
+        return History(
+            epochs=tuple(self.epochs),
+            best_epoch=self._best_epoch(),
+            stopped_early=len(self.epochs) < self.plan.epochs,
+            steps=self.step,
+            seconds=self._seconds(),
+            time=self.time,
+            out_of_hours=self.out_of_hours,
+        )
+
+    def _plan_hours(self) -> None:
+        """Time some steps, and cut every epoch to what fits; a continued training keeps its plan."""
+        epochs = self.plan.epochs - len(self.epochs)
+        if self.plan.max_hours is None or epochs == 0:
+            return
+        if self.time is None:
+            batches = self.minibatches(np.random.default_rng([self.plan.seed, 0]))
+            seconds = [self._trial(minibatch) for minibatch in batches[:TRIAL_STEPS]]
+            self.time = plan_time(seconds, epochs, len(batches), (self.end - time.monotonic()) / 3600)
+        self.steps_an_epoch = self.time.steps
+        self.steps = self.first + self.steps_an_epoch * epochs
+
+    def _trial(self, minibatch: Minibatch) -> float:
+        """Seconds of a step that changes nothing."""
+        started = time.monotonic()
+        self.model.train_mode()
+        for part, batch in self._batches(minibatch):
+            if batch.labels is not None:
+                with self.autocast:
+                    logits = part.logits(batch)
+                total = part.loss(logits.float(), batch.labels).sum()
+                torch.autograd.grad(total, self.parameters, allow_unused=True)
+        return time.monotonic() - started
+
+    def _batches(self, minibatch: Minibatch) -> Iterator[tuple[Part, Batch]]:
+        """The physical batches of a step."""
+        for number, rows in minibatch:
+            part = self.parts[number]
+            for chosen in token_batches(part.tokens.lengths, rows, self.plan.max_batch_tokens):
+                yield part, part.cache.batch(part.tokens, chosen, self.model.base.device)
+
+    def _finished(self) -> bool:
+        done = len(self.epochs)
+        best = max((event.metrics[self.plan.metric] for event in self.epochs), default=0.0) if self.validate else 0.0
+        # A figure that is still 0 has not stopped rising: rare labels take some epochs to appear at all.
+        waited = done - self._best_epoch() if best > 0 else 0
+        return done >= self.plan.epochs or waited >= self.plan.patience or self.out_of_hours
+
+    def _best_epoch(self) -> int:
+        return max((event.epoch for event in self.epochs if event.best), default=len(self.epochs))
+
+    def _epoch(self) -> None:
+        epoch = len(self.epochs)
+        batches = self.minibatches(np.random.default_rng([self.plan.seed, epoch]))
+        for minibatch in batches[self.step - self.first : self.steps_an_epoch]:
+            self._step(minibatch, epoch + 1)
+            self.out_of_hours = time.monotonic() > self.end
+            if self.out_of_hours:
+                break
+            if time.monotonic() - self.saved > _SAVE_EVERY_S:
+                self._save()
+        metrics = dict(self.validate()) if self.validate is not None else {}
+        key = self.plan.metric
+        best = not metrics or metrics[key] > max((e.metrics[key] for e in self.epochs), default=-math.inf)
+        if metrics and best:
+            self.best = self.model.export()
+        event = EpochEvent(
+            epoch=epoch + 1,
+            epochs=self.plan.epochs,
+            step=self.step,
+            train_loss=self.epoch_loss / max(1, self.step - self.first),
+            metrics=metrics,
+            best=best,
+            seconds=self._seconds(),
+        )
+        self.epochs.append(event)
+        self.epoch_loss, self.first = 0.0, self.step
+        self._save()
+        tell_epoch(self.observers, event)
+
+    def _step(self, minibatch: Minibatch, epoch: int) -> None:
+        # Seeded at every step: a continued training drops what an uninterrupted one would have dropped.
+        torch.manual_seed(self.plan.seed * 1_000_003 + self.step)
+        self.model.train_mode()
+        examples = sum(len(rows) for _, rows in minibatch)
+        loss, tokens = 0.0, 0
+        for part, batch in self._batches(minibatch):
+            loss += self._backward(part, batch, examples)
+            tokens += int(batch.attention_mask.sum())
+        if self.penalty is not None:
+            extra = self.penalty()
+            self.scaler.scale(extra).backward()  # type: ignore[no-untyped-call]
+            loss += float(extra.detach())
+        if not math.isfinite(loss):
+            raise ConfigurationError(
+                f"learning_rate {self.plan.learning_rate:g}: the loss is no number at step {self.step + 1}: lower it"
+            )
+        factor = rate_factor(self.step, self.steps, self.plan.warmup, self.plan.schedule)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, _MAX_GRADIENT_NORM)
+        before = [parameter.detach().clone() for parameter in self.parameters] if self.observers else []
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.epoch_loss += loss
+        if self.observers:
+            moved = torch.stack([(p.detach() - b).norm() for p, b in zip(self.parameters, before, strict=True)])
+            tell_step(
+                self.observers,
+                StepEvent(
+                    step=self.step,
+                    steps=self.steps,
+                    epoch=epoch,
+                    loss=loss,
+                    learning_rate=self.rates[0] * factor,
+                    gradient_norm=float(norm),
+                    update_norm=float(moved.norm()),
+                    examples=examples,
+                    tokens=tokens,
+                    seconds=self._seconds(),
+                ),
+            )
+
+    def _backward(self, part: Part, batch: Batch, examples: int) -> float:
+        if batch.labels is None:
+            raise DataError("training data: a batch without labels")
+        with self.autocast:
+            logits = part.logits(batch)
+        total = part.loss(logits.float(), batch.labels).sum() / examples
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        return float(total.detach())
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def _save(self) -> None:
+        stream = io.BytesIO()
+        content = {
+            "identity": self.plan.identity,
+            "weights": _to_torch(self.model.export()),
+            "best": None if self.best is None else _to_torch(self.best),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "first": self.first,
+            "epoch_loss": self.epoch_loss,
+            "epochs": [{**vars(event), "metrics": dict(event.metrics)} for event in self.epochs],
+            "seconds": self._seconds(),
+            "time": None if self.time is None else asdict(self.time),
+            "out_of_hours": self.out_of_hours,
+        }
+        torch.save(content, stream)
+        write_atomic(self.state, stream.getvalue(), mode=0o600)
+        self.saved = time.monotonic()
+
+    def _restore(self) -> None:
+        if not self.state.exists():
+            return
+        try:
+            content: dict[str, Any] = torch.load(self.state, weights_only=True, map_location="cpu")
+            identity = content["identity"]
+        except Exception as error:  # a damaged file fails in as many ways as there are bytes
+            raise CheckpointError(f"{self.state}: damaged: delete it to train from the start") from error
+        if identity != self.plan.identity:
+            raise CheckpointError(
+                f"{self.state}: it is of another training (other settings or data): choose another output directory"
+            )
+        self.model.load(_to_numpy(content["weights"]))
+        self.best = None if content["best"] is None else _to_numpy(content["best"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.step, self.first, self.epoch_loss = content["step"], content["first"], content["epoch_loss"]
+        self.epochs = [EpochEvent(**event) for event in content["epochs"]]
+        self.seconds_before = content["seconds"]
+        self.time = None if content["time"] is None else TimePlan(**content["time"])
+        self.out_of_hours = content["out_of_hours"]
+
+
+def _to_torch(tensors: Tensors) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(value) for name, value in tensors.items()}
+
+
+def _to_numpy(tensors: Mapping[str, Tensor]) -> Tensors:
+    return {name: value.numpy() for name, value in tensors.items()}

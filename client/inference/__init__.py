@@ -1,0 +1,1 @@
+"""Predictions of a saved adapter, and merging it into its base model."""

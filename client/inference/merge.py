@@ -1,0 +1,131 @@
+"""An adapter merged into its base model: a directory that transformers loads, with nothing of PEFT or fedfin."""
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import transformers
+from safetensors.numpy import load_file
+from torch import nn
+
+from client.inference import merged_head
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.manifest import Recipe, adapter_directory, build, read_description, unprotected
+from common.base_models.extend import Provenance, provenance, write_provenance
+from common.base_models.heads import SharedEncoder
+from common.base_models.load import MeanPoolClassifier
+from common.base_models.transformers_logging import quiet
+from common.errors import ConfigurationError, ModelError
+from common.tasks import Head
+
+__all__ = ["merge"]
+
+
+def merge(adapter: Path, out: Path, task: str | None = None) -> str:
+    """Write the stand-alone model; returns the line of Python that loads it.
+
+    The base model is taken in full precision even where the adapter was trained on a 4-bit one.
+
+    Args:
+        task: which head, where the adapter serves several tasks.
+
+    Raises:
+        ConfigurationError: `out` is not new, or the task is not named, or not the adapter's.
+        ModelError: no adapter, or one that cannot be merged: a soft prompt is no weight of the base model.
+    """
+    recipe, digest, facts = read_description(adapter)
+    if recipe.method in ("prefix_tuning", "p_tuning"):
+        raise ModelError(f"{adapter}: {recipe.method} cannot be merged: keep the adapter, or train lora")
+    name = chosen_task(recipe, task)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigurationError(f"{out}: it is not an empty directory: choose another output directory")
+    model = build(replace(recipe, method="lora"))
+    if model.base.digest != digest:
+        raise ModelError(f"{adapter}: the adapter was trained on another copy of {recipe.base_model}: give it that one")
+    model.restore(load_file(adapter_directory(adapter) / "adapter_model.safetensors"))
+    before = provenance(recipe.base_model)
+    # Rows shape weights as they shape an adapter: without differential privacy no federation may take it as its base.
+    private = before.private_text or unprotected(facts)
+    return _write(model, recipe, name, out, Provenance(recipe.base_model, before.new_tokens, private))
+
+
+def chosen_task(recipe: Recipe, task: str | None) -> str:
+    """The task asked for, or the only one.
+
+    Raises:
+        ConfigurationError: none is named where there are several, or one that the adapter does not serve.
+    """
+    if task is None and len(recipe.tasks) == 1:
+        return next(iter(recipe.tasks))
+    if task is None or task not in recipe.tasks:
+        raise ConfigurationError(f"task: name one that this adapter serves: {', '.join(recipe.tasks)}")
+    return task
+
+
+def _write(model: AdaptedModel, recipe: Recipe, name: str, out: Path, origin: Provenance) -> str:
+    module: Any = model.module
+    merged = module.merge_and_unload()
+    labels, head = recipe.tasks[name], _head(recipe, name)
+    whole, auto, code = _standalone(merged, name, head, len(labels))
+    whole.config.id2label = dict(enumerate(labels))
+    whole.config.label2id = {label: index for index, label in enumerate(labels)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        with quiet():
+            if code:
+                whole.config.auto_map = {auto: f"{code}.MeanPoolForSequenceClassification"}
+            whole.save_pretrained(draft)
+            model.base.tokenizer.save_pretrained(draft)
+        write_provenance(draft, origin)
+        if code:
+            text = Path(merged_head.__file__).read_text()
+            (draft / f"{code}.py").write_text(text.replace("BertConfig", type(whole.config).__name__))
+        draft.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        draft.replace(out)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return f'transformers.{auto}.from_pretrained("{out}"{", trust_remote_code=True" if code else ""})'
+
+
+def _head(recipe: Recipe, name: str) -> Head:
+    return next(kind.head for kind in recipe.kinds if kind.name == name)
+
+
+def _standalone(merged: nn.Module, name: str, head: Head, labels: int) -> tuple[Any, str, str]:
+    """The merged weights in a transformers class, the auto class that loads it, and the code file it needs or ""."""
+    if head is Head.SUMMARY:
+        writer: Any = merged
+        return merged, "AutoModelForSeq2SeqLM" if writer.config.is_encoder_decoder else "AutoModelForCausalLM", ""
+    if isinstance(merged, SharedEncoder) and head is Head.TOKEN:
+        return _token_model(merged, name, labels), "AutoModelForTokenClassification", ""
+    if isinstance(merged, SharedEncoder | MeanPoolClassifier):
+        config: Any = merged.config
+        config.num_labels = labels
+        with quiet():
+            whole = merged_head.MeanPoolForSequenceClassification(config)
+        whole.encoder = merged.encoder
+        whole.classifier.load_state_dict(merged.get_submodule(_classifier(merged, name)).state_dict())
+        return whole, "AutoModelForSequenceClassification", "modeling_fedfin"
+    kind = "AutoModelForTokenClassification" if head is Head.TOKEN else "AutoModelForSequenceClassification"
+    return merged, kind, ""
+
+
+def _classifier(merged: nn.Module, name: str) -> str:
+    return name if isinstance(merged, SharedEncoder) else "classifier"
+
+
+def _token_model(merged: SharedEncoder, name: str, labels: int) -> Any:
+    """The architecture's own token classifier: like ours, a linear layer on each hidden state."""
+    config: Any = merged.config
+    config.num_labels = labels
+    with quiet():
+        whole = transformers.AutoModelForTokenClassification.from_config(config)
+    setattr(whole, whole.base_model_prefix, merged.encoder)
+    whole.classifier.load_state_dict(merged.get_submodule(name).state_dict())
+    return whole

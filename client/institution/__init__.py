@@ -1,0 +1,1 @@
+"""An institution's directory: its configuration, keys, ledger and enrolment."""

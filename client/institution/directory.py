@@ -1,0 +1,183 @@
+"""An institution's directory: where its settings, keys, ledger and answers lie. Everything it must not lose is here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.institution.config import DataSettings, Settings, load_settings
+from common.errors import ConfigurationError
+from common.files import write_atomic
+from common.identity.enrolment import Package
+from common.identity.keys import Keys, PublicKeys
+from common.privacy.ledger import PrivacyLedger
+
+__all__ = ["Home"]
+
+TEMPLATE = """\
+# The settings of this institution. The hub cannot change them. Only the name and a declared [release] are sent.
+# All keys: docs/configuration.md
+
+[institution]
+name = "{name}"
+
+# The training rows: a .csv, .tsv, .jsonl or .parquet file, or CoNLL if words are labelled. For language modelling any
+# file or folder of text. The path is relative to this file.
+# [data]
+# train = "train.csv"
+# text_column = "text"
+# label_column = "label"
+# customer_column = "customer"   # column of the customer's id, required if limits.unit is "customer"
+
+[model]
+allowed = ["minilm"]   # base models that a run may name. Runs with another one are refused
+device = "auto"        # "cpu", "cuda", "cuda:1", or "auto": a GPU if there is one, otherwise the CPU
+
+# The privacy officer's limits for all runs together. A training that would exceed them is refused before it starts.
+[limits]
+max_epsilon = 8.0              # epsilon that all trainings of all runs may spend together, at this delta
+delta = 1e-6                   # must be below 1 / (number of records, or customers)
+min_noise_multiplier = 0.3     # trainings with less noise are refused
+allow_without_privacy = false  # true accepts runs without differential privacy
+# tasks = ["sentiment_analysis"] # tasks that a run may train (default: all). For text without labels:
+                               # ["masked_language_modelling"]
+unit = "record"                # unit that max_epsilon protects: "record", or "customer" (all records of one customer)
+
+# Facts about the data that the hub may learn. None is sent unless it is declared here.
+[release]
+# size_band = 1024             # a power of two near the number of records (or customers). The hub weights by it, and
+                               # gradient sums are divided by it. If it is not declared: as if there were 1,024
+"""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths in the directory of one institution."""
+
+    directory: Path
+
+    @classmethod
+    def create(cls, directory: Path, name: str) -> "Home":
+        """Lay a new one out: keys (0600), an empty ledger (0600) and a commented `institution.toml`.
+
+        Raises:
+            ConfigurationError: it is an institution's directory already.
+            EnvelopeError: the name cannot be one, or the keys cannot be written.
+            LedgerError: the ledger cannot be written.
+        """
+        home = cls(directory)
+        if home.settings_path.exists() or home.keys_path.exists():
+            raise ConfigurationError(f"{directory}: it holds an institution already: choose another directory")
+        keys = Keys.generate(name)
+        keys.save(home.keys_path)
+        PrivacyLedger.open(home.ledger_path, keys).close()
+        write_atomic(home.settings_path, TEMPLATE.format(name=name).encode(), mode=0o600)
+        return home
+
+    @property
+    def settings_path(self) -> Path:
+        return self.directory / "institution.toml"
+
+    @property
+    def keys_path(self) -> Path:
+        return self.directory / "keys"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The one privacy ledger over all runs and models that saw this institution's rows."""
+        return self.directory / "ledger.jsonl"
+
+    @property
+    def request_path(self) -> Path:
+        """What the hub's operator is sent."""
+        return self.directory / "request.json"
+
+    @property
+    def package_path(self) -> Path:
+        """What the hub's operator sent back, verified."""
+        return self.directory / "hub.json"
+
+    @property
+    def tls(self) -> Path:
+        """`client.key` (0600), `client.pem`, `ca.pem`: how this institution and the hub know each other's machines."""
+        return self.directory / "tls"
+
+    @property
+    def node_key_path(self) -> Path:
+        """The private key of the Flower node (0600)."""
+        return self.directory / "node" / "node.ecdsa"
+
+    @property
+    def flower_home(self) -> Path:
+        """Flower's directory, which holds the approved app and nothing else."""
+        return self.directory / "flwr"
+
+    @property
+    def run(self) -> Path:
+        """What agent and node share: the socket, and what each says it is at. It may be lost while nothing runs."""
+        return self.directory / "run"
+
+    @property
+    def socket(self) -> Path:
+        """Where the agent answers the relay."""
+        return self.run / "agent.sock"
+
+    @property
+    def state(self) -> Path:
+        """Logs, and what one `start` runs; it may be lost."""
+        return self.directory / "state"
+
+    def settings(self) -> Settings:
+        """Read the settings.
+
+        Raises:
+            ConfigurationError: see `load_settings`; or there is no institution here.
+        """
+        if not self.settings_path.is_file():
+            raise ConfigurationError(
+                f"{self.directory}: no institution.toml: make one with `fedfin-institution init {self.directory}`"
+            )
+        return load_settings(self.settings_path)
+
+    def rows(self) -> DataSettings:
+        """The training rows that the settings name.
+
+        Raises:
+            ConfigurationError: see `settings`; or they name none.
+        """
+        data = self.settings().data
+        if data is None:
+            raise ConfigurationError(f"{self.settings_path}: [data] is missing: name the training rows")
+        return data
+
+    def public_keys(self) -> PublicKeys:
+        """The public half of the keys: all that is needed to verify the ledger.
+
+        Raises:
+            ConfigurationError: there is no institution here.
+            EnvelopeError: the file is damaged.
+        """
+        path = self.keys_path / "public.json"
+        if not path.is_file():
+            raise ConfigurationError(f"{self.directory}: not the directory of an institution ({path} is absent)")
+        return PublicKeys.load(path)
+
+    def package(self) -> Package:
+        """What the hub sent back, its signature verified again.
+
+        Raises:
+            ConfigurationError: the institution has not joined a hub.
+            EnrolmentError: the file was changed.
+        """
+        if not self.package_path.is_file():
+            raise ConfigurationError(
+                f"{self.directory}: not joined yet: send {self.request_path.name} to the hub's operator, "
+                f"then run `fedfin-institution join PACKAGE --home {self.directory}`"
+            )
+        return Package.from_json(self.package_path.read_bytes())
+
+    def keys(self) -> Keys:
+        """Load the private keys.
+
+        Raises:
+            EnvelopeError: see `Keys.load`.
+        """
+        return Keys.load(self.keys_path)

@@ -1,0 +1,119 @@
+"""The institution's side of enrolment: make a request, hold the hub's answer against it, and only then keep it."""
+
+import secrets
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+
+from client.institution.directory import Home
+from common.errors import ConfigurationError, EnrolmentError
+from common.files import write_atomic
+from common.flower.bundle import bundle_sha256
+from common.identity.authority import Certificate, check_name, new_key_and_request, node_key_text
+from common.identity.enrolment import Package, Request
+
+__all__ = ["accept", "expiring", "is_known", "make_request", "read_package"]
+
+_WARN_DAYS = 30
+_LEAST_FINGERPRINT = 32  # hexadecimal digits: the 128 bits that `spoken` shows
+
+
+def make_request(directory: Path, name: str, renew: bool = False) -> Request:
+    """Lay out an institution's directory (see `Home.create`) with keys of every kind, and its signed request.
+
+    After an interruption it goes on where it stopped; the private keys never leave the directory.
+
+    Args:
+        renew: for an institution that is there already: new TLS and node keys and a new request. Its signing and
+            sealing keys stay, and with them its ledger.
+
+    Raises:
+        ConfigurationError: it holds a complete institution already, or another one.
+        EnrolmentError: a name that no certificate can carry.
+        EnvelopeError: the keys cannot be written or read.
+    """
+    check_name(name)
+    home = Home(directory)
+    if not renew and (home.request_path.exists() or not home.settings_path.exists()):
+        home = Home.create(directory, name)
+    keys = home.keys()
+    if keys.name != name:
+        raise ConfigurationError(f"{directory}: it holds institution {keys.name} already: choose another directory")
+    directory.chmod(0o700)
+    for empty in (home.run, home.state, home.flower_home):  # mounted one by one where node and agent run apart
+        empty.mkdir(mode=0o700, exist_ok=True)
+    tls_key, csr = new_key_and_request(name)
+    node_key = ec.generate_private_key(ec.SECP384R1())
+    write_atomic(home.tls / "client.key", tls_key, mode=0o600)
+    openssh = node_key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    write_atomic(home.node_key_path, openssh, mode=0o600)
+    request = Request.make(keys, csr, node_key_text(node_key.public_key()))
+    # Written last: a directory with a request is a complete one.
+    write_atomic(home.request_path, request.to_json().encode() + b"\n")
+    return request
+
+
+def read_package(path: Path) -> Package:
+    """The package in a file, its own signature verified.
+
+    Raises:
+        EnrolmentError: absent, unreadable, altered or not a package.
+    """
+    try:
+        return Package.from_json(path.read_bytes())
+    except OSError as error:
+        raise EnrolmentError(f"{path}: cannot be read ({error.strerror}): give the file that the hub sent") from None
+    except EnrolmentError as error:
+        raise EnrolmentError(f"{path}: {error}") from None
+
+
+def is_known(home: Home, package: Package) -> bool:
+    """Whether it comes from the very hub that this institution joined before: then its signature says enough."""
+    if not home.package_path.exists():
+        return False
+    before = home.package()
+    return (before.hub, before.authority) == (package.hub, package.authority)
+
+
+def accept(home: Home, package: Package, fingerprint: str | None) -> None:
+    """Keep the package, once it is certain that it answers our request and whose it is.
+
+    Args:
+        fingerprint: what the hub's operator read out, spaces forgiven; None for a hub that `is_known`.
+
+    Raises:
+        EnrolmentError: another fingerprint, another request, another key, or a hub that runs other code than is
+            installed here. Nothing was changed.
+    """
+    what = f"package for {package.institution}"
+    if fingerprint is not None:
+        heard = "".join(fingerprint.lower().split())
+        if len(heard) < _LEAST_FINGERPRINT or not secrets.compare_digest(package.fingerprint[: len(heard)], heard):
+            raise EnrolmentError(f"{what}: its fingerprint is another one: do not use it, call the hub's operator")
+    elif not is_known(home, package):
+        raise EnrolmentError(f"{what}: give --fingerprint, as the hub's operator reads it out by telephone")
+    package.check_answers(Request.from_json(home.request_path.read_bytes()))
+    certificate = load_pem_x509_certificate(package.certificate.encode())
+    key = load_pem_private_key((home.tls / "client.key").read_bytes(), password=None)
+    if certificate.public_key() != key.public_key():
+        raise EnrolmentError(f"{what}: its certificate is for another key than {home.tls / 'client.key'}")
+    if package.app_sha256 != bundle_sha256():
+        raise EnrolmentError(f"{what}: the hub runs other code than is installed here: install the release it names")
+    write_atomic(home.tls / "ca.pem", package.authority.encode())
+    write_atomic(home.tls / "client.pem", package.certificate.encode())
+    write_atomic(home.package_path, package.to_json().encode() + b"\n")
+
+
+def expiring(home: Home) -> list[str]:
+    """A line when this institution's certificate ends within 30 days, or has ended.
+
+    Raises:
+        ConfigurationError, EnrolmentError: see `Home.package`.
+    """
+    left = Certificate.read(home.package().certificate).days_left()
+    if left > _WARN_DAYS:
+        return []
+    when = f"expires in {left:.0f} days" if left > 0 else "has expired"
+    return [f"this institution's certificate {when}: ask the hub's operator for a new package, and join with it"]

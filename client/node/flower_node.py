@@ -1,0 +1,289 @@
+"""The institution's Flower node: a SuperNode and a SuperExec, held to less than Flower would let them do.
+
+Flower has no client certificates, runs whatever bundle the hub sends, and takes tasks of every kind. What is changed
+about that changes private parts of Flower, all of them named in this file. Its contract tests are
+`tests/client/node/test_flower_node.py`, and flwr is pinned to one release.
+
+Each process is `python -m client.node.flower_node`.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from client.institution.directory import Home
+from common.errors import FedfinError
+from common.flower.bundle import bundle
+from common.flower.internals import look_again_soon
+from common.identity.tls import client_context
+
+__all__ = [
+    "Approved",
+    "approved_only",
+    "install_bundle",
+    "main",
+    "mutual_tls",
+    "relay_executor",
+    "run_superexec",
+    "run_supernode",
+]
+
+_AGENT_APP = "flwr-agentapp"
+_POLL_SECONDS = 0.25
+_POLL_FAST_FOR_SECONDS = 60.0  # since the last message; Flower's own three seconds afterwards
+_SEEN_EVERY_SECONDS = 2.0
+
+
+class Approved:
+    """The one bundle that may run here: the one made of the code that is installed here."""
+
+    def __init__(self, content: bytes) -> None:
+        from flwr.cli.config_utils import get_fab_metadata
+
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self.fab_id, self.version = get_fab_metadata(content)
+
+    def names(self, run: Any) -> bool:
+        """Whether a run says that it runs this bundle, as a Flower app and nothing else."""
+        said = (run.fab_id, run.fab_version, run.fab_hash)
+        return said == (self.fab_id, self.version, self.sha256) and run.primary_task_type != _AGENT_APP
+
+    def is_(self, fab: Any) -> bool:
+        """Whether these bytes are this bundle; what they say of themselves must agree."""
+        return fab.hash_str == self.sha256 and hashlib.sha256(fab.content).hexdigest() == self.sha256
+
+
+class _NotApprovedError(Exception):
+    pass
+
+
+def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callable[..., Any]:
+    """Flower's `_pull_and_store_message`, refusing runs of any other bundle before a byte of it is stored or run.
+
+    A refusal is Flower's own error for a bundle that could not be verified. While messages come, it asks four times
+    a second instead of once in three.
+    """
+    from flwr.app import Message
+    from flwr.supernode import start_client_internal as internal
+
+    last = time.monotonic()
+
+    def pull_approved(**given: Any) -> int | None:
+        nonlocal last
+        received: list[Message] = []
+
+        def receive() -> Any:
+            found = given["receive"]()
+            if found is not None:
+                received.append(found[0])
+            return found
+
+        def get_run(run_id: int) -> Any:
+            run = given["get_run"](run_id)
+            if not approved.names(run):
+                raise _NotApprovedError
+            return run
+
+        def get_fab(fab_hash: str, run_id: int) -> Any:
+            fab = given["get_fab"](fab_hash, run_id)
+            if not approved.is_(fab):
+                raise _NotApprovedError
+            return fab
+
+        checked = {**given, "receive": receive, "get_run": get_run, "get_fab": get_fab}
+        while True:
+            try:
+                run_id = pull(**checked)
+            except _NotApprovedError:
+                message = received[-1]
+                print("refused: the hub's run is of another app bundle than is installed here", flush=True)  # noqa: T201
+                reply = Message(internal.FAB_VERIFICATION_ERROR, reply_to=message)
+                internal._insert_message(reply, given["state"], given["object_store"])
+                run_id = int(message.metadata.run_id)
+            now = time.monotonic()
+            if run_id is not None:
+                last = now
+            if run_id is not None or now - last > _POLL_FAST_FOR_SECONDS:
+                return run_id
+            time.sleep(_POLL_SECONDS)
+
+    return pull_approved
+
+
+class _Watch:
+    """Notes every answer of the hub, for the status line; an interceptor in Flower's sense."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._noted = path, 0.0
+
+    def intercept(self, call: Any, call_next: Callable[[Any], Any]) -> Any:
+        answer = call_next(call)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            self._note("refused")  # Flower ends the node now
+        elif answer.is_success and time.monotonic() - self._noted > _SEEN_EVERY_SECONDS:
+            self._note("seen")
+        return answer
+
+    def _note(self, what: str) -> None:
+        self._noted = time.monotonic()
+        self._path.write_text(json.dumps({what: time.time()}))
+
+
+def mutual_tls(home: Home) -> type[Any]:
+    """Flower's client of the hub, showing this institution's certificate; a renewed one is read without a restart."""
+    from flwr.supernode.fleet_http_client import FleetHttpClient
+
+    files = (home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")
+
+    class MutualTlsClient(FleetHttpClient):  # type: ignore[misc]
+        renewal: tuple[ssl.SSLContext, int]
+
+        @classmethod
+        def from_server_address(
+            cls, server_address: str, _insecure: bool, _roots: object, interceptors: Any, **_: Any
+        ) -> Any:
+            context, stamp = client_context(*files), files[0].stat().st_mtime_ns
+            watched = [*interceptors, _Watch(home.run / "hub.json")]
+            client = cls(f"https://{server_address}", interceptors=watched, verify=context)
+            client.renewal = (context, stamp)
+            return client
+
+        def _send(self, call: Any) -> Any:
+            context, stamp = self.renewal
+            if (now := files[0].stat().st_mtime_ns) != stamp:
+                context.load_cert_chain(*files[:2])
+                self.renewal = (context, now)
+            try:
+                return super()._send(call)
+            except httpx.TransportError as error:
+                words = str(error).lower()
+                if "certificate" in words or not ("ssl" in words or "tls" in words):
+                    raise
+                # Flower gives up at every error that names TLS; a hub that went away in a handshake comes back.
+                raise httpx.ConnectError("the connection to the hub broke off") from None
+
+    return MutualTlsClient
+
+
+def install_bundle(home: Home) -> None:
+    """Put the approved app where Flower looks for it, anew and read-only; Flower overwrites nothing that is there."""
+    from flwr.cli.install import install_from_fab
+
+    apps = home.flower_home / "apps"
+    if apps.exists():
+        _writable(apps, True)
+        shutil.rmtree(apps)
+    with contextlib.redirect_stdout(io.StringIO()):
+        install_from_fab(bundle(), install_dir=home.flower_home, skip_prompt=True)
+    _writable(apps, False)
+
+
+def _writable(root: Path, writable: bool) -> None:
+    for directory, _, files in os.walk(root):
+        for file in files:
+            (Path(directory) / file).chmod(0o644 if writable else 0o444)
+        Path(directory).chmod(0o755 if writable else 0o555)
+
+
+def run_supernode(home: Home, port: int) -> None:
+    """Flower's `flower-supernode` on loopback port `port`, until it is ended or the hub sends it away.
+
+    Raises:
+        FedfinError: the institution has not joined, or a file is missing.
+    """
+    from flwr.supernode import fleet_http_connection, start_client_internal
+    from flwr.supernode.cli.flower_supernode import flower_supernode
+
+    package = home.package()
+    look_again_soon()
+    fleet_http_connection.FleetHttpClient = mutual_tls(home)
+    pull = start_client_internal._pull_and_store_message
+    start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()))
+    sys.argv = [
+        "flower-supernode",
+        *("--superlink", package.address, "--root-certificates", str(home.tls / "ca.pem")),
+        *("--auth-supernode-private-key", str(home.node_key_path)),
+        *("--node-config", str(home.run / "node.toml"), "--host", "127.0.0.1", "--port", str(port)),
+        *("--isolation", "process", "--superexec-auth-secret-file", str(home.run / "superexec.secret")),
+    ]
+    try:
+        flower_supernode()
+    except Exception:
+        traceback.print_exc()
+        # The thread of Flower's own server would keep a node alive that asks the hub for nothing any more.
+        os._exit(1)
+
+
+def relay_executor() -> Any:
+    """Flower's executor of tasks. Each task runs in a fork of `relay_fork_server.py` instead of a new interpreter."""
+    from flwr.supercore.superexec.executor import LaunchResult
+    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
+
+    class RelayExecutor(SubprocessExecutor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._relays = self._start()
+
+        def _start(self) -> subprocess.Popen[bytes]:
+            script = Path(__file__).with_name("relay_fork_server.py")
+            return subprocess.Popen([sys.executable, "-P", str(script)], stdin=subprocess.PIPE)
+
+        def launch(self, spec: Any) -> Any:
+            if self._relays.poll() is not None:
+                self._relays = self._start()
+            task = {"runtime_api_address": spec.runtime_api_address, "token": spec.token, "insecure": spec.insecure}
+            if self._relays.stdin is not None:
+                self._relays.stdin.write(json.dumps(task | {"parent_pid": spec.parent_pid}).encode() + b"\n")
+                self._relays.stdin.flush()
+            return LaunchResult.accepted()
+
+    return RelayExecutor()
+
+
+def run_superexec(home: Home, port: int) -> None:
+    """Flower's `flower-superexec` for that SuperNode; it takes client apps and no other kind of task."""
+    from flwr.supercore.cli.flower_superexec import flower_superexec
+    from flwr.supercore.constant import TaskType
+    from flwr.supercore.superexec import run_superexec
+    from flwr.supercore.superexec.plugin import AutoExecPlugin
+
+    AutoExecPlugin.supported_task_types = frozenset({TaskType.CLIENT_APP})
+    run_superexec.get_executor = lambda *_, **__: relay_executor()
+    sys.argv = [
+        "flower-superexec",
+        *("--runtime-api-address", f"127.0.0.1:{port}", "--insecure"),
+        *("--superexec-auth-secret-file", str(home.run / "superexec.secret")),
+    ]
+    flower_superexec()
+
+
+def main() -> int:
+    """`supernode DIR PORT` or `superexec DIR PORT`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=("supernode", "superexec"))
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    parser.add_argument("port", type=int)
+    given = parser.parse_args()
+    try:
+        {"supernode": run_supernode, "superexec": run_superexec}[given.part](Home(given.directory), given.port)
+    except FedfinError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

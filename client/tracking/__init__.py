@@ -1,0 +1,1 @@
+"""Training histories, their recommendations and reports."""

@@ -1,0 +1,99 @@
+"""The performance tracker: it watches a training and leaves `tracker.json` and `report.html` in its directory.
+
+Both hold losses and figures of the institution's own rows, so they are readable by their owner alone and stay inside.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from client.finetune.events import EpochEvent, StepEvent
+from client.finetune.job import Outcome
+from client.tracking.history import Track, read_track, summarise
+from client.tracking.recommendations import recommend
+from client.tracking.report import render
+from client.tracking.resources import Meter, Usage
+from common.errors import CheckpointError
+from common.files import write_atomic
+
+__all__ = ["Tracker"]
+
+_WRITE_EVERY_S = 30.0
+
+
+class Tracker:
+    """An observer of one training, see `client.finetune.events.Observer`.
+
+    A training that is continued continues its track too; steps in the last half minute before it was cut may be
+    missing from it.
+    """
+
+    def __init__(self, out: Path, memory_limit: int | None = None) -> None:
+        """Args: out: the training's directory. memory_limit: bytes it may take (default: what the machine has)."""
+        self._path, self._report = out / "tracker.json", out / "report.html"
+        self._meter = Meter()
+        self._limit = memory_limit or self._meter.memory_limit
+        self._steps: list[StepEvent] = []
+        self._epochs: list[EpochEvent] = []
+        self._usage: list[Usage] = []
+        self._begun = False
+        self._written = time.monotonic()
+
+    def on_step(self, event: StepEvent) -> None:
+        """Keep it, and a reading of the machine."""
+        self._continue_at(event.step)
+        self._steps.append(event)
+        if reading := self._meter.read():
+            self._usage.append(reading)
+        if time.monotonic() - self._written > _WRITE_EVERY_S:
+            self._write({})
+
+    def on_epoch(self, event: EpochEvent) -> None:
+        """Keep it, and write what there is."""
+        self._continue_at(event.step + 1)
+        self._epochs.append(event)
+        self._write({})
+
+    def finish(self, outcome: Outcome) -> dict[str, Any]:
+        """Add what came of it, write both files; returns the content of `tracker.json`.
+
+        Raises:
+            CheckpointError: the training was finished before, and its track is gone or damaged.
+        """
+        if not self._begun:  # finished before: nothing was trained now
+            self._take(read_track(self._path))
+        content, track = self._write(outcome.to_json())
+        write_atomic(self._report, render(track).encode(), mode=0o600)
+        return content
+
+    def _continue_at(self, step: int) -> None:
+        """Before the first event: take up what an interrupted training had written, up to `step`."""
+        if self._begun:
+            return
+        self._begun = True
+        if step == 1 or not self._path.exists():
+            return
+        try:
+            before = read_track(self._path)
+        except CheckpointError:
+            return  # the track is a by-product: its loss must not stop the training
+        self._take(before, step)
+
+    def _take(self, track: Track, step: float = math.inf) -> None:
+        self._steps = [each for each in track.steps if each.step < step]
+        self._epochs = [each for each in track.epochs if each.step < step]
+        self._usage = list(track.usage)
+
+    def _write(self, run: Mapping[str, Any]) -> tuple[dict[str, Any], Track]:
+        self._written = time.monotonic()
+        track = Track(tuple(self._steps), tuple(self._epochs), tuple(self._usage), self._limit, run)
+        content: dict[str, Any] = track.to_json()
+        if run:
+            content["summary"] = asdict(summarise(track))
+            content["recommendations"] = [asdict(each) for each in recommend(track)]
+        write_atomic(self._path, (json.dumps(content, allow_nan=False) + "\n").encode(), mode=0o600)
+        return content, track

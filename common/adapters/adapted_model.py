@@ -1,0 +1,313 @@
+"""A LoRA adapter and task head on a frozen base model: what is trained, and what travels.
+
+`adapt` attaches once; hub and institutions then `load` the weights of each turn into the same memory.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import torch
+from numpy.typing import NDArray
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from common.adapters.frozen_blocks import FrozenFeatures, split
+from common.adapters.peft_config import lora_config, refuse_adapted
+from common.adapters.saving import write_adapter
+from common.adapters.target_modules import parse_layers, target_names
+from common.adapters.tensors import NEW_ROWS, PROMPT, array, is_ours, last_head_layers, numbers, start, wire_name, write
+from common.base_models.load import LoadedBase
+from common.base_models.masked_lm import MaskedLanguageModel
+from common.config.run import AdapterConfig
+from common.data.datasets import Dataset, SummaryExample
+from common.errors import ModelError
+from common.protocol.adapter_codec import Spec, Tensors
+from common.tasks import Head, Task
+from common.tokenization.batches import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts, tokenize_words
+from common.tokenization.language_modelling import followed, masked
+from common.tokenization.summary_prompt import instructions, prompts
+
+__all__ = ["AdaptedModel", "adapt"]
+
+
+class AdaptedModel:
+    """A base model that carries one adapter. Made by `adapt`.
+
+    Attributes:
+        base: what it was made from. `base.model` is the module that runs, now with the adapter inside.
+        module: the same wrapped by PEFT; hand this one to Opacus.
+        spec: names and shapes of what travels, by PEFT's names.
+        parameters_trained, parameters_total: numbers trained, and all numbers of the model.
+    """
+
+    def __init__(
+        self, base: LoadedBase, module: Any, config: peft.PeftConfig, seed: int, train: str, layers: str = "all"
+    ) -> None:
+        self.base = base
+        self.module: nn.Module = module
+        self._peft: Any = module
+        self._config = config
+        self._seed = seed
+        self._parameters = {wire_name(name): p for name, p in module.named_parameters() if is_ours(name)}
+        for name, parameter in self._parameters.items():
+            parameter.data = parameter.data.to(torch.float32)
+            parameter.requires_grad_(train == "AB" or ".lora_A." not in name)
+        self._new_rows = {name: array(p) for name, p in self._parameters.items() if NEW_ROWS in name}
+        self._trainable = {name: p for name, p in sorted(self._parameters.items()) if p.requires_grad}
+        self._owners = [m for m in module.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
+        self._dropouts = [
+            child
+            for m in module.modules()
+            if isinstance(m, BaseTunerLayer) and hasattr(m, "lora_dropout")
+            for child in m.lora_dropout.values()
+        ]
+        self._cast_head_inputs()
+        self._last_layer = last_head_layers(base, self._parameters)
+        if isinstance(base.model, MaskedLanguageModel):
+            base.model.tie()
+        # Where rows of the embeddings are trained, nothing below is frozen.
+        self._split = None if self._new_rows else split(base, parse_layers(layers))
+        self.parameters_trained = sum(p.numel() for p in self._trainable.values())
+        self.parameters_total = sum(numbers(p) for p in module.parameters())
+        names = base.tasks
+        self._same_task = torch.tensor([[one == other for other in names] for one in names]) if names else None
+        self._frozen_a = {n: p for n, p in self._parameters.items() if not p.requires_grad}
+        self.spec = Spec.of(self.export())
+        write(self._frozen_a, {name: self._start(name, p) for name, p in self._frozen_a.items()})
+        self.load(self.initial())
+        self.eval_mode()
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The trained parameters by wire name, sorted; exactly those that travel."""
+        return dict(self._trainable)
+
+    def head_names(self) -> frozenset[str]:
+        """Wire names of the task head's parameters."""
+        return frozenset(
+            name for name in self._trainable if ".lora_" not in name and NEW_ROWS not in name and name != PROMPT
+        )
+
+    def initial(self) -> Tensors:
+        """Where every run of this seed starts: B and the head's last layer zero, the rest from the seed.
+
+        Equal bits on every machine and release: SHA-256, Philox and exact arithmetic, no library's normal numbers.
+        """
+        return {name: self._start(name, parameter) for name, parameter in self._trainable.items()}
+
+    def load(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Put travelled weights in place.
+
+        Raises:
+            ModelError: they are not of `spec`; nothing was changed. (`codec.decode` gives a foreign adapter's reasons.)
+        """
+        for name, shape, _ in self.spec.tensors:
+            if name not in tensors or tensors[name].shape != shape:
+                raise ModelError(f"adapter tensor {name}: absent or misshapen: this model needs {list(shape)}")
+        if len(tensors) != len(self.spec.tensors):
+            raise ModelError(f"adapter: {len(tensors)} tensors: this model needs {len(self.spec.tensors)}")
+        write(self._trainable, tensors)
+
+    def restore(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Put back what `save_pretrained` wrote: what is trained, and a frozen A.
+
+        Raises:
+            ModelError: a tensor is absent, misshapen or too many; nothing was changed.
+        """
+        for name, parameter in self._parameters.items():
+            if name not in tensors or tensors[name].shape != tuple(parameter.shape):
+                raise ModelError(f"adapter tensor {name}: absent or misshapen: it was trained on another model")
+        if len(tensors) != len(self._parameters):
+            raise ModelError(f"adapter: {len(tensors)} tensors: this model holds {len(self._parameters)}")
+        write(self._parameters, tensors)
+
+    @property
+    def _answers(self) -> bool:
+        """Whether summaries are written by a decoder, as answers to a question."""
+        return self.base.head == Head.SUMMARY and not self.base.is_encoder_decoder
+
+    def export(self) -> Tensors:
+        """A copy of what travels, sorted by name: trained LoRA factors and the head, never a frozen A."""
+        return {name: array(parameter) for name, parameter in self._trainable.items()}
+
+    def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
+        """Texts as ids, cut at the run's maximum of tokens; for a decoder, inside the question that it answers."""
+        if self._answers:
+            asked = prompts(self.base.tokenizer, texts, self.base.max_tokens)
+            return TokenizedSet(tuple(asked), None, self.base.tokenizer.pad_token_id)
+        return tokenize_texts(self.base.tokenizer, texts, self.base.max_tokens, labels)
+
+    def encode_words(
+        self, sentences: Sequence[Sequence[str]], labels: Sequence[Sequence[int]] | None = None
+    ) -> TokenizedSet:
+        """Sentences of words as ids; see `tokens.tokenize_words` for the labels."""
+        return tokenize_words(self.base.tokenizer, sentences, self.base.max_tokens, labels)
+
+    def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
+        """A data set as ids and labels, in its order; for a language model, labels are what it is to guess.
+
+        For a decoder, questions with their answers: see `instructions`.
+        """
+        if self._answers:
+            pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
+            return instructions(
+                self.base.tokenizer, [e.text for e in pairs], [e.summary for e in pairs], self.base.max_tokens
+            )
+        tokens = tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
+        return self.to_guess(tokens) if self.base.head in (Head.MASKED, Head.CAUSAL) else tokens
+
+    def to_guess(self, tokens: TokenizedSet, seed: int = 0) -> TokenizedSet:
+        """`tokens` with what a language model is to guess as labels: tokens hidden by `seed`, or each next one."""
+        return followed(tokens) if self.base.head == Head.CAUSAL else masked(tokens, self.base.tokenizer, seed)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(B, C), or (B, T, C) for a token head; from `batch.hidden` on where it is there.
+
+        For a language model (M, V): of the tokens alone that have a label. For a summary (B, T, V): each token of
+        `batch.labels` from those before it. Of several tasks, an example that has a label is asked about its own task
+        alone: labels of others cannot be given.
+        """
+        logits = self._logits(batch)
+        if self._same_task is not None and batch.labels is not None:
+            own = self._same_task.to(logits.device)[batch.labels]
+            return logits.masked_fill(~own, torch.finfo(logits.dtype).min)
+        return logits
+
+    def _logits(self, batch: Batch) -> Tensor:
+        masked_head = self.base.head == Head.MASKED and batch.labels is not None
+        chosen = batch.labels != IGNORED if masked_head and batch.labels is not None else None
+        if batch.hidden is not None:
+            return self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids, chosen)
+        extra: dict[str, Tensor | None] = {} if chosen is None else {"chosen": chosen}
+        if self.base.head == Head.SUMMARY and not self._answers:
+            extra = {"labels": batch.labels}
+        logits: Tensor = self.base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits
+        if self.base.head == Head.CAUSAL and batch.labels is not None:
+            return logits[batch.labels != IGNORED]
+        return logits
+
+    def prefix(self, batch: Batch) -> Tensor | None:
+        """What the frozen part below the first trained parameter makes of a batch; None where there is no such part.
+
+        (B, T, H) hidden states below the adapted blocks, or, with `layers = "none"`, the input of a linear head:
+        (B, H) for a sequence, (B, T, H) for a token head. `logits_from` it equals `logits` to rounding.
+        """
+        return None if self._split is None else self._split.prefix(batch)
+
+    def logits_from(
+        self, hidden: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None, chosen: Tensor | None = None
+    ) -> Tensor:
+        """`logits`, from the output of `prefix` on. With a gradient.
+
+        Raises:
+            ModelError: this model has no such split.
+        """
+        if self._split is None:
+            raise ModelError(f"base model {self.base.name}: its frozen blocks cannot be computed apart: use logits")
+        return self._split.logits(hidden, attention_mask, input_ids, chosen)
+
+    def features(self, data: TokenizedSet, max_batch_tokens: int = 8192) -> FrozenFeatures | None:
+        """`prefix` of a whole set, to be kept: it stays true whatever is loaded or trained. None as for `prefix`."""
+        if self._split is None:
+            return None
+        self.eval_mode()
+        padded = self.base.is_exact
+        return FrozenFeatures.compute(self._split, data, max_batch_tokens, self.base.device, padded)
+
+    def recompute(self) -> None:
+        """From now on keep what enters each block alone, and compute the rest again for the backward pass.
+
+        Less memory, about a third more time, the same gradients. Not for gradients of one example alone.
+
+        Raises:
+            ModelError: the architecture cannot.
+        """
+        bodies = [part for part in self.base.model.modules() if isinstance(part, PreTrainedModel)]
+        if not bodies or not bodies[0].supports_gradient_checkpointing:
+            raise ModelError(
+                f"base model {self.base.name} ({self.base.family}): it has no gradient checkpointing: leave it out"
+            )
+        bodies[0].activation_checkpointing_enable()
+        # Blocks look at their own flag, and at none below them: nothing of the frozen base drops anything by this.
+        self._owners += [block for block in bodies[0].modules() if isinstance(block, GradientCheckpointingLayer)]
+
+    def train_mode(self, dropout: bool = True) -> None:
+        """Training mode for what is trained (and LoRA's dropout, if asked); the frozen base never drops anything."""
+        self.eval_mode()
+        for module in [*self._owners, *(self._dropouts if dropout else ())]:
+            module.training = True
+
+    def eval_mode(self) -> None:
+        """Evaluation mode for all of it."""
+        self.module.eval()
+
+    def save_pretrained(
+        self,
+        directory: str | Path,
+        card: Mapping[str, Any] | None = None,
+        beside: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Write the adapter in PEFT's format, the frozen A included, with a model card. Replaces `directory` whole.
+
+        `PeftModel.from_pretrained(load_classifier(base, labels, pooling), directory)` gives the same logits.
+
+        Args:
+            card: what to say in the card, one line each, as name and value.
+            beside: other files of the directory, by name.
+        """
+        tensors = {name: array(parameter) for name, parameter in sorted(self._parameters.items())}
+        write_adapter(Path(directory), self.base, self._config, tensors, card or {}, beside or {})
+
+    def merge(self) -> LoadedBase:
+        """Fold the adapter into the base model's weights for good; this object is of no use afterwards."""
+        for handle in self._handles:
+            handle.remove()
+        self._peft.merge_and_unload()
+        return self.base
+
+    def release(self) -> LoadedBase:
+        """Take the adapter off, so that another can be attached; this object is of no use afterwards."""
+        for handle in self._handles:
+            handle.remove()
+        self._peft.unload()
+        for parameter in self.base.model.parameters():
+            parameter.requires_grad_(False)
+        return self.base
+
+    def _start(self, name: str, parameter: nn.Parameter) -> NDArray[np.float32]:
+        if name in self._new_rows:
+            return self._new_rows[name].copy()
+        return start(self._seed, name, tuple(parameter.shape), zero=name in self._last_layer)
+
+    def _cast_head_inputs(self) -> None:
+        """A head in float32 on a base in bfloat16."""
+
+        def cast(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(value.to(torch.float32) if isinstance(value, Tensor) else value for value in inputs)
+
+        heads = [getattr(self.base.model, name) for name in self.base.head_names]
+        self._handles = [head.register_forward_pre_hook(cast) for head in heads]
+
+
+def adapt(base: LoadedBase, cfg: AdapterConfig, task: Task, seed: int) -> AdaptedModel:
+    """Attach an adapter to `base`, in place, at the starting point of `seed`.
+
+    `layers = "none"` trains the head alone; "last:K" adapts the last K blocks (of each stack, where there are two).
+
+    Raises:
+        ModelError: `base` carries one already, or has none of the modules asked for.
+    """
+    refuse_adapted(base)
+    names = target_names(base.model, base.family, cfg.target_modules, task.target_modules, cfg.layers, base.head_names)
+    config = lora_config(base, cfg, names)
+    # Another for PEFT: it shortens the list of modules in place, to names that another model could read differently.
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        module = peft.get_peft_model(base.model, lora_config(base, cfg, names))
+    config.base_model_name_or_path = base.name
+    return AdaptedModel(base, module, config, seed, cfg.train, cfg.layers)

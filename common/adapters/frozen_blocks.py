@@ -1,0 +1,247 @@
+"""The frozen part of a model, computed once: what lies below every trained parameter gives the same output each
+time, so its output is kept for each example and training starts from there.
+
+Where the trained blocks are the last K, the hidden states that enter them are kept; where only a linear head is
+trained, its input is.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from common.adapters.target_modules import block_stacks
+from common.base_models.heads import SharedEncoder
+from common.base_models.load import LoadedBase, MeanPoolClassifier
+from common.base_models.masked_lm import MaskedLanguageModel
+from common.tasks import Head
+from common.tokenization.batches import Batch, TokenizedSet, token_batches, unpadded
+
+__all__ = ["BlockSplit", "FrozenFeatures", "HeadSplit", "split"]
+
+_EMBEDDINGS = {"encoder.layer": "embeddings", "transformer.layer": "embeddings", "layers": "embed_tokens"}
+"""Path of the stack of blocks inside the body -> path of what feeds the first block."""
+
+_FAMILIES = frozenset(
+    ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "llama", "mistral", "qwen2", "qwen3")
+)
+
+
+class _Reached(Exception):
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+
+class _Given(nn.Module):
+    """Stands in for the embeddings and returns hidden states computed before."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *_: object, **__: object) -> Tensor:
+        return self.hidden
+
+
+def _first(value: Any) -> Tensor:
+    result = value[0] if isinstance(value, tuple) else value
+    if not isinstance(result, Tensor):
+        raise TypeError("a block's output is not a tensor")
+    return result
+
+
+def _stop_after(module: nn.Module) -> Any:
+    def hook(_: nn.Module, __: object, output: object) -> None:
+        raise _Reached(_first(output))
+
+    return module.register_forward_hook(hook)
+
+
+def _stop_before(module: nn.Module) -> Any:
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        raise _Reached(inputs[0])
+
+    return module.register_forward_pre_hook(hook)
+
+
+@torch.no_grad()
+def _run_until(model: nn.Module, handle: Any, batch: Batch) -> Tensor:
+    try:
+        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+    except _Reached as reached:
+        return reached.value.detach()
+    finally:
+        handle.remove()
+    raise RuntimeError("the model did not pass through the module at which to stop")
+
+
+@dataclass(frozen=True)
+class BlockSplit:
+    """Below and above block `first` of the one stack that the model has. `hidden` is (B, T, H)."""
+
+    model: nn.Module
+    body: nn.Module
+    stack_path: str
+    embeddings_path: str
+    first: int
+    pad_id: int
+
+    def prefix(self, batch: Batch) -> Tensor:
+        """(B, T, H) hidden states that enter block `first`; without a gradient."""
+        stack = self.body.get_submodule(self.stack_path)
+        below = self.body.get_submodule(self.embeddings_path)
+        if self.first > 0 and isinstance(stack, nn.ModuleList):
+            below = stack[self.first - 1]
+        return _run_until(self.model, _stop_after(below), batch)
+
+    def logits(
+        self,
+        hidden: Tensor,
+        attention_mask: Tensor,
+        input_ids: Tensor | None = None,
+        chosen: Tensor | None = None,
+    ) -> Tensor:
+        """What the whole model gives, from `hidden` on; `chosen` as for `MaskedLanguageModel`."""
+        # The model's own forward runs, over fewer blocks, so that masks, positions and pooling stay its affair. It
+        # reads nothing from the ids but where the padding is.
+        ids = (
+            torch.where(attention_mask.bool(), 0 if self.pad_id else 1, self.pad_id) if input_ids is None else input_ids
+        )
+        # Kept states are float32; a base in bfloat16 wants its own.
+        dtype = next(self.body.get_submodule(self.embeddings_path).parameters()).dtype
+        with self._only_last(hidden.to(dtype)):
+            extra = {} if chosen is None else {"chosen": chosen}
+            output = self.model(input_ids=ids, attention_mask=attention_mask, **extra)
+        logits: Tensor = output.logits
+        return logits
+
+    @contextmanager
+    def _only_last(self, hidden: Tensor) -> Iterator[None]:
+        parent_path, _, name = self.stack_path.rpartition(".")
+        above_path, _, below_name = self.embeddings_path.rpartition(".")
+        parent, above = self.body.get_submodule(parent_path), self.body.get_submodule(above_path)
+        stack, embeddings = getattr(parent, name), getattr(above, below_name)
+        setattr(parent, name, stack[self.first :])
+        setattr(above, below_name, _Given(hidden))
+        try:
+            yield
+        finally:
+            setattr(parent, name, stack)
+            setattr(above, below_name, embeddings)
+
+
+@dataclass(frozen=True)
+class HeadSplit:
+    """Below and above a linear head. `hidden` is (B, H), or (B, T, H) for a token head."""
+
+    model: nn.Module
+    head: nn.Module
+    last_token: bool
+    pad_id: int
+
+    def prefix(self, batch: Batch) -> Tensor:
+        """The head's input, in float32; without a gradient."""
+        hidden = _run_until(self.model, _stop_before(self.head), batch).to(torch.float32)
+        if self.last_token:
+            # As transformers picks it: the last token that is not the padding's, whatever the mask says.
+            positions = torch.arange(hidden.shape[1], device=hidden.device)
+            last = (positions * (batch.input_ids != self.pad_id)).argmax(1)
+            return hidden[torch.arange(len(batch), device=hidden.device), last]
+        return hidden
+
+    def logits(
+        self,
+        hidden: Tensor,
+        attention_mask: Tensor,  # noqa: ARG002
+        input_ids: Tensor | None = None,  # noqa: ARG002
+        chosen: Tensor | None = None,
+    ) -> Tensor:
+        """(B, C) or (B, T, C): the head alone; `chosen` as for `MaskedLanguageModel`."""
+        if isinstance(self.model, MaskedLanguageModel):
+            return self.model.decode(hidden, chosen)
+        logits: Tensor = self.head(hidden)
+        return logits
+
+
+def split(base: LoadedBase, trained_blocks: int | None) -> BlockSplit | HeadSplit | None:
+    """The model of `base` (its adapter already attached) in a frozen and a trained part; None where unsupported.
+
+    Args:
+        trained_blocks: how many of the last blocks are adapted, 0 for none but the head, None for all.
+    """
+    if trained_blocks is None:
+        return None
+    model: Any = base.model
+    wrapped = isinstance(model, MeanPoolClassifier | MaskedLanguageModel)
+    if isinstance(model, SharedEncoder) or base.head in (Head.SUMMARY, Head.CAUSAL):
+        return None
+    pad = int(model.config.pad_token_id)
+    head = getattr(model, base.head_names[0])
+    if trained_blocks == 0 and len(base.head_names) == 1 and _is_linear(head):
+        token = base.head in (Head.TOKEN, Head.MASKED)
+        # A decoder's head sees every position, and the model picks the last real one afterwards.
+        last_token = not token and base.head_names[0] == "score"
+        return HeadSplit(model, head, last_token, pad)
+    if base.family not in _FAMILIES:
+        return None
+    body = model.encoder if wrapped else getattr(model, model.base_model_prefix)
+    stacks = block_stacks(body)
+    if len(stacks) != 1:
+        return None
+    path, stack = next(iter(stacks.items()))
+    if path not in _EMBEDDINGS or trained_blocks >= len(stack):
+        return None
+    return BlockSplit(model, body, path, _EMBEDDINGS[path], len(stack) - trained_blocks, pad)
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """What a split's `prefix` made of every example of a set: float32, on the CPU, without padding.
+
+    Attributes:
+        values: (sum of tokens, H), example after example; (N, H) where one vector stands for an example.
+        offsets: (N + 1,), where each example's rows begin.
+        pooled: one vector an example.
+    """
+
+    values: Tensor
+    offsets: NDArray[np.int64]
+    pooled: bool
+
+    @classmethod
+    def compute(
+        cls, part: BlockSplit | HeadSplit, data: TokenizedSet, max_batch_tokens: int, device: str, padded: bool
+    ) -> Self:
+        """One pass over `data`, in batches of like length, or equal unless `padded`. Call in evaluation mode."""
+        lengths = data.lengths
+        batches = token_batches(lengths, np.arange(len(data)), max_batch_tokens)
+        batches = batches if padded else unpadded(batches, data)
+        rows: dict[int, Tensor] = {}
+        pooled = False
+        for indices in batches:
+            hidden = part.prefix(data.batch(indices, device)).to("cpu", torch.float32)
+            pooled = hidden.ndim == 2
+            for row, index in enumerate(indices):
+                # A copy: a view would keep the padded batch alive.
+                rows[int(index)] = hidden[row : row + 1] if pooled else hidden[row, : lengths[index]].clone()
+        sizes = np.ones_like(lengths) if pooled else lengths
+        values = torch.cat([rows[index] for index in range(len(data))]) if rows else torch.zeros(0, 1)
+        return cls(values, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), pooled)
+
+    def batch(self, data: TokenizedSet, indices: Sequence[int] | NDArray[np.int64], device: str = "cpu") -> Batch:
+        """`data.batch(indices)` with `hidden` filled in."""
+        batch = data.batch(indices, device)
+        parts = [self.values[self.offsets[index] : self.offsets[index + 1]] for index in indices]
+        hidden = torch.cat(parts) if self.pooled else nn.utils.rnn.pad_sequence(parts, batch_first=True)
+        return replace(batch, hidden=hidden.to(device))
+
+
+def _is_linear(head: nn.Module) -> bool:
+    inner = getattr(head, "original_module", head)  # PEFT's wrapper of a trained head
+    return isinstance(inner, nn.Linear)

@@ -1,0 +1,157 @@
+"""How to build the model that an adapter's weights belong in, as a value and as the file `fedfin.json` beside them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.soft_prompts import adapt_prompt
+from common.base_models.extend import provenance
+from common.base_models.load import load_base, load_shared_base
+from common.config.run import AdapterConfig, ModelConfig
+from common.errors import ModelError
+from common.tasks import Head, Task, task
+
+__all__ = [
+    "DESCRIPTION",
+    "Recipe",
+    "adapter_directory",
+    "build",
+    "load_adapter",
+    "read_description",
+    "unprotected",
+    "write_description",
+]
+
+DESCRIPTION = "fedfin.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides which model an adapter sits on, and what its outputs mean.
+
+    tasks: name and labels of each task, in the order of the model's outputs; more than one share one encoder.
+    train: "AB", or "B" with A frozen (see `common.config.run.AdapterConfig`).
+    seed: of the weights it starts from.
+    """
+
+    base_model: str
+    pooling: Literal["mean", "native"]
+    max_tokens: int
+    tasks: Mapping[str, tuple[str, ...]]
+    method: Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
+    rank: int
+    alpha: float
+    dropout: float
+    target_modules: str | tuple[str, ...]
+    layers: str
+    train: Literal["AB", "B"]
+    virtual_tokens: int
+    seed: int
+
+    @property
+    def kinds(self) -> tuple[Task, ...]:
+        """The tasks themselves."""
+        return tuple(task(name) for name in self.tasks)
+
+    @property
+    def head(self) -> Head:
+        """Of a single task."""
+        return self.kinds[0].head
+
+
+def build(recipe: Recipe, device: str = "cpu") -> AdaptedModel:
+    """The base model with the recipe's adapter attached, at its starting point.
+
+    Raises:
+        ModelError: the base model is absent, or cannot take this adapter or do this task; names what can.
+    """
+    kind, quantized = recipe.kinds[0], recipe.method == "qlora"
+    settings = ModelConfig(base=recipe.base_model, pooling=recipe.pooling, max_tokens=recipe.max_tokens)
+    if len(recipe.tasks) > 1:
+        heads = {each.name: (each.head, len(recipe.tasks[each.name])) for each in recipe.kinds}
+        base = load_shared_base(settings, heads, device, quantized)
+    else:
+        base = load_base(settings, kind, tuple(recipe.tasks[kind.name]), device, quantized)
+    if recipe.method in ("prefix_tuning", "p_tuning"):
+        return adapt_prompt(base, recipe.method, recipe.virtual_tokens, recipe.seed)
+    config = AdapterConfig(
+        rank=recipe.rank,
+        alpha=recipe.alpha,
+        dropout=recipe.dropout,
+        target_modules=cast(Any, recipe.target_modules),
+        layers=recipe.layers,
+        train=recipe.train,
+        # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
+        new_tokens=provenance(recipe.base_model).new_tokens if kind.reads_text else 0,
+    )
+    return adapt(base, config, kind, recipe.seed)
+
+
+def write_description(recipe: Recipe, base_digest: str, facts: Mapping[str, Any]) -> bytes:
+    """The content of `fedfin.json`; `facts` is what a reader may want to know, and nothing that loading needs."""
+    content = {"version": _VERSION, "base_digest": base_digest, "recipe": asdict(recipe), "facts": dict(facts)}
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def read_description(directory: Path) -> tuple[Recipe, str, dict[str, Any]]:
+    """Recipe, base model's digest, and facts, of the adapter in `directory` (or in its subdirectory `adapter`).
+
+    Raises:
+        ModelError: there is none, or it is of another version.
+    """
+    path = adapter_directory(directory) / DESCRIPTION
+    try:
+        content = json.loads(path.read_text())
+        if content["version"] != _VERSION:
+            raise ModelError(f"{path}: of version {content['version']}: this program reads {_VERSION}")
+        fields = content["recipe"]
+        fields["tasks"] = {name: tuple(labels) for name, labels in fields["tasks"].items()}
+        if isinstance(fields["target_modules"], list):
+            fields["target_modules"] = tuple(fields["target_modules"])
+        return Recipe(**fields), content["base_digest"], content["facts"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(
+            f"{directory}: no adapter of fedfin ({DESCRIPTION} is absent or damaged): give the directory "
+            "that finetune wrote"
+        ) from None
+
+
+def unprotected(facts: Mapping[str, Any]) -> bool:
+    """Whether an adapter's facts say that rows went into it without differential privacy, then or before."""
+    privacy = facts.get("privacy")
+    return privacy is None or bool(privacy.get("unprotected_before", False))
+
+
+def load_adapter(directory: Path, device: str = "cpu") -> tuple[AdaptedModel, Recipe, dict[str, Any]]:
+    """The trained model in `directory`, ready to predict; its recipe, and its facts.
+
+    Raises:
+        ModelError: as `read_description` and `build`; or the base model, or the weights, are not those of the adapter.
+    """
+    recipe, digest, facts = read_description(directory)
+    model = build(recipe, device)
+    if model.base.digest != digest:
+        raise ModelError(
+            f"{directory}: the adapter was trained on another copy of {recipe.base_model}: give it the one with "
+            f"SHA-256 {digest[:16]}..."
+        )
+    try:
+        model.restore(load_file(adapter_directory(directory) / "adapter_model.safetensors"))
+    except (OSError, SafetensorError):
+        raise ModelError(
+            f"{directory}: the adapter's weights are absent or damaged: copy the directory again"
+        ) from None
+    return model, recipe, facts
+
+
+def adapter_directory(directory: Path) -> Path:
+    """`directory` itself, or the adapter inside what `finetune` wrote."""
+    inner = directory / "adapter"
+    return inner if (inner / DESCRIPTION).is_file() and not (directory / DESCRIPTION).is_file() else directory

@@ -1,0 +1,89 @@
+"""An adapter as a directory in PEFT's format: weights, configuration, and a card that says how to load them."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import peft
+
+from common.base_models.heads import SharedEncoder
+from common.base_models.load import LoadedBase
+from common.files import write_atomic
+from common.protocol.adapter_codec import Tensors, encode
+from common.tasks import Head
+
+__all__ = ["write_adapter"]
+
+
+def write_adapter(
+    directory: Path,
+    base: LoadedBase,
+    config: peft.PeftConfig,
+    tensors: Tensors,
+    card: Mapping[str, Any],
+    beside: Mapping[str, bytes],
+) -> None:
+    """Write weights, configuration, card and the files `beside` them in a draft, then put it in `directory`'s place.
+
+    Equal adapters give equal bytes. Raises OSError where the disk refuses; the old directory then still stands.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        write_atomic(draft / "adapter_model.safetensors", encode(tensors))
+        write_atomic(draft / "adapter_config.json", _config_json(config).encode())
+        write_atomic(draft / "README.md", _card(base, config, card).encode())
+        for name, content in beside.items():
+            write_atomic(draft / name, content)
+        draft.chmod(0o755)
+        if directory.exists():
+            shutil.rmtree(directory)
+        draft.replace(directory)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _config_json(config: peft.PeftConfig) -> str:
+    values = {**config.to_dict(), "inference_mode": True}
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
+    return json.dumps(plain, indent=2, sort_keys=True, default=str) + "\n"
+
+
+def _loading_lines(base: LoadedBase) -> str:
+    """Three lines of Python that give the trained model."""
+    if isinstance(base.model, SharedEncoder):
+        heads = {name: (str(kind), base.model.labels(name)) for name, kind in base.model.kinds.items()}
+        function, model = "load_shared_encoder", f'load_shared_encoder("{base.name}", {heads})'
+    else:
+        head = "" if base.head == Head.SEQUENCE else f', head="{base.head}"'
+        function = "load_classifier"
+        model = f'load_classifier("{base.name}", {base.labels}, pooling="{base.pooling}"{head})'
+    return (
+        f"from peft import PeftModel\nfrom common.base_models.load import {function}\n"
+        f'model = PeftModel.from_pretrained({model}, "THIS DIRECTORY")\n'
+    )
+
+
+def _described(config: peft.PeftConfig) -> str:
+    if isinstance(config, peft.PromptLearningConfig):
+        return f"{config.peft_type.value.lower()}, {config.num_virtual_tokens} virtual tokens"
+    return f"LoRA, rank {config.r}, alpha {config.lora_alpha}" if isinstance(config.target_modules, set) else "none"
+
+
+def _card(base: LoadedBase, config: peft.PeftConfig, card: Mapping[str, Any]) -> str:
+    facts = {
+        "Base model": f"{base.name} ({base.family}), SHA-256 {base.digest}",
+        "Head": f"{base.head}, {base.labels} labels, pooling {base.pooling}",
+        "Adapter": _described(config),
+        **card,
+    }
+    lines = "\n".join(f"- **{name}**: {value}" for name, value in facts.items())
+    return (
+        "---\nlibrary_name: peft\n---\n\n# A fedfin adapter\n\n"
+        f"{lines}\n\n## Load it\n\n```python\n{_loading_lines(base)}```\n\n"
+        f"The tokenizer is the base model's; texts were cut at {base.max_tokens} tokens.\n"
+    )

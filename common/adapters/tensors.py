@@ -1,0 +1,95 @@
+"""The tensors of an adapter: which parameters are its own, their names on the wire, where they start."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor, nn
+
+from common.base_models.load import LoadedBase
+
+__all__ = [
+    "NEW_ROWS",
+    "PROMPT",
+    "array",
+    "is_ours",
+    "last_head_layers",
+    "numbers",
+    "seeded",
+    "start",
+    "wire_name",
+    "write",
+]
+
+PROMPT = "prompt_embeddings"
+"""Wire name of a soft prompt, as PEFT saves it."""
+
+NEW_ROWS = "trainable_tokens_delta"
+"""PEFT's name for trained rows of the embeddings."""
+
+
+def is_ours(name: str) -> bool:
+    """Whether a parameter of that name, as PEFT's module gives it, belongs to the adapter or the head."""
+    return any(part in name for part in (".lora_A.", ".lora_B.", ".modules_to_save.", "prompt_encoder.", NEW_ROWS))
+
+
+def wire_name(name: str) -> str:
+    """PEFT's name of a saved tensor, from the parameter's own."""
+    if name.startswith("prompt_encoder."):
+        return PROMPT
+    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".").removesuffix(".default")
+
+
+def last_head_layers(base: LoadedBase, parameters: Mapping[str, nn.Parameter]) -> frozenset[str]:
+    """Wire names of each head's last linear layer, the one that puts out the labels; none without a head."""
+    ours: set[int] = set()
+    for name in base.output_names:
+        head = getattr(base.model, name)
+        inner = head.modules_to_save["default"] if isinstance(head, ModulesToSaveWrapper) else head
+        last = [module for module in inner.modules() if isinstance(module, nn.Linear)][-1]
+        ours |= {id(parameter) for parameter in last.parameters()}
+    return frozenset(name for name, parameter in parameters.items() if id(parameter) in ours)
+
+
+def start(seed: int, name: str, shape: tuple[int, ...], *, zero: bool) -> NDArray[np.float32]:
+    """Where a tensor starts: zeros if asked and for LoRA's B, 0 and 1 for biases and scales, else of the seed."""
+    if zero or ".lora_B." in name:
+        return np.zeros(shape, np.float32)
+    if len(shape) == 1:  # biases, and the scales of a head's normalisation
+        return np.full(shape, 1.0 if name.endswith(".weight") else 0.0, np.float32)
+    return seeded(seed, name, shape)
+
+
+def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Uniform numbers of variance 1 / fan-in for the (out, in) matrix `name`; the same bits everywhere.
+
+    Uniform and not normal: a normal number needs a logarithm, whose last bit differs between machines.
+    """
+    key = hashlib.sha256(f"fedfin start|{seed}|{name}".encode()).digest()
+    words = np.random.Philox(key=np.frombuffer(key[:16], dtype="<u8").astype(np.uint64)).random_raw(math.prod(shape))
+    # 53 bits to [0, 1), then to (-1, 1): every step exact or correctly rounded by IEEE 754.
+    unit = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-52 - 1.0
+    return (unit * math.sqrt(3.0 / shape[-1])).astype(np.float32).reshape(shape)
+
+
+def numbers(parameter: nn.Parameter) -> int:
+    """How many numbers a parameter stands for: 4-bit ones are packed, two in a byte."""
+    packed = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packed is None else math.prod(packed.shape)
+
+
+def array(parameter: Tensor) -> NDArray[np.float32]:
+    """A copy in float32, on the CPU."""
+    copy: NDArray[np.float32] = parameter.detach().to("cpu", torch.float32).numpy().copy()
+    return copy
+
+
+def write(into: Mapping[str, nn.Parameter], tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Copy each tensor into the parameter of its name."""
+    with torch.no_grad():
+        for name, parameter in into.items():
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(tensors[name], dtype=np.float32)))

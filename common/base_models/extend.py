@@ -1,0 +1,204 @@
+"""A base model whose tokenizer knows more words: saved as a directory, and from then on a base model like any other.
+
+A new token's embedding starts at the mean of the pieces that it replaces, so the model begins from what it read
+before (Hewitt 2021; Yao et al. 2021, arXiv 2106.13474).
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from common.base_models.resolve import resolve_base
+from common.base_models.transformers_logging import quiet
+from common.errors import ConfigurationError, ModelError
+from common.files import write_atomic
+
+__all__ = [
+    "Provenance",
+    "extend",
+    "holds_blanks",
+    "load_plain",
+    "load_tokenizer",
+    "provenance",
+    "refuse_private_base",
+    "save_base",
+    "tokens_per_word",
+    "write_extended_base",
+    "write_merged_base",
+    "write_provenance",
+]
+
+_PROVENANCE = "provenance.json"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a base model's directory comes from.
+
+    base_model: what it was made from.
+    new_tokens: how many tokens were added at the end of the vocabulary.
+    private_text: whether its words or weights were learned from private text without differential privacy.
+    """
+
+    base_model: str
+    new_tokens: int
+    private_text: bool
+
+
+def extend(model: Any, tokenizer: Any, terms: Iterable[str]) -> list[str]:
+    """Add `terms` to a tokenizer and its model, in place; returns those that were more than one piece before.
+
+    Each new row of the input embeddings (and of untied output embeddings) is the mean of its pieces' rows. A term is
+    matched as a whole word, in the tokenizer's own casing; where the tokenizer's tokens hold the blank before a word,
+    as the beginning of a word after a blank.
+    """
+    wanted: dict[str, list[int]] = {}
+    blank = holds_blanks(tokenizer)
+    for term in terms:
+        if not (plain := term.strip()):
+            continue
+        plain = f" {plain}" if blank else plain
+        if plain not in wanted:
+            wanted[plain] = tokenizer(plain, add_special_tokens=False)["input_ids"]
+    split = {
+        term: pieces for term, pieces in wanted.items() if len(pieces) > 1 and tokenizer.unk_token_id not in pieces
+    }
+    before = len(tokenizer)
+    tokenizer.add_tokens([transformers.AddedToken(term, single_word=not blank, normalized=True) for term in split])
+    added = [term for term in split if (tokenizer.convert_tokens_to_ids(term) or 0) >= before]
+    tables = [model.get_input_embeddings().weight]
+    if model.get_output_embeddings() is not None:
+        tables.append(model.get_output_embeddings().weight)
+    means = [torch.stack([table[split[term]].mean(0) for term in added]) if added else table[:0] for table in tables]
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    grown = [model.get_input_embeddings().weight]
+    if model.get_output_embeddings() is not None:
+        grown.append(model.get_output_embeddings().weight)
+    with torch.no_grad():
+        for table, mean in zip(grown, means, strict=True):
+            table[before : before + len(added)] = mean
+    return added
+
+
+def holds_blanks(tokenizer: Any) -> bool:
+    """Whether a word's first token holds the blank before it, as in a decoder's byte-level vocabulary."""
+    inside: list[str] = tokenizer.tokenize(" a")
+    return len(inside) == 1 and inside != tokenizer.tokenize("a")
+
+
+def tokens_per_word(tokenizer: Any, texts: Sequence[str]) -> float:
+    """How many tokens a word (what stands between blanks) of `texts` takes on average; special tokens do not count."""
+    words = sum(len(text.split()) for text in texts)
+    return sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]) / max(1, words)
+
+
+def load_plain(base: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a base model, in the architecture that its files name.
+
+    Raises:
+        ModelError: absent or damaged.
+    """
+    path = resolve_base(base)
+    try:
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(path)
+            name = (config.architectures or [""])[0]
+            kind = getattr(transformers, name, transformers.AutoModel)
+            return kind.from_pretrained(path), transformers.AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"base model {base}: could not be loaded ({type(error).__name__}): check its files") from error
+
+
+def load_tokenizer(base: str) -> Any:
+    """The tokenizer of a base model.
+
+    Raises:
+        ModelError: absent or damaged.
+    """
+    path = resolve_base(base)
+    try:
+        with quiet():
+            return transformers.AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"base model {base}: its tokenizer could not be loaded: check its files") from error
+
+
+def write_extended_base(base: str, terms: Sequence[str], out: Path, private: bool) -> list[str]:
+    """Write `base` with `terms` in its vocabulary to `out`; returns the terms that were new.
+
+    private: whether the list was learned from private text without differential privacy.
+    """
+    model, tokenizer = load_plain(base)
+    added = extend(model, tokenizer, terms)
+    before = provenance(base)
+    save_base(model, tokenizer, out, Provenance(base, len(added), private or before.private_text))
+    return added
+
+
+def write_merged_base(adapted: Any, base: str, out: Path, private: bool) -> None:
+    """Fold the adapter of `adapted` (an `AdaptedModel` on `base`, of no use afterwards) into a base model at `out`.
+
+    Its architecture is that of `base`; task heads stay behind. private: whether it was trained on private text.
+    """
+    model, tokenizer = load_plain(base)
+    origin = provenance(base)
+    trained = adapted.merge().model
+    body = trained.encoder if hasattr(trained, "encoder") else trained.base_model
+    model.base_model.load_state_dict(body.state_dict(), strict=False)
+    if hasattr(trained, "lm_head"):  # rows of new words, where the scores are not the embeddings themselves
+        model.lm_head.load_state_dict(trained.lm_head.state_dict())
+    save_base(model, tokenizer, out, Provenance(base, origin.new_tokens, private or origin.private_text))
+
+
+def save_base(model: Any, tokenizer: Any, out: Path, origin: Provenance) -> None:
+    """Write a base model's directory whole or not at all; it replaces what stood there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        with quiet():
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+        write_provenance(draft, origin)
+        draft.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        draft.replace(out)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def write_provenance(directory: Path, origin: Provenance) -> None:
+    """Say in a model's directory what it was made from."""
+    write_atomic(directory / _PROVENANCE, (json.dumps(asdict(origin), indent=2) + "\n").encode())
+
+
+def provenance(base: str) -> Provenance:
+    """What is known of a base model's directory; of one that was not made here: nothing added, nothing private."""
+    path = Path(resolve_base(base)) / _PROVENANCE
+    if not path.exists():
+        return Provenance(base, 0, False)
+    try:
+        return Provenance(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        raise ModelError(f"{path}: damaged: make the directory again") from None
+
+
+def refuse_private_base(base: str) -> None:
+    """Refuse a base model that carries private text into a federation, where everybody, the hub first, must hold it.
+
+    Raises:
+        ConfigurationError: its vocabulary or weights were learned from private text without differential privacy.
+    """
+    if provenance(base).private_text:
+        raise ConfigurationError(
+            f"model.base {base}: its vocabulary or weights were learned from private text, and a federation's base "
+            "model is given to all: use one that was made from public text"
+        )

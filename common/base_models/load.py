@@ -1,0 +1,347 @@
+"""The base model, loaded with a task head. Hub and institutions load it the same way."""
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from common.base_models.architecture import hidden_size, is_decoder, read_config, writer_class
+from common.base_models.digest import base_digest
+from common.base_models.heads import FEATURE_NORM, SharedEncoder, pool_mean
+from common.base_models.masked_lm import MaskedLanguageModel
+from common.base_models.resolve import resolve_base
+from common.base_models.transformers_logging import quiet
+from common.config.run import ModelConfig
+from common.errors import ModelError
+from common.tasks import MULTI_TASK, TASKS, Head, Task, tasks_of
+
+__all__ = [
+    "FEATURE_NORM",
+    "LoadedBase",
+    "MeanPoolClassifier",
+    "load_base",
+    "load_classifier",
+    "load_shared_base",
+    "load_shared_encoder",
+]
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base model in memory, frozen, with an untrained task head.
+
+    Attributes:
+        name: what the configuration calls it.
+        path: the directory that it was loaded from.
+        digest: `base_digest` of that directory.
+        family: the architecture, as transformers names it ("bert", "llama", ...).
+        head_names: the children of `model` that are the task head.
+        tasks: of `multi_task`, the task of each label; else empty.
+    """
+
+    name: str
+    path: Path
+    tokenizer: Any
+    model: nn.Module
+    digest: str
+    family: str
+    head: Head
+    head_names: tuple[str, ...]
+    pooling: Literal["mean", "native"]
+    labels: int
+    max_tokens: int
+    device: str
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The children of `model` whose last linear layer puts out labels."""
+        return self.head_names if isinstance(self.model, SharedEncoder) else self.head_names[-1:]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it computes in float32 or better: in bfloat16, and above 4-bit weights, rounding is coarse."""
+        return all(p.dtype in (torch.float32, torch.float64) for p in self.model.parameters())
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the base writes from one stack of blocks what another has read."""
+        config: Any = self.model.config
+        return bool(config.is_encoder_decoder)
+
+
+class MeanPoolClassifier(nn.Module):
+    """Encoder, mean over the real tokens, scaled to norm `FEATURE_NORM`, linear `classifier`.
+
+    For encoders whose own pooler was never trained. Forward as in transformers: (B, T) ids and mask to an output
+    with `logits` (B, C), and `loss` when (B,) labels are given.
+    """
+
+    def __init__(self, encoder: nn.Module, labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = encoder.config
+        self.is_loaded_in_4bit = getattr(encoder, "is_loaded_in_4bit", False)  # PEFT asks
+        self.classifier = nn.Linear(hidden_size(encoder.config), labels)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """See the class. The mask also covers a prefix in `past_key_values`, which is attended to and not pooled."""
+        given = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "past_key_values": past_key_values}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
+        hidden = self.encoder(attention_mask=attention_mask, **kwargs).last_hidden_state
+        mask = hidden.new_ones(hidden.shape[:2]) if attention_mask is None else attention_mask[:, -hidden.shape[1] :]
+        logits = self.classifier(self.pool(hidden, mask))
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's, by the name that PEFT asks for."""
+        found: Any = self.encoder
+        embeddings: nn.Module = found.get_input_embeddings()
+        return embeddings
+
+    @property
+    def device(self) -> torch.device:
+        """Of its weights; PEFT asks."""
+        return self.classifier.weight.device
+
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, H) to (B, H), in float32."""
+        return pool_mean(hidden, mask)
+
+
+def load_classifier(
+    base: str,
+    labels: int | tuple[str, ...] | list[str],
+    pooling: Literal["mean", "native"] = "mean",
+    head: str = "sequence",
+    **kwargs: Any,
+) -> nn.Module:
+    """A base model with the untrained head that a fedfin adapter expects, in evaluation mode.
+
+    `PeftModel.from_pretrained(load_classifier(base, labels, pooling), directory)` is the trained model.
+
+    Args:
+        labels: how many, or their names.
+        pooling: "mean" for `MeanPoolClassifier`, "native" for the architecture's own head. Token heads are native.
+        head: "sequence", "token", "summary" (a decoder's or encoder-decoder's own head), "masked" or "causal" (a
+            decoder's own head); the labels of the last three are the base model's own words.
+        kwargs: for transformers' `from_pretrained` (dtype, device_map, quantization_config, ...).
+
+    Raises:
+        ModelError: the model is absent or damaged, or its architecture has no such head.
+    """
+    count = labels if isinstance(labels, int) else len(labels)
+    path = resolve_base(base)
+    if head == Head.MASKED:
+        return _load_masked(base, path, **kwargs)
+    if head in (Head.SUMMARY, Head.CAUSAL):
+        return _load_writer(base, path, decoder=head == Head.CAUSAL, **kwargs)
+    native = pooling == "native" or head == Head.TOKEN
+    auto = transformers.AutoModel
+    if native:
+        token = head == Head.TOKEN
+        auto = (
+            transformers.AutoModelForTokenClassification if token else transformers.AutoModelForSequenceClassification
+        )
+        kwargs["num_labels"] = count
+    with quiet(), torch.random.fork_rng(), _one_line(base):
+        loaded, info = auto.from_pretrained(path, output_loading_info=True, **kwargs)
+        model: nn.Module = loaded if native else MeanPoolClassifier(_encoder(loaded), count)
+    advice = "copy the whole model there"
+    if native and any(".pooler." in key for key in info["missing_keys"]):
+        advice = "set model.pooling to 'mean'"
+    _refuse_missing(base, info, _head_names(model) if native else ("pooler",), advice)
+    return model.eval()
+
+
+def load_shared_encoder(base: str, heads: Mapping[str, tuple[str, int]], **kwargs: Any) -> SharedEncoder:
+    """A base model with an untrained linear head for each of several tasks, in evaluation mode.
+
+    Args:
+        heads: by task name, "sequence" or "token", and the number of labels.
+        kwargs: for transformers' `from_pretrained`.
+
+    Raises:
+        ModelError: the model is absent or damaged, or a task needs more than a linear head.
+    """
+    path = resolve_base(base)
+    if writing := [name for name, (head, _) in heads.items() if head not in (Head.SEQUENCE, Head.TOKEN)]:
+        raise ModelError(f"{writing[0]}: it shares no encoder with other tasks: train it with strategy single_task")
+    with quiet(), torch.random.fork_rng(), _one_line(base):
+        loaded, info = transformers.AutoModel.from_pretrained(path, output_loading_info=True, **kwargs)
+        kinds = {name: (Head(head), labels) for name, (head, labels) in heads.items()}
+        model = SharedEncoder(_encoder(loaded), hidden_size(loaded.config), kinds)
+    _refuse_missing(base, info, ("pooler",), "copy the whole model there")
+    return model.eval()
+
+
+def _refuse_missing(base: str, info: Mapping[str, Any], untrained: Sequence[str], advice: str) -> None:
+    """transformers fills what the files lack with random numbers, others at every institution."""
+    absent = sorted(key for key in info["missing_keys"] if key.split(".")[0] not in untrained)
+    if absent:
+        raise ModelError(f"base model {base}: its files lack {absent[0]}: {advice}")
+
+
+def _load_masked(base: str, path: str, **kwargs: Any) -> nn.Module:
+    with quiet(), torch.random.fork_rng(), _one_line(base):
+        loaded, info = transformers.AutoModelForMaskedLM.from_pretrained(path, output_loading_info=True, **kwargs)
+    body = f"{loaded.base_model_prefix}."
+    absent = sorted(key for key in info["missing_keys"] if key.startswith(body))
+    if absent:
+        raise ModelError(f"base model {base}: its files lack {absent[0]}: copy the whole model there")
+    return MaskedLanguageModel(loaded, own_head=not info["missing_keys"]).eval()
+
+
+def _load_writer(base: str, path: str, decoder: bool, **kwargs: Any) -> nn.Module:
+    """A decoder or, unless `decoder`, an encoder-decoder, with its own language-modelling head."""
+    config = read_config(base, path)
+    if decoder and not is_decoder(config):
+        raise ModelError(f"base model {base} ({config.model_type}): it does not guess the next word: choose a decoder")
+    kind = writer_class(base, config)
+    with quiet(), torch.random.fork_rng(), _one_line(base):
+        model, info = kind.from_pretrained(path, output_loading_info=True, **kwargs)
+    _refuse_missing(base, info, (), "copy the whole model there")
+    result: nn.Module = model.eval()
+    return result
+
+
+def _encoder(model: Any) -> Any:
+    if model.config.is_encoder_decoder:
+        return model.get_encoder()
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+@contextmanager
+def _one_line(base: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        raise ModelError(f"base model {base}: could not be loaded: {reason}") from error
+
+
+def load_base(
+    cfg: ModelConfig, task: Task, labels: int | tuple[str, ...], device: str = "cpu", quantize4bit: bool = False
+) -> LoadedBase:
+    """Load `cfg.base` once, for as many adapters and institutions as come.
+
+    Args:
+        labels: how many labels the head gets, or their names, which `multi_task` needs.
+        device: "cpu", "cuda", "cuda:1", ...
+        quantize4bit: NF4 with double quantisation (needs bitsandbytes): the linear layers take a quarter of their
+            bf16 memory; adapter and head stay in float32.
+
+    Raises:
+        ModelError: as `resolve_base` and `load_classifier`.
+    """
+    path = resolve_base(cfg.base)
+    native = task.head is not Head.SEQUENCE or cfg.pooling == "native"
+    kwargs = _placement(cfg, device, quantize4bit)
+    model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
+    count = labels if isinstance(labels, int) else len(labels)
+    loaded = _frozen(cfg, path, model, task.head, "native" if native else "mean", count, device, quantize4bit)
+    return replace(loaded, tasks=() if isinstance(labels, int) or task.name != MULTI_TASK else tasks_of(labels))
+
+
+def load_shared_base(
+    cfg: ModelConfig, heads: Mapping[str, tuple[Head, int]], device: str = "cpu", quantize4bit: bool = False
+) -> LoadedBase:
+    """As `load_base`, with a head for each of several tasks: see `load_shared_encoder`."""
+    path = resolve_base(cfg.base)
+    model = load_shared_encoder(path, heads, **_placement(cfg, device, quantize4bit))
+    labels = sum(count for _, count in heads.values())
+    return _frozen(cfg, path, model, Head.SEQUENCE, "mean", labels, device, quantize4bit)
+
+
+def _placement(cfg: ModelConfig, device: str, quantize4bit: bool) -> dict[str, Any]:
+    """How transformers is to load the weights."""
+    if quantize4bit:
+        # What is not quantised (embeddings, norms) is in the precision that the 4-bit layers compute in.
+        return {"dtype": torch.bfloat16, "quantization_config": _nf4(), "device_map": {"": device}}
+    return {"dtype": {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.dtype]}
+
+
+def _frozen(
+    cfg: ModelConfig,
+    path: str,
+    model: nn.Module,
+    head: Head,
+    pooling: Literal["mean", "native"],
+    labels: int,
+    device: str,
+    quantized: bool,
+) -> LoadedBase:
+    if not quantized:
+        model = model.to(device)
+    for module in model.modules():
+        # bitsandbytes would repack frozen 4-bit weights for inference on a CPU, in a form without a backward pass.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
+    with quiet(), _one_line(cfg.base):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    if head == Head.MASKED and tokenizer.mask_token_id is None:
+        raise ModelError(f"base model {cfg.base}: its tokenizer has no mask token: choose an encoder, such as minilm")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    config: Any = model.config
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return LoadedBase(
+        name=cfg.base,
+        path=Path(path),
+        tokenizer=tokenizer,
+        model=model,
+        digest=base_digest(path),
+        family=str(config.model_type),
+        head=head,
+        head_names=_head_names(model),
+        pooling=pooling,
+        labels=labels,
+        max_tokens=cfg.max_tokens,
+        device=device,
+    )
+
+
+def _nf4() -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("4-bit loading: bitsandbytes is not installed: pip install 'fedfin[qlora]'")
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["classifier", "pre_classifier", "classification_head", "score", "lm_head", "wo", *TASKS],
+    )
+
+
+def _head_names(model: Any) -> tuple[str, ...]:
+    """The children that are not the pretrained body, in order; only those with parameters."""
+    if isinstance(model, MaskedLanguageModel):
+        return ("head",)
+    if hasattr(model, "lm_head"):
+        return ()  # tied to the embeddings, which stay frozen
+    body = "encoder" if isinstance(model, MeanPoolClassifier | SharedEncoder) else model.base_model_prefix
+    return tuple(
+        name for name, child in model.named_children() if name != body and any(True for _ in child.parameters())
+    )

@@ -1,0 +1,1 @@
+"""A run's configuration: TOML text to frozen, validated values."""

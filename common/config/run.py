@@ -1,0 +1,339 @@
+"""What a run is: the hub's TOML file as frozen, validated values.
+
+The hub signs `RunConfig.digest()` into every message; an institution parses the same values through the same
+checks and holds them against its own limits. Nothing here is an institution's to keep secret.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from common.canonical import canonical, parse_object
+from common.config.sections import Range, Section, build, check_value, naming, refuse_unknown, shown
+from common.config.toml import load_toml
+from common.errors import ConfigurationError
+from common.tasks import MULTI_TASK, Head, task, tasks_of
+
+__all__ = [
+    "LEVELS",
+    "RUN_SECTIONS",
+    "AdapterConfig",
+    "AggregationConfig",
+    "EvaluationConfig",
+    "ModelConfig",
+    "PrivacyConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "load_toml",
+    "parse_run",
+]
+
+# What a privacy level fixes: noise multiplier, clipping norm.
+LEVELS: Mapping[str, tuple[float, float]] = MappingProxyType({"high": (1.0, 1.0), "standard": (0.5, 2.0)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Section):
+    """The frozen base model. `base` is "minilm" (packaged), a directory, or a hub name; `max_tokens` cuts texts.
+
+    base_digest: SHA-256 over the base model's files (`common.base_models.digest`), set when a run starts.
+        An institution whose files have a different digest refuses to train.
+    """
+
+    section = "model"
+    base: str = "minilm"
+    pooling: Literal["mean", "native"] = "mean"
+    max_tokens: Annotated[int, Range(4, 131072)] = 64
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    base_digest: str | None = None
+
+    def check(self) -> None:
+        if self.base_digest is not None and not re.fullmatch("[0-9a-f]{64}", self.base_digest):
+            self.refuse("base_digest", "is no SHA-256 in hexadecimal digits: leave it out, and it is filled in")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig(Section):
+    """The LoRA adapter; `parse_run` fills what is left out from the task and the privacy level.
+
+    target_modules: "task" (the task's roles), "all-linear", or role names.
+    layers: "all", "last:K" (the last K blocks), or "none" (the head alone, no LoRA).
+    dropout: of LoRA's input. Not under differential privacy.
+    train: "AB", or "B" with A frozen at values derived from the run's seed (FFA-LoRA, arXiv 2403.12313).
+    new_tokens: how many rows at the end of the embeddings are trained too, those of words that were added to the base
+        model's vocabulary. Not under differential privacy, where there is no per-example rule for them.
+    """
+
+    section = "adapter"
+    rank: Annotated[int, Range(1, 1024)]
+    alpha: Annotated[float, Range(0, above=True)]
+    dropout: Annotated[float, Range(0, 1, below=True)]
+    target_modules: Literal["task", "all-linear"] | tuple[str, ...] = "task"
+    layers: str = "all"
+    train: Literal["AB", "B"]
+    new_tokens: Annotated[int, Range(0, 1_000_000)] = 0
+
+    def check(self) -> None:
+        if not self.target_modules:
+            self.refuse("target_modules", 'is empty: name roles, or use layers = "none" to train the head alone')
+        if self.layers not in ("all", "none") and not re.fullmatch("last:[1-9][0-9]{0,3}", self.layers):
+            self.refuse("layers", f'is {shown(self.layers)}: use "all", "none", or "last:K" with K at least 1')
+        if self.layers == "none" and self.train == "B":
+            self.refuse("train", 'is "B", but layers = "none" trains no LoRA factors: leave train out, or name layers')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Section):
+    """What each institution does in a round.
+
+    local_steps or local_epochs (an epoch is 1/q steps); sampling_rate q, of the unit that `PrivacyConfig` protects, or
+    expected_batch_size (records).
+    adam_bias_correction: under privacy, take the noise's known variance out of Adam's second moment (arXiv 2312.14334).
+    max_batch_tokens: padded tokens of one physical batch; it bounds memory and changes no result.
+    """
+
+    section = "training"
+    local_steps: Annotated[int | None, Range(1, 1_000_000)] = None
+    local_epochs: Annotated[float | None, Range(0, 10_000, above=True)] = None
+    sampling_rate: Annotated[float | None, Range(0, 1, above=True)] = None
+    expected_batch_size: Annotated[int | None, Range(1, 2**40)] = None
+    learning_rate: Annotated[float, Range(0, above=True)]
+    head_learning_rate: Annotated[float | None, Range(0, above=True)] = None
+    optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
+    adam_bias_correction: bool = False
+    max_batch_tokens: Annotated[int, Range(4, 2**40)] = 4096
+
+    def check(self) -> None:
+        for one, other in (("local_steps", "local_epochs"), ("sampling_rate", "expected_batch_size")):
+            if (getattr(self, one) is None) == (getattr(self, other) is None):
+                both = "is missing" if getattr(self, one) is None else f"stands beside {self.place(other)}"
+                self.refuse(one, f"{both}: give exactly one of {one} and {other}")
+        if self.adam_bias_correction and self.optimizer == "sgd":
+            self.refuse("adam_bias_correction", 'is true, but optimizer = "sgd" has no second moment: leave it out')
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyConfig(Section):
+    """Differential privacy of one unit (add or remove one), over the whole run.
+
+    unit: "record", one row; or "customer", all rows that carry one customer's id at an institution.
+    level: "high" and "standard" fix noise and clip (see `LEVELS`); "custom" takes both; "target" takes a clip and the
+    epsilon of the whole run, for which every institution calibrates its own noise; "none" trains without privacy.
+    noise_multiplier: standard deviation of the noise over `clipping_norm` (L2, of one unit's gradient); with "none",
+    `clipping_norm` is 0.
+    clipping: "flat" shortens gradients longer than `clipping_norm`; "automatic" scales every one to just below it
+    (AUTO-S, arXiv 2206.07136), so that only the product of norm and learning rate matters.
+    """
+
+    section = "privacy"
+    level: Literal["high", "standard", "target", "custom", "none"]
+    unit: Literal["record", "customer"] = "record"
+    noise_multiplier: Annotated[float | None, Range(0, 1000, above=True)] = None
+    clipping_norm: Annotated[float, Range(0)]
+    clipping: Literal["flat", "automatic"] = "flat"
+    target_epsilon: Annotated[float | None, Range(0, above=True)] = None
+    delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
+
+    def check(self) -> None:
+        level = f'level = "{self.level}"'
+        if self.level == "none" and self.clipping_norm != 0:
+            self.refuse("clipping_norm", f"is given, but {level} clips nothing: leave it out, or choose another level")
+        for key, plain in (("unit", "record"), ("clipping", "flat")):
+            if self.level == "none" and getattr(self, key) != plain:
+                self.refuse(key, f"is {shown(getattr(self, key))}, but {level} protects nothing: leave it out")
+        if self.level != "none" and self.clipping_norm == 0:
+            self.refuse("clipping_norm", f"is 0: {level} needs a number above 0")
+        wanted = {
+            "noise_multiplier": self.level in (*LEVELS, "custom"),
+            "target_epsilon": self.level == "target",
+            "delta": self.level != "none",
+        }
+        for key, needed in wanted.items():
+            if needed and getattr(self, key) is None:
+                self.refuse(key, f"is missing: {level} needs it")
+            if not needed and getattr(self, key) is not None:
+                self.refuse(key, f"is given, but {level} does not use it: leave it out, or choose another level")
+        for key, fixed in _fixed(self.level).items():
+            if getattr(self, key) != fixed:
+                self.refuse(key, f'is {getattr(self, key):g}, but {level} fixes it at {fixed:g}: use level = "custom"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregationConfig(Section):
+    """How the hub combines a round. Uniform weights are also taken where no institution declares a size band.
+
+    weighting: see `server.rounds.aggregation.weights`. server_decay_rounds: over how many last rounds the server's
+    learning rate falls to nothing, so that the noise of single rounds averages out; None keeps it.
+    institutions_per_round: None asks all. quorum: contributions below which a round fails. max_update_norm: L2, of one institution's change;
+    None sets no limit. deadline_s: seconds the hub waits in a round.
+    """
+
+    section = "aggregation"
+    weighting: Literal["size_band", "least_noise", "uniform"] = "size_band"
+    server_optimizer: Literal["none", "momentum", "adam"] = "none"
+    server_learning_rate: Annotated[float, Range(0, above=True)] = 1.0
+    server_momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
+    server_decay_rounds: Annotated[int | None, Range(1, 1_000_000)] = None
+    institutions_per_round: Annotated[int | None, Range(1, 1_000_000)] = None
+    quorum: Annotated[int, Range(1, 1_000_000)] = 1
+    max_update_norm: Annotated[float | None, Range(0, above=True)] = None
+    deadline_s: Annotated[float, Range(0, 604_800, above=True)] = 3600.0
+
+    def check(self) -> None:
+        if self.institutions_per_round is not None and self.quorum > self.institutions_per_round:
+            asked = f"institutions_per_round = {self.institutions_per_round}"
+            self.refuse("quorum", f"is {self.quorum}, but {asked}: lower the quorum or ask more of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Section):
+    """The hub's evaluation on its own test set; the last round is always evaluated."""
+
+    section = "evaluation"
+    every_rounds: Annotated[int, Range(1, 1_000_000)] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Section):
+    """Everything that hub and institutions agree on. `labels` may be empty until the hub has seen its data."""
+
+    section = "run"
+    name: str
+    seed: Annotated[int, Range(0, 2**63 - 1)]
+    rounds: Annotated[int, Range(1, 1_000_000)]
+    task: str
+    labels: tuple[str, ...] = ()
+    model: ModelConfig = field(default_factory=ModelConfig)
+    adapter: AdapterConfig
+    training: TrainingConfig
+    privacy: PrivacyConfig
+    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @classmethod
+    def place(cls, key: str) -> str:
+        return {"task": "task.name", "labels": "task.labels"}.get(key, f"run.{key}")
+
+    def check(self) -> None:
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9 _.-]{0,79}", self.name):
+            self.refuse("name", f"is {shown(self.name)}: use at most 80 letters, digits, spaces, and . _ -")
+        preset = task(self.task)
+        if self.labels and preset.head is Head.SUMMARY:
+            self.refuse("labels", f"is given, but {self.task} writes text: leave it out")
+        if preset.name == MULTI_TASK:
+            tasks_of(self.labels)
+        least = max(preset.high_risk, default=1) + 1
+        if 0 < len(self.labels) < least:
+            self.refuse("labels", f"holds {len(self.labels)} label: {self.task} needs at least {least}")
+        if self.privacy.level != "none" and self.training.sampling_rate is None:
+            # With a batch size, q and so noise and epsilon are functions of the exact number of rows.
+            way = "is given, but under differential privacy it would give row counts away: give sampling_rate"
+            self.training.refuse("expected_batch_size", way)
+        if self.privacy.level != "none" and self.adapter.new_tokens:
+            way = "is given, but under differential privacy new rows stay at the mean of their pieces: leave it out"
+            self.adapter.refuse("new_tokens", way)
+        if self.privacy.level != "none" and self.adapter.dropout:
+            # Its masks follow from the run's seed and an example's place in its batch: one more would move all others.
+            way = f"is {self.adapter.dropout:g}, but under differential privacy nothing may be dropped: leave it out"
+            self.adapter.refuse("dropout", way)
+        if self.privacy.level == "none" and self.aggregation.weighting == "least_noise":
+            way = 'is "least_noise", but privacy.level = "none" adds no noise: use "size_band"'
+            self.aggregation.refuse("weighting", way)
+        if (self.aggregation.server_decay_rounds or 0) > self.rounds:
+            way = f"is {self.aggregation.server_decay_rounds}, but the run has {self.rounds} rounds: lower it"
+            self.aggregation.refuse("server_decay_rounds", way)
+        if self.privacy.level == "none" and self.training.adam_bias_correction:
+            self.training.refuse(
+                "adam_bias_correction", 'is true, but privacy.level = "none" adds no noise: leave it out'
+            )
+        if self.training.max_batch_tokens < self.model.max_tokens:
+            budget = f"is {self.training.max_batch_tokens}, less than one text of model.max_tokens"
+            self.training.refuse("max_batch_tokens", f"{budget} = {self.model.max_tokens}: raise it")
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal configurations give equal text."""
+        return canonical(asdict(self)).decode()
+
+    def digest(self) -> str:
+        """SHA-256 of `to_json()`, in hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunConfig":
+        """The inverse of `to_json`, through the same checks as a TOML file.
+
+        Raises:
+            ConfigurationError: not a configuration, or one that cannot be used.
+        """
+        source = "run configuration (JSON)"
+        try:
+            given = parse_object(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{source}: not one JSON object: {error}") from None
+        with naming(source):
+            refuse_unknown(given, cls.__dataclass_fields__, "run")
+        layout: dict[str, Any] = {"run": {}, "task": {}}
+        for key, value in given.items():
+            section, _, inner = cls.place(key).partition(".")
+            if key in RUN_SECTIONS and key != "task":
+                layout[key] = value
+            else:
+                layout[section][inner] = value
+        return parse_run(layout, source)
+
+
+RUN_SECTIONS = ("run", "task", "model", "adapter", "training", "privacy", "aggregation", "evaluation")
+
+
+def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
+    """A run from the tables of its file; `source` names the file in messages.
+
+    Raises:
+        ConfigurationError: one line naming `source`, `section.key`, what is wrong and what to do.
+    """
+    with naming(source):
+        refuse_unknown(mapping, RUN_SECTIONS)
+        tables = {name: _table(mapping, name) for name in RUN_SECTIONS}
+        refuse_unknown(tables["run"], ("name", "seed", "rounds"), "run")
+        refuse_unknown(tables["task"], ("name", "labels"), "task")
+        for section, key in (("run", "name"), ("run", "seed"), ("run", "rounds"), ("task", "name")):
+            if key not in tables[section]:
+                raise ConfigurationError(f"{section}.{key} is missing: add it under [{section}]")
+        preset = task(check_value(tables["task"]["name"], str, "task.name"))
+        privacy = build(PrivacyConfig, _fixed(tables["privacy"].get("level")) | tables["privacy"])
+        private = privacy.level != "none"
+        adapter = {
+            "rank": preset.rank,
+            "alpha": preset.alpha,
+            "dropout": 0.0 if private else preset.dropout,
+            "train": "B" if private and tables["adapter"].get("layers") != "none" else "AB",
+        }
+        return RunConfig(
+            **tables["run"],
+            task=preset.name,
+            labels=tables["task"].get("labels", preset.labels),
+            model=build(ModelConfig, tables["model"]),
+            adapter=build(AdapterConfig, adapter | tables["adapter"]),
+            training=build(TrainingConfig, tables["training"]),
+            privacy=privacy,
+            aggregation=build(AggregationConfig, tables["aggregation"]),
+            evaluation=build(EvaluationConfig, tables["evaluation"]),
+        )
+
+
+def _fixed(level: object) -> dict[str, float]:
+    """The values that a privacy level leaves no choice about."""
+    if level == "none":
+        return {"clipping_norm": 0.0}
+    noise_and_clip = LEVELS.get(level) if isinstance(level, str) else None
+    return dict(zip(("noise_multiplier", "clipping_norm"), noise_and_clip, strict=True)) if noise_and_clip else {}
+
+
+def _table(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
+    given = mapping.get(name, {})
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{name} is {shown(given)}: write it as a table, [{name}]")
+    return dict(given)

@@ -1,0 +1,1 @@
+"""Rows and texts: files to typed examples."""

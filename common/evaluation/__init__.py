@@ -1,0 +1,1 @@
+"""Model plus examples to mergeable counts, and counts to metrics."""

@@ -1,0 +1,1 @@
+"""Keys, certificates, enrolment files and revocations."""

@@ -1,0 +1,247 @@
+"""Enrolment: what an institution asks for, and what the hub gives back. Two files, carried by people.
+
+    fedfin-institution init  ->  request.json       the institution's public keys; its private ones stay
+    fedfin-hub approve       ->  NAME.package.json  its certificate, the authority, the hub's keys and address
+
+Each is signed with the signing key it carries, which proves possession and that nothing was altered, but not whose it
+is. That the two people settle by reading the fingerprint to each other over another channel, such as a telephone.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.canonical import canonical, parse_object
+from common.errors import EnrolmentError, EnvelopeError
+from common.identity.authority import Certificate, check_name, check_request, is_issued_by, node_key_text
+from common.identity.keys import Keys, PublicKeys
+
+__all__ = ["Package", "Request", "split_address", "spoken"]
+
+_MAX_FILE_BYTES = 65_536
+_SHA256 = re.compile("[0-9a-f]{64}")
+_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[1-9][0-9]{0,4})")
+
+
+@dataclass(frozen=True)
+class Request:
+    """An institution asks to be enrolled.
+
+    Attributes:
+        keys: its public signing and sealing keys, with its name.
+        csr: the request (PEM) for its TLS client certificate.
+        node_key: its Flower node's public key (PEM, see `pki.node_key_text`).
+        signature: by `keys` over all of this, in hex.
+
+    Raises:
+        EnrolmentError: a part cannot be used, or the signature does not verify.
+    """
+
+    keys: PublicKeys
+    csr: str
+    node_key: str
+    signature: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        what = f"request of {self.keys.name}"
+        check_name(self.keys.name)
+        check_request(self.csr, self.keys.name)
+        if _node_key(self.node_key) != self.node_key:
+            raise _bad(what, "its Flower key is not a P-256, P-384 or P-521 key as Flower registers it")
+        if self.signature:
+            _verify(what, self.keys, self._signed(), self.signature)
+
+    @classmethod
+    def make(cls, keys: Keys, csr: str, node_key: str) -> Self:
+        """A request of the owner of `keys`, signed."""
+        bare = cls(keys.public, csr, node_key)
+        return replace(bare, signature=keys.signing_key.sign(bare._signed()).hex())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of all that is signed: what the two people compare."""
+        return hashlib.sha256(self._signed()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON; equal requests give equal text."""
+        return canonical(self._fields() | {"signature": self.signature}).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote, and nothing else; white space around it is forgiven.
+
+        Raises:
+            EnrolmentError: any other text, or its signature does not verify.
+        """
+        fields = _read(text, "request", {"keys", "csr", "node_key", "signature"})
+        return cls(_public(fields.pop("keys"), "request"), **fields)
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "format": "fedfin-request-1",
+            "keys": parse_object(self.keys.to_json()),
+            "csr": self.csr,
+            "node_key": self.node_key,
+        }
+
+    def _signed(self) -> bytes:
+        return b"fedfin enrolment request 1\n" + canonical(self._fields())
+
+
+@dataclass(frozen=True)
+class Package:
+    """The hub lets an institution in.
+
+    Attributes:
+        institution: its name; `request_fingerprint` that of the request this answers.
+        certificate: its TLS client certificate (PEM), issued by `authority` (PEM).
+        hub: the public keys that assignments are signed with and answers sealed to.
+        address: where the hub's gateway listens, as host:port.
+        app_sha256: SHA-256, in hex, of the app bundle that this hub runs; the institution builds its own and compares.
+        signature: by `hub` over all of this, in hex.
+
+    Raises:
+        EnrolmentError: a part cannot be used or does not fit the others, or the signature does not verify.
+    """
+
+    institution: str
+    request_fingerprint: str
+    certificate: str
+    authority: str
+    hub: PublicKeys
+    address: str
+    app_sha256: str
+    signature: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        check_name(self.institution)
+        what = f"package for {self.institution}"
+        for name in ("request_fingerprint", "app_sha256"):
+            if not _SHA256.fullmatch(getattr(self, name)):
+                raise _bad(what, f"{name} is not a SHA-256 digest")
+        certificate = Certificate.read(self.certificate)
+        if certificate.name != self.institution or not is_issued_by(certificate, self.authority):
+            raise _bad(what, "its certificate is another's, or not of its authority: ask the hub for it again")
+        split_address(self.address)
+        if self.signature:
+            _verify(what, self.hub, self._signed(), self.signature)
+
+    @classmethod
+    def make(cls, hub: Keys, request: Request, certificate: str, authority: str, address: str, app_sha256: str) -> Self:
+        """The hub's answer to `request`, signed."""
+        bare = cls(
+            request.keys.name, request.fingerprint, certificate, authority, hub.public, address, app_sha256
+        )  # fmt: skip
+        return replace(bare, signature=hub.signing_key.sign(bare._signed()).hex())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of all that is signed: what the two people compare."""
+        return hashlib.sha256(self._signed()).hexdigest()
+
+    def check_answers(self, request: Request) -> None:
+        """Whether this package is for exactly that request, and its certificate for that request's TLS key.
+
+        Raises:
+            EnrolmentError: it is not.
+        """
+        if self.institution != request.keys.name or self.request_fingerprint != request.fingerprint:
+            raise _bad(f"package for {self.institution}", "it answers another request: send the hub yours again")
+
+    def to_json(self) -> str:
+        """Canonical JSON; equal packages give equal text."""
+        return canonical(self._fields() | {"signature": self.signature}).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote, and nothing else; white space around it is forgiven.
+
+        Raises:
+            EnrolmentError: any other text, or its signature does not verify.
+        """
+        keys = {"institution", "request_fingerprint", "certificate", "authority", "hub", "address", "app_sha256"}
+        fields = _read(text, "package", keys | {"signature"})
+        return cls(hub=_public(fields.pop("hub"), "package"), **fields)
+
+    def _fields(self) -> dict[str, Any]:
+        names = ("institution", "request_fingerprint", "certificate", "authority", "address", "app_sha256")
+        texts = {name: getattr(self, name) for name in names}
+        return {"format": "fedfin-package-1", "hub": parse_object(self.hub.to_json()), **texts}
+
+    def _signed(self) -> bytes:
+        return b"fedfin enrolment package 1\n" + canonical(self._fields())
+
+
+def spoken(fingerprint: str) -> str:
+    """The first 128 bits of a fingerprint in groups of four, for reading aloud: "1f3a 90bc ..."."""
+    return " ".join(fingerprint[start : start + 4] for start in range(0, 32, 4))
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[IPv6]:port".
+
+    Raises:
+        EnrolmentError: it is neither.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found["port"]) > 65_535:
+        raise _bad("hub address", "write it as host:port, as in hub.example.org:8443")
+    return found["host"].strip("[]"), int(found["port"])
+
+
+def _read(text: str | bytes, kind: str, keys: set[str]) -> dict[str, Any]:
+    """The fields of a file, every one but the keys a text; EnrolmentError on anything else."""
+    what = f"not a {kind} of this version: ask for it again"
+    try:
+        if len(text) > _MAX_FILE_BYTES:
+            raise ValueError
+        fields = parse_object(text)
+    except ValueError:
+        raise _bad(kind, what) from None
+    if fields.pop("format", None) != f"fedfin-{kind}-1" or set(fields) != keys:
+        raise _bad(kind, what)
+    if not all(isinstance(value, str) for name, value in fields.items() if name not in ("keys", "hub")):
+        raise _bad(kind, what)
+    if not fields["signature"]:
+        raise _bad(kind, "it is not signed: ask for it again")
+    return fields
+
+
+def _public(value: object, kind: str) -> PublicKeys:
+    try:
+        if not isinstance(value, Mapping):
+            raise ValueError
+        return PublicKeys.from_json(canonical(value).decode())
+    except (ValueError, EnvelopeError):
+        raise _bad(kind, "it holds no usable public keys: ask for it again") from None
+
+
+def _verify(what: str, keys: PublicKeys, signed: bytes, signature: str) -> None:
+    try:
+        raw = bytes.fromhex(signature)
+        if raw.hex() != signature:
+            raise ValueError
+        keys.signing_key.verify(raw, signed)
+    except (ValueError, InvalidSignature):
+        raise _bad(what, "its signature does not verify: it was altered on the way, ask for it again") from None
+
+
+def _node_key(text: str) -> str | None:
+    """The one spelling of a node key; None where it is none."""
+    try:
+        key = serialization.load_pem_public_key(text.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    named = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1", "secp521r1")
+    return node_key_text(key) if named else None  # type: ignore[arg-type]  # an EC key, see above
+
+
+def _bad(what: str, why: str) -> EnrolmentError:
+    return EnrolmentError(f"{what}: {why}")

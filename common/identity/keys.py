@@ -1,0 +1,223 @@
+"""A party's keys: one to sign with, one to be sealed to. Private ones never leave their directory.
+
+Files: `private.json` (0600) and `public.json` (to hand out) in a directory of mode 0700.
+"""
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from common.canonical import canonical, is_name, parse_object
+from common.errors import EnvelopeError
+from common.files import write_atomic
+
+__all__ = ["Keys", "PublicKeys"]
+
+_PRIVATE, _PUBLIC = "private.json", "public.json"
+_FORMAT = "fedfin-keys-1"
+_MLKEM_PUBLIC_BYTES = 1184
+_MAX_FILE_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class PublicKeys:
+    """What others know of a party. `sealing` is the ML-KEM-768 key (1184 bytes) followed by the X25519 key (32).
+
+    Raises:
+        EnvelopeError: code "keys": a name or a key that cannot be one.
+    """
+
+    name: str
+    signing: bytes
+    sealing: bytes
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name):
+            raise _bad("public keys", "the name must be 1 to 128 letters, digits, ' ', '_', '.' or '-'")
+        try:
+            self.signing_key, self.sealing_key  # noqa: B018 - builds both, so that a bad key is known here
+        except (ValueError, TypeError):
+            raise _bad(f"public keys of {self.name}", "a key is damaged: ask for them again") from None
+
+    @cached_property
+    def signing_key(self) -> Ed25519PublicKey:
+        """Verifies this party's signatures."""
+        return Ed25519PublicKey.from_public_bytes(self.signing)
+
+    @cached_property
+    def sealing_key(self) -> MLKEM768X25519PublicKey:
+        """Encrypts to this party."""
+        return MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(self.sealing[:_MLKEM_PUBLIC_BYTES]),
+            X25519PublicKey.from_public_bytes(self.sealing[_MLKEM_PUBLIC_BYTES:]),
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over the name and both keys: what two people compare by telephone at enrolment."""
+        return hashlib.sha256(b"fedfin public keys 1\n" + self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON; equal keys give equal text."""
+        fields = {"format": _FORMAT, "name": self.name, "signing": self.signing.hex(), "sealing": self.sealing.hex()}
+        return canonical(fields).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; white space around it is forgiven.
+
+        Raises:
+            EnvelopeError: code "keys": on any other text.
+        """
+        try:
+            fields = _fields(text, {"signing", "sealing"})
+        except ValueError:
+            raise _bad("public keys", "not a public.json of this version: ask for it again") from None
+        return cls(**fields)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a public.json.
+
+        Raises:
+            EnvelopeError: code "keys": absent, unreadable or damaged.
+        """
+        try:
+            with path.open("rb") as file:
+                text = file.read(_MAX_FILE_BYTES + 1)
+            return cls.from_json(text.decode())
+        except OSError as error:
+            raise _bad(str(path), f"cannot be read ({error.strerror}): give an institution's public.json") from None
+        except (ValueError, EnvelopeError):
+            raise _bad(str(path), "not a public.json of this version: ask for it again") from None
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A party's private keys, as seeds (32 bytes each; 64 for ML-KEM). They never show in a `repr`.
+
+    Raises:
+        EnvelopeError: code "keys": a name or a seed that cannot be one.
+    """
+
+    name: str
+    signing: bytes = field(repr=False)
+    mlkem768: bytes = field(repr=False)
+    x25519: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self.public  # noqa: B018 - builds every key, so that a bad seed is known here
+        except (ValueError, TypeError):
+            raise _bad("private keys", "a key is damaged: restore the file from its backup") from None
+
+    @classmethod
+    def generate(cls, name: str) -> Self:
+        """Fresh keys from the operating system's entropy."""
+        return cls(
+            name=name,
+            signing=Ed25519PrivateKey.generate().private_bytes_raw(),
+            mlkem768=MLKEM768PrivateKey.generate().private_bytes_raw(),
+            x25519=X25519PrivateKey.generate().private_bytes_raw(),
+        )
+
+    @cached_property
+    def signing_key(self) -> Ed25519PrivateKey:
+        """Signs as this party. Sign only what begins with a label of its own."""
+        return Ed25519PrivateKey.from_private_bytes(self.signing)
+
+    @cached_property
+    def sealing_key(self) -> MLKEM768X25519PrivateKey:
+        """Opens what was sealed to this party."""
+        return MLKEM768X25519PrivateKey(
+            MLKEM768PrivateKey.from_seed_bytes(self.mlkem768), X25519PrivateKey.from_private_bytes(self.x25519)
+        )
+
+    @cached_property
+    def public(self) -> PublicKeys:
+        """The half that others may know."""
+        mlkem = MLKEM768PrivateKey.from_seed_bytes(self.mlkem768).public_key().public_bytes_raw()
+        x25519 = X25519PrivateKey.from_private_bytes(self.x25519).public_key().public_bytes_raw()
+        return PublicKeys(self.name, self.signing_key.public_key().public_bytes_raw(), mlkem + x25519)
+
+    def fingerprint_key(self) -> bytes:
+        """32 bytes derived from the signing seed, to key this institution's data fingerprints with."""
+        return HKDF(SHA256(), length=32, salt=None, info=b"fedfin data fingerprint 1").derive(self.signing)
+
+    def save(self, directory: Path) -> None:
+        """Write both files; `directory` becomes 0700. Other keys already there are never overwritten.
+
+        Raises:
+            EnvelopeError: code "keys": other keys are there, or the files cannot be written.
+        """
+        path = directory / _PRIVATE
+        fields = {"name": self.name, "signing": self.signing, "mlkem768": self.mlkem768, "x25519": self.x25519}
+        text = canonical({"format": _FORMAT} | {k: v.hex() if isinstance(v, bytes) else v for k, v in fields.items()})
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            directory.chmod(0o700)
+            if path.exists() and path.read_bytes() != text:
+                raise _bad(str(path), "other keys are there already: choose another directory")
+            write_atomic(path, text, mode=0o600)
+            write_atomic(directory / _PUBLIC, self.public.to_json().encode() + b"\n", mode=0o644)
+        except OSError as error:
+            raise _bad(str(path), f"cannot be written ({error.strerror})") from None
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            EnvelopeError: code "permissions" when anyone but the owner may touch the file; "keys" when it is
+                absent, unreadable or damaged.
+        """
+        path = directory / _PRIVATE
+        text = _read_private(path)
+        try:
+            fields = _fields(text, {"signing", "mlkem768", "x25519"})
+            return cls(**fields)
+        except (ValueError, EnvelopeError):
+            raise _bad(str(path), "damaged, or of another version: restore it from its backup") from None
+
+
+def _read_private(path: Path) -> bytes:
+    """Read at most `_MAX_FILE_BYTES`, judging the very file that was opened (and never waiting on a pipe)."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_FILE_BYTES:
+                raise _bad(str(path), "not a key file: give the directory that holds one")
+            if status.st_mode & 0o077:
+                mode = stat.S_IMODE(status.st_mode)
+                raise EnvelopeError("permissions", f"{path}: others may read it (mode {mode:04o}): run chmod 600 on it")
+            return file.read(_MAX_FILE_BYTES)
+    except OSError as error:
+        raise _bad(str(path), f"cannot be read ({error.strerror}): generate keys, or correct the path") from None
+
+
+def _fields(text: str | bytes, keys: set[str]) -> dict[str, Any]:
+    """Name and decoded keys of a key file; ValueError on anything else."""
+    if len(text) > _MAX_FILE_BYTES:
+        raise ValueError
+    fields = parse_object(text)
+    if fields.pop("format", None) != _FORMAT or set(fields) != keys | {"name"}:
+        raise ValueError
+    if not all(isinstance(value, str) for value in fields.values()):
+        raise ValueError
+    return {key: bytes.fromhex(value) if key in keys else value for key, value in fields.items()}
+
+
+def _bad(what: str, why: str) -> EnvelopeError:
+    return EnvelopeError("keys", f"{what}: {why}")

@@ -1,0 +1,1 @@
+"""Hash-chained, signed, append-only files."""

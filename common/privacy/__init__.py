@@ -1,0 +1,1 @@
+"""Privacy accounting: events to epsilon, and the ledger that an institution keeps."""

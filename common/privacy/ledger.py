@@ -1,0 +1,288 @@
+"""What an institution's data has been spent on: one ledger over all runs, charged before the data is touched.
+
+A training is *reserved* (on disk, fsynced) before a gradient exists and *settled* after it with the steps it took.
+A reservation that was never settled, because of a crash, a kill or a power cut, counts in full, for ever. So at every
+moment the ledger shows at least what was spent. Other data, another base model, a new run or a reinstalled package
+start no new budget: all of it is one sum, and where the data changed is written down and said.
+
+One ledger protects one unit, records or customers. Neither bounds the other (a customer may have any number of
+records; a record is not a whole customer), so a training for the other unit is refused, never added up.
+
+Exactly what `common.journal.journal` protects is protected here; its docstring says what no file can.
+"""
+
+import logging
+import math
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from common.canonical import is_name
+from common.errors import BudgetExceeded, LedgerError
+from common.identity.keys import Keys, PublicKeys
+from common.journal.journal import Journal, verify
+from common.journal.line_format import Entry
+from common.privacy.accounting import DpSgdEvent, Limit, epsilon
+
+__all__ = ["PURPOSE", "Charge", "PrivacyLedger", "Reservation", "Unit", "Use", "charges", "read_charges", "unit_of"]
+
+PURPOSE = "privacy ledger"
+Unit = Literal["record", "customer"]
+_RESERVED, _SETTLED = "reserved", "settled"
+
+log = logging.getLogger("fedfin.ledger")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """What a training is for and on what: everything a statement needs beside the event. It stays in the institution.
+
+    run_id, round: which training; one outside a federation is round 1 of a run of its own.
+    asked_by: the hub that asked for it, or the institution itself.
+    unit: what each event adds or removes one of. population: how many of them every step drew from.
+    delta: at which the run states its epsilon, None without privacy. clipping_norm: L2, 0 without privacy.
+    noise: "system", or "fixed", which protects nobody.
+    data_fingerprint: keyed, of the rows (`Dataset.fingerprint`). base_digest: of the base model.
+
+    Raises:
+        LedgerError: a value that cannot be one.
+    """
+
+    run_id: str
+    round: int
+    asked_by: str
+    task: str
+    base_digest: str
+    data_fingerprint: str
+    population: int
+    unit: Unit = "record"
+    delta: float | None
+    clipping_norm: float
+    noise: Literal["system", "fixed"] = "system"
+
+    def __post_init__(self) -> None:
+        texts = (self.run_id, self.asked_by, self.task, self.base_digest, self.data_fingerprint)
+        if not all(map(is_name, texts)) or self.unit not in ("record", "customer"):
+            raise LedgerError("privacy ledger: a training is named by short names, and protects records or customers")
+        if self.noise not in ("system", "fixed"):
+            raise LedgerError("privacy ledger: noise is of the system, or fixed")
+        if any(type(number) is not int or number < 0 for number in (self.round, self.population)):
+            raise LedgerError("privacy ledger: round and population are whole numbers, 0 or more")
+        if self.delta is not None and not (type(self.delta) is float and 0 < self.delta < 1):
+            raise LedgerError("privacy ledger: delta is between 0 and 1, or absent")
+        if isinstance(self.clipping_norm, bool) or not 0 <= self.clipping_norm < math.inf:
+            raise LedgerError("privacy ledger: clipping_norm is a finite number, 0 or more")
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The right to train `event` once. `sequence` is its entry in the ledger, of the moment `time` (UTC)."""
+
+    sequence: int
+    time: str
+    event: DpSgdEvent
+    use: Use
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One reservation, and the steps it took where it was settled (None: it never was, and counts in full)."""
+
+    reservation: Reservation
+    steps_done: int | None = None
+
+    @property
+    def event(self) -> DpSgdEvent:
+        """What counts."""
+        event = self.reservation.event
+        return event if self.steps_done is None else replace(event, steps=self.steps_done)
+
+
+class PrivacyLedger:
+    """An open ledger; use it as a context manager. Safe to share between threads, never between processes."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._charges = charges(journal.entries)
+        self._mutex = threading.RLock()
+
+    @classmethod
+    def open(cls, path: Path, keys: Keys, *, begun: bool = False) -> Self:
+        """Open, or begin, the ledger at `path`, and hold it until `close`.
+
+        begun: an institution's ledger begins with its directory; from then on one that is gone is a loss, and no
+            fresh budget.
+
+        Raises:
+            LedgerError: held by another process, edited, cut, of another key, holding what is not understood, or
+                absent although `begun`.
+        """
+        journal = Journal.open(path, keys, PURPOSE, begun=begun)
+        try:
+            return cls(journal)
+        except BaseException:
+            journal.close()
+            raise
+
+    def reserve(self, event: DpSgdEvent, use: Use, limit: Limit | None) -> Reservation:
+        """Charge `event`; when this returns, the charge survives anything, and the data may be touched.
+
+        `limit`: the most that everything in this ledger and `event` may cost; None sets none. Its delta is the
+        institution's, whatever the delta of the run.
+
+        Raises:
+            BudgetExceeded: it does not fit, or protects another unit than this ledger; nothing was written.
+            LedgerError: it could not be written; do not train.
+        """
+        with self._mutex:
+            after = self.check(event, use, limit)
+            body = {
+                "event": event.to_json(),
+                "use": asdict(use),
+                "limit": None if limit is None else asdict(limit),
+                "epsilon_after": after,
+            }
+            before = next(reversed(self._charges.values()), None)
+            entry = self._journal.append(_RESERVED, body)
+            if before is not None and before.reservation.use.data_fingerprint != use.data_fingerprint:
+                log.warning(
+                    "the training data changed between entries %d and %d of the ledger: what was spent stays spent",
+                    before.reservation.sequence,
+                    entry.sequence,
+                )
+            return self._note(entry).reservation
+
+    def check(self, event: DpSgdEvent, use: Use, limit: Limit | None) -> float | None:
+        """Refuse what `reserve` would refuse, and charge nothing; returns epsilon after it, None without a limit.
+
+        Raises:
+            BudgetExceeded: it does not fit, or protects another unit than this ledger.
+        """
+        with self._mutex:
+            self._check_unit(event, use)
+            return None if limit is None else self._fit(event, limit)
+
+    def settle(self, reservation: Reservation, steps_done: int) -> None:
+        """Record how many steps the training took; only fewer than were reserved changes what counts.
+
+        Why a training ended early must not depend on the data (an operator's stop does not; a loss does).
+
+        Raises:
+            LedgerError: not an open reservation of this ledger, or not a number of steps. More steps than were
+                reserved are recorded, since they were spent, and then reported by this error.
+        """
+        with self._mutex:
+            charge = self._charges.get(reservation.sequence)
+            if charge is None or charge.reservation != reservation or charge.steps_done is not None:
+                raise LedgerError(
+                    f"entry {reservation.sequence} of the ledger is no open reservation: nothing was settled"
+                )
+            replace(reservation.event, steps=steps_done)  # refuses what is no number of steps
+            entry = self._journal.append(_SETTLED, {"reservation": reservation.sequence, "steps": steps_done})
+            self._note(entry)
+            if steps_done > reservation.event.steps:
+                raise LedgerError(
+                    f"entry {reservation.sequence} of the ledger reserved {reservation.event.steps} steps and "
+                    f"{steps_done} were taken: all are charged; find out why"
+                )
+
+    def spent(self, run_id: str | None = None) -> tuple[DpSgdEvent, ...]:
+        """What counts, oldest first: of one run, or of all. Unsettled reservations count in full."""
+        with self._mutex:
+            found = [charge for charge in self._charges.values() if run_id in (None, charge.reservation.use.run_id)]
+        return tuple(charge.event for charge in found)
+
+    def epsilon(self, delta: float, run_id: str | None = None) -> float:
+        """What all of it together costs at `delta`, for one unit added or removed."""
+        return epsilon(self.spent(run_id), delta)
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """Every reservation with what became of it, oldest first."""
+        with self._mutex:
+            return tuple(self._charges.values())
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The lines of the file, oldest first."""
+        return self._journal.entries
+
+    def close(self) -> None:
+        """Let others open it. Closing twice is harmless."""
+        self._journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_unit(self, event: DpSgdEvent, use: Use) -> None:
+        other = unit_of(self._charges.values()) or use.unit
+        if event.noise_multiplier and other != use.unit:
+            raise BudgetExceeded(
+                f"this ledger protects each {other} and the training each {use.unit}: one does not bound the other, so "
+                f"no epsilon covers both: train with privacy.unit = {other}"
+            )
+
+    def _fit(self, event: DpSgdEvent, limit: Limit) -> float:
+        spent = self.spent()
+        after = epsilon([*spent, event], limit.delta)
+        if not after <= limit.epsilon or math.isinf(after):
+            raise BudgetExceeded(
+                f"this training would bring epsilon to {after:.4g} at delta {limit.delta:g}, above the limit "
+                f"{limit.epsilon:g} ({epsilon(spent, limit.delta):.4g} is spent): ask for fewer steps or more noise"
+            )
+        return after
+
+    def _note(self, entry: Entry) -> Charge:
+        return _apply(self._charges, entry)
+
+
+def charges(entries: Iterable[Entry]) -> dict[int, Charge]:
+    """Fold a ledger's entries: charges by the sequence number of their reservation.
+
+    Raises:
+        LedgerError: an entry that is not understood; it is never skipped.
+    """
+    folded: dict[int, Charge] = {}
+    for entry in entries:
+        _apply(folded, entry)
+    return folded
+
+
+def read_charges(path: Path, public: PublicKeys) -> tuple[Charge, ...]:
+    """What an auditor does: verify every signature of the ledger at `path`, without its key or lock, and fold it.
+
+    Raises:
+        LedgerError: it does not verify.
+    """
+    return tuple(charges(verify(path, public, PURPOSE)).values())
+
+
+def unit_of(charged: Iterable[Charge]) -> Unit | None:
+    """What the ledger protects; None before the first private training (one without noise protects nothing)."""
+    return next((c.reservation.use.unit for c in charged if c.reservation.event.noise_multiplier), None)
+
+
+def _apply(folded: dict[int, Charge], entry: Entry) -> Charge:
+    body: Any = entry.body
+    try:
+        if entry.kind == _RESERVED:
+            event, use = DpSgdEvent.from_json(body["event"]), Use(**body["use"])
+            if event.noise_multiplier and unit_of(folded.values()) not in (None, use.unit):
+                raise KeyError
+            sequence, charge = entry.sequence, Charge(Reservation(entry.sequence, entry.time, event, use))
+        elif entry.kind == _SETTLED and folded[body["reservation"]].steps_done is None:
+            sequence, charge = body["reservation"], replace(folded[body["reservation"]], steps_done=body["steps"])
+            _ = charge.event
+        else:
+            raise KeyError
+    except (KeyError, TypeError):
+        raise LedgerError(
+            f"entry {entry.sequence} of the ledger is not understood: this version cannot account for it"
+        ) from None
+    folded[sequence] = charge
+    return charge

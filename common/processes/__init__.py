@@ -1,0 +1,1 @@
+"""Child processes and daily notices of the long-running commands."""

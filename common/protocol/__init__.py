@@ -1,0 +1,1 @@
+"""Messages between hub and institution: content, adapter encoding and sealed envelopes."""

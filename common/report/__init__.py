@@ -1,0 +1,1 @@
+"""Building blocks of HTML reports and of the figures and words in them."""

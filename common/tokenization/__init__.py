@@ -1,0 +1,1 @@
+"""Texts to token batches, and the targets of language modelling."""

@@ -1,0 +1,223 @@
+"""Tokenised examples, unpadded, and the padded batches made from them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.data.datasets import Dataset, Example, SummaryExample, TokenExample
+
+__all__ = [
+    "IGNORED",
+    "SUMMARY_TOKENS",
+    "Batch",
+    "TokenizedSet",
+    "minibatches",
+    "token_batches",
+    "tokenize_dataset",
+    "tokenize_summaries",
+    "tokenize_texts",
+    "tokenize_words",
+    "unpadded",
+]
+
+IGNORED = -100
+"""Label of a token that does not count: padding, special tokens, and all but the first piece of a word."""
+
+SUMMARY_TOKENS = 128
+"""The longest summary that is learned from, and written."""
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded to the longest of its examples, on one device.
+
+    Attributes:
+        input_ids: (B, T), padded on the right.
+        attention_mask: (B, T), 1 at real tokens.
+        labels: (B,) of a sequence task, (B, T) with IGNORED of a token task or a summary, or None.
+        hidden: what the frozen part of the model made of these examples, or None. (B, T, H), or (B, H) if pooled.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor | None = None
+    hidden: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.input_ids.shape[0])
+
+
+@dataclass(frozen=True)
+class TokenizedSet:
+    """Examples as token ids.
+
+    Attributes:
+        input_ids: one array an example, special tokens included.
+        labels: one array an example, of shape () for a sequence task, as long as its ids for a token task, and of its
+            own length for a summary; None where there are no labels.
+        pad_id: what padding is made of.
+        owners: (N,) the customer whose each example is, counted from 0; None where examples carry no customer.
+    """
+
+    input_ids: tuple[IntArray, ...]
+    labels: tuple[IntArray, ...] | None
+    pad_id: int
+    owners: IntArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def customers(self) -> int | None:
+        """How many customers there are; None where examples carry none."""
+        return None if self.owners is None else len(np.unique(self.owners))
+
+    @property
+    def lengths(self) -> IntArray:
+        """(N,) tokens of each example."""
+        return np.array([ids.size for ids in self.input_ids], dtype=np.int64)
+
+    def batch(self, indices: Sequence[int] | IntArray, device: str | torch.device = "cpu") -> Batch:
+        """The examples at `indices`, in that order, as one padded batch."""
+        ids = [self.input_ids[index] for index in indices]
+        padded = _pad(ids, self.pad_id)
+        lengths = np.array([row.size for row in ids])
+        mask = (np.arange(padded.shape[1]) < lengths[:, None]).astype(np.int64)
+        labels = None
+        if self.labels is not None:
+            chosen = [self.labels[index] for index in indices]
+            array = _pad(chosen, IGNORED) if chosen[0].ndim else np.stack(chosen)
+            labels = torch.from_numpy(array).to(device)
+        return Batch(torch.from_numpy(padded).to(device), torch.from_numpy(mask).to(device), labels)
+
+
+def _pad(rows: Sequence[IntArray], value: int) -> IntArray:
+    padded = np.full((len(rows), max(row.size for row in rows)), value, dtype=np.int64)
+    for target, row in zip(padded, rows, strict=True):
+        target[: row.size] = row
+    return padded
+
+
+def token_batches(
+    lengths: IntArray, indices: IntArray, max_batch_tokens: int, owners: IntArray | None = None
+) -> list[IntArray]:
+    """Split `indices` into batches of like length, none above `max_batch_tokens` once padded.
+
+    Every index is in exactly one batch; an example longer than the budget is a batch of its own. Longest first, so
+    that a batch which does not fit in memory is met at once. With `owners`, (N,), the examples of one owner stand
+    one after another, across batches too; owners are ordered by their longest.
+    """
+    if owners is not None:
+        return _owner_batches(lengths, indices, max_batch_tokens, owners)
+    order = indices[np.argsort(-lengths[indices], kind="stable")]
+    batches: list[IntArray] = []
+    start = 0
+    while start < order.size:
+        rows = max(1, max_batch_tokens // int(lengths[order[start]]))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def unpadded(batches: Sequence[IntArray], data: TokenizedSet) -> list[IntArray]:
+    """`batches` cut where the number of tokens or labels changes, so that no example of `data` is padded.
+
+    In bfloat16 what comes of an example depends on its padding by parts in a hundred, and so on how long others are.
+    """
+    labels = np.zeros(len(data), int) if data.labels is None else np.array([label.size for label in data.labels])
+    shapes = np.stack([data.lengths, labels])
+    cuts = [np.flatnonzero((np.diff(shapes[:, batch]) != 0).any(0)) + 1 for batch in batches]
+    return [part for batch, cut in zip(batches, cuts, strict=True) for part in np.split(batch, cut)]
+
+
+def _owner_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int, owners: IntArray) -> list[IntArray]:
+    _, whose = np.unique(owners[indices], return_inverse=True)
+    longest = np.zeros(whose.max(initial=-1) + 1, dtype=np.int64)
+    np.maximum.at(longest, whose, lengths[indices])
+    batches: list[list[int]] = []
+    widest = 0
+    for index in indices[np.lexsort((-lengths[indices], whose, -longest[whose]))]:
+        widest = max(widest, int(lengths[index]))
+        if batches and widest * (len(batches[-1]) + 1) <= max_batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+            widest = int(lengths[index])
+    return [np.array(batch, dtype=np.int64) for batch in batches]
+
+
+def tokenize_texts(
+    tokenizer: Any, texts: Sequence[str], max_tokens: int, labels: Sequence[int] | None = None
+) -> TokenizedSet:
+    """One row of ids a text, cut at `max_tokens` (special tokens included)."""
+    rows = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
+    ids = tuple(np.array(row, dtype=np.int64) for row in rows)
+    targets = None if labels is None else tuple(np.array(label, dtype=np.int64) for label in labels)
+    return TokenizedSet(ids, targets, tokenizer.pad_token_id)
+
+
+def tokenize_words(
+    tokenizer: Any, sentences: Sequence[Sequence[str]], max_tokens: int, labels: Sequence[Sequence[int]] | None = None
+) -> TokenizedSet:
+    """Like `tokenize_texts` for sentences that are words already; the label of a word is that of its first piece.
+
+    Without `labels`, each word is labelled with its own position, so that predictions can be put back on words.
+    """
+    ids: list[IntArray] = []
+    targets: list[IntArray] = []
+    for index, words in enumerate(sentences):
+        row = tokenizer(list(words), is_split_into_words=True, truncation=True, max_length=max_tokens)
+        of_word = range(len(words)) if labels is None else labels[index]
+        target = np.full(len(row["input_ids"]), IGNORED, dtype=np.int64)
+        previous = None
+        for position, word in enumerate(row.word_ids()):
+            if word is not None and word != previous:
+                target[position] = of_word[word]
+            previous = word
+        ids.append(np.array(row["input_ids"], dtype=np.int64))
+        targets.append(target)
+    return TokenizedSet(tuple(ids), tuple(targets), tokenizer.pad_token_id)
+
+
+def tokenize_summaries(tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int) -> TokenizedSet:
+    """Texts to read, and the ids of what is to be written about each as its labels, cut at `SUMMARY_TOKENS`."""
+    written = tokenizer(text_target=list(summaries), truncation=True, max_length=SUMMARY_TOKENS)["input_ids"]
+    read = tokenize_texts(tokenizer, texts, max_tokens)
+    return TokenizedSet(read.input_ids, tuple(np.array(row, dtype=np.int64) for row in written), read.pad_id)
+
+
+def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> TokenizedSet:
+    """The examples of `dataset`, in order, with their labels and, where every one carries it, their customer."""
+    sentences = [example for example in dataset.examples if isinstance(example, TokenExample)]
+    pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
+    if sentences:
+        words, tags = [s.words for s in sentences], [s.labels for s in sentences]
+        tokens = tokenize_words(tokenizer, words, max_tokens, tags)
+    elif pairs:
+        tokens = tokenize_summaries(tokenizer, [e.text for e in pairs], [e.summary for e in pairs], max_tokens)
+    else:
+        examples = [example for example in dataset.examples if isinstance(example, Example)]
+        tokens = tokenize_texts(tokenizer, [e.text for e in examples], max_tokens, [e.label for e in examples])
+    customers = [example.customer for example in dataset.examples]
+    if not customers or None in customers:
+        return tokens
+    first = {customer: number for number, customer in enumerate(dict.fromkeys(customers))}
+    return replace(tokens, owners=np.array([first[customer] for customer in customers], dtype=np.int64))
+
+
+def minibatches(examples: int, size: int, steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of each of `steps` minibatches of `size`: all examples in an order of the seed's, again and again."""
+    generator = np.random.default_rng(seed)
+    waiting = np.zeros(0, dtype=np.int64)
+    for _ in range(steps):
+        if len(waiting) < size:
+            waiting = np.concatenate([waiting, generator.permutation(examples)])
+        yield waiting[:size]
+        waiting = waiting[size:]

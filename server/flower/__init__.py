@@ -1,0 +1,1 @@
+"""The hub's Flower app and its message exchange."""

@@ -1,0 +1,174 @@
+"""One run, played in Flower's ServerApp process from its directory: the coordinator over a real network.
+
+The process may be killed at any moment. Another one is then started for the same directory, and goes on at the exact
+round (see `server.runs.reconciler`). Keys and run lie in the hub's directory, which the environment names. Flower
+holds neither.
+"""
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.warm_up import needs_warm_up, warm_up
+from common.base_models.extend import refuse_private_base
+from common.base_models.load import load_base
+from common.config.run import RunConfig
+from common.errors import FedfinError, LedgerError, ModelError, QuorumError
+from common.files import write_json
+from common.flower.internals import look_again_soon
+from common.journal.journal import Journal
+from common.journal.line_format import Entry
+from common.protocol.adapter_codec import Tensors
+from common.tasks import task
+from server.flower.grid import GridTransport
+from server.hub.audit_log import RUN_PURPOSE, run_ended
+from server.hub.directory import HubHome
+from server.hub.public_data import read_public_texts, read_test_set
+from server.report.report import write_report
+from server.results.artifacts import model_card, result, save_adapter, save_round
+from server.results.evaluation import HubEvaluator
+from server.rounds import checkpoint, coordinator
+from server.rounds.checkpoint import RoundRecord, RunState
+from server.rounds.coordinator import Evaluation, Hub
+from server.runs.run import FAILED, FINISHED, QUORUM, Run
+
+__all__ = ["play"]
+
+_CALL_AFTER_S = 20.0
+
+
+def play(grid: Grid, run: str, flower_run: str) -> None:
+    """Play what is left of a run and write how it ended; an outcome of it, good or bad, is never an exception.
+
+    Raises:
+        FedfinError: there is no such run, or another process plays it.
+    """
+    opened = Run.open(HubHome.open(None), run)
+    look_again_soon()
+    with opened.playing(flower_run):
+        if opened.outcome() is not None:
+            return
+        try:
+            _play(grid, opened)
+            ended, message = FINISHED, ""
+        except QuorumError as error:
+            ended, message = QUORUM, str(error)
+        except FedfinError as error:
+            ended, message = FAILED, str(error)
+        _close(opened, ended, message)
+
+
+def _play(grid: Grid, run: Run) -> None:
+    config, data = run.config()
+    head = task(config.task)
+    refuse_private_base(config.model.base)
+    base = load_base(config.model, head, config.labels)
+    if config.model.base_digest not in (None, base.digest):
+        raise ModelError(
+            f"base model {config.model.base}: not the one that run {run.name} began with: put that one back"
+        )
+    adapted = adapt(base, config.adapter, head, seed=config.seed)
+    evaluator = HubEvaluator(adapted, {"test": read_test_set(data, config)}) if data is not None else None
+    members = run.home.members()
+    if checkpoint.exists(run.checkpoint):
+        state = checkpoint.load(run.checkpoint)
+    else:
+        state = _first_state(run, config, adapted, read_public_texts(data, config) if needs_warm_up(adapted) else [])
+    hub = Hub(run.home.keys(), {name: entry.keys for name, entry in members.items()}, config, adapted.spec)
+    node_keys = {entry.request.node_key: name for name, entry in members.items()}
+    transport = GridTransport(
+        grid,
+        connected=lambda: _connected(grid, node_keys),
+        quorum=config.aggregation.quorum,
+        on_progress=functools.partial(_show_progress, run),
+        call_after_s=_CALL_AFTER_S,
+    )
+    with Journal.open(run.directory / "audit.jsonl", hub.keys, RUN_PURPOSE) as journal:
+        state = coordinator.run(
+            state,
+            hub,
+            transport,
+            evaluate=evaluator or _no_evaluation,
+            save=functools.partial(save_round, run.directory),
+            audit=lambda kind, body: journal.append(kind, body),
+        )
+    _finish(run, state, config, adapted, evaluator(state.adapter) if evaluator else None)
+
+
+def _first_state(run: Run, config: RunConfig, adapted: AdaptedModel, public: list[str]) -> RunState:
+    """Round 1 has not begun: the initial adapter, or what comes of it on `public` text where a head is missing.
+
+    It is saved: the sums of a second warming up could differ in their last bits, and so would the question.
+    """
+    adapted.load(adapted.initial())
+    if public:
+        warm_up(adapted, public, max_batch_tokens=config.training.max_batch_tokens, seed=config.seed)
+    state = RunState(run_id=run.name, config_digest=config.digest(), next_round=1, adapter=adapted.export())
+    checkpoint.save(state, run.checkpoint)
+    return state
+
+
+def _connected(grid: Grid, node_keys: Mapping[str, str]) -> dict[str, int]:
+    """Node ids of the institutions that are connected, by the node keys they enrolled with."""
+    nodes: Any = grid.get_nodes()  # not of the interface, but of both grids
+    found = ((node_keys.get(node.public_key.decode()), node.node_id) for node in nodes)
+    return {name: node_id for name, node_id in found if name is not None}
+
+
+def _no_evaluation(_: Tensors) -> Evaluation | None:
+    return None
+
+
+def _show_progress(run: Run, round_: int, answered: tuple[str, ...], waiting: tuple[str, ...]) -> None:
+    value = {"round": round_, "answered": list(answered), "waiting": list(waiting), "time": time.time()}
+    write_json(run.directory / "progress.json", value)
+
+
+def _finish(run: Run, state: RunState, config: RunConfig, adapted: AdaptedModel, final: Evaluation | None) -> None:
+    """Write what the run leaves: adapter, result, report."""
+    adapted.load(state.adapter)
+    epsilon = _largest_by_institution(state.history)
+    metrics = final.metrics if final else {}
+    contributors = sorted({name for record in state.history for name in record.contributed})
+    card = model_card(config, run.name, contributors, metrics, _protection(config, epsilon))
+    save_adapter(run.directory, config, adapted, card, metrics, epsilon)
+    write_json(
+        run.directory / "result.json", result(run.directory, config, state, adapted, metrics, epsilon, "deployed")
+    )
+    write_report(run.directory)
+
+
+def _largest_by_institution(history: tuple[RoundRecord, ...]) -> dict[str, float]:
+    """The figure that each institution stated last: its own, for this run so far."""
+    stated: dict[str, float] = {}
+    for record in history:
+        stated |= record.epsilon
+    return stated
+
+
+def _protection(config: RunConfig, epsilon: Mapping[str, float]) -> str:
+    if config.privacy.level == "none":
+        return "none: trained without differential privacy"
+    return (
+        f"epsilon {max(epsilon.values(), default=0.0):.3f} at delta {config.privacy.delta:g} "
+        f"for one {config.privacy.unit}, the most that any institution stated"
+    )
+
+
+def _close(run: Run, ended: str, message: str) -> None:
+    """Tell the hub's audit log first: what counts as ended is in it."""
+    path = run.directory / "audit.jsonl"
+    entries: tuple[Entry, ...] = ()
+    try:
+        if path.exists():
+            with Journal.open(path, run.home.keys(), RUN_PURPOSE) as journal:
+                entries = journal.entries
+    except LedgerError as error:
+        ended, message = FAILED, str(error)
+    run_ended(run.home, run.name, ended, entries)
+    (run.directory / "progress.json").unlink(missing_ok=True)
+    run.end(ended, message)

@@ -1,0 +1,242 @@
+"""The only port the world sees: mutual TLS in front of the SuperLink, Flower's fleet calls and nothing else.
+
+Who connects is known by the client certificate; the node key that Flower's own authentication then proves must be the
+one enrolled with that name. The answers are those a Flower node understands: 401 makes it leave, 503 makes it try
+again; 403 would leave it hanging, and is never sent from here.
+"""
+
+import argparse
+import asyncio
+import base64
+import binascii
+import logging
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from common.errors import EnrolmentError, FedfinError
+from common.flower.internals import NODE_KEY_HEADER
+from common.identity.authority import Certificate
+from common.identity.enrolment import split_address
+from common.identity.revocations import Revocations
+from common.identity.tls import server_context
+from server.hub.directory import HubHome
+
+__all__ = ["Doorkeeper", "Gateway", "main"]
+
+FLEET = "/v1/fleet/"
+# A node's own registration is the operator's affair, by enrolment.
+_CLOSED = ("/v1/fleet/register-node", "/v1/fleet/unregister-node")
+_FORWARDED = ("content-type", "accept", "user-agent")
+_FLOWER_HEADERS = "flwr-"
+_DROPPED = ("connection", "keep-alive", "transfer-encoding", "content-encoding", "content-length", "server", "date")
+_UPSTREAM_TIMEOUT_S = 60.0
+_RELOAD_EVERY_S = 1.0
+
+log = logging.getLogger("fedfin.gateway")
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Doorkeeper:
+    """Decides who may pass. Reads the hub's directory again whenever something changes there."""
+
+    def __init__(self, home: HubHome) -> None:
+        self._home = home
+        self._stamp: object = None
+        self._revoked = Revocations()
+        self._node_keys: dict[str, str] = {}
+
+    def objection(self, peer: Certificate, node_key: str | None) -> str:
+        """Why this certificate with this node key may not pass; "" when it may. `node_key` as the header has it.
+
+        Raises:
+            FedfinError: the hub's own files are damaged; nobody may pass.
+        """
+        self._refresh()
+        if self._revoked.covers(peer):
+            return "revoked"
+        if peer.days_left() <= 0:
+            return "expired"
+        if peer.name not in self._node_keys:
+            return "not enrolled"
+        try:
+            key = base64.b64decode(node_key or "", validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return "no node key"
+        return "" if key == self._node_keys[peer.name] else "another institution's node key"
+
+    def _refresh(self) -> None:
+        stamp = self._home.enrolment_stamp()
+        if stamp == self._stamp:
+            return
+        self._revoked = self._home.revocations()
+        self._node_keys = {name: entry.request.node_key for name, entry in self._home.members().items()}
+        self._stamp = stamp
+
+
+class Gateway:
+    """The ASGI application: checks, then passes the call on to the SuperLink on loopback."""
+
+    def __init__(self, doorkeeper: Doorkeeper, upstream: httpx.AsyncClient, max_body: int) -> None:
+        self._doorkeeper, self._upstream, self._max_body = doorkeeper, upstream, max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        status, headers, body = await self._answer(scope, receive)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        path, headers = scope["path"], {key.decode("latin-1"): value for key, value in scope["headers"]}
+        if scope["method"] != "POST" or not path.startswith(FLEET) or path in _CLOSED or "/" in path[len(FLEET) :]:
+            return 404, [], b""
+        peer: Certificate | None = scope["state"].get("peer")
+        if peer is None:
+            return 401, [], b""
+        node_key = headers.get(NODE_KEY_HEADER.lower(), b"").decode("latin-1")
+        try:
+            objection = self._doorkeeper.objection(peer, node_key)
+        except FedfinError as error:
+            log.error("nobody is let in: %s", error)
+            return 503, [], b""
+        if objection:
+            log.warning("%s refused at %s: %s", peer.name, path, objection)
+            return 401, [], b""
+        body = await self._read(receive, headers)
+        if body is None:
+            log.warning("%s refused at %s: a body of more than %d bytes", peer.name, path, self._max_body)
+            return 413, [], b""
+        return await self._forward(path, headers, body)
+
+    async def _read(self, receive: Receive, headers: dict[str, bytes]) -> bytes | None:
+        """The body; None when it is larger than allowed, whatever length was declared."""
+        declared = headers.get("content-length", b"0")
+        if not declared.isdigit() or int(declared) > self._max_body:
+            return None
+        parts, size = [], 0
+        while True:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                return None
+            parts.append(event.get("body", b""))
+            size += len(parts[-1])
+            if size > self._max_body:
+                return None
+            if not event.get("more_body", False):
+                return b"".join(parts)
+
+    async def _forward(
+        self, path: str, headers: dict[str, bytes], body: bytes
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        passed = {
+            key: value.decode("latin-1")
+            for key, value in headers.items()
+            if key in _FORWARDED or key.startswith(_FLOWER_HEADERS)
+        }
+        try:
+            answer = await self._upstream.post(path, headers=passed, content=body)
+        except httpx.HTTPError as error:
+            log.warning("the SuperLink does not answer (%s)", type(error).__name__)
+            return 503, [], b""
+        kept = [
+            (key.lower().encode("latin-1"), value.encode("latin-1"))
+            for key, value in answer.headers.multi_items()
+            if key.lower() not in _DROPPED
+        ]
+        return answer.status_code, [*kept, (b"content-length", str(len(answer.content)).encode())], answer.content
+
+
+class _Connection(H11Protocol):
+    """Keeps the peer's certificate where the application finds it: in the state of every request."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        try:
+            peer = Certificate.of_der(der) if der else None
+        except EnrolmentError:
+            peer = None
+        self.app_state = {**self.app_state, "peer": peer}
+        super().connection_made(transport)
+
+
+async def serve(home: HubHome, upstream: str) -> None:
+    """Serve until told to stop; takes up a new server certificate for every connection that comes after it.
+
+    Raises:
+        EnrolmentError, ConfigurationError: certificate, key or settings cannot be used.
+    """
+    settings = home.settings().gateway
+    context = server_context(home.server_certificate, home.server_key, home.authority_certificate)
+    host, port = split_address(settings.listen)
+    verify = ssl.create_default_context(cafile=str(home.authority_certificate))
+    limits = httpx.Limits(max_connections=200)
+    async with httpx.AsyncClient(
+        base_url=f"https://{upstream}", verify=verify, timeout=_UPSTREAM_TIMEOUT_S, limits=limits
+    ) as client:
+        gateway = Gateway(Doorkeeper(home), client, settings.max_body_mib * 2**20)
+        config = uvicorn.Config(
+            gateway,
+            host=host,
+            port=port,
+            http=_Connection,
+            ws="none",
+            lifespan="off",
+            ssl_context_factory=lambda *_: context,
+            server_header=False,
+            date_header=False,
+            access_log=False,
+            log_level="warning",
+            timeout_keep_alive=75,
+            limit_concurrency=500,
+        )
+        server = uvicorn.Server(config)
+        reload = asyncio.create_task(_reload(home, context))
+        try:
+            await server.serve()
+        finally:
+            reload.cancel()
+
+
+async def _reload(home: HubHome, context: ssl.SSLContext) -> None:
+    """Put a rotated server certificate into the context that is in use."""
+    loaded = home.server_certificate.stat().st_mtime_ns
+    while True:
+        await asyncio.sleep(_RELOAD_EVERY_S)
+        try:
+            found = home.server_certificate.stat().st_mtime_ns
+            if found != loaded:
+                context.load_cert_chain(home.server_certificate, home.server_key)
+                loaded = found
+                log.info("the new server certificate is in use")
+        except (OSError, ssl.SSLError) as error:
+            log.error("the new server certificate cannot be used (%s): the old one stays", type(error).__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run as a process of `fedfin-hub start`."""
+    parser = argparse.ArgumentParser(prog="server.gateway", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--upstream", required=True, help="the SuperLink's address on loopback")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        asyncio.run(serve(HubHome.open(given.home), given.upstream))
+    except FedfinError as error:
+        log.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The processes of a started hub: SuperLink and SuperExec on loopback, the gateway for the world."""
+
+import os
+import secrets
+import socket
+import ssl
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from common.errors import ServiceError
+from common.files import write_atomic, write_json
+from common.identity.authority import new_key_and_request
+from common.identity.enrolment import split_address
+from common.processes.supervisor import Service
+from server.hub.directory import ENVIRONMENT, HubHome
+
+__all__ = ["prepare_services"]
+
+_LOOPBACK = "127.0.0.1"
+# Made anew at every start, by the authority, for loopback alone.
+_LOOPBACK_CERTIFICATE = timedelta(days=825)
+
+
+def prepare_services(home: HubHome) -> list[Service]:
+    """Lay out the state directory for one start, and say what is to run, in order.
+
+    Raises:
+        ServiceError: the gateway's port is taken.
+        EnrolmentError, ConfigurationError: the hub's own files cannot be used.
+    """
+    settings = home.settings().gateway
+    listen = split_address(settings.listen)
+    _check_free(*listen, home)
+    state, port = home.state, _free_port()
+    for name in ("logs", "flwr", "work"):
+        (state / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    certificate, key, secret = state / "loopback.pem", state / "loopback.key", state / "superexec.secret"
+    key_pem, request = new_key_and_request("superlink")
+    authority = home.authority()
+    write_atomic(key, key_pem, mode=0o600)
+    write_atomic(certificate, authority.issue_server(request, [_LOOPBACK, "localhost"], _LOOPBACK_CERTIFICATE).encode())
+    write_atomic(secret, secrets.token_hex(32).encode(), mode=0o600)
+    upstream = f"{_LOOPBACK}:{port}"
+    write_json(home.superlink_path, {"address": upstream})
+
+    programs, environment = Path(sys.executable).parent, _environment(home)
+    trust = ("--root-certificates", str(home.authority_certificate))
+    superlink = (
+        str(programs / "flower-superlink"),
+        *("--host", _LOOPBACK, "--port", str(port), "--isolation", "process", "--enable-supernode-auth"),
+        *("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)),
+        *("--ssl-ca-certfile", str(home.authority_certificate)),
+        *("--database", str(state / "superlink.db"), "--superexec-auth-secret-file", str(secret)),
+        "--disable-runtime-dependency-installation",
+    )
+    superexec = (
+        str(programs / "flower-superexec"),
+        *("--runtime-api-address", upstream, *trust, "--superexec-auth-secret-file", str(secret)),
+    )
+    gateway = (
+        sys.executable,
+        "-P",
+        "-m",
+        "server.gateway.gateway",
+        "--home",
+        str(home.directory),
+        "--upstream",
+        upstream,
+    )
+    work, logs = state / "work", state / "logs"
+    healthy = partial(_is_healthy, upstream, home.authority_certificate)
+    return [
+        Service("superlink", superlink, work, logs / "superlink.log", environment, healthy),
+        Service("superexec", superexec, work, logs / "superexec.log", environment),
+        Service("gateway", gateway, work, logs / "gateway.log", environment, partial(_is_listening, *listen)),
+    ]
+
+
+def _environment(home: HubHome) -> Mapping[str, str]:
+    programs = str(Path(sys.executable).parent)
+    return {
+        ENVIRONMENT: str(home.directory),
+        # Flower finds its own programs by name.
+        "PATH": os.pathsep.join([programs, os.environ.get("PATH", "")]),
+        "FLWR_HOME": str(home.state / "flwr"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": os.environ.get("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.2"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _is_healthy(address: str, authority: Path) -> bool:
+    try:
+        verify = ssl.create_default_context(cafile=str(authority))
+        return httpx.get(f"https://{address}/health", verify=verify, timeout=2).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _is_listening(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((_LOOPBACK if host == "0.0.0.0" else host, port), timeout=1):  # noqa: S104
+            return True
+    except OSError:
+        return False
+
+
+def _check_free(host: str, port: int, home: HubHome) -> None:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise ServiceError(
+            f"{home.settings_path}: gateway.listen: {host}:{port} cannot be used ({error.strerror}): end what listens "
+            "there, or choose another port"
+        ) from None
+
+
+def _free_port() -> int:
+    with socket.create_server((_LOOPBACK, 0)) as listener:
+        return int(listener.getsockname()[1])

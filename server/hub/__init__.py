@@ -1,0 +1,1 @@
+"""The hub's directory: configuration, keys, enrolled institutions, public data and the signed audit log."""

@@ -1,0 +1,123 @@
+"""Enrolling, renewing and revoking institutions: what `approve`, `revoke` and `certs` do to the hub's directory."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from common.errors import EnrolmentError
+from common.files import write_atomic
+from common.flower.bundle import bundle_sha256
+from common.identity.authority import Certificate, new_key_and_request
+from common.identity.enrolment import Package, Request
+from common.identity.x509 import load_request
+from server.hub.audit_log import note
+from server.hub.directory import Enrolled, HubHome
+
+__all__ = ["approve", "renew_institution", "renew_server", "revoke"]
+
+
+def approve(home: HubHome, request: Request) -> tuple[Package, Path]:
+    """Let an institution in; returns its package and where it was written.
+
+    The same request may be approved again. Other keys under a name need the old ones revoked first; then its machines'
+    keys, TLS and node, must be new. Its signing keys may stay, and with them its ledger.
+
+    Raises:
+        EnrolmentError: the name is taken, or a key of the request is another's or was revoked.
+    """
+    name, enrolled = request.keys.name, home.enrolled()
+    if name == home.keys().name:
+        raise EnrolmentError(f"request of {name}: that is the hub's own name: the institution must choose another")
+    before = enrolled.get(name)
+    same = before is not None and before.request == request
+    if before is not None and not before.revoked and not same:
+        raise EnrolmentError(f"request of {name}: enrolled already, with other keys: `fedfin-hub revoke {name}` first")
+    if before is not None and before.revoked and _shares_a_machine_key(before.request, request):
+        raise EnrolmentError(
+            f"request of {name}: a key of it was revoked: the institution makes new ones with "
+            "`fedfin-institution init DIR --name NAME --renew`"
+        )
+    for other, entry in enrolled.items():
+        if other != name and _shares_a_key(entry.request, request):
+            raise EnrolmentError(f"request of {name}: a key of it is {other}'s: the institution must make its own")
+    if before is not None and before.revoked:
+        home.revocations().readmit(name).save(home.revocations_path)
+    write_atomic(home.institutions_path / name / "request.json", request.to_json().encode() + b"\n")
+    package, path = _issue(home, request)
+    note(
+        home,
+        "institution_renewed" if same else "institution_enrolled",
+        {
+            "institution": name,
+            "request_fingerprint": request.fingerprint,
+            "serial": Certificate.read(package.certificate).serial,
+        },
+    )
+    return package, path
+
+
+def renew_institution(home: HubHome, name: str) -> tuple[Package, Path]:
+    """A new certificate for the same keys; the old one stays valid until it expires, so that no run is lost.
+
+    Raises:
+        EnrolmentError: nobody of that name is enrolled.
+    """
+    return approve(home, _member(home, name).request)
+
+
+def renew_server(home: HubHome) -> Certificate:
+    """A new key and certificate for the gateway, which takes them up by itself for every new connection."""
+    settings = home.settings()
+    key, request = new_key_and_request("server")
+    lifetime = timedelta(days=settings.certificates.server_days)
+    certificate = home.authority().issue_server(request, settings.gateway.names, lifetime)
+    write_atomic(home.server_key, key, mode=0o600)
+    write_atomic(home.server_certificate, certificate.encode())
+    found = Certificate.read(certificate)
+    note(home, "server_certificate_renewed", {"serial": found.serial})
+    return found
+
+
+def revoke(home: HubHome, name: str) -> None:
+    """Shut an institution out at once: its certificates, and its Flower key for good.
+
+    Raises:
+        EnrolmentError: nobody of that name is enrolled.
+    """
+    entry = _member(home, name)
+    home.revocations().revoke(name, [entry.certificate.serial]).save(home.revocations_path)
+    note(home, "institution_revoked", {"institution": name, "serial": entry.certificate.serial})
+
+
+def _issue(home: HubHome, request: Request) -> tuple[Package, Path]:
+    name, settings, authority = request.keys.name, home.settings(), home.authority()
+    lifetime = timedelta(days=settings.certificates.institution_days)
+    certificate = authority.issue_client(request.csr, name, lifetime)
+    package = Package.make(
+        home.keys(), request, certificate, authority.pem, settings.gateway.address, bundle_sha256()
+    )  # fmt: skip
+    directory = home.institutions_path / name
+    path = directory / f"{name}.package.json"
+    write_atomic(path, package.to_json().encode() + b"\n")
+    # Written last: with it the institution is enrolled.
+    write_atomic(directory / "certificate.pem", certificate.encode())
+    return package, path
+
+
+def _member(home: HubHome, name: str) -> Enrolled:
+    members = home.members()
+    if name not in members:
+        known = ", ".join(members) or "nobody yet"
+        raise EnrolmentError(f"{name[:80]!r}: no institution of that name is enrolled (enrolled: {known})")
+    return members[name]
+
+
+def _shares_a_machine_key(one: Request, other: Request) -> bool:
+    return one.node_key == other.node_key or load_request(one.csr)[1] == load_request(other.csr)[1]
+
+
+def _shares_a_key(one: Request, other: Request) -> bool:
+    return (
+        one.node_key == other.node_key
+        or one.keys.signing == other.keys.signing
+        or one.keys.sealing == other.keys.sealing
+    )

@@ -1,0 +1,34 @@
+"""The hub's public test set, read before a run starts and again by the process that plays it."""
+
+from common.config.run import RunConfig
+from common.data.corpora import public_texts, read_text_dataset
+from common.data.datasets import Dataset, read_conll, read_examples
+from common.tasks import Head, task
+from server.hub.config import TestData
+
+__all__ = ["read_public_texts", "read_test_set"]
+
+
+def read_test_set(data: TestData, config: RunConfig) -> Dataset:
+    """The rows of the hub's test set, with the run's labels.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    kind = task(config.task)
+    if kind.head is Head.TOKEN:
+        return read_conll(data.test, config.labels)
+    if kind.reads_text:
+        return read_text_dataset(data.test, data.text_column)
+    return read_examples(data.test, data.text_column, data.label_column, config.labels)
+
+
+def read_public_texts(data: TestData | None, config: RunConfig) -> list[str]:
+    """The text on which a missing language-model head is warmed up.
+
+    Raises:
+        DataError: the file or folder cannot be used.
+    """
+    if data is None:
+        return public_texts(None, 0, config.seed)
+    return public_texts(data.public, data.public_texts, config.seed)

@@ -1,0 +1,1 @@
+"""The run report. It reads files only."""

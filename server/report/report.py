@@ -1,0 +1,93 @@
+"""The files a run left -> one self-contained HTML page, for whoever has to judge the run and whoever has to repeat it.
+
+The page holds what the files hold and nothing else: no script, no external resource, no time of day. Equal files
+give equal bytes.
+"""
+
+from pathlib import Path
+
+from common.files import write_atomic
+from common.report.formatting import plain
+from common.report.html import Html, join, table, tag
+from common.report.page import page
+from server.report.audit import audited
+from server.report.privacy import banner, spending, statements
+from server.report.run_files import RunFiles, load_run
+from server.report.utility import figures, headline, participation, utility, what_was_run
+
+__all__ = ["render", "write_report"]
+
+_SECTIONS = (
+    ("run", "What was run"),
+    ("utility", "Utility"),
+    ("rounds", "Rounds"),
+    ("epsilon", "Privacy spent"),
+    ("statements", "Privacy statements"),
+    ("audit", "What an attacker finds"),
+    ("repeat", "Repeating it"),
+)
+
+
+def write_report(out_dir: Path) -> Path:
+    """Write `out_dir/report.html` from the files beside it and return its path.
+
+    Optional files that are absent leave their part of the page empty.
+
+    Raises:
+        CheckpointError: `out_dir` is not the directory of a run, or one of its files is damaged; nothing is written.
+    """
+    path = out_dir / "report.html"
+    write_atomic(path, render(load_run(out_dir)).encode())
+    return path
+
+
+def render(run: RunFiles) -> str:
+    """The page as text."""
+    name = plain(run.result.get("name") or run.config.get("name") or run.run_id or "run")
+    task = str(run.result.get("task") or run.config.get("task") or "").replace("_", " ")
+    sections = [section for section in _SECTIONS if section[0] != "audit" or run.audit is not None]
+    links = [tag("a", words, href=f"#{anchor}") for anchor, words in sections]
+    return page(
+        f"{name}: federated fine-tuning report",
+        banner(run),
+        tag(
+            "header",
+            tag("p", f"Federated fine-tuning report{f', {task}' if task else ''}", class_="kind"),
+            tag("h1", name),
+        ),
+        headline(run),
+        figures(run),
+        tag("nav", *links),
+        tag(
+            "main",
+            what_was_run(run),
+            utility(run),
+            participation(run),
+            spending(run),
+            statements(run),
+            audited(run),
+            repeating(run),
+        ),
+        tag("footer", "Made by fedfin from the files of the run; it holds nothing that they do not."),
+    )
+
+
+def repeating(run: RunFiles) -> Html:
+    """The command, what it gives again and what it does not, and the digests to compare."""
+    engine = run.result.get("engine")
+    command = f"fedfin-simulate run config.toml --out DIR{f' --engine {engine}' if engine else ''}"
+    if run.result and set(run.unprotected) == set(run.institutions):
+        again = "With its fixed noise seed the run gives the same adapter again, byte for byte."
+    else:
+        again = "Noise from the operating system is new each time: the run gives a like adapter, not the same one."
+    digests = [[name, tag("code", digest)] for name, digest in run.digests.items()]
+    if run.result.get("adapter_digest"):
+        digests.append(["the adapter's tensors", tag("code", run.result["adapter_digest"])])
+    return join(
+        tag("h2", "Repeating it", id="repeat"),
+        tag("p", again) if engine else None,
+        tag("pre", command) if engine else None,
+        tag("p", f"Run {run.run_id}", class_="note") if run.run_id else None,
+        table(["File", "SHA-256"], [list(row) for row in digests], words=2) if digests else None,
+        join(tag("h3", "config.toml"), tag("pre", run.config_text)) if run.config_text else None,
+    )

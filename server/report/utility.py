@@ -1,0 +1,237 @@
+"""The report's headline, what was run, what it achieved, and who took part."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.report import page
+from common.report.formatting import METRICS, capitalised, count, epsilon, listed, metric, plain, reason, size
+from common.report.html import Html, join, table, tag
+from common.report.plots import Bar, Line, Reference, bars, grouped_bars, line_plot
+from server.report.run_files import Round, RunFiles
+
+__all__ = ["figures", "headline", "participation", "utility", "what_was_run"]
+
+
+_NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
+
+
+def final_metrics(run: RunFiles) -> Mapping[str, float]:
+    """The global model's metrics: the result's, or those of the last round that was evaluated."""
+    last = next((r.metrics for r in reversed(run.rounds) if r.metrics), {})
+    stated = {name: run.result[name] for name in METRICS if run.result.get(name) is not None}
+    return {**last, **stated}
+
+
+def total(run: RunFiles, key: str) -> float | None:
+    """Sum of a quantity over the rounds, as the result gives it or as the history adds up."""
+    if run.result.get(key) is not None:
+        return float(run.result[key])
+    return float(sum(getattr(r, key) for r in run.rounds)) if run.rounds else None
+
+
+def alone(run: RunFiles) -> list[Mapping[str, Any]]:
+    """The baselines in which one institution trained without the others."""
+    names = {f"{name} alone" for name in run.institutions}
+    return [row for row in run.result.get("baselines") or [] if row.get("name") in names]
+
+
+def headline(run: RunFiles) -> Html:
+    """The result in one sentence."""
+    metrics, spent = final_metrics(run), run.largest_epsilon
+    rounds, people = len(run.rounds) or run.result.get("rounds") or 0, len(run.institutions)
+    who = f"{_NUMBERS[people] if people < len(_NUMBERS) else people} institution{'s' if people != 1 else ''}"
+    if not metrics:
+        return tag("p", f"{who}, {rounds} rounds; the global model has not been evaluated.", class_="headline")
+    best_name = next((name for name in METRICS if name in metrics), sorted(metrics)[0])
+    value = metrics[best_name]
+    words = f"{who}{' together' if people > 1 else ''} reached {value * 100:.1f} % {METRICS.get(best_name, best_name)}"
+    words += " on the hub's test set"
+    words += f" after {rounds:.0f} round{'s' if rounds != 1 else ''}"
+    rivals = [row for row in alone(run) if row.get(best_name) is not None]
+    if rivals:
+        best = max(rivals, key=lambda row: float(row[best_name]))
+        points = (value - best[best_name]) * 100
+        best_words = str(best["name"]).removesuffix(" alone")
+        side = "above" if points >= 0 else "below"
+        words += (
+            f", {abs(points):.1f} points {side} the best of them alone ({best_words}, {best[best_name] * 100:.1f} %)"
+        )
+    if run.without_privacy:
+        words += ", without differential privacy"
+    elif run.unprotected:
+        words += "; the noise had a fixed seed, so that no record is protected"
+    elif spent is None:
+        words += "; no ε was reported"
+    else:
+        delta = plain(run.result.get("delta"))
+        words += f"; no institution's ε exceeded {epsilon(spent)} for one record, at δ = {delta}"
+    return tag("p", words + ".", class_="headline")
+
+
+def figures(run: RunFiles) -> Html:
+    """The handful of numbers that one looks for first."""
+    metrics = final_metrics(run)
+    shown = [(capitalised(METRICS[name]), metric(metrics[name])) for name in METRICS if name in metrics][:3]
+    named = "ε, were noise real" if run.unprotected else "Largest ε"
+    shown += [(named, epsilon(run.largest_epsilon)), ("δ", plain(run.result.get("delta")))]
+    shown += [("Sent up", size(total(run, "bytes_up"))), ("Sent down", size(total(run, "bytes_down")))]
+    return page.figures(shown)
+
+
+def what_was_run(run: RunFiles) -> Html:
+    """Model, task, adapter, training and versions, in the words of the configuration."""
+    part = {name: run.config[name] if isinstance(run.config.get(name), dict) else {} for name in
+            ("model", "adapter", "training", "privacy", "aggregation")}  # fmt: skip
+    model, adapter = part["model"], part["adapter"]
+    rank = (
+        f"LoRA, rank {plain(adapter.get('rank'))}, alpha {plain(adapter.get('alpha'))}" if adapter.get("rank") else ""
+    )
+    modules = f"on {plain(adapter.get('target_modules'))}, layers {plain(adapter.get('layers'))}" if rank else ""
+    trained = {"B": "B trained, A frozen from the run's seed", "AB": "A and B trained"}.get(
+        str(adapter.get("train")), ""
+    )
+    if adapter.get("layers") == "none":
+        rank, modules, trained = "the head alone, no LoRA", "", ""
+    parameters, whole = run.result.get("parameters_trained"), run.result.get("parameters_total")
+    share = f" of {count(whole)} ({parameters / whole:.2%})" if parameters and whole else ""
+    rows = [
+        ("Task", plain(run.result.get("task") or run.config.get("task"))),
+        ("Labels", plain(run.result.get("labels") or run.config.get("labels"))),
+        ("Institutions", listed(run.institutions)),
+        (
+            "Base model",
+            "; ".join(v for k, v in ((0, plain(model.get("base"))), (1, _pooling(model))) if v not in {"", "–"}),
+        ),
+        ("Adapter", "; ".join(v for v in (rank, modules, trained) if v)),
+        ("Parameters trained", f"{count(parameters)}{share}"),
+        *((name.capitalize(), _settings(part[name])) for name in ("training", "privacy", "aggregation")),
+        ("Seed", plain(run.config.get("seed"))),
+        ("Engine", plain(run.result.get("engine"))),
+        ("Time in rounds", f"{run.result['seconds']:.0f} s" if run.result.get("seconds") is not None else ""),
+        ("Versions", ", ".join(f"{name} {plain(value)}" for name, value in run.versions.items())),
+    ]
+    return join(tag("h2", "What was run", id="run"), page.facts(rows))
+
+
+def _pooling(model: Mapping[str, Any]) -> str:
+    words = [f"{plain(model['pooling'])} pooling"] if model.get("pooling") else []
+    words += [f"{plain(model['max_tokens'])} tokens at most"] if model.get("max_tokens") else []
+    return "; ".join([*words, *([plain(model["dtype"])] if model.get("dtype") else [])])
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    given = ((k.replace("_", " "), v) for k, v in values.items() if v is not None)
+    return ", ".join(f"{name} {plain(value)}" for name, value in given)
+
+
+def utility(run: RunFiles) -> Html:
+    """Metrics by round and by institution, and what they are to be compared with."""
+    evaluated = [r for r in run.rounds if r.metrics]
+    present = [name for name in METRICS if any(name in r.metrics for r in evaluated)]
+    present = present or sorted({name for r in evaluated for name in r.metrics})
+    lines = [
+        Line(METRICS.get(m, m), tuple((r.round, r.metrics[m]) for r in evaluated if m in r.metrics)) for m in present
+    ]
+    rivals = [row for row in alone(run) if row.get("accuracy") is not None] if "accuracy" in present else []
+    best = max(rivals, key=lambda row: float(row["accuracy"]), default=None)
+    reference = [Reference("accuracy, best alone", best["accuracy"])] if best else []
+    by_round = line_plot(lines, "Metrics of the global model by round", "round", reference)
+    last = next((r for r in reversed(run.rounds) if r.by_institution), None)
+    return join(
+        tag("h2", "Utility", id="utility"),
+        page.figure("Global model on the hub's test set, after each round", by_round)
+        or _nothing("No round was evaluated."),
+        _by_institution(last, present[:2]) if last else None,
+        _baselines(run),
+    )
+
+
+def _nothing(words: str) -> Html:
+    return tag("p", words, class_="note")
+
+
+def _by_institution(last: Round, metrics: list[str]) -> Html:
+    groups = [
+        (name, [Bar(f"{name}, {METRICS.get(m, m)}", found[m]) for m in metrics if m in found])
+        for name, found in sorted(last.by_institution.items())
+    ]
+    plot = grouped_bars(groups, [METRICS.get(m, m) for m in metrics], "Metrics by institution")
+    return page.figure(f"Global model on each institution's test rows, after round {last.round}", plot)
+
+
+def _baselines(run: RunFiles) -> Html:
+    """All comparisons in one table, the federation last and marked."""
+    rows = list(run.result.get("baselines") or [])
+    metrics = final_metrics(run)
+    if not rows:
+        return _nothing("No baselines were computed for this run.")
+    note = f"all {len(run.institutions)} institutions, adapters only"
+    own = {"name": "federation", "epsilon": run.largest_epsilon, "note": note, **metrics}
+    rows.append(own)
+    cells = [
+        [
+            row.get("name"),
+            metric(row.get("accuracy")),
+            metric(row.get("weighted_f1")),
+            _protection(row),
+            row.get("note") or "",
+        ]
+        for row in rows
+    ]
+    protected = "ε is that of the training rows, at the δ of the run; “none”: no differential privacy."
+    if run.unprotected:
+        protected += " The noise had a fixed seed: these ε protect nobody."
+    seen = [Bar(str(row["name"]), row["accuracy"], row is own) for row in rows if row.get("accuracy") is not None]
+    body = [[c[0], c[4], *c[1:4]] for c in cells]
+    return join(
+        tag("h3", "What it is compared with"),
+        table(["Model", "", "Accuracy", "Weighted F1", "ε"], body, protected, words=2, marked=(len(rows) - 1,)),
+        page.figure(
+            "Accuracy on the hub's test set", bars(seen, "Accuracy of the federation and of what it is compared with")
+        ),
+    )
+
+
+def _protection(row: Mapping[str, Any]) -> str:
+    return "none" if row.get("epsilon") is None else epsilon(row["epsilon"])
+
+
+def participation(run: RunFiles) -> Html:
+    """Who was asked, who contributed, who did not and why; bytes and seconds by round."""
+    head = tag("h2", "Rounds", id="rounds")
+    if not run.rounds:
+        return join(head, _nothing("No history was found."))
+    everyone = set(run.institutions)
+    rows: list[list[Any]] = []
+    codes: set[str] = set()
+    for r in run.rounds:
+        # Whoever answered without being asked has an outcome too.
+        missing = {name: r.outcomes.get(name) or "no answer" for name in {*r.asked, *r.outcomes} - {*r.contributed}}
+        codes |= set(missing.values())
+        refused = tag("span", "; ".join(f"{n} {code}" for n, code in sorted(missing.items())), class_="refused")
+        asked, contributed = _names(r.asked, everyone), _names(r.contributed, {*r.asked})
+        if 4 < len(r.contributed) < len(r.asked):  # who is missing stands beside it
+            contributed = f"{len(r.contributed)} of {len(r.asked)}"
+        figures_ = [size(r.bytes_up), size(r.bytes_down), f"{r.seconds:.1f} s"]
+        digest = tag("code", r.adapter_digest[:10], title=r.adapter_digest)
+        rows.append([str(r.round), asked, contributed, refused if missing else "none", digest, *figures_])
+    sums = [size(sum(getattr(r, key) for r in run.rounds)) for key in ("bytes_up", "bytes_down")]
+    rows.append(["all", "", "", "", "", *sums, f"{sum(r.seconds for r in run.rounds):.1f} s"])
+    meanings = [(code, reason(code)) for code in sorted(codes)]
+    glossary = [join(tag("dt", tag("code", code)), tag("dd", words)) for code, words in meanings if words]
+    columns = ["Round", "Asked", "Contributed", "Refused or absent", "Adapter", "Sent up", "Sent down", "Time"]
+    caption = (
+        "Sent up: from the institutions to the hub, sealed. Sent down: from the hub to them. "
+        "Adapter: the global adapter's digest after the round."
+    )
+    return join(
+        head,
+        table(columns, rows, caption, words=5, marked=(len(rows) - 1,)),
+        tag("dl", *glossary, class_="facts") if glossary else None,
+    )
+
+
+def _names(names: tuple[str, ...], everyone: set[str]) -> str:
+    if not names:
+        return "none"
+    return f"all {len(names)}" if set(names) == everyone and len(names) > 1 else ", ".join(sorted(names))

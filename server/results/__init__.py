@@ -1,0 +1,1 @@
+"""Results of a run: the evaluated global model and its saved adapter."""

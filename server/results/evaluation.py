@@ -1,0 +1,46 @@
+"""The hub's evaluation: the global adapter on the public test set, whole and by its parts."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from common.adapters.adapted_model import AdaptedModel
+from common.data.datasets import Dataset
+from common.evaluation.evaluate import Prepared, evaluate, prepare
+from common.evaluation.metrics import AnyCounts, Counts, headline, total
+from common.protocol.adapter_codec import Tensors
+from server.rounds.coordinator import Evaluation
+
+__all__ = ["HubEvaluator"]
+
+
+class HubEvaluator:
+    """Evaluates an adapter on a test set; tokenised once, frozen blocks computed once.
+
+    Args:
+        parts: the test set in parts with names, such as institutions; one part has no figures of its own.
+    """
+
+    def __init__(self, adapted: AdaptedModel, parts: Mapping[str, Dataset]) -> None:
+        self._adapted = adapted
+        self._parts: dict[str, Prepared] = {name: prepare(adapted, part) for name, part in sorted(parts.items())}
+
+    def __call__(self, tensors: Tensors) -> Evaluation:
+        """Metrics of the whole are computed from the summed counts of its parts."""
+        self._adapted.load(tensors)
+        counts = {name: evaluate(self._adapted, part) for name, part in self._parts.items()}
+        by_part = {name: headline(part) for name, part in counts.items()} if len(counts) > 1 else {}
+        whole = total(list(counts.values()))
+        return Evaluation({**headline(whole), **_by_task(whole, self._adapted.base.tasks)}, by_part)
+
+
+def _by_task(counts: AnyCounts, tasks: tuple[str, ...]) -> dict[str, float]:
+    """Of several tasks, figures of each: a confusion matrix of its own labels."""
+    found: dict[str, float] = {}
+    if not isinstance(counts, Counts):
+        return found
+    for name in dict.fromkeys(tasks):
+        own = [place for place, of in enumerate(tasks) if of == name]
+        part = Counts(counts.matrix[np.ix_(own, own)])
+        found |= {f"{name} accuracy": part.accuracy, f"{name} weighted F1": part.weighted_f1}
+    return found

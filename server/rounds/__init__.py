@@ -1,0 +1,1 @@
+"""The round loop: assign, admit, combine, checkpoint."""

@@ -1,0 +1,149 @@
+"""How contributions combine: pure NumPy, a function of names and values, never of the order of arrival.
+
+Averaging is exact where one LoRA factor is common to all (`train = "B"`). With A and B both averaged, the mean of
+the products differs from the product of the means by the covariance of the factors (FFA-LoRA, arXiv 2403.12313).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config.run import AggregationConfig
+from common.errors import AdapterRefused
+from common.protocol.adapter_codec import Tensors
+
+__all__ = ["OptimizerState", "ServerOptimizer", "mean", "optimizer_of_round", "update_norm", "weights"]
+
+# FedAdam's second-moment decay and adaptivity (Reddi et al. 2021, arXiv 2003.00295, section 5).
+_SECOND_DECAY = 0.99
+_ADAPTIVITY = 1e-3
+_MOMENTS = {"none": (), "momentum": ("first",), "adam": ("first", "second")}
+
+OptimizerState = dict[str, Tensors]
+"""What a server optimiser remembers: for each moment, a value for every value of the adapter."""
+
+
+def weights(
+    bands: Mapping[str, int | None], weighting: Literal["size_band", "least_noise", "uniform"]
+) -> dict[str, float]:
+    """Each institution's share of the mean; shares sum to 1.
+
+    "size_band" is proportional to the declared band, as a mean over all records would be. "least_noise" is proportional
+    to its square: a run gives all one noise multiplier and each divides its sums by its band, so that the variance of a
+    contribution's noise goes with 1 / band^2, and weights by inverse variance leave the least noise beside the signal.
+
+    Who declares none counts as the smallest band declared, so that silence gains nothing; where nobody declares any,
+    shares are equal.
+    """
+    declared = [band for band in bands.values() if band is not None]
+    if weighting == "uniform" or not declared:
+        return {name: 1.0 / len(bands) for name in sorted(bands)}
+    power = 2 if weighting == "least_noise" else 1
+    sizes = {name: (min(declared) if (band := bands[name]) is None else band) ** power for name in sorted(bands)}
+    total = sum(sizes.values())
+    return {name: size / total for name, size in sizes.items()}
+
+
+def mean(contributions: Mapping[str, Tensors], shares: Mapping[str, float]) -> Tensors:
+    """The weighted mean of each tensor: added in float64 in order of name, rounded to float32 once.
+
+    Contributions have passed admission: same names and shapes, finite values; `shares` sum to 1.
+    """
+    names = sorted(contributions)
+    combined: Tensors = {}
+    for tensor in sorted(contributions[names[0]]):
+        total = np.zeros(contributions[names[0]][tensor].shape, dtype=np.float64)
+        for name in names:
+            total += shares[name] * contributions[name][tensor].astype(np.float64)
+        combined[tensor] = total.astype(np.float32)
+    return combined
+
+
+def update_norm(adapter: Tensors, base: Tensors) -> float:
+    """Euclidean length of `adapter - base` over all tensors, in float64."""
+    squares = 0.0
+    for name in sorted(base):
+        difference = (adapter[name].astype(np.float64) - base[name]).ravel()
+        squares += float(difference @ difference)
+    return float(np.sqrt(squares))
+
+
+@dataclass(frozen=True)
+class ServerOptimizer:
+    """Treats `mean - current` as a step to take, rather than as the place to go (arXiv 2003.00295).
+
+    none      current + rate * d
+    momentum  v = momentum * v + d;  current + rate * v  (FedAvgM)
+    adam      m = momentum * m + (1 - momentum) * d;  v = .99 v + .01 d^2;  current + rate * m / (sqrt(v) + .001)
+              (FedAdam: v begins at .001^2 and there is no bias correction)
+
+    With "none" and rate 1 the result is the mean itself, bit for bit.
+    """
+
+    kind: Literal["none", "momentum", "adam"] = "none"
+    rate: float = 1.0
+    momentum: float = 0.9
+
+    def step(self, current: Tensors, mean: Tensors, state: OptimizerState) -> tuple[Tensors, OptimizerState]:
+        """The next adapter and optimiser state. Arguments stay as they were; an empty state is a fresh one.
+
+        Raises:
+            AdapterRefused: code "non_finite": the step leaves the range of float32.
+        """
+        if self.kind == "none" and self.rate == 1.0:
+            return mean, {}
+        after: Tensors = {}
+        kept: OptimizerState = {moment: {} for moment in _MOMENTS[self.kind]}
+        for name in sorted(current):
+            here = current[name].astype(np.float64)
+            difference = mean[name] - here
+            moments = self._moments(difference, {moment: tensors[name] for moment, tensors in state.items()})
+            for moment, values in moments.items():
+                kept[moment][name] = values
+            after[name] = _single(here + self.rate * _direction(difference, moments))
+        return after, kept
+
+    def _moments(self, difference: NDArray[np.float64], before: Tensors) -> Tensors:
+        """The optimiser's memory of one tensor, in float32: what is kept is what is used, or a resumed run differs."""
+        if self.kind == "none":
+            return {}
+        first = self.momentum * before.get("first", np.float32(0)).astype(np.float64)
+        if self.kind == "momentum":
+            return {"first": _single(first + difference)}
+        second = before.get("second", np.float32(_ADAPTIVITY**2)).astype(np.float64)
+        return {
+            "first": _single(first + (1 - self.momentum) * difference),
+            "second": _single(_SECOND_DECAY * second + (1 - _SECOND_DECAY) * difference**2),
+        }
+
+
+def optimizer_of_round(settings: AggregationConfig, round_: int, rounds: int) -> ServerOptimizer:
+    """The run's optimiser in round `round_` (from 1) of `rounds`: in the last `server_decay_rounds` the rate falls
+    linearly, in the very last to one part in so many.
+    """
+    left = rounds - round_ + 1
+    decay = min(1.0, left / settings.server_decay_rounds) if settings.server_decay_rounds else 1.0
+    return ServerOptimizer(settings.server_optimizer, settings.server_learning_rate * decay, settings.server_momentum)
+
+
+def _direction(difference: NDArray[np.float64], moments: Tensors) -> NDArray[np.float64]:
+    if not moments:
+        return difference
+    first = moments["first"].astype(np.float64)
+    if "second" not in moments:
+        return first
+    return np.asarray(first / (np.sqrt(moments["second"].astype(np.float64)) + _ADAPTIVITY))
+
+
+def _single(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        single = np.asarray(values).astype(np.float32)
+    if not np.isfinite(single).all():
+        raise AdapterRefused(
+            "non_finite",
+            "global adapter: the server's step overflows: set aggregation.max_update_norm, or a lower rate",
+        )
+    return single

@@ -1,0 +1,1 @@
+"""Runs as directories: submit, follow, reconcile and report their state."""

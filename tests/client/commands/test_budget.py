@@ -1,0 +1,303 @@
+"""The officer's commands say what the ledger holds, and the forecast says what the agent will answer."""
+
+import csv
+import json
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.budget.statement import statement
+from client.cli import main
+from client.federation.forecast import forecast
+from client.federation.planning import event_of_round
+from client.institution.directory import Home
+from common.config.run import parse_run
+from common.errors import BudgetExceeded
+from common.identity.keys import Keys
+from common.privacy.accounting import DpSgdEvent, Limit, epsilon
+from common.privacy.ledger import PrivacyLedger, Use, read_charges
+
+EVENT = DpSgdEvent(2.0, 0.1, 20)
+LIMIT = Limit(8.0, 1e-6)
+RUN = """
+[run]
+name = "desks"
+seed = 3
+rounds = {rounds}
+[task]
+name = "sentiment_analysis"
+[training]
+local_steps = 20
+sampling_rate = 0.1
+learning_rate = 1.0
+[privacy]
+level = "{level}"
+{privacy}
+[data]
+test = "of-the-hub.csv"
+"""
+CUSTOM = "noise_multiplier = 2.0\nclipping_norm = 0.5\ndelta = 1e-6"
+
+
+def use(**changes: Any) -> Use:
+    given: dict[str, Any] = {
+        "run_id": "first", "round": 1, "asked_by": "the hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
+        "data_fingerprint": "f" * 64, "population": 300, "delta": 1e-6, "clipping_norm": 0.5,
+    }  # fmt: skip
+    return Use(**given | changes)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """An institution with 300 rows and the limit of the template: epsilon 8 at delta 1e-6."""
+    home = Home.create(tmp_path / "bank", "bank")
+    rows = "".join(f"profit of bank {n},{('negative', 'neutral', 'positive')[n % 3]}\n" for n in range(300))
+    (home.directory / "train.csv").write_text(f"text,label\n{rows}")
+    configure(home, '# [data]\n# train = "train.csv"', '[data]\ntrain = "train.csv"')
+    return home
+
+
+@pytest.fixture
+def spent(home: Home) -> Home:
+    """Three trainings of a run, one of them never finished; then one of another run on other rows."""
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        ledger.settle(ledger.reserve(EVENT, use(), LIMIT), 20)
+        ledger.reserve(EVENT, use(round=2), LIMIT)
+        ledger.settle(ledger.reserve(EVENT, use(round=2), LIMIT), 20)
+        other = use(run_id="second", asked_by="other hub", data_fingerprint="e" * 64, population=310)
+        ledger.settle(ledger.reserve(EVENT, other, LIMIT), 20)
+    return home
+
+
+def configure(home: Home, old: str, new: str) -> None:
+    text = home.settings_path.read_text()
+    assert old in text
+    home.settings_path.write_text(text.replace(old, new))
+
+
+def run_file(home: Home, rounds: int = 3, level: str = "custom", privacy: str = CUSTOM) -> Path:
+    path = home.directory / "run.toml"
+    path.write_text(RUN.format(rounds=rounds, level=level, privacy=privacy))
+    return path
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    assert main(["budget", *map(str, arguments)]) == code
+    out, err = capsys.readouterr()
+    return err if code else out
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(said(capsys, *arguments, "--json").splitlines()[-1])
+    return found
+
+
+def test_show_says_by_whom_for_what_and_what_is_left(spent: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "show", spent.directory)
+    assert (found["unit"], found["delta"], found["max_epsilon"]) == ("record", 1e-6, 8.0)
+    assert found["epsilon_spent"] == epsilon([EVENT] * 4, 1e-6)
+    left = found["steps_left"]
+    assert epsilon([DpSgdEvent(2.0, 0.1, 80 + left)], 1e-6) <= 8.0 < epsilon([DpSgdEvent(2.0, 0.1, 81 + left)], 1e-6)
+    assert [(r["run_id"], r["asked_by"], r["rounds"], r["trainings"], r["unfinished"]) for r in found["runs"]] == [
+        ("first", ["the hub"], 2, 3, 1), ("second", ["other hub"], 1, 1, 0)
+    ]  # fmt: skip
+    assert found["runs"][0]["epsilon"] == epsilon([EVENT] * 3, 1e-6)
+    words = said(capsys, "show", spent.directory)
+    for part in ("4 trainings", "of 8 at delta 1e-06", f"left: {left:,} steps", "first: sentiment_analysis for the hub",
+                 "1 never finished"):  # fmt: skip
+        assert part in words, part
+
+
+def test_show_says_when_the_data_changed(spent: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    states = told(capsys, "show", spent.directory)["data"]
+    assert [(s["fingerprint"][0], s["from_entry"], s["units"], s["trainings"]) for s in states] == [
+        ("f", 1, 300, 3), ("e", 6, 310, 1)
+    ]  # fmt: skip
+    words = said(capsys, "show", spent.directory)
+    assert words.count("the data changed; what was spent stays spent: 310 records") == 1
+    assert "since entry 6" in words
+
+
+def test_a_training_without_privacy_is_shown_as_what_it_is(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        ledger.reserve(DpSgdEvent(0.0, 1.0, 5), use(delta=None, clipping_norm=0.0), None)
+    found = told(capsys, "show", home.directory)
+    assert (found["epsilon_spent"], found["trainings_without_privacy"]) == ("infinity", 1)
+    words = said(capsys, "show", home.directory)
+    assert "epsilon infinite of 8" in words
+    assert "NO PRIVACY: 1 training" in words
+
+
+def test_an_untouched_institution_has_spent_nothing(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "show", home.directory)["epsilon_spent"] == 0.0
+    assert "ledger holds no training" in said(capsys, "statement", home.directory, code=2)
+    assert "nothing was spent yet" in said(capsys, "export", home.directory, "--out", home.directory / "x.csv", code=2)
+    assert not (home.directory / "x.csv").exists()
+
+
+def test_an_auditor_verifies_with_the_public_key_alone(
+    spent: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "auditor"
+    elsewhere.mkdir()
+    for path in (spent.ledger_path, spent.ledger_path.with_name("ledger.jsonl.head"), spent.keys_path / "public.json"):
+        shutil.copy(path, elsewhere)
+    ledger, key = elsewhere / "ledger.jsonl", elsewhere / "public.json"
+    found = told(capsys, "verify", ledger, "--key", key)
+    assert (found["verified"], found["entries"], found["trainings"], found["unfinished"]) == (True, 7, 4, 1)
+    assert found == told(capsys, "verify", spent.directory) | {"ledger": str(ledger)}
+    # Also while the agent holds it.
+    with PrivacyLedger.open(spent.ledger_path, spent.keys()):
+        assert "7 entries" in said(capsys, "verify", spent.directory)
+    text = ledger.read_bytes()
+    ledger.write_bytes(text.replace(b'"steps":20', b'"steps":10', 1))
+    assert "line 1 was edited" in said(capsys, "verify", ledger, "--key", key, code=2)
+    ledger.write_bytes(b"".join(text.splitlines(keepends=True)[:-1]))
+    assert "cut short" in said(capsys, "verify", ledger, "--key", key, code=2)
+    ledger.write_bytes(text)
+    key.write_text(Keys.generate("bank").public.to_json())
+    assert "another key" in said(capsys, "verify", ledger, "--key", key, code=2)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "level", "privacy"),
+    [
+        (3, "custom", CUSTOM),
+        (200, "custom", CUSTOM),
+        (5, "target", "target_epsilon = 6.5\nclipping_norm = 0.5\ndelta = 1e-6"),
+        (5, "target", "target_epsilon = 7.99\nclipping_norm = 0.5\ndelta = 1e-7"),
+    ],
+)
+def test_the_forecast_is_what_reserving_round_after_round_then_gives(
+    spent: Home, capsys: pytest.CaptureFixture[str], rounds: int, level: str, privacy: str
+) -> None:
+    found = told(capsys, "forecast", run_file(spent, rounds, level, privacy), spent.directory)
+    event = DpSgdEvent.from_json(found["event_of_round"])
+    limit, played = spent.settings().limits.limit, 0
+    with PrivacyLedger.open(spent.ledger_path, spent.keys()) as ledger:
+        assert found["epsilon_spent"] == ledger.epsilon(1e-6)
+        try:
+            for number in range(rounds):
+                ledger.settle(ledger.reserve(event, use(run_id="desks", round=number), limit), event.steps)
+                played += 1
+        except BudgetExceeded:
+            pass
+        assert (found["rounds_that_fit"], found["refused"]) == (played, played < rounds)
+        if not found["refused"]:
+            assert found["epsilon_after"] == pytest.approx(ledger.epsilon(1e-6), rel=2e-3)
+            assert found["epsilon_run"] == ledger.epsilon(found["delta_run"], "desks")
+    assert (found["code"] == "budget") == found["refused"]
+
+
+@pytest.mark.parametrize(
+    ("change", "privacy", "code", "why"),
+    [
+        (("", ""), CUSTOM.replace("1e-6", "1e-4"), "privacy_limit", "delta is above limits.delta"),
+        (("delta = 1e-6", "delta = 0.01"), CUSTOM, "privacy_limit", "limits.delta is not below one over"),
+        (("min_noise_multiplier = 0.3", "min_noise_multiplier = 3.0"), CUSTOM, "privacy_limit", "noise is below"),
+        (('unit = "record"', 'unit = "customer"'), CUSTOM, "privacy_limit", "protects one record"),
+        (('allowed = ["minilm"]', 'allowed = ["other"]'), CUSTOM, "base_model", "not among"),
+        (("allow_without_privacy = false", 'tasks = ["financial_ner"]'), CUSTOM, "task", "not among"),
+    ],
+)
+def test_a_refusal_is_foretold_with_its_code_and_reason(
+    spent: Home, capsys: pytest.CaptureFixture[str], change: tuple[str, str], privacy: str, code: str, why: str
+) -> None:
+    if change[0]:
+        configure(spent, *change)
+    path = run_file(spent, privacy=privacy)
+    found = told(capsys, "forecast", path, spent.directory)
+    assert (found["refused"], found["code"], found["rounds_that_fit"]) == (True, code, 0)
+    assert why in found["why"]
+    assert f"REFUSED ({code})" in said(capsys, "forecast", path, spent.directory)
+
+
+def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: Home) -> None:
+    configure(spent, 'unit = "record"', 'unit = "customer"')
+    configure(spent, '[data]\ntrain = "train.csv"', '[data]\ntrain = "train.csv"\ncustomer_column = "text"')
+    tables = {
+        "run": {"name": "r", "seed": 1, "rounds": 1}, "task": {"name": "sentiment_analysis"},
+        "training": {"local_steps": 1, "sampling_rate": 0.1, "learning_rate": 1.0},
+        "privacy": {"level": "custom", "unit": "customer", "noise_multiplier": 2.0, "clipping_norm": 1.0,
+                    "delta": 1e-6},
+    }  # fmt: skip
+    config, settings = parse_run(tables, "test"), spent.settings()
+    charges = read_charges(spent.ledger_path, spent.public_keys())
+    found = forecast(config, settings, charges)
+    assert found.units == 300
+    assert found.event == event_of_round(config, 300, settings.limits)
+    assert found.refused is not None
+    assert found.refused[0] == "budget"
+    assert "protects each record" in found.refused[1]
+    with (
+        PrivacyLedger.open(spent.ledger_path, spent.keys()) as ledger,
+        pytest.raises(BudgetExceeded, match="protects each record"),
+    ):
+        ledger.reserve(found.event, use(unit="customer"), settings.limits.limit)
+
+
+def test_export_holds_every_training_and_is_the_owners_alone(
+    spent: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ledger.csv", "ledger.json"):
+        assert told(capsys, "export", spent.directory, "--out", tmp_path / name)["trainings"] == 4
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    with (tmp_path / "ledger.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    whole = json.loads((tmp_path / "ledger.json").read_text())
+    assert [row["steps_done"] for row in table] == ["20", "", "20", "20"]
+    assert [row["run_id"] for row in whole["charges"]] == ["first", "first", "first", "second"]
+    assert [float(row["epsilon_after"]) for row in table] == [epsilon([EVENT] * n, 1e-6) for n in (1, 2, 3, 4)]
+    assert set(table[0]) == set(whole["charges"][0])
+    charges = read_charges(spent.ledger_path, spent.public_keys())
+    assert whole["statements"] == [statement(charges, "bank", run, LIMIT) for run in ("first", "second")]
+
+
+def test_bad_input_is_one_line_and_exit_code_2(spent: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "key.json").write_text("{}")
+    (tmp_path / "misspelt.toml").write_text("[run]\n[privcy]\n")
+    for arguments, named in (
+        (("show", tmp_path / "nowhere"), "nowhere"),
+        (("verify", spent.ledger_path), "--key"),
+        (("verify", tmp_path / "no.jsonl", "--key", spent.keys_path / "public.json"), "no.jsonl"),
+        (("verify", spent.ledger_path, "--key", tmp_path / "key.json"), "key.json"),
+        (("verify", spent.ledger_path, "--key", tmp_path / "absent.json"), "absent.json"),
+        (("forecast", tmp_path / "absent.toml", spent.directory), "absent.toml"),
+        (("forecast", tmp_path / "misspelt.toml", spent.directory), "[privcy]"),
+        (("export", spent.directory, "--out", tmp_path / "ledger.pdf"), ".csv"),
+        (("statement", spent.directory, "--run", "unknown"), "first, second"),
+    ):
+        line = said(capsys, *arguments, code=2)
+        assert named in line
+        assert line.count("\n") == 1
+
+
+def test_the_statement_is_the_one_of_the_ledger_in_words_and_numbers(
+    spent: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = told(capsys, "statement", spent.directory, "--run", "first")
+    charges = read_charges(spent.ledger_path, spent.public_keys())
+    assert made | {"epsilon_prv": None} == statement(charges, "bank", "first", LIMIT)
+    assert told(capsys, "statement", spent.directory)["run_id"] == "second"
+    words = said(capsys, "statement", spent.directory, "--run", "first")
+    for part in ("Protected is one record", "Against the hub", "Not covered:", "for 10"):
+        assert part in words
+
+
+@pytest.mark.parametrize("action", ["show", "verify", "forecast", "export"])
+def test_the_commands_start_without_torch(spent: Home, action: str) -> None:
+    arguments = {
+        "forecast": ["forecast", str(run_file(spent)), str(spent.directory)],
+        "export": ["export", str(spent.directory), "--out", str(spent.directory / "x.json")],
+    }.get(action, [action, str(spent.directory)])
+    code = (
+        f"import sys; from client.cli import main; c = main(['budget', *{arguments!r}]); "
+        "sys.exit(c or 9 * ('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,262 @@
+"""The commands of fine-tuning alone, from files to files: finetune, predict, evaluate, merge; and whose ledger pays."""
+
+import io
+import json
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from client.cli import main
+from client.finetune.events import EpochEvent
+from client.inference.predictor import Predictor
+from client.institution.directory import Home
+from client.tracking.progress_bar import Progress
+from common.adapters.manifest import load_adapter
+from common.base_models.extend import refuse_private_base
+from common.data.datasets import Dataset, Example, SummaryExample, TokenExample
+from common.errors import ConfigurationError
+from common.privacy.ledger import PrivacyLedger
+from common.tasks import TASKS, Head
+from common.tokenization.batches import Batch
+from tests.client.finetune.example_data import TinyModels, dataset
+
+SENTIMENT, NER, SUMMARY = "sentiment_analysis", "financial_ner", "document_summarization"
+TEXTS = ["profit rises strong", "net loss of the bank widens"]
+
+
+def write(path: Path, rows: Dataset) -> Path:
+    """As an institution would hold them: CSV, or CoNLL where words are labelled."""
+    lines = []
+    for example in rows.examples:
+        if isinstance(example, TokenExample):
+            tags = [rows.labels[tag] for tag in example.labels]
+            lines += [f"{word} {tag}" for word, tag in zip(example.words, tags, strict=True)] + [""]
+        elif isinstance(example, Example):
+            lines.append(f"{example.text},{rows.labels[example.label]}")
+        elif isinstance(example, SummaryExample):
+            lines.append(f"{example.text},{example.summary}")
+    head = {"Example": ["text,label"], "SummaryExample": ["text,summary"]}
+    path.write_text("\n".join([*head.get(type(rows.examples[0]).__name__, []), *lines, ""]))
+    return path
+
+
+class Desk:
+    """A directory with rows of three tasks and tiny models, where commands are run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.models = directory, TinyModels(directory / "models")
+        for name in (SENTIMENT, NER, SUMMARY):
+            for seed, part in enumerate(("train", "test", "later", "later-test"), start=1):
+                write(self.path(name, part), dataset(name, 64 if seed % 2 else 16, seed))
+
+    def path(self, task: str, part: str) -> Path:
+        return self.directory / f"{task}-{part}.{'txt' if TASKS[task].head is Head.TOKEN else 'csv'}"
+
+    def rows(self, *tasks: str, train: str = "train", test: str = "test") -> list[str]:
+        found: list[str] = []
+        for task in tasks:
+            found += ["--task", task, "--train", str(self.path(task, train)), "--test", str(self.path(task, test))]
+        return found
+
+    def adapter(self, name: str, *arguments: str, family: str = "bert") -> Path:
+        """What `finetune` with these arguments leaves; trained once."""
+        out = self.directory / name
+        if not out.exists():
+            quick = ["--base-model", self.models(family), "--epochs", "1", "--learning-rate", "0.01", "--out", str(out)]
+            assert main(["finetune", *arguments, *quick, "--json"]) == 0
+        return out
+
+    def single(self, task: str = SENTIMENT, family: str = "bert") -> Path:
+        return self.adapter(f"{task}-{family}", *self.rows(task), family=family)
+
+    def several(self) -> Path:
+        return self.adapter("several", *self.rows(SENTIMENT, NER), "--strategy", "multi_task")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return Desk(tmp_path_factory.mktemp("desk"))
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The one object on the last line."""
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def test_finetune_says_where_the_adapter_is_how_well_it_does_and_what_it_took(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(desk.single())
+    capsys.readouterr()
+    found = desk.single() and said(capsys)
+    assert Path(found["adapter"]).is_dir()
+    assert (found["strategy"], found["method"], found["tasks"]) == ("single_task", "lora", [SENTIMENT])
+    assert {"accuracy", "weighted_f1", "weighted_precision", "weighted_recall", "negative_recall"} <= set(
+        found["metrics"]
+    )
+    assert 0 < found["trainable_parameters"] < found["total_parameters"]
+    assert found["parameter_efficiency"] == found["trainable_parameters"] / found["total_parameters"]
+    assert found["seconds"] > 0
+    assert found["peak_memory_bytes"] > 2**20
+    assert Path(found["report"]).is_file()
+
+
+def test_away_from_a_terminal_an_epoch_is_one_line_and_nothing_else_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {f"some_long_name_of_a_figure_{n}": 0.5 for n in range(9)}
+    with Progress(quiet=False) as progress:
+        pass
+    assert capsys.readouterr().err == "", "an error that follows is the only line"
+    with progress:
+        progress.on_epoch(EpochEvent(1, 3, 10, 0.25, figures, True, 1.0))
+        progress.on_epoch(EpochEvent(2, 3, 20, 0.125, {}, False, 2.0))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("epoch 1: loss 0.250; some_long_name_of_a_figure_0 0.500, ")
+    assert first.endswith(" (best)")
+    assert second == "epoch 2: loss 0.125"
+
+
+def test_evaluate_finds_the_figures_that_finetune_printed(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    for out, task in ((desk.single(), SENTIMENT), (desk.single(NER), NER), (desk.several(), NER)):
+        expected = json.loads((out / "result.json").read_text())["metrics"]
+        expected = expected.get(task, expected)
+        capsys.readouterr()
+        assert (
+            main(["evaluate", "--adapter", str(out), "--test", str(desk.path(task, "test")), "--task", task, "--json"])
+            == 0
+        )
+        assert said(capsys) == {"task": task, "rows": 16, "metrics": pytest.approx(expected)}
+
+
+@pytest.mark.parametrize("source", ["standard input", "news.txt", "news.csv", "news.jsonl"])
+def test_predict_labels_files_and_standard_input_alike(
+    desk: Desk, tmp_path: Path, source: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Predictor(desk.single()).classify(TEXTS)
+    file = [] if source == "standard input" else [str(tmp_path / source)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([*TEXTS, ""])))
+    content = {
+        "news.txt": "\n".join(TEXTS),
+        "news.csv": "\n".join(["id,text", *(f"7,{text}" for text in TEXTS)]),
+        "news.jsonl": "\n".join(json.dumps({"text": text}) for text in TEXTS),
+    }
+    if file:
+        (tmp_path / source).write_text(content[source])
+    capsys.readouterr()
+    assert main(["predict", "--adapter", str(desk.single()), *file]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == "row,label,p_negative,p_neutral,p_positive"
+    assert [line.split(",")[:2] for line in lines] == [["1", expected[0].label], ["2", expected[1].label]]
+    probabilities = [float(value) for value in lines[0].split(",")[2:]]
+    assert probabilities == pytest.approx(list(expected[0].probabilities.values()), abs=1e-6)
+
+
+def test_predict_writes_a_file_for_its_owner_alone_or_one_json_object(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "news.txt").write_text("\n".join(TEXTS))
+    command = ["predict", "--adapter", str(desk.several()), str(tmp_path / "news.txt"), "--task", NER]
+    capsys.readouterr()
+    assert main([*command, "--out", str(tmp_path / "out.jsonl"), "--format", "jsonl"]) == 0
+    assert capsys.readouterr().out == ""
+    assert stat.S_IMODE((tmp_path / "out.jsonl").stat().st_mode) == 0o600
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [len(row["labels"].split()) for row in rows] == [len(text.split()) for text in TEXTS]
+    assert main([*command, "--json"]) == 0
+    assert said(capsys) == {"task": NER, "rows": 2, "predictions": rows}
+
+
+@pytest.mark.parametrize("case", [SENTIMENT, NER, SUMMARY, "answers", "several"])
+def test_a_merged_model_gives_the_adapters_logits_without_peft_or_fedfin(
+    desk: Desk, tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = {"answers": SUMMARY, "several": SENTIMENT}.get(case, case)
+    family = {SUMMARY: "t5", "answers": "writer"}.get(case, "bert")
+    adapter = desk.several() if case == "several" else desk.single(task, family)
+    capsys.readouterr()
+    assert main(["merge", "--adapter", str(adapter), "--out", str(tmp_path / "whole"), "--task", task, "--json"]) == 0
+    found = said(capsys)
+    whole = eval(found["load"], {"transformers": transformers}).eval()  # noqa: S307 - the line that users copy
+    assert not [name for name, _ in whole.named_parameters() if "lora" in name]
+    model = Predictor(adapter, task).model
+    tokens = model.encode(TEXTS)
+    batch = tokens.batch([0, 1])
+    extra = {}
+    if case == SUMMARY:
+        batch = Batch(batch.input_ids, batch.attention_mask, labels=batch.input_ids)
+        extra = {"labels": batch.labels}
+    with torch.no_grad():
+        given = whole(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits
+        expected = model.logits(batch)
+    assert (given - expected).norm() < 1e-5 * expected.norm()
+    if case not in (SUMMARY, "answers"):
+        assert tuple(whole.config.id2label.values()) == load_adapter(adapter)[1].tasks[task]
+
+
+def test_a_model_merged_from_private_rows_is_no_base_for_a_federation(desk: Desk, tmp_path: Path) -> None:
+    assert main(["merge", "--adapter", str(desk.single()), "--out", str(tmp_path / "whole")]) == 0
+    with pytest.raises(ConfigurationError, match="learned from private text"):
+        refuse_private_base(str(tmp_path / "whole"))
+
+
+def test_incremental_measures_the_old_rows_and_the_new_before_and_after(desk: Desk) -> None:
+    old = ["--from", str(desk.single()), "--old-test", str(desk.path(SENTIMENT, "test"))]
+    rows = desk.rows(SENTIMENT, train="later", test="later-test")
+    spring = desk.adapter("spring", *rows, "--strategy", "incremental", *old)
+    replayed = desk.adapter(
+        "replay", *rows, "--strategy", "incremental", *old, "--old-train", str(desk.path(SENTIMENT, "train"))
+    )
+    for out in (spring, replayed):
+        metrics = json.loads((out / "result.json").read_text())["metrics"]
+        assert set(metrics) == {"new", "old", "new_before", "old_before", "forgotten"}
+        lost = metrics["old_before"]["weighted_f1"] - metrics["old"]["weighted_f1"]
+        assert metrics["forgotten"] == pytest.approx(lost)
+    assert json.loads((replayed / "result.json").read_text())["train_metrics"]["steps"] == 6  # 64 new rows, 32 old
+
+
+def test_multi_task_takes_files_task_by_task_and_one_column_name_for_all(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = json.loads((desk.several() / "result.json").read_text())
+    assert found["tasks"] == [SENTIMENT, NER]
+    assert found["metrics"].keys() == {SENTIMENT, NER}
+    assert found["settings"]["rows"][NER] == {"train": 64, "validation": 0, "test": 16, "left_out": 0}
+    wrong = ["--text-column", "a", "--text-column", "b", "--text-column", "c"]
+    assert (
+        main(["finetune", *desk.rows(SENTIMENT, NER), *wrong, "--strategy", "multi_task", "--out", str(tmp_path)]) == 2
+    )
+    assert "--text-column is given 3 times" in capsys.readouterr().err
+
+
+def test_a_private_training_of_an_institution_charges_its_one_ledger_within_its_limit(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home.create(tmp_path / "bank", "bank")
+    home.settings_path.write_text('[institution]\nname = "bank"\n[limits]\nmax_epsilon = 2.5\ndelta = 1e-4\n')
+    quick = ["--base-model", desk.models("bert"), "--epochs", "1", "--institution", str(home.directory), "--json"]
+
+    def train(out: str, epsilon: str) -> int:
+        capsys.readouterr()
+        where = ["--out", str(tmp_path / out), "--privacy", epsilon]
+        return main(["finetune", *desk.rows(SENTIMENT), *where, *quick])
+
+    assert train("first", "2") == 0
+    privacy = said(capsys)["privacy"]
+    assert privacy["delta"] == 1e-4, "the institution's own"
+    assert 1.9 < privacy["epsilon"] <= 2.0
+    assert not (tmp_path / "first" / "ledger.jsonl").exists()
+    assert train("second", "2") == 2
+    assert "above the limit 2.5" in capsys.readouterr().err
+    assert not (tmp_path / "second").exists(), "a refusal leaves nothing, so that the next attempt may have the place"
+    assert train("second", "0.5") == 0
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        assert [charge.reservation.use.asked_by for charge in ledger.charges] == ["bank", "bank"]
+        assert said(capsys)["privacy"]["ledger_epsilon"] == ledger.epsilon(1e-4) <= 2.5
+    assert train("first", "2") == 0, "finished: nothing is trained or charged again"
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        assert len(ledger.charges) == 2

@@ -1,0 +1,93 @@
+"""Fine-tuning alone under differential privacy, charged to an institution: its ledger, its limits, its unit."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.finetune import AdapterChoice, Job, Outcome, PrivacyChoice, TrainingChoice, finetune
+from client.institution.directory import Home
+from common.errors import BudgetExceeded, ConfigurationError, LedgerError
+from common.privacy.ledger import Charge, read_charges
+from tests.client.finetune.example_data import TinyModels, task_data
+
+LIMITS = "max_epsilon = 4.0\ndelta = 1e-3\nmin_noise_multiplier = 0.3\n"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    return TinyModels(tmp_path_factory.mktemp("models"))
+
+
+def institution(directory: Path, limits: str = LIMITS) -> Home:
+    home = Home.create(directory, "bank")
+    home.settings_path.write_text(f'[institution]\nname = "bank"\n[limits]\n{limits}')
+    return home
+
+
+def charges(home: Home) -> tuple[Charge, ...]:
+    return read_charges(home.ledger_path, home.public_keys())
+
+
+def train(models: TinyModels, out: Path, home: Home, epsilon: float = 3.0, **changes: Any) -> Outcome:
+    values: dict[str, Any] = {"training": TrainingChoice(epochs=1), "seed": 3, **changes}
+    privacy = PrivacyChoice(epsilon=epsilon, institution=home.directory)
+    data = (task_data("sentiment_analysis"),)
+    return finetune(Job(data=data, out=out, base_model=models("bert"), privacy=privacy, **values))
+
+
+def test_it_is_charged_to_the_institutions_ledger_and_refused_beyond_its_limit(
+    models: TinyModels, tmp_path: Path
+) -> None:
+    home = institution(tmp_path / "bank")
+    outcome = train(models, tmp_path / "one", home)
+    [charge] = charges(home)
+    assert outcome.privacy is not None
+    assert (charge.steps_done, charge.reservation.use.asked_by) == (outcome.privacy["steps"], "bank")
+    assert charge.reservation.use.delta == 1e-3
+    assert (tmp_path / "one" / "result.json").stat().st_mode & 0o077 == 0  # it counts rows and holds losses
+    with pytest.raises(BudgetExceeded, match="above the limit 4"):
+        train(models, tmp_path / "two", home, seed=4)
+    assert len(charges(home)) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "epsilon", "expected"),
+    [
+        (LIMITS + 'unit = "customer"\n', 3.0, "protects single rows"),
+        (LIMITS.replace("0.3", "9.0"), 3.0, "below this institution's limits.min_noise_multiplier"),
+        ("max_epsilon = 4.0\ndelta = 0.5\n", 3.0, "must be below one over the 64 training rows"),
+    ],
+    ids=["unit", "noise", "delta"],
+)
+def test_less_than_the_institutions_limits_ask_for_is_refused_and_not_charged(
+    models: TinyModels, tmp_path: Path, limits: str, epsilon: float, expected: str
+) -> None:
+    home = institution(tmp_path / "bank", limits)
+    with pytest.raises(ConfigurationError, match=expected):
+        train(models, tmp_path / "out", home, epsilon)
+    assert charges(home) == ()
+
+
+def test_a_ledger_that_is_gone_is_a_loss_and_no_fresh_budget(models: TinyModels, tmp_path: Path) -> None:
+    home = institution(tmp_path / "bank")
+    home.ledger_path.unlink()
+    home.ledger_path.with_name("ledger.jsonl.head").unlink()
+    with pytest.raises(LedgerError, match="restore it and ledger"):
+        train(models, tmp_path / "out", home)
+    assert not home.ledger_path.exists()
+
+
+def test_nothing_is_dropped_under_privacy(models: TinyModels, tmp_path: Path) -> None:
+    home = institution(tmp_path / "bank")
+    with pytest.raises(ConfigurationError, match="dropout does not go with privacy"):
+        train(models, tmp_path / "out", home, adapter=AdapterChoice(dropout=0.1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_privacy_opacus_is_not_loaded() -> None:
+    strategies = "continual_pretraining, distillation, domain_adversarial, incremental, multi_task, single_task"
+    code = f"import sys; from client.finetune import {strategies}; sys.exit('opacus' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,80 @@
+"""One line says whether the hub is reached, and if not, what stands in the way."""
+
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from client.node.connection import describe, last_seen
+from common.identity.authority import Authority, new_key_and_request
+from common.identity.tls import server_context
+from tests.client.enrolled import Enrolled, enrol
+
+
+@pytest.fixture
+def enrolled(tmp_path: Path) -> Enrolled:
+    return enrol(tmp_path)
+
+
+@pytest.fixture
+def listen(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """A server that does one TLS handshake and answers a byte; its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(20)
+
+    def serve(context: ssl.SSLContext) -> None:
+        plain, _ = listener.accept()
+        try:
+            with context.wrap_socket(plain, server_side=True) as secured:
+                secured.recv(100)
+                secured.sendall(b"x")
+        except OSError:
+            plain.close()
+
+    def start(authority: Authority, trusted: Authority | None = None, name: str = "127.0.0.1") -> str:
+        key, request = new_key_and_request("server")
+        files = {"key": key, "certificate": authority.issue_server(request, [name], timedelta(days=1)).encode()}
+        files["trusted"] = (trusted or authority).pem.encode()
+        for file, data in files.items():
+            (tmp_path / f"server.{file}").write_bytes(data)
+        paths = [tmp_path / f"server.{file}" for file in ("certificate", "key", "trusted")]
+        threading.Thread(target=serve, args=(server_context(*paths),), daemon=True).start()
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    listener.close()
+
+
+def test_who_has_been_answered_lately_is_connected(enrolled: Enrolled) -> None:
+    assert last_seen(enrolled.home) is None
+    (enrolled.home.run / "hub.json").write_text(json.dumps({"seen": time.time() - 30}))
+    assert describe(enrolled.home, "hub.example:1") == "connected to the hub at hub.example:1"
+    (enrolled.home.run / "hub.json").write_text(json.dumps({"seen": time.time() - 60}))
+    assert describe(enrolled.home, "127.0.0.1:1").startswith("waiting for the hub at 127.0.0.1:1: ")
+
+
+def test_who_was_turned_away_is_told_so(enrolled: Enrolled) -> None:
+    (enrolled.home.run / "hub.json").write_text(json.dumps({"refused": time.time() - 60}))
+    assert "it refuses this institution" in describe(enrolled.home, "127.0.0.1:1")
+
+
+def test_nobody_there_is_said_as_such(enrolled: Enrolled) -> None:
+    assert describe(enrolled.home, "127.0.0.1:1").endswith("connection refused")
+    assert describe(enrolled.home, "no-such-host.invalid:1").endswith("no such host name")
+
+
+def test_a_hub_that_is_up_is_told_from_one_that_is_not_ours(
+    enrolled: Enrolled, listen: Callable[..., str], tmp_path: Path
+) -> None:
+    assert "it is up" in describe(enrolled.home, listen(enrolled.authority))
+    other = Authority.create(tmp_path / "other", "other")
+    assert "certificate is not accepted here" in describe(enrolled.home, listen(other))
+    assert "certificate is not accepted here" in describe(enrolled.home, listen(enrolled.authority, name="127.0.0.2"))
+    refused = describe(enrolled.home, listen(enrolled.authority, trusted=other))
+    assert "it refuses this institution" in refused

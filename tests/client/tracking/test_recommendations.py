@@ -1,0 +1,80 @@
+"""Each piece of advice on a history made to need it, and on the same history put right."""
+
+import math
+
+import pytest
+
+from client.tracking.history import Track
+from client.tracking.recommendations import recommend
+from tests.client.tracking.track_example import GB, falling, track
+
+
+def actions(seen: Track) -> list[str]:
+    return [each.action for each in recommend(seen)]
+
+
+def jumping(step: int, steps: int) -> float:
+    return falling(step, steps) + (0.5 if step % 2 else 0.0)
+
+
+NEEDS: dict[str, Track] = {
+    "lower_the_rate": track(lambda n, m: falling(n, m) if n < m / 2 else 0.2 + 3 * (n - m / 2) / m),
+    "raise_the_rate": track(lambda n, m: 1.1 - 0.05 * n / m),
+    "stop_earlier": track(scores=(0.80, 0.795, 0.795, 0.795), planned=10),
+    "train_longer": track(scores=(0.60, 0.70, 0.78)),
+    "more_rank": track(lambda n, m: 0.7 + 0.4 * math.exp(-12 * n / m)),
+    "fewer_modules": track(scores=(0.80, 0.79, 0.75), train_losses=(0.5, 0.3, 0.1)),
+    "raise_the_batch": track(jumping),
+    "switch_to_qlora": track(memory=15 * GB, total_parameters=2_500_000_000, trainable_parameters=10_000_000),
+    "recompute": track(memory=15 * GB),
+}
+
+
+def test_a_training_that_went_well_gets_no_advice() -> None:
+    assert actions(track()) == []
+
+
+@pytest.mark.parametrize("action", NEEDS)
+def test_advice_is_given_where_it_is_needed_with_the_figures_that_led_to_it(action: str) -> None:
+    [given] = [each for each in recommend(NEEDS[action]) if each.action == action]
+    assert given.figures, "no advice without a figure"
+    assert all(math.isfinite(value) for value in given.figures.values())
+    assert given.because
+    assert "--" in given.advice, "an option to try"
+
+
+@pytest.mark.parametrize("action", NEEDS)
+def test_no_advice_is_given_for_a_history_that_needs_another(action: str) -> None:
+    together = {  # one cause, two remedies
+        "fewer_modules": {"stop_earlier"},
+        "stop_earlier": {"fewer_modules"},
+    }
+    for other, history in NEEDS.items():
+        if other != action and other not in together.get(action, set()):
+            assert action not in actions(history), f"{action} on the history of {other}"
+
+
+def test_the_figures_are_those_of_the_history() -> None:
+    [given] = [each for each in recommend(NEEDS["stop_earlier"]) if each.action == "stop_earlier"]
+    assert given.figures == {"best_epoch": 1, "epochs": 4, "lost": pytest.approx(0.005)}
+    assert given.advice == "--epochs 1"
+    assert "90 s" in given.because, "the three epochs after the first took 30 s each"
+
+
+def test_an_idle_gpu_with_room_asks_for_a_larger_batch_and_a_busy_one_does_not() -> None:
+    assert actions(track(gpu=0.3)) == ["raise_the_batch"]
+    assert actions(track(gpu=0.95)) == []
+    assert actions(track(gpu=0.3, memory=10 * GB)) == [], "no room for it"
+
+
+def test_a_private_training_is_told_of_the_batch_and_never_to_look_at_its_rows() -> None:
+    flat = track(lambda n, m: 1.1 - 0.05 * n / m, scores=(), private=True)
+    [given] = recommend(flat)
+    assert given.action == "raise_the_batch"
+    assert actions(track(scores=(), private=True)) == []
+
+
+def test_a_run_with_few_steps_and_no_epoch_has_no_advice() -> None:
+    seen = track(scores=())
+    assert actions(Track(seen.steps[:1], (), (), 1, {})) == []
+    assert actions(Track((), (), (), 1, {})) == []

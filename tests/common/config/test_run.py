@@ -1,0 +1,451 @@
+"""A run's configuration: every field wrong in turn, every valid one a round trip."""
+
+import copy
+import dataclasses
+import datetime
+import json
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.config import run as run_module
+from common.config.run import LEVELS, RunConfig, load_toml, parse_run
+from common.config.sections import Section
+from common.errors import ConfigurationError
+from common.tasks import TASKS
+from tests.common.toml_text import to_toml
+
+NAN, INF = math.nan, math.inf
+HUGE = 10**400
+
+VALID: dict[str, dict[str, Any]] = {
+    "run": {"name": "desks", "seed": 1, "rounds": 3},
+    "task": {"name": "sentiment_analysis"},
+    "training": {"local_steps": 5, "sampling_rate": 0.25, "learning_rate": 4.0},
+    "privacy": {"level": "target", "target_epsilon": 8.0, "delta": 1e-4, "clipping_norm": 0.3},
+}
+
+# Wrong values of the right type, field by field; wrong types are tried on every field besides.
+WRONG: dict[str, list[Any]] = {
+    "run.name": ["", " ", "a\nb", "../up", "x" * 81, "\u00e9t\u00e9"],
+    "run.seed": [-1, 2**63, HUGE],
+    "run.rounds": [0, -1, 1_000_001],
+    "task.name": ["", "sentiment", "Sentiment_Analysis"],
+    "task.labels": [["one"], ["a", "a"], ["a", ""], ["a", " b"], ["a", 3], "ab"],
+    "model.base": ["", " ", "a\nb"],
+    "model.pooling": ["max", ""],
+    "model.max_tokens": [3, 0, -64, 131073],
+    "model.dtype": ["float16", ""],
+    "model.base_digest": ["", "0" * 63, "G" * 64, "A" * 64],
+    "adapter.rank": [0, -8, 1025],
+    "adapter.alpha": [0, -1.0, NAN, INF, HUGE],
+    "adapter.dropout": [-0.1, 1.0, NAN],
+    "adapter.target_modules": ["all_linear", [], ["query", "query"], [""], ["query", 1]],
+    "adapter.layers": ["last:0", "last:-1", "last:x", "last", "first:2", "last:2 ", ""],
+    "adapter.train": ["A", "b", ""],
+    "adapter.new_tokens": [-1, 1_000_001],
+    "training.local_steps": [0, -5],
+    "training.local_epochs": [0.0, -1.0, NAN, INF],
+    "training.sampling_rate": [0.0, -0.1, 1.0001, NAN],
+    "training.expected_batch_size": [0, -1],
+    "training.learning_rate": [0.0, -1e-3, NAN, INF],
+    "training.head_learning_rate": [0, -1.0, NAN, INF],
+    "training.optimizer": ["SGD", "adamax", ""],
+    "training.adam_bias_correction": [True],  # beside optimizer = "sgd"
+    "training.max_batch_tokens": [0, 3, 63],
+    "privacy.level": ["low", "None", ""],
+    "privacy.unit": ["person", "Customer", ""],
+    "privacy.clipping": ["auto", "Flat", ""],
+    "privacy.noise_multiplier": [0.0, -1.0, NAN, INF],
+    "privacy.clipping_norm": [0.0, -0.3, NAN, INF],
+    "privacy.target_epsilon": [0, -8.0, NAN, INF],
+    "privacy.delta": [0.0, 1.0, -1e-4, 2, NAN],
+    "aggregation.weighting": ["size", ""],
+    "aggregation.server_optimizer": ["sgd", ""],
+    "aggregation.server_learning_rate": [0.0, -1.0, NAN, INF],
+    "aggregation.server_momentum": [-0.1, 1.0, NAN],
+    "aggregation.server_decay_rounds": [0, -1],
+    "aggregation.institutions_per_round": [0, -1],
+    "aggregation.quorum": [0, -1],
+    "aggregation.max_update_norm": [0.0, -1.0, NAN, INF],
+    "aggregation.deadline_s": [0, -1.0, 604_801, NAN, INF],
+    "evaluation.every_rounds": [0, -1],
+}
+# A table and a nested list fit no field; of the others, those that are some field's own type are left out below.
+WRONG_TYPES: list[Any] = [{"a": 1}, [[1]], [1.5], datetime.date(2020, 1, 1), True, 3, 2.5, "a text", ["a", "b"]]
+TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+
+
+def sections(run: type[Section] = RunConfig) -> dict[str, dataclasses.Field[Any]]:
+    """Every field of the configuration as `section.key`, read off the dataclasses."""
+    found: dict[str, dataclasses.Field[Any]] = {}
+    for field in dataclasses.fields(run):  # type: ignore[arg-type]
+        if isinstance(field.type, type) and issubclass(field.type, Section):
+            found |= sections(field.type)
+        else:
+            found[run.place(field.name)] = field
+    return found
+
+
+def changed(place: str, value: Any) -> dict[str, dict[str, Any]]:
+    """The valid tables with one value replaced, and with what that value excludes taken away."""
+    tables = copy.deepcopy(VALID)
+    section, key = place.split(".")
+    excluded = {"local_epochs": "local_steps", "expected_batch_size": "sampling_rate"}
+    tables[section].pop(excluded.get(key, ""), None) if section in tables else None
+    tables.setdefault(section, {})[key] = value
+    if key == "noise_multiplier":
+        tables["privacy"] |= {"level": "custom"}
+        del tables["privacy"]["target_epsilon"]
+    return tables
+
+
+def fits(value: Any, place: str) -> bool:
+    """Whether `value` is of a type that `place` takes, so that only its content could be wrong."""
+    hint = str(sections()[place].type)
+    if type(value) is list:
+        return "tuple[str" in hint and all(isinstance(v, str) for v in value)
+    # Of the texts a base model's name is free, and its digest a text; "a text" is a valid name.
+    if type(value) is str:
+        return place in ("run.name", "model.base", "model.base_digest")
+    return any(name in hint.split("Range")[0] and type(value) in kinds for name, kinds in TYPES.items())
+
+
+def refused(tables: dict[str, Any]) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_run(tomllib.loads(to_toml(tables)), "desks.toml")
+    message = str(caught.value)
+    assert message.startswith("desks.toml: ")
+    assert "\n" not in message
+    assert len(message) < 400
+    return message
+
+
+def test_every_field_has_wrong_values_here() -> None:
+    assert set(WRONG) == set(sections())
+
+
+@pytest.mark.parametrize(("place", "value"), [(place, value) for place, values in WRONG.items() for value in values])
+def test_a_wrong_value_is_refused_by_name(place: str, value: Any) -> None:
+    assert f" {place} " in refused(changed(place, value))
+
+
+@pytest.mark.parametrize("place", sorted(sections()))
+def test_a_value_of_the_wrong_type_is_refused_by_name(place: str) -> None:
+    tried = [value for value in WRONG_TYPES if not fits(value, place)]
+    assert len(tried) >= 4
+    for value in tried:
+        assert f" {place} " in refused(changed(place, value))
+
+
+@pytest.mark.parametrize("place", sorted(sections()))
+def test_a_misspelt_key_is_refused_and_the_nearest_offered(place: str) -> None:
+    section, key = place.split(".")
+    tables = changed(place, 1)
+    tables[section][key + "x"] = tables[section].pop(key)
+    message = refused(tables)
+    assert f"{section}.{key}x is not a known key" in message
+    assert f"did you mean {key}?" in message
+
+
+@pytest.mark.parametrize("section", ["run", "task", "training", "privacy"])
+def test_what_has_no_default_is_asked_for(section: str) -> None:
+    for key in VALID[section]:
+        tables = copy.deepcopy(VALID)
+        del tables[section][key]
+        assert f" {section}.{key} is missing" in refused(tables)
+    tables = copy.deepcopy(VALID)
+    del tables[section]
+    assert f" {section}." in refused(tables)
+
+
+def test_an_unknown_section_and_a_section_that_is_no_table_are_refused() -> None:
+    assert "[trainig] is not a known section: did you mean training?" in refused(VALID | {"trainig": {}})
+    for section in ("run", "task", "model", "adapter", "training", "privacy", "aggregation", "evaluation"):
+        assert f" {section} is 3: write it as a table" in refused(VALID | {section: 3})
+
+
+PRIVATE = VALID["privacy"]
+COMBINATIONS = {
+    "both lengths": ("training", {"local_epochs": 1.0}, "training.local_steps stands beside training.local_epochs"),
+    "both batches": ("training", {"expected_batch_size": 8}, "training.sampling_rate stands beside"),
+    "batch size under privacy": (
+        "training",
+        {"expected_batch_size": 8, "sampling_rate": None},
+        "training.expected_batch_size is given, but under differential privacy",
+    ),
+    "dropout under privacy": ("adapter", {"dropout": 0.1}, "adapter.dropout is 0.1, but under differential privacy"),
+    "small budget": ("training", {"max_batch_tokens": 63}, "training.max_batch_tokens is 63, less than one text"),
+    "B of nothing": ("adapter", {"layers": "none", "train": "B"}, 'adapter.train is "B", but layers = "none"'),
+    "quorum": ("aggregation", {"quorum": 3, "institutions_per_round": 2}, "aggregation.quorum is 3, but"),
+    "level is a level": ("privacy", {"level": "high", "target_epsilon": None}, "privacy.clipping_norm is 0.3, but"),
+    "noise and target": ("privacy", {"noise_multiplier": 1.0}, "privacy.noise_multiplier is given, but"),
+    "epsilon of none": ("privacy", {"level": "none", "clipping_norm": None}, "privacy.target_epsilon is given, but"),
+    "clip of none": ("privacy", {"level": "none", "target_epsilon": None}, "privacy.clipping_norm is given, but"),
+    "epsilon of custom": ("privacy", {"level": "custom", "noise_multiplier": 1.0}, "privacy.target_epsilon is given"),
+    "unit of none": (
+        "privacy",
+        {"level": "none", "unit": "customer", "clipping_norm": None, "target_epsilon": None, "delta": None},
+        'privacy.unit is "customer", but level = "none" protects nothing',
+    ),
+    "clipping of none": (
+        "privacy",
+        {"level": "none", "clipping": "automatic", "clipping_norm": None, "target_epsilon": None, "delta": None},
+        'privacy.clipping is "automatic", but level = "none" protects nothing',
+    ),
+    "correction of sgd": ("training", {"adam_bias_correction": True}, "training.adam_bias_correction is true, but"),
+    "decay": (
+        "aggregation",
+        {"server_decay_rounds": 10_000},
+        "aggregation.server_decay_rounds is 10000, but the run has",
+    ),
+    "five levels": ("task", {"name": "risk_classification", "labels": ["a", "b"]}, "task.labels holds 2"),
+    "labels of no task": ("task", {"name": "multi_task", "labels": ["a", "b"]}, "write task/label"),
+    "labels of a summary": ("task", {"name": "document_summarization", "labels": ["a", "b"]}, "task.labels is given"),
+}
+
+
+@pytest.mark.parametrize("case", COMBINATIONS)
+def test_values_that_do_not_go_together_are_refused(case: str) -> None:
+    section, change, expected = COMBINATIONS[case]
+    tables = copy.deepcopy(VALID)
+    table = tables.setdefault(section, {})
+    table |= change
+    for key in [key for key, value in table.items() if value is None]:
+        del table[key]
+    assert expected in refused(tables)
+
+
+def test_least_noise_goes_with_privacy_alone() -> None:
+    said = refused(VALID | {"aggregation": {"weighting": "least_noise"}, "privacy": {"level": "none"}})
+    assert 'aggregation.weighting is "least_noise", but privacy.level = "none" adds no noise' in said
+
+
+def test_adams_bias_is_corrected_under_privacy_alone() -> None:
+    training = VALID["training"] | {"optimizer": "adam", "adam_bias_correction": True}
+    assert parse_run(VALID | {"training": training}, "desks.toml").training.adam_bias_correction
+    said = refused(VALID | {"training": training, "privacy": {"level": "none"}})
+    assert 'training.adam_bias_correction is true, but privacy.level = "none" adds no noise' in said
+
+
+def run(**tables: dict[str, Any]) -> RunConfig:
+    return parse_run(VALID | tables, "desks.toml")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_level_fixes_noise_and_clip(level: str) -> None:
+    privacy = run(privacy={"level": level, "delta": 1e-5}).privacy
+    assert (privacy.noise_multiplier, privacy.clipping_norm) == {"high": (1.0, 1.0), "standard": (0.5, 2.0)}[level]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_adapter_comes_from_the_task_and_the_privacy_level(name: str) -> None:
+    preset = TASKS[name]
+    private, plain = (
+        run(task={"name": name}, privacy=privacy).adapter for privacy in (VALID["privacy"], {"level": "none"})
+    )
+    assert (private.rank, private.alpha) == (plain.rank, plain.alpha) == (preset.rank, preset.alpha)
+    assert (private.dropout, private.train) == (0.0, "B")
+    assert (plain.dropout, plain.train) == (preset.dropout, "AB")
+    assert run(task={"name": name}).labels == preset.labels
+
+
+def test_a_choice_beats_the_default_it_replaces() -> None:
+    given = {"rank": 4, "alpha": 1, "dropout": 0.2, "train": "AB", "target_modules": ["query"]}
+    adapter = run(adapter=given, privacy={"level": "none"}).adapter
+    assert (adapter.rank, adapter.alpha, adapter.dropout, adapter.train) == (4, 1.0, 0.2, "AB")
+    assert adapter.target_modules == ("query",)
+    assert run(adapter={"layers": "none"}).adapter.train == "AB"
+
+
+def test_one_meaning_has_one_digest_and_another_has_another() -> None:
+    first = run(adapter={"alpha": 16, "dropout": -0.0})
+    assert first.digest() == run(adapter={"alpha": 16.0}).digest()
+    assert first.digest() == run(model={"base": "minilm"}, evaluation={}).digest()
+    assert len({first.digest(), run(model={"max_tokens": 65}).digest(), run(adapter={"rank": 9}).digest()}) == 3
+
+
+def test_a_changed_copy_is_checked_as_a_file_is() -> None:
+    valid = run()
+    with pytest.raises(ConfigurationError, match=r"run\.rounds is 0"):
+        dataclasses.replace(valid, rounds=0)
+    with pytest.raises(ConfigurationError, match=r"task\.labels holds 1"):
+        dataclasses.replace(valid, labels=("one",))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{", '{"name": NaN}', '{"seed": 1, "seed": 2}', "[" * 100_000, "null"])
+def test_json_that_is_no_configuration_is_one_line(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RunConfig.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_has_one_layout_and_no_keys_besides() -> None:
+    values = json.loads(run().to_json())
+    for extra, hint in ({"run": VALID["run"]}, "rounds"), ({"privcy": {}}, "privacy"):
+        with pytest.raises(ConfigurationError, match=f"is not a known key: did you mean {hint}"):
+            RunConfig.from_json(json.dumps(values | extra))
+
+
+@pytest.mark.parametrize("place", sorted(sections()))
+def test_json_goes_through_the_same_checks(place: str) -> None:
+    keys = {"task.name": "task", "task.labels": "labels"}
+    section, key = place.split(".")
+    values = json.loads(run().to_json())
+    table = values if section in ("run", "task") else values[section]
+    key = keys.get(place, key)
+    table[key] = {"a": 1}
+    with pytest.raises(ConfigurationError, match=rf" {place} is a table"):
+        RunConfig.from_json(json.dumps(values))
+    table[f"{key}_"] = table.pop(key)
+    with pytest.raises(ConfigurationError, match=f"{key}_ is not a known key"):
+        RunConfig.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"[run]\nname = \n", "line 2"),
+        (b"[run]\nseed = 1\nseed = 2\n", "line 3"),
+        (b"[run\n", "line 1"),
+        (b"a = " + b"[" * 10_000, "not TOML"),
+        (b"a = " + b"9" * 5_000, "not TOML"),
+        (b'[run]\nname = "\xff"\n', "UTF-8"),
+    ],
+)
+def test_a_file_that_is_not_toml_is_one_line(tmp_path: Path, content: bytes, expected: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=expected) as caught:
+        load_toml(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_file_and_a_directory_are_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.toml", tmp_path):
+        with pytest.raises(ConfigurationError, match="TOML file"):
+            load_toml(path)
+
+
+POSITIVE = st.floats(1e-9, 1e9)
+NAMES = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=20)
+
+
+def optional(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=values)
+
+
+@st.composite
+def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
+    """Any valid file, field by field; `test_valid_tables_reach_every_field` holds it to that."""
+    level = draw(st.sampled_from(["high", "standard", "target", "custom", "none"]))
+    privacy: dict[str, Any] = {"level": level}
+    if level != "none":
+        privacy["delta"] = draw(st.floats(1e-12, 0.999))
+        units, clippings = st.sampled_from(["record", "customer"]), st.sampled_from(["flat", "automatic"])
+        privacy |= draw(optional(unit=units, clipping=clippings))
+    if level in ("target", "custom"):
+        privacy["clipping_norm"] = draw(POSITIVE)
+        key, values = {"target": ("target_epsilon", POSITIVE), "custom": ("noise_multiplier", st.floats(1e-9, 1000))}[
+            level
+        ]
+        privacy[key] = draw(values)
+    name = draw(st.sampled_from(sorted(TASKS)))
+    table: dict[str, Any] = {"name": name}
+    if name != "document_summarization" and draw(st.booleans()):
+        table["labels"] = draw(st.lists(NAMES, min_size=5, max_size=8, unique=True))
+        if name == "multi_task":
+            tasks = ("sentiment_analysis", "risk_classification")
+            table["labels"] = [f"{tasks[place % 2]}/{label}" for place, label in enumerate(table["labels"])]
+    layers = draw(st.sampled_from(["all", "none", "last:1", "last:12"]))
+    modules = st.sampled_from(["task", "all-linear"]) | st.lists(NAMES, min_size=1, max_size=3, unique=True)
+    adapter = draw(
+        optional(
+            rank=st.integers(1, 1024),
+            alpha=POSITIVE,
+            dropout=st.floats(0, 0.99) if level == "none" else st.just(0.0),
+            target_modules=modules,
+        )
+    )
+    if layers != "none" and draw(st.booleans()):
+        adapter["train"] = draw(st.sampled_from(["AB", "B"]))
+    if level == "none" and layers != "none" and draw(st.booleans()):
+        adapter["new_tokens"] = draw(st.integers(0, 1_000_000))
+    length = draw(st.sampled_from([{"local_steps": 7}, {"local_epochs": 0.5}]))
+    batch = draw(st.sampled_from([{"sampling_rate": 1}, {"sampling_rate": 1e-3}]))
+    training = draw(
+        optional(
+            head_learning_rate=POSITIVE,
+            optimizer=st.sampled_from(["sgd", "adamw", "adam"]),
+            max_batch_tokens=st.integers(512, 2**40),
+        )
+    )
+    if level != "none" and training.get("optimizer", "sgd") != "sgd":
+        training |= draw(optional(adam_bias_correction=st.booleans()))
+    aggregation = draw(
+        optional(
+            weighting=st.sampled_from(["size_band", "uniform"] + ["least_noise"] * (level != "none")),
+            server_optimizer=st.sampled_from(["none", "momentum", "adam"]),
+            server_learning_rate=POSITIVE,
+            server_momentum=st.floats(0, 0.999),
+            server_decay_rounds=st.just(1),
+            institutions_per_round=st.integers(5, 99),
+            quorum=st.integers(1, 5),
+            max_update_norm=POSITIVE,
+            deadline_s=st.floats(1, 604_800),
+        )
+    )
+    model = optional(
+        base=NAMES,
+        pooling=st.sampled_from(["mean", "native"]),
+        max_tokens=st.integers(4, 512),
+        dtype=st.sampled_from(["float32", "bfloat16"]),
+        base_digest=st.sampled_from(["0" * 64, "9f" * 32]),
+    )
+    if privacy["level"] == "none" and draw(st.booleans()):
+        batch = {"expected_batch_size": 64}
+    return {
+        "run": {"name": "a run", "seed": draw(st.integers(0, 2**63 - 1)), "rounds": draw(st.integers(1, 10**6))},
+        "task": table,
+        "model": draw(model),
+        "adapter": adapter | {"layers": layers},
+        "training": training | length | batch | {"learning_rate": draw(POSITIVE)},
+        "privacy": privacy,
+        "aggregation": aggregation,
+        "evaluation": draw(optional(every_rounds=st.integers(1, 99))),
+    }
+
+
+@given(valid_tables())
+def test_toml_to_run_to_json_to_run_is_the_same_run(tables: dict[str, dict[str, Any]]) -> None:
+    first = parse_run(tomllib.loads(to_toml(tables)), "any.toml")
+    for section, table in tables.items():
+        for key, value in table.items():
+            held = getattr(first, "task" if (section, key) == ("task", "name") else key, None)
+            held = held if section in ("run", "task") else getattr(getattr(first, section), key)
+            assert held == (tuple(value) if isinstance(value, list) else value)
+    second = RunConfig.from_json(first.to_json())
+    assert second == first
+    assert second.to_json() == first.to_json()
+    assert second.digest() == first.digest()
+
+
+def test_valid_tables_reach_every_field() -> None:
+    reached: set[str] = set()
+
+    @given(valid_tables())
+    def collect(tables: dict[str, dict[str, Any]]) -> None:
+        reached.update(f"{section}.{key}" for section, table in tables.items() for key in table)
+
+    collect()
+    assert reached == set(sections())
+
+
+def test_the_surface_is_sorted_and_exists() -> None:
+    assert all(hasattr(run_module, name) for name in run_module.__all__)

@@ -1,0 +1,33 @@
+"""What the run's own process finds out before it asks anybody."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.flower.server_app import play
+from server.hub.directory import ENVIRONMENT, HubHome
+from server.hub.enrolment import approve
+from server.runs.run import FAILED, Run
+from tests.server.hub.test_directory import make_request
+from tests.server.runs.test_run import TOML
+from tests.tiny_models import save_tiny_model
+
+
+def test_a_run_whose_base_model_is_no_longer_the_same_ends_before_anybody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = HubHome.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [])
+    approve(home, make_request("north"))
+    base = save_tiny_model(tmp_path / "base")
+    (tmp_path / "run.toml").write_text(f'{TOML}[model]\nbase = "{base}"\n')
+    run = Run.create(home, tmp_path / "run.toml")
+    with (base / "tokenizer_config.json").open("a") as file:
+        file.write("\n")
+    monkeypatch.setenv(ENVIRONMENT, str(home.directory))
+    nobody: Any = object()
+    play(nobody, run.name, "7")
+    outcome = run.outcome()
+    assert outcome is not None
+    assert outcome["state"] == FAILED
+    assert f"not the one that run {run.name} began with" in outcome["message"]
