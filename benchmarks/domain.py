@@ -25,7 +25,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from client.finetune.job import AdapterChoice, Job, Outcome, TaskData, TrainingChoice
+from client.finetune.job import AdapterOptions, FineTuningJob, FineTuningResult, TaskData, TrainingOptions
 from client.finetune.strategies import continual_pretraining, distillation, single_task
 from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
 from client.finetune.strategies.distillation import DistillationJob
@@ -34,7 +34,7 @@ from client.finetune.strategies.stages import PUBLISHED
 from common.adapters.manifest import load_adapter
 from common.base_models.extend import load_tokenizer, write_merged_base
 from common.data.datasets import Dataset, Example
-from common.evaluation.metrics import Counts
+from common.evaluation.metrics import ConfusionMatrix
 from common.files import write_json
 from common.tasks import task
 
@@ -78,7 +78,7 @@ def bag_of_words(train: Dataset, test: Dataset) -> dict[str, float]:
     )
     model.fit([e.text for e in train.examples], [e.label for e in train.examples])
     predicted = [int(label) for label in model.predict([e.text for e in test.examples])]
-    counts = Counts.of([e.label for e in test.examples], predicted, len(test.labels))
+    counts = ConfusionMatrix.of([e.label for e in test.examples], predicted, len(test.labels))
     return {"accuracy": counts.accuracy, "macro_f1": counts.macro_f1}
 
 
@@ -112,25 +112,25 @@ class Arms:
             dataset(some(later, 300, 0), kinds, "topics test"),
         )
 
-    def finetune(self, name: str, base: str, layers: str = "", rate: float | None = None) -> Outcome:
+    def finetune(self, name: str, base: str, layers: str = "", rate: float | None = None) -> FineTuningResult:
         """LoRA (or the head alone) on the target's rows."""
         common = self._common(base, layers or self.given.layers, rate)
-        return single_task.run(Job(data=(self.target,), out=self.out / name, **common))
+        return single_task.run(FineTuningJob(data=(self.target,), out=self.out / name, **common))
 
     def _common(self, base: str, layers: str, rate: float | None = None, epochs: int | None = None) -> dict[str, Any]:
         given = self.given
-        training = TrainingChoice(
+        training = TrainingOptions(
             epochs=epochs or given.epochs, batch_size=16, learning_rate=rate, validation=0.0, precision=given.precision
         )
         return {
             "base_model": base,
             "max_tokens": given.tokens,
-            "adapter": AdapterChoice(rank=16, layers=layers),
+            "adapter": AdapterOptions(rank=16, layers=layers),
             "training": training,
             "seed": self.seed,
         }
 
-    def adapt(self) -> Outcome:
+    def adapt(self) -> FineTuningResult:
         """Words and continual pretraining on the training companies' paragraphs, once for all seeds."""
         texts = [example.text for example in self.corpus.train.examples if isinstance(example, Example)]
         mined = mine(texts, load_tokenizer("minilm"), 150, "public")
@@ -146,12 +146,12 @@ class Arms:
         """A base model that has learned the Beige Book's topics on the way, once for all seeds."""
         place = (self.given.out / "intermediate").resolve()
         common = self._common(base, self.given.layers) | {"seed": 0}
-        outcome = single_task.run(Job(data=(self.topics,), out=place / "training", **common))
+        outcome = single_task.run(FineTuningJob(data=(self.topics,), out=place / "training", **common))
         if not (place / "base").is_dir():
             write_merged_base(load_adapter(outcome.adapter)[0], base, place / "base", private=False)
         return str(place / "base")
 
-    def distil(self, base: str, teacher: Outcome) -> Outcome:
+    def distil(self, base: str, teacher: FineTuningResult) -> FineTuningResult:
         """The teacher's answers into three of the six blocks."""
         job = DistillationJob(
             **self._common(base, "all"), data=(self.target,), out=self.out / "distilled", strategy="distillation",
@@ -179,7 +179,7 @@ class Arms:
         self._note(found, "+ distillation (3 blocks)", self.distil(base, teacher))
         return found
 
-    def _note(self, found: dict[str, Any], name: str, outcome: Outcome) -> None:
+    def _note(self, found: dict[str, Any], name: str, outcome: FineTuningResult) -> None:
         figures = {key: outcome.metrics[key] for key in ("accuracy", "macro_f1")}
         found[name] = figures | {"seconds": outcome.seconds, "parameters": outcome.total_parameters}
         print(

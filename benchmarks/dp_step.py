@@ -21,9 +21,9 @@ import torch
 from benchmarks.encoder import Case, prepared
 from client.dp.mechanism import DpSettings
 from client.dp.noise import SystemNoise
-from client.dp.training import TrainingPlan, train
+from client.dp.training import DpTrainingPlan, train
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.tokenization.batches import TokenizedSet
 
 AIM = 1.10
@@ -34,13 +34,13 @@ CASES = (
 )
 
 
-def plan(private: bool) -> TrainingPlan:
+def plan(private: bool) -> DpTrainingPlan:
     """Steps over every row: the same work for both, whatever the coins would say."""
     dp = DpSettings(1.0, 1.0, sampling_probability=1.0, steps=STEPS, expected_batch_size=8) if private else None
-    return TrainingPlan(STEPS, 1.0, 1e-3, 1e-3, "sgd", 2048, dp, 0)
+    return DpTrainingPlan(STEPS, 1.0, 1e-3, 1e-3, "sgd", 2048, dp, 0)
 
 
-def seconds(model: AdaptedModel, data: TokenizedSet, private: bool, cache: PrefixCache) -> float:
+def seconds(model: AdaptedModel, data: TokenizedSet, private: bool, cache: FeatureCache) -> float:
     """Processor time of a step, hooks on and off included: waiting for other users of the machine is left out."""
     started = time.process_time()
     train(model, data, plan(private), SystemNoise() if private else None, cache)
@@ -50,7 +50,7 @@ def seconds(model: AdaptedModel, data: TokenizedSet, private: bool, cache: Prefi
 def measure(case: Case, repeats: int) -> tuple[float, float, float]:
     """Median seconds of a private and of a plain step, and the median of the ratios of neighbours."""
     model, data = prepared(case)
-    cache, times = PrefixCache(), dict[bool, list[float]]({True: [], False: []})
+    cache, times = FeatureCache(), dict[bool, list[float]]({True: [], False: []})
     for repeat in range(repeats + 1):
         for private in (True, False) if repeat % 2 else (False, True):
             times[private].append(seconds(model, data, private, cache))
@@ -69,7 +69,7 @@ def peak_mebibytes(index: int, private: bool) -> float:
 def print_peak(case: Case, private: bool) -> None:
     """The child process of `peak_mebibytes`."""
     model, data = prepared(case)
-    cache = PrefixCache()
+    cache = FeatureCache()
     cache.fill(model, data, 2048)
     mark, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     if mark.exists():

@@ -28,7 +28,7 @@ from typing import Any
 
 from benchmarks.finetune_cases import CASES, DATA, Case, read
 from common.data.datasets import Dataset, TokenExample
-from common.evaluation.metrics import AnyCounts, Counts, EntityCounts
+from common.evaluation.metrics import AnyCounts, ConfusionMatrix, EntityCounts
 from common.tasks import Task, task
 from common.tokenization.batches import IGNORED
 
@@ -37,7 +37,7 @@ RANK, RATE, BATCH, WARMUP, VALIDATION = 16, 1e-3, 16, 0.06, 0.25
 
 def ours(case: Case, seed: int) -> dict[str, float]:
     """`finetune`; its time is that of its steps, its validation and its test."""
-    from client.finetune import AdapterChoice, Job, TaskData, TrainingChoice, finetune
+    from client.finetune import AdapterOptions, FineTuningJob, TaskData, TrainingOptions, finetune
     from client.finetune.events import EpochEvent, StepEvent
 
     class Clock:
@@ -57,12 +57,12 @@ def ours(case: Case, seed: int) -> dict[str, float]:
     clock = Clock()
     with tempfile.TemporaryDirectory() as out:
         outcome = finetune(
-            Job(
+            FineTuningJob(
                 data=(TaskData(task(case.task), train, test),),
                 out=Path(out) / "run",
                 max_tokens=case.max_tokens,
-                adapter=AdapterChoice(rank=RANK, alpha=2.0 * RANK, dropout=0.05),
-                training=TrainingChoice(
+                adapter=AdapterOptions(rank=RANK, alpha=2.0 * RANK, dropout=0.05),
+                training=TrainingOptions(
                     epochs=case.epochs,
                     batch_size=BATCH,
                     learning_rate=RATE,
@@ -90,17 +90,17 @@ def plain(case: Case, seed: int) -> dict[str, float]:
         TrainingArguments,
     )
 
-    from client.finetune.data import hold_out, without
+    from client.finetune.data import hold_out, remove_test_rows
     from common.adapters.target_modules import target_names
     from common.base_models.load import load_base
     from common.config.run import ModelConfig
-    from common.evaluation.task_metrics import figures
+    from common.evaluation.task_metrics import task_metrics
     from common.tasks import Head
     from common.tokenization.batches import tokenize_dataset
 
     kind: Task = task(case.task)
     train, test = read(case)
-    train, _ = without(train, test)
+    train, _ = remove_test_rows(train, test)
     train, held = hold_out(train, VALIDATION, seed)
     assert held is not None  # noqa: S101 - the sizes above are fixed
     torch.manual_seed(seed)
@@ -126,7 +126,7 @@ def plain(case: Case, seed: int) -> dict[str, float]:
 
     def score(rows: Dataset, output: Any) -> dict[str, float]:
         best = output.predictions.argmax(-1)
-        return figures(kind, rows.labels, counts(rows, output.label_ids, best))
+        return task_metrics(kind, rows.labels, counts(rows, output.label_ids, best))
 
     collate = DataCollatorForTokenClassification if kind.head is Head.TOKEN else DataCollatorWithPadding
     with tempfile.TemporaryDirectory() as directory:
@@ -174,17 +174,17 @@ def plain(case: Case, seed: int) -> dict[str, float]:
 
 def _head_rate(kind: Task) -> float:
     """What `finetune` takes for the head; the number of rows does not matter."""
-    from client.finetune.job import AdapterChoice, TrainingChoice
+    from client.finetune.job import AdapterOptions, TrainingOptions
     from client.finetune.options.defaults import defaults
 
-    return defaults(AdapterChoice(), TrainingChoice(learning_rate=RATE), kind.head, 384, 1).head_learning_rate
+    return defaults(AdapterOptions(), TrainingOptions(learning_rate=RATE), kind.head, 384, 1).head_learning_rate
 
 
 def counts(rows: Dataset, truth: Any, given: Any) -> AnyCounts:
     """Count as `common.evaluation.evaluate` does, from true and predicted labels of tokens."""
     sentences = [e.labels for e in rows.examples if isinstance(e, TokenExample)]
     if not sentences:
-        return Counts.of(truth, given, len(rows.labels))
+        return ConfusionMatrix.of(truth, given, len(rows.labels))
     outside = rows.labels.index("O")
     guesses = [row[tags != IGNORED].tolist() for tags, row in zip(truth, given, strict=True)]
     # The sentence is what is judged, not the part of it that was read.

@@ -45,10 +45,10 @@ def rows(count: int, start: int) -> Dataset:
 
 def training(count: int, epochs: int) -> dict[str, Any]:
     """Losses by step and by epoch on held-out rows, and what it took."""
-    from client.finetune import AdapterChoice, Job, TaskData, TrainingChoice, finetune
+    from client.finetune import AdapterOptions, FineTuningJob, TaskData, TrainingOptions, finetune
     from client.finetune.events import EpochEvent, StepEvent
-    from client.finetune.options.memory import memory_need
-    from client.finetune.options.resolve import choose
+    from client.finetune.options.memory import estimate_memory
+    from client.finetune.options.resolve import resolve_settings
     from common.base_models.resolve import resolve_base
     from common.tasks import task
 
@@ -67,18 +67,18 @@ def training(count: int, epochs: int) -> dict[str, Any]:
     losses = Losses()
     kind = task("document_summarization")
     with tempfile.TemporaryDirectory() as out:
-        job = Job(
+        job = FineTuningJob(
             data=(TaskData(kind, rows(count, 0), rows(4, count)),),
             out=Path(out) / "run",
             base_model="smollm2",
             max_tokens=192,
-            adapter=AdapterChoice(method="qlora"),
-            training=TrainingChoice(epochs=epochs, batch_size=8, validation=0.25, max_batch_tokens=1024),
+            adapter=AdapterOptions(method="qlora"),
+            training=TrainingOptions(epochs=epochs, batch_size=8, validation=0.25, max_batch_tokens=1024),
             device="cpu",
             observers=(losses,),
         )
-        settings, recipe = choose(job, count)
-        need = memory_need("smollm2", resolve_base("smollm2"), kind, settings, recipe.max_tokens, 1024)
+        settings, recipe = resolve_settings(job, count)
+        need = estimate_memory("smollm2", resolve_base("smollm2"), kind, settings, recipe.max_tokens, 1024)
         outcome = finetune(job)
     return {
         "steps": losses.steps,

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from common.config.run import RunConfig, parse_run
+from common.identity.keys import PrivateKeys
 from common.journal.journal import Journal
 from common.protocol.adapter_codec import Spec, Tensors, encode
-from common.protocol.envelope import Context, Keys, open_sealed, seal
+from common.protocol.envelope import MessageContext, open_sealed, seal
 from common.protocol.messages import Assignment, Contribution, code_digest
 from server.rounds import checkpoint, coordinator
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import Evaluation, Failure, Hub
+from server.rounds.coordinator import Evaluation, Failure, FederationContext
 
 ROUNDS = 30
 INSTITUTIONS = 4
@@ -37,21 +38,21 @@ SHAPES = {
 class Echo:
     """Institutions that open, check and answer, and do not train."""
 
-    def __init__(self, hub: Keys, institutions: dict[str, Keys], spec: Spec) -> None:
+    def __init__(self, hub: PrivateKeys, institutions: dict[str, PrivateKeys], spec: Spec) -> None:
         self._hub, self._institutions, self._spec = hub, institutions, spec
 
     def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
         """Answer for every institution."""
         return {name: self._answer(self._institutions[name], round_, data) for name, data in sealed.items()}
 
-    def _answer(self, keys: Keys, round_: int, sealed: bytes) -> bytes:
+    def _answer(self, keys: PrivateKeys, round_: int, sealed: bytes) -> bytes:
         run_id = "overhead"
         question = Assignment.from_bytes(
-            open_sealed(sealed, keys, self._hub.public, Context(run_id, round_, "assignment", "hub", keys.name))
+            open_sealed(sealed, keys, self._hub.public, MessageContext(run_id, round_, "assignment", "hub", keys.name))
         )
         answer = Contribution(run_id, round_, question.adapter, self._spec.digest(), code_digest(), None, None)
         return seal(
-            answer.to_bytes(), keys, self._hub.public, Context(run_id, round_, "contribution", keys.name, "hub")
+            answer.to_bytes(), keys, self._hub.public, MessageContext(run_id, round_, "contribution", keys.name, "hub")
         )
 
 
@@ -97,8 +98,8 @@ def in_process() -> None:
     rng = np.random.default_rng(0)
     adapter: Tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in sorted(SHAPES.items())}
     adapter["classifier.weight"] = rng.normal(size=(3, 384)).astype(np.float32)
-    hub, run = Keys.generate("hub"), config()
-    institutions = {f"bank-{i}": Keys.generate(f"bank-{i}") for i in range(INSTITUTIONS)}
+    hub, run = PrivateKeys.generate("hub"), config()
+    institutions = {f"bank-{i}": PrivateKeys.generate(f"bank-{i}") for i in range(INSTITUTIONS)}
     spec = Spec.of(adapter)
     state = RunState(run_id="overhead", config_digest=run.digest(), next_round=1, adapter=adapter)
     seconds: list[float] = []
@@ -112,7 +113,7 @@ def in_process() -> None:
 
         coordinator.run(
             state,
-            Hub(hub, {name: keys.public for name, keys in institutions.items()}, run, spec),
+            FederationContext(hub, {name: keys.public for name, keys in institutions.items()}, run, spec),
             Echo(hub, institutions, spec),
             evaluate=lambda _: Evaluation({}, {}),
             save=lambda current: checkpoint.save(current, Path(directory) / "checkpoint"),

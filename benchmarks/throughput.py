@@ -18,9 +18,9 @@ import torch
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from benchmarks.encoder import LABELS, Case, headlines, prepared
-from client.dp.training import TrainingPlan, train
+from client.dp.training import DpTrainingPlan, train
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.base_models.load import load_classifier
 from common.base_models.resolve import resolve_base
 
@@ -37,9 +37,9 @@ def ours(case: Case) -> Callable[[], float]:
     model, data = prepared(case)
 
     def run() -> float:
-        plan = TrainingPlan(STEPS, 1.0, RATE, RATE, "adamw", 2048, None, 0)
+        plan = DpTrainingPlan(STEPS, 1.0, RATE, RATE, "adamw", 2048, None, 0)
         started = time.process_time()
-        train(model, data, plan, None, PrefixCache())
+        train(model, data, plan, None, FeatureCache())
         return STEPS * case.rows / (time.process_time() - started)
 
     return run

@@ -41,7 +41,7 @@ ADDERS: tuple[cli.Add, ...] = (
 
 def parser() -> argparse.ArgumentParser:
     """The command line, with an example for each command."""
-    return cli.top(
+    return cli.build_parser(
         "fedfin-institution",
         "One institution: fine-tune alone, join a federation, and keep its own account of what privacy has cost.",
         "finetune --task sentiment_analysis --train train.csv --test test.csv --out runs/sentiment",

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from common.errors import FedfinError
 from common.files import json_text
 
-__all__ = ["Commands", "main", "print_json", "subcommand", "top"]
+__all__ = ["Commands", "build_parser", "main", "print_json", "subcommand"]
 
 Commands = Any  # argparse's own type for the result of `add_subparsers` is private
 Add = Callable[[Commands], None]
@@ -37,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}: see {self.prog} --help\n")
 
 
-def top(prog: str, description: str, example: str, adders: Iterable[Add]) -> argparse.ArgumentParser:
+def build_parser(prog: str, description: str, example: str, adders: Iterable[Add]) -> argparse.ArgumentParser:
     """The parser of command `prog`, with a subcommand for each of `adders`."""
     parser = _Parser(prog=prog, description=description, epilog=f"example: {prog} {example}")
     parser.add_argument("--version", action="version", version=f"{prog} {metadata.version('fedfin')}")

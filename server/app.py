@@ -3,7 +3,7 @@
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from server.flower.server_app import play
+from server.flower.server_app import execute_run
 
 __all__ = ["app"]
 
@@ -13,4 +13,4 @@ app = ServerApp()
 @app.main()  # type: ignore[untyped-decorator]
 def main(grid: Grid, context: Context) -> None:
     """Play the run that the configuration names, from wherever its directory says it is."""
-    play(grid, run=str(context.run_config["run"]), flower_run=str(context.run_id))
+    execute_run(grid, run=str(context.run_config["run"]), flower_run=str(context.run_id))

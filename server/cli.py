@@ -26,7 +26,7 @@ ADDERS: tuple[cli.Add, ...] = (
 
 def parser() -> argparse.ArgumentParser:
     """The command line, with an example for each command."""
-    return cli.top(
+    return cli.build_parser(
         "fedfin-hub",
         "The hub of a federation: enrol institutions, run and resume federations, verify the audit log.",
         "init /srv/fedfin-hub",

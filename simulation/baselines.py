@@ -16,9 +16,9 @@ from sklearn.pipeline import make_pipeline
 from client.dp.noise import FixedNoise, SystemNoise
 from client.dp.training import train
 from client.federation.local_round import plan_training
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.data.datasets import Dataset, Example
-from common.evaluation.metrics import Counts
+from common.evaluation.metrics import ConfusionMatrix
 from common.protocol.adapter_codec import Tensors
 from common.tasks import Head, task
 from server.results.evaluation import HubEvaluator
@@ -42,7 +42,7 @@ class Baseline:
 
 
 def _row(name: str, predicted: list[int], test: Dataset, note: str) -> Baseline:
-    counts = Counts.of([e.label for e in test.examples if isinstance(e, Example)], predicted, len(test.labels))
+    counts = ConfusionMatrix.of([e.label for e in test.examples if isinstance(e, Example)], predicted, len(test.labels))
     return Baseline(name, counts.accuracy, counts.weighted_f1, None, note)
 
 
@@ -82,7 +82,7 @@ def alone(workspace: Workspace, evaluator: Callable[[Tensors], Evaluation], name
         if agent.settings.noise == "fixed"
         else SystemNoise()
     )
-    adapter, memory, cache = local.adapted.initial(), OptimizerState(), PrefixCache()
+    adapter, memory, cache = local.adapted.initial(), OptimizerState(), FeatureCache()
     for number in range(1, config.rounds + 1):
         local.adapted.load(adapter)
         trained = replace(plan, seed=plan.seed + number)

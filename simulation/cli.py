@@ -14,7 +14,7 @@ DEMO = Path(__file__).with_name("demo.toml")
 
 def parser() -> argparse.ArgumentParser:
     """The command line, with an example for each command."""
-    return cli.top(
+    return cli.build_parser(
         "fedfin-simulate",
         "A federation on one machine: institutions fine-tune one language model together, privately.",
         "run benchmarks/sentfin_desks.toml --out runs/desks",
@@ -91,7 +91,7 @@ def _report(given: argparse.Namespace) -> int:
 def _federate(given: argparse.Namespace) -> int:
     # Imported late: --help answers at once, and the environment is set before Flower or transformers read it.
     from simulation.display import Display
-    from simulation.runner import execute
+    from simulation.runner import run_simulation
     from simulation.workspace import Workspace
 
     display = Display(quiet=given.json)
@@ -105,7 +105,7 @@ def _federate(given: argparse.Namespace) -> int:
         display.stage(f"checking {source.name} and its data")
         workspace = Workspace.create(source, given.out or Path("runs") / source.stem, given.set)
     with display.running(workspace):
-        result = execute(workspace, given.engine, given.baselines, display)
+        result = run_simulation(workspace, given.engine, given.baselines, display)
     display.summary(workspace, result)
     if given.json:
         cli.print_json(result)

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import tomli_w
 
 from common.config.run import RUN_SECTIONS, RunConfig, parse_run
-from common.config.sections import Range, Section, build, naming, refuse_unknown
-from common.config.toml import changed, parse_toml, read_config
+from common.config.sections import Range, Section, build, error_prefix, refuse_unknown
+from common.config.toml import apply_overrides, parse_toml, read_config
 from common.errors import ConfigurationError
 
 __all__ = ["DataConfig", "InstitutionsConfig", "SimulationConfig", "load_simulation"]
@@ -118,14 +118,14 @@ def load_simulation(path: Path, relative_to: Path | None = None, changes: Sequen
     text, source = read_config(path), str(path)
     tables = parse_toml(text, source)
     if changes:
-        tables = changed(tables, changes)
+        tables = apply_overrides(tables, changes)
         text = f"# {path.name}, with {', '.join(changes)}\n{tomli_w.dumps(tables)}"
-    with naming(source):
+    with error_prefix(source):
         refuse_unknown(tables, (*RUN_SECTIONS, "data", "institutions"))
         if "data" not in tables:
             raise ConfigurationError('data is missing: add [data] with train = "FILE", or source = "synthetic"')
     run = parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, source)
-    with naming(source):
+    with error_prefix(source):
         data = _resolved(build(DataConfig, tables["data"]), relative_to or path.parent)
         institutions = build(InstitutionsConfig, tables.get("institutions", {}))
         if data.institutions is not None:

@@ -12,13 +12,13 @@ from rich.table import Table
 from common.tasks import task
 from server.rounds import checkpoint
 from server.rounds.checkpoint import RoundRecord
-from simulation.rounds import Progress as RunProgress
+from simulation.rounds import RoundObserver
 from simulation.workspace import Workspace
 
 __all__ = ["Display"]
 
 
-class Display(RunProgress):
+class Display(RoundObserver):
     """Progress on standard error, the closing table on standard output; with `quiet`, no table."""
 
     def __init__(self, quiet: bool = False) -> None:

@@ -20,7 +20,7 @@ from common.flower.records import RelayError, from_record, to_error, to_record
 from server.flower.grid import GridTransport
 from server.results.evaluation import HubEvaluator
 from server.rounds.checkpoint import RunState
-from simulation.rounds import Progress, coordinate
+from simulation.rounds import RoundObserver, coordinate
 from simulation.workspace import Workspace
 
 __all__ = ["run_on_flower"]
@@ -70,7 +70,7 @@ def nodes_by_name(grid: Grid, nodes: int) -> dict[str, int]:
     return {from_record(r.content).decode(): r.metadata.src_node_id for r in replies if not r.has_error()}
 
 
-def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: Progress) -> RunState:
+def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: RoundObserver) -> RunState:
     """Run the remaining rounds on Flower's engine. With fixed noise it ends in the adapter of the in-process run.
 
     Raises:

@@ -7,7 +7,7 @@ from common.errors import FedfinError
 from server.results.evaluation import HubEvaluator
 from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import Failure
-from simulation.rounds import Progress, coordinate
+from simulation.rounds import RoundObserver, coordinate
 from simulation.workspace import Workspace
 
 __all__ = ["InProcessTransport", "run_in_process"]
@@ -30,7 +30,7 @@ class InProcessTransport:
         return answers
 
 
-def run_in_process(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: Progress) -> RunState:
+def run_in_process(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: RoundObserver) -> RunState:
     """Every institution is an `Agent` in this process, asked one after another."""
     agents = {name: workspace.institution(name) for name in sorted(workspace.federation.train)}
     for name, agent in agents.items():

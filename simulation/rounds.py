@@ -10,10 +10,10 @@ from server.rounds.checkpoint import RoundRecord, RunState
 from server.rounds.coordinator import Transport
 from simulation.workspace import Workspace
 
-__all__ = ["Progress", "coordinate"]
+__all__ = ["RoundObserver", "coordinate"]
 
 
-class Progress:
+class RoundObserver:
     """What a command shows while it runs; this one shows nothing."""
 
     def steps(self, institution: str, done: int, total: int) -> None:
@@ -27,7 +27,7 @@ class Progress:
 
 
 def coordinate(
-    workspace: Workspace, state: RunState, transport: Transport, evaluator: HubEvaluator, progress: Progress
+    workspace: Workspace, state: RunState, transport: Transport, evaluator: HubEvaluator, progress: RoundObserver
 ) -> RunState:
     """The hub's round loop over any transport, with the audit log and the checkpoint in the run's directory."""
     with Journal.open(workspace.out / "audit.jsonl", workspace.hub_keys) as journal:

@@ -17,23 +17,23 @@ from server.rounds import checkpoint
 from server.rounds.checkpoint import RunState
 from simulation.baselines import compute_baselines
 from simulation.in_process import run_in_process
-from simulation.rounds import Progress
+from simulation.rounds import RoundObserver
 from simulation.statements import write_statements
 from simulation.workspace import Workspace
 
-__all__ = ["Engine", "execute"]
+__all__ = ["Engine", "run_simulation"]
 
 Engine = Literal["in-process", "flower"]
 
 
-def execute(
-    workspace: Workspace, engine: Engine = "in-process", baselines: bool = False, progress: Progress | None = None
+def run_simulation(
+    workspace: Workspace, engine: Engine = "in-process", baselines: bool = False, progress: RoundObserver | None = None
 ) -> dict[str, Any]:
     """Take the run from wherever its directory says it is to its end; returns what `result.json` holds.
 
     The state is saved after every round, so a process killed at any moment is continued by calling this again.
     """
-    progress = progress or Progress()
+    progress = progress or RoundObserver()
     if baselines and task(workspace.config.task).reads_text:
         raise ConfigurationError(
             "--baselines: a language model is compared with itself before round 1, which the result holds: leave it out"
@@ -52,7 +52,7 @@ def execute(
     return finish(workspace, state, evaluator, engine, baselines, progress, time.monotonic() - started)
 
 
-def first_state(workspace: Workspace, progress: Progress) -> RunState:
+def first_state(workspace: Workspace, progress: RoundObserver) -> RunState:
     """Round 1 has not begun: the initial adapter changes nothing about the base model, unless it was warmed up."""
     return RunState(
         run_id=workspace.run_id,
@@ -68,7 +68,7 @@ def finish(
     evaluator: HubEvaluator,
     engine: Engine,
     baselines: bool,
-    progress: Progress,
+    progress: RoundObserver,
     seconds: float,
 ) -> dict[str, Any]:
     """Write what the run leaves: adapter, history, statements, result, report."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from client.budget.statement import statement
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from common.files import write_json
 from common.privacy.ledger import read_charges
 from simulation.workspace import Workspace
@@ -15,7 +15,7 @@ def write_statements(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Write `institutions/<name>/statement.json` for each, and return them by name."""
     statements: dict[str, dict[str, Any]] = {}
     for name in sorted(workspace.federation.train):
-        home = Home(workspace.out / "institutions" / name)
+        home = InstitutionDirectory(workspace.out / "institutions" / name)
         charges = read_charges(home.ledger_path, home.keys().public)
         made = statement(charges, name, workspace.run_id, workspace.settings(name).limit, prv=True)
         statements[name] = made

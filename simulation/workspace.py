@@ -14,10 +14,10 @@ from typing import Any
 
 from client.agent.agent import Agent, LocalModel
 from client.federation.local_round import PreparedData, plan_training
-from client.federation.planning import Refused
+from client.federation.planning import AssignmentRefused
 from client.institution.config import InstitutionSettings
 from common.adapters.adapted_model import AdaptedModel, adapt
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.adapters.warm_up import needs_warm_up, warm_up
 from common.base_models.extend import refuse_private_base
 from common.base_models.load import LoadedBase, load_base
@@ -26,11 +26,12 @@ from common.config.run import RunConfig
 from common.data.corpora import public_texts
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic, write_json
+from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
 from common.protocol.adapter_codec import Tensors, decode, encode
-from common.protocol.envelope import Keys, PublicKeys
+from common.protocol.envelope import PublicKeys
 from common.tasks import task
-from server.rounds.coordinator import Hub
+from server.rounds.coordinator import FederationContext
 from simulation.config import SimulationConfig, load_simulation
 from simulation.partition import Federation, load_federation
 
@@ -39,7 +40,7 @@ __all__ = ["Workspace"]
 PACKAGES = ("torch", "transformers", "peft", "opacus", "flwr", "dp-accounting", "cryptography", "numpy", "safetensors")
 
 
-def size_band(units: int) -> int:
+def power_of_two_at_most(units: int) -> int:
     """The power of two at or below `units`: what a simulated privacy officer declares."""
     return 1 << (units.bit_length() - 1)
 
@@ -75,10 +76,10 @@ class Workspace:
         write_atomic(out / "config.toml", simulation.text.encode())
         write_json(out / "versions.json", versions())
         write_json(out / "config.json", json.loads(workspace.config.to_json()))
-        Keys.generate("hub").save(out / "hub")
+        PrivateKeys.generate("hub").save(out / "hub")
         for name in workspace.federation.train:
             directory = out / "institutions" / name
-            keys = Keys.generate(name)
+            keys = PrivateKeys.generate(name)
             keys.save(directory / "keys")
             PrivacyLedger.open(directory / "ledger.jsonl", keys).close()
             write_json(directory / "settings.json", asdict(workspace.settings(name)))
@@ -126,7 +127,7 @@ class Workspace:
         for name, dataset in self.federation.train.items():
             try:
                 plan_training(self.config, dataset.units(self.config.privacy.unit), self.settings(name))
-            except Refused as refused:
+            except AssignmentRefused as refused:
                 raise ConfigurationError(
                     f"institution {name}: {refused} ({refused.code}): change the run, or leave it out"
                 ) from None
@@ -143,7 +144,7 @@ class Workspace:
             max_epsilon=given.max_epsilon,
             delta=self.config.privacy.delta,
             allow_without_privacy=self.config.privacy.level == "none",
-            size_band=size_band(self.federation.train[name].units(unit)) if given.size_bands else None,
+            size_band=power_of_two_at_most(self.federation.train[name].units(unit)) if given.size_bands else None,
             noise=given.noise,
             unit=unit,
         )
@@ -183,13 +184,13 @@ class Workspace:
     def institution(self, name: str) -> Agent:
         """Open one institution: its keys, ledger and outbox from its directory, its data from the federation."""
         directory = self.out / "institutions" / name
-        keys = Keys.load(directory / "keys")
+        keys = PrivateKeys.load(directory / "keys")
         dataset = self.federation.train[name]
 
         @functools.cache
         def local() -> LocalModel:
             tokens = self.adapted.encode_dataset(dataset)
-            data = PreparedData(tokens, dataset.fingerprint(keys.fingerprint_key()), PrefixCache())
+            data = PreparedData(tokens, dataset.fingerprint(keys.fingerprint_key()), FeatureCache())
             return LocalModel(self.adapted, data, self.base.digest)
 
         def prepare(config: RunConfig) -> LocalModel:
@@ -200,15 +201,18 @@ class Workspace:
         return Agent(directory, self.settings(name), keys, self.hub_keys.public, prepare)
 
     @functools.cached_property
-    def hub_keys(self) -> Keys:
-        return Keys.load(self.out / "hub")
+    def hub_keys(self) -> PrivateKeys:
+        return PrivateKeys.load(self.out / "hub")
 
-    def hub(self) -> Hub:
+    def hub(self) -> FederationContext:
         """The hub's view: its keys, the institutions' public keys, the run and what may travel."""
         institutions: dict[str, PublicKeys] = {
-            name: Keys.load(self.out / "institutions" / name / "keys").public for name in sorted(self.federation.train)
+            name: PrivateKeys.load(self.out / "institutions" / name / "keys").public
+            for name in sorted(self.federation.train)
         }
-        return Hub(keys=self.hub_keys, institutions=institutions, config=self.config, spec=self.adapted.spec)
+        return FederationContext(
+            keys=self.hub_keys, institutions=institutions, config=self.config, spec=self.adapted.spec
+        )
 
 
 def versions() -> dict[str, Any]:

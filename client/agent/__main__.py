@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 from client.agent.server import AgentService, serve
-from client.institution.directory import Home
-from client.node.processes import exclusive
+from client.institution.directory import InstitutionDirectory
+from client.node.processes import single_instance_lock
 from common import cli
 from common.errors import FedfinError
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        run_agent(Home(given.directory), stop)
+        run_agent(InstitutionDirectory(given.directory), stop)
     except FedfinError as error:
         log.error("%s", error)
         return error.exit_code
@@ -46,21 +46,21 @@ def set_up_logging() -> None:
     logging.getLogger("fedfin").setLevel(logging.INFO)
 
 
-def run_agent(home: Home, stop: threading.Event) -> None:
+def run_agent(home: InstitutionDirectory, stop: threading.Event) -> None:
     """Check the rows, listen, and answer until `stop` is set. What is in flight then ends at its next step.
 
     Raises:
         FedfinError: settings, keys, package or rows cannot be used; or another agent runs here.
     """
     settings, data, keys, package = home.settings(), home.rows(), home.keys(), home.package()
-    with exclusive(home.run / "agent.lock", f"the agent of {keys.name}"):
+    with single_instance_lock(home.run / "agent.lock", f"the agent of {keys.name}"):
         # Imported late: what is wrong so far is known before torch is loaded, which takes seconds.
         from client.agent.agent import Agent
-        from client.agent.models import LocalModels, choose_device
-        from client.federation.planning import look_at_rows
+        from client.agent.models import LocalModels, select_device
+        from client.federation.planning import probe_data
 
-        choose_device(settings.model.device)
-        rows = look_at_rows(settings, data)
+        select_device(settings.model.device)
+        rows = probe_data(settings, data)
         models = LocalModels(settings, keys.fingerprint_key())
         agent = Agent(home.directory, settings.limits, keys, package.hub, models)
         service = AgentService(agent.handle, home.run / "agent.json")

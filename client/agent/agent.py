@@ -13,15 +13,16 @@ from pathlib import Path
 
 from client.federation import local_round
 from client.federation.local_round import PreparedData
-from client.federation.planning import Refused
+from client.federation.planning import AssignmentRefused
 from client.institution.config import InstitutionSettings
 from common.adapters.adapted_model import AdaptedModel
 from common.config.run import RunConfig
 from common.errors import AdapterRefused, ConfigurationError, FedfinError, MessageError
 from common.files import write_atomic
+from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
 from common.protocol.adapter_codec import decode, encode
-from common.protocol.envelope import Context, Keys, PublicKeys, open_sealed, peek, seal
+from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode, code_digest
 
 __all__ = ["Agent", "LocalModel"]
@@ -45,14 +46,14 @@ class Agent:
         directory: holds the ledger, begun before, and the outbox; the one place where this institution's state lives.
         keys: the institution's own signing and sealing keys.
         hub: the public keys that assignments must be signed with, and answers are sealed to.
-        prepare: loads the model a run asks for and this institution's data for it, or raises `Refused`.
+        prepare: loads the model a run asks for and this institution's data for it, or raises `AssignmentRefused`.
     """
 
     def __init__(
         self,
         directory: Path,
         settings: InstitutionSettings,
-        keys: Keys,
+        keys: PrivateKeys,
         hub: PublicKeys,
         prepare: Callable[[RunConfig], LocalModel],
     ) -> None:
@@ -71,7 +72,7 @@ class Agent:
                 answer, so nothing is.
         """
         context = peek(sealed)
-        expected = Context(context.run_id, context.round, "assignment", self.hub.name, self.keys.name)
+        expected = MessageContext(context.run_id, context.round, "assignment", self.hub.name, self.keys.name)
         payload = open_sealed(sealed, self.keys, self.hub, expected)
         assignment = Assignment.from_bytes(payload)
         if (assignment.run_id, assignment.round) != (context.run_id, context.round):
@@ -84,7 +85,7 @@ class Agent:
         try:
             self._refuse_replay(outbox, assignment.round)
             answer = self._contribute(assignment, outbox)
-        except Refused as refused:
+        except AssignmentRefused as refused:
             log.warning("round %d refused (%s): %s", assignment.round, refused.code, refused)
             return self._seal(Refusal(assignment.run_id, assignment.round, refused.code).to_bytes(), context, "refusal")
         except FedfinError as error:
@@ -104,19 +105,19 @@ class Agent:
             [int(path.name[:10]) for path in outbox.iterdir() if path.name[:10].isdigit()] if outbox.is_dir() else []
         )
         if answered and round_ <= max(answered):
-            raise Refused(RefusalCode.REPLAY, f"round {max(answered)} of this run was answered already")
+            raise AssignmentRefused(RefusalCode.REPLAY, f"round {max(answered)} of this run was answered already")
 
     def _contribute(self, assignment: Assignment, outbox: Path) -> Contribution:
         if assignment.code_digest != code_digest():
-            raise Refused(RefusalCode.CONFIG, "the hub runs other code than this institution reviewed")
+            raise AssignmentRefused(RefusalCode.CONFIG, "the hub runs other code than this institution reviewed")
         config = RunConfig.from_json(assignment.config_json)
         if not 1 <= assignment.round <= config.rounds:
             # Noise that meets a target epsilon is calibrated over the run's rounds: one more would exceed it.
-            raise Refused(RefusalCode.CONFIG, f"the run has {config.rounds} rounds and this is none of them")
+            raise AssignmentRefused(RefusalCode.CONFIG, f"the run has {config.rounds} rounds and this is none of them")
         bound = outbox / "config"
         if bound.exists() and bound.read_text() != config.digest():
             # The noise of the rounds answered so far was calibrated for the configuration they came with.
-            raise Refused(RefusalCode.CONFIG, "the hub changed the configuration of a run that has begun")
+            raise AssignmentRefused(RefusalCode.CONFIG, "the hub changed the configuration of a run that has begun")
         local = self.prepare(config)
         spec = local.adapted.spec
         local.adapted.load(decode(assignment.adapter, spec))
@@ -145,6 +146,6 @@ class Agent:
             size_band=self.settings.size_band,
         )
 
-    def _seal(self, payload: bytes, context: Context, kind: str) -> bytes:
+    def _seal(self, payload: bytes, context: MessageContext, kind: str) -> bytes:
         answer = replace(context, kind=kind, sender=self.keys.name, recipient=self.hub.name)
         return seal(payload, self.keys, self.hub, answer)

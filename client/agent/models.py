@@ -7,10 +7,10 @@ import torch
 
 from client.agent.agent import LocalModel
 from client.federation.local_round import PreparedData
-from client.federation.planning import Refused, read_for, rows_for
-from client.institution.config import Settings
+from client.federation.planning import AssignmentRefused, read_for_run, select_rows
+from client.institution.config import InstitutionConfig
 from common.adapters.adapted_model import AdaptedModel, adapt
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.base_models.extend import refuse_private_base
 from common.base_models.load import LoadedBase, load_base
 from common.config.run import ModelConfig, RunConfig
@@ -18,12 +18,12 @@ from common.errors import ConfigurationError, ModelError
 from common.protocol.messages import RefusalCode
 from common.tasks import task
 
-__all__ = ["LocalModels", "choose_device"]
+__all__ = ["LocalModels", "select_device"]
 
 log = logging.getLogger("fedfin.institution")
 
 
-def choose_device(wanted: str) -> str:
+def select_device(wanted: str) -> str:
     """The device that `[model] device` names; "auto" is a GPU where there is one.
 
     Raises:
@@ -58,7 +58,7 @@ class LocalModels:
     The rows are read anew for each run and stay the same throughout it.
     """
 
-    def __init__(self, settings: Settings, fingerprint_key: bytes) -> None:
+    def __init__(self, settings: InstitutionConfig, fingerprint_key: bytes) -> None:
         self._settings, self._fingerprint_key = settings, fingerprint_key
         self._kept: _Kept | None = None
         self._adapted: AdaptedModel | None = None
@@ -73,17 +73,17 @@ class LocalModels:
         """
         if self._local is not None and self._local[0] == config.digest():
             return self._local[1]
-        rows = rows_for(self._settings, config)
+        rows = select_rows(self._settings, config)
         if not config.labels and not task(config.task).reads_text:
-            raise Refused(RefusalCode.CONFIG, "the run does not say which labels there are")
-        dataset = read_for(rows, config)
+            raise AssignmentRefused(RefusalCode.CONFIG, "the run does not say which labels there are")
+        dataset = read_for_run(rows, config)
         try:
             refuse_private_base(config.model.base)
             adapted = self._load(config)
         except (ModelError, ConfigurationError) as error:
-            raise Refused(RefusalCode.BASE_MODEL, str(error)) from error
+            raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
         tokens = adapted.encode_dataset(dataset)
-        data = PreparedData(tokens, dataset.fingerprint(self._fingerprint_key), PrefixCache())
+        data = PreparedData(tokens, dataset.fingerprint(self._fingerprint_key), FeatureCache())
         local = LocalModel(adapted, data, adapted.base.digest)
         self._local = (config.digest(), local)
         return local
@@ -95,11 +95,11 @@ class LocalModels:
             self._adapted = None
         if self._kept is None or not self._kept.serves(config):
             self._kept = None  # the memory of one before the other is loaded
-            device = choose_device(self._settings.model.device)
+            device = select_device(self._settings.model.device)
             log.info("loading base model %s on %s", config.model.base, device)
             base = load_base(config.model, task(config.task), config.labels, device)
             if config.model.base_digest not in (None, base.digest):
-                raise Refused(
+                raise AssignmentRefused(
                     RefusalCode.BASE_MODEL, f"{config.model.base} here is not the run's base model of that name"
                 )
             self._kept = _Kept(base, config.model, config.task, config.labels)

@@ -18,7 +18,7 @@ from client.audit.subject import Subject, random_texts, step_sum, units_of
 from client.dp.mechanism import clipping_factors, example_gradients
 from client.dp.noise import SystemNoise
 from client.dp.training import train
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
 from common.errors import ConfigurationError
 from common.protocol.adapter_codec import Tensors
@@ -84,7 +84,7 @@ def attack(
         report("training on the canaries", done, total)
 
     train(model, units_of(data, included), plan, SystemNoise(), on_step=on_step)
-    scores, cache = np.zeros(canaries), PrefixCache()
+    scores, cache = np.zeros(canaries), FeatureCache()
     for number, step in enumerate(watched, start=1):
         before, after = seen[int(step) - 1], seen[int(step)]
         model.load(before)
@@ -97,7 +97,7 @@ def attack(
     return CanaryResult(bound, confidence, possible, guesses, noise, plan.steps, len(watched))
 
 
-def _clipped_gradients(subject: Subject, data: TokenizedSet, cache: PrefixCache) -> Tensor:
+def _clipped_gradients(subject: Subject, data: TokenizedSet, cache: FeatureCache) -> Tensor:
     """(m, P) what each canary would add to the sum at the model's present weights."""
     model, tokens = subject.model, subject.plan.max_batch_tokens
     cache.fill(model, data, tokens)

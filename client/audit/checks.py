@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from client.audit.subject import Subject, random_texts, shaken, step_sum, units_of
+from client.audit.subject import Subject, perturb, random_texts, step_sum, units_of
 from client.dp.noise import SystemNoise
-from client.dp.training import TrainingPlan, train
-from common.adapters.feature_cache import PrefixCache
+from client.dp.training import DpTrainingPlan, train
+from common.adapters.feature_cache import FeatureCache
 from common.tokenization.batches import Batch, TokenizedSet
 
 __all__ = ["Check", "check_noise", "check_sampling", "check_sensitivity", "run_checks"]
@@ -61,7 +61,7 @@ def run_checks(
 
 def check_noise(subject: Subject, noise_multiplier: float | None = None) -> list[Check]:
     """A step with noise minus the same step without is the noise: normal, of standard deviation sigma C, always new."""
-    data, cache = random_texts(subject.model, _UNITS, subject.rows_a_unit), PrefixCache()
+    data, cache = random_texts(subject.model, _UNITS, subject.rows_a_unit), FeatureCache()
     subject.model.load(subject.model.initial())
     silent = _sum(subject, data, subject.step(_UNITS), cache)
     asked = subject.dp.noise_multiplier if noise_multiplier is None else noise_multiplier
@@ -83,7 +83,7 @@ def check_noise(subject: Subject, noise_multiplier: float | None = None) -> list
     ]
 
 
-class _Watched(PrefixCache):
+class _Watched(FeatureCache):
     """Notes which rows the loop asks for; every example that it computes passes through here."""
 
     def __init__(self) -> None:
@@ -144,17 +144,17 @@ def _dispersion(counts: NDArray[np.int64], n: int, q: float) -> tuple[float, flo
 def check_sensitivity(subject: Subject) -> list[Check]:
     """How far one unit more or less moves the clipped sum of a step without noise: at most C, and about C at most."""
     data, plan = random_texts(subject.model, 8, subject.rows_a_unit), subject.step(8)
-    shaken(subject.model)
-    whole, moved = _sum(subject, data, plan, PrefixCache()), []
+    perturb(subject.model)
+    whole, moved = _sum(subject, data, plan, FeatureCache()), []
     for unit in range(8):
         without = units_of(data, np.arange(8) != unit)
-        moved.append(float(np.linalg.norm(whole - _sum(subject, without, plan, PrefixCache()))))
+        moved.append(float(np.linalg.norm(whole - _sum(subject, without, plan, FeatureCache()))))
     most = max(moved) / subject.dp.clipping_norm
     what = f"largest change by one {subject.dp.unit} more or less, over C"
     return [Check("sensitivity", what, most, 1.0, None, 0 < most <= 1 + _ROUNDING)]
 
 
-def _sum(subject: Subject, data: TokenizedSet, plan: TrainingPlan, cache: PrefixCache) -> NDArray[np.float64]:
+def _sum(subject: Subject, data: TokenizedSet, plan: DpTrainingPlan, cache: FeatureCache) -> NDArray[np.float64]:
     """(P,) the sum that one step from the model's present weights is made of; the weights are put back."""
     before = subject.model.export()
     train(subject.model, data, plan, SystemNoise(), cache)

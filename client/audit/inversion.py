@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from client.audit.subject import Subject
 from client.dp.noise import SystemNoise
-from client.dp.training import TrainingPlan, train
+from client.dp.training import DpTrainingPlan, train
 from common.adapters.adapted_model import AdaptedModel, adapt
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.adapters.tensors import seeded
 from common.config.run import AdapterConfig
 from common.errors import ModelError
@@ -198,7 +198,7 @@ def _projections(model: AdaptedModel, layer: tuple[str, Any], places: int) -> ND
 
 
 def _gradient(
-    model: AdaptedModel, layer: tuple[str, Any], ids: NDArray[np.int64], plan: TrainingPlan
+    model: AdaptedModel, layer: tuple[str, Any], ids: NDArray[np.int64], plan: DpTrainingPlan
 ) -> NDArray[np.float64]:
     """(out, rank) what one step of the real loop, on this sentence alone, does to the layer's B."""
     name, _ = layer
@@ -206,7 +206,7 @@ def _gradient(
     labels = label if model.base.head is Head.TOKEN else np.array(1)
     data = TokenizedSet((ids,), (labels,), model.base.tokenizer.pad_token_id, np.zeros(1, dtype=np.int64))
     before = model.export()
-    train(model, data, plan, None if plan.dp is None else SystemNoise(), PrefixCache())
+    train(model, data, plan, None if plan.dp is None else SystemNoise(), FeatureCache())
     after = model.export()
     model.load(before)
     moved: NDArray[np.float64] = before[name].astype(np.float64) - after[name]

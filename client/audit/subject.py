@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.dp.mechanism import DpSettings
-from client.dp.training import TrainingPlan
+from client.dp.training import DpTrainingPlan
 from client.federation.local_round import plan_training
-from client.federation.planning import Refused
+from client.federation.planning import AssignmentRefused
 from client.institution.config import InstitutionSettings
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.tensors import seeded
@@ -24,7 +24,7 @@ from common.privacy.accounting import DpSgdEvent, epsilon
 from common.tasks import Head, task
 from common.tokenization.batches import IGNORED, TokenizedSet
 
-__all__ = ["Subject", "default_run", "load_subject", "random_texts", "shaken", "step_sum", "units_of"]
+__all__ = ["Subject", "default_run", "load_subject", "perturb", "random_texts", "step_sum", "units_of"]
 
 ROWS_A_CUSTOMER = 2
 _TOKENS = 8
@@ -54,7 +54,7 @@ class Subject:
     config: RunConfig
     base: LoadedBase
     model: AdaptedModel
-    plan: TrainingPlan
+    plan: DpTrainingPlan
     claimed: float
 
     @property
@@ -74,7 +74,7 @@ class Subject:
         """How many texts stand for one record or customer."""
         return ROWS_A_CUSTOMER if self.dp.unit == "customer" else 1
 
-    def step(self, units: int, **changes: Any) -> TrainingPlan:
+    def step(self, units: int, **changes: Any) -> DpTrainingPlan:
         """The plan of one step over all of `units`, without noise unless `changes` to `DpSettings` say otherwise."""
         once = {"noise_multiplier": 0.0, "sampling_probability": 1.0, "steps": 1, "expected_batch_size": units / 2}
         dp = replace(self.dp, **(once | changes))
@@ -98,7 +98,7 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
     size = 1 << (units.bit_length() - 1)
     try:
         plan = plan_training(config, units, InstitutionSettings("audit", size_band=size, unit=config.privacy.unit))
-    except Refused as refused:
+    except AssignmentRefused as refused:
         raise ConfigurationError(f"audit: {refused}, with {units} of them: give more canaries") from None
     steps = plan.steps * config.rounds
     dp = replace(plan.dp, steps=steps) if plan.dp else None
@@ -142,7 +142,7 @@ def units_of(data: TokenizedSet, keep: NDArray[np.bool_]) -> TokenizedSet:
     )
 
 
-def shaken(model: AdaptedModel) -> None:
+def perturb(model: AdaptedModel) -> None:
     """Put `model` away from its start, where B and the head are zero and hide most gradients."""
     model.load({name: start + 0.3 * seeded(0, name, start.shape) for name, start in model.initial().items()})
 
@@ -151,7 +151,7 @@ def step_sum(
     model: AdaptedModel,
     before: dict[str, NDArray[np.float32]],
     after: dict[str, NDArray[np.float32]],
-    plan: TrainingPlan,
+    plan: DpTrainingPlan,
     expected_batch_size: float,
 ) -> NDArray[np.float64]:
     """(P,) the sum of clipped gradients, noise included, that one SGD step from `before` to `after` was made of."""

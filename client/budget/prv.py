@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Sequence
 
-from common.privacy.accounting import DpSgdEvent, epsilon, fold
+from common.privacy.accounting import DpSgdEvent, epsilon, steps_by_mechanism
 
 __all__ = ["epsilon_prv"]
 
@@ -21,7 +21,7 @@ def epsilon_prv(events: Sequence[DpSgdEvent], delta: float) -> float | None:
     Raises:
         ConfigurationError: delta is not between 0 and 1.
     """
-    groups = fold(events)
+    groups = steps_by_mechanism(events)
     record = epsilon(events, delta)
     if not groups or any(noise == 0 for noise, _ in groups):
         return record

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from common.privacy.accounting import Limit, epsilon, epsilon_rdp, loss_distribution
+from common.privacy.accounting import PrivacyLimit, epsilon, epsilon_rdp, loss_distribution
 from common.privacy.ledger import Charge, Unit
 from common.privacy.tradeoff import profile
 
@@ -55,7 +55,7 @@ _TOGETHER = {
 
 
 def statement(
-    charges: Sequence[Charge], institution: str, run_id: str, limit: Limit | None, *, prv: bool = False
+    charges: Sequence[Charge], institution: str, run_id: str, limit: PrivacyLimit | None, *, prv: bool = False
 ) -> dict[str, Any]:
     """What `institution` may say about the privacy of run `run_id`, by its whole ledger `charges`.
 
@@ -94,7 +94,7 @@ def _noise_source(here: Sequence[Charge]) -> str:
 
 
 def _spent(
-    charges: Sequence[Charge], here: Sequence[Charge], institution: str, limit: Limit | None, prv: bool
+    charges: Sequence[Charge], here: Sequence[Charge], institution: str, limit: PrivacyLimit | None, prv: bool
 ) -> dict[str, Any]:
     """The run's mechanisms and what they cost, at the delta that the run states."""
     if not _private(here):
@@ -161,7 +161,7 @@ def _adversaries(run: float, cumulative: float, alone: bool) -> list[dict[str, A
     ]
 
 
-def _everything(charges: Sequence[Charge], limit: Limit | None) -> dict[str, Any]:
+def _everything(charges: Sequence[Charge], limit: PrivacyLimit | None) -> dict[str, Any]:
     """The whole ledger, at the delta at which it is limited."""
     facts: dict[str, Any] = {
         "ledger_entries": len(charges),

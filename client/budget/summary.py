@@ -10,14 +10,14 @@ from common.errors import LedgerError
 from common.identity.keys import PublicKeys
 from common.journal.journal import verify
 from common.journal.line_format import Entry
-from common.privacy.accounting import Limit, epsilon, steps_left
+from common.privacy.accounting import PrivacyLimit, epsilon, steps_left
 from common.privacy.ledger import PURPOSE, Charge, charges, unit_of
 
-__all__ = ["Verified", "find_run", "overview", "rows", "verified"]
+__all__ = ["VerifiedLedger", "find_run", "overview", "rows", "verify_ledger"]
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedLedger:
     """A ledger whose every signature was checked with `public` alone."""
 
     path: Path
@@ -41,17 +41,17 @@ class Verified:
         }
 
 
-def verified(path: Path, public: PublicKeys) -> Verified:
+def verify_ledger(path: Path, public: PublicKeys) -> VerifiedLedger:
     """Check and fold the ledger at `path`; it need not be released by whoever holds it.
 
     Raises:
         LedgerError: absent, edited, cut, of another key, or not understood.
     """
     entries = verify(path, public, PURPOSE)
-    return Verified(path, public, entries, tuple(charges(entries).values()))
+    return VerifiedLedger(path, public, entries, tuple(charges(entries).values()))
 
 
-def rows(ledger: Verified) -> list[dict[str, Any]]:
+def rows(ledger: VerifiedLedger) -> list[dict[str, Any]]:
     """One row a training, flat, oldest first."""
     bodies = {entry.sequence: entry.body for entry in ledger.entries}
     found = []
@@ -76,7 +76,7 @@ def rows(ledger: Verified) -> list[dict[str, Any]]:
     return found
 
 
-def overview(found: Sequence[Charge], limit: Limit | None) -> dict[str, Any]:
+def overview(found: Sequence[Charge], limit: PrivacyLimit | None) -> dict[str, Any]:
     """The whole ledger: what was spent at the limit's delta, or at the largest that a run stated, and what is left.
 
     `steps_left` are of the last private kind of training; None without a limit, or before there was one.

@@ -71,17 +71,17 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
 
 def _run(given: argparse.Namespace) -> int:
     from client.finetune import finetune
-    from client.finetune.training.time_budget import said
-    from client.tracking.progress_bar import Progress
+    from client.finetune.training.time_budget import describe_time_budget
+    from client.tracking.progress_bar import ProgressBar
 
     data = corpus_of(given, given.data)
-    with Progress(quiet=given.json) as progress:
+    with ProgressBar(quiet=given.json) as progress:
         outcome = finetune(_job(given, data, progress))
     if given.json:
         cli.print_json(outcome.to_json())
         return 0
     print(f"base model {outcome.base_model}\nadapter    {outcome.adapter}")
-    if hours := said(outcome.train_metrics):
+    if hours := describe_time_budget(outcome.train_metrics):
         print(f"hours      {hours}")
     print(report(outcome.metrics))
     return 0
@@ -129,7 +129,7 @@ def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> 
 
 
 def _job(given: argparse.Namespace, corpus: "TaskData", progress: Any) -> "AdaptationJob":
-    from client.finetune.job import AdapterChoice, TrainingChoice
+    from client.finetune.job import AdapterOptions, TrainingOptions
     from client.finetune.strategies.continual_pretraining import AdaptationJob
     from common.data.corpora import read_corpus
 
@@ -139,8 +139,8 @@ def _job(given: argparse.Namespace, corpus: "TaskData", progress: Any) -> "Adapt
         strategy="continual_pretraining",
         base_model=given.base_model,
         max_tokens=given.max_tokens,
-        adapter=AdapterChoice(rank=given.rank, layers=given.layers),
-        training=TrainingChoice(
+        adapter=AdapterOptions(rank=given.rank, layers=given.layers),
+        training=TrainingOptions(
             epochs=given.epochs, batch_size=given.batch_size, learning_rate=given.learning_rate, validation=0.05
         ),
         seed=given.seed,

@@ -38,12 +38,12 @@ def add(commands: cli.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     config = _config(given)
-    from client.agent.models import choose_device
+    from client.agent.models import select_device
     from client.audit.findings import audit
 
     with nullcontext() if given.json else _Progress() as progress:
         findings = audit(
-            config, given.canaries, given.confidence, given.noise_multiplier, choose_device(given.device), progress
+            config, given.canaries, given.confidence, given.noise_multiplier, select_device(given.device), progress
         )
     if given.directory is not None:
         from common.files import write_json

@@ -12,9 +12,9 @@ from common import cli
 from common.errors import ConfigurationError, LedgerError
 
 if TYPE_CHECKING:
-    from client.budget.summary import Verified
-    from client.institution.directory import Home
-    from common.privacy.accounting import Limit
+    from client.budget.summary import VerifiedLedger
+    from client.institution.directory import InstitutionDirectory
+    from common.privacy.accounting import PrivacyLimit
 
 __all__ = ["add"]
 
@@ -50,16 +50,16 @@ def _directory(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open(directory: Path) -> "tuple[Home, Verified]":
+def _open(directory: Path) -> "tuple[InstitutionDirectory, VerifiedLedger]":
     """The institution and its verified ledger."""
-    from client.budget.summary import verified
-    from client.institution.directory import Home
+    from client.budget.summary import verify_ledger
+    from client.institution.directory import InstitutionDirectory
 
-    home = Home(directory)
-    return home, verified(home.ledger_path, home.public_keys())
+    home = InstitutionDirectory(directory)
+    return home, verify_ledger(home.ledger_path, home.public_keys())
 
 
-def _limit(home: "Home") -> "Limit | None":
+def _limit(home: "InstitutionDirectory") -> "PrivacyLimit | None":
     """The officer's; a simulated institution has a ledger and keys, and no settings file."""
     simulated = home.ledger_path.exists() and not home.settings_path.exists()
     return None if simulated else home.settings().limits.limit
@@ -113,8 +113,8 @@ def _balance(found: Mapping[str, Any]) -> list[str]:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from client.budget.summary import verified
-    from client.institution.directory import Home
+    from client.budget.summary import verify_ledger
+    from client.institution.directory import InstitutionDirectory
     from common.identity.keys import PublicKeys
 
     path: Path = given.ledger
@@ -128,9 +128,9 @@ def _verify(given: argparse.Namespace) -> int:
             raise ConfigurationError(
                 f"{path}: with a ledger file, name the institution's public key: --key public.json"
             )
-        home = Home(path)
+        home = InstitutionDirectory(path)
         public, path = home.public_keys(), home.ledger_path
-    facts = verified(path, public).facts()
+    facts = verify_ledger(path, public).facts()
     if given.json:
         cli.print_json({"verified": True, **facts})
         return 0

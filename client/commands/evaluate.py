@@ -23,11 +23,11 @@ def add(commands: cli.Commands) -> None:
 def _run(given: argparse.Namespace) -> int:
     from client.finetune.data import read_labelled
     from client.inference.predictor import Predictor
-    from common.evaluation.evaluator import judge
+    from common.evaluation.evaluator import make_evaluator
 
     predictor = Predictor(given.adapter, given.task, given.device)
     rows = read_labelled(predictor.task, given.test, given.text_column, given.label_column, predictor.labels)
-    figures = judge(predictor.model, predictor.task, rows)()
+    figures = make_evaluator(predictor.model, predictor.task, rows)()
     if given.json:
         cli.print_json({"task": predictor.task.name, "rows": len(rows), "metrics": figures})
     else:

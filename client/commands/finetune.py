@@ -12,7 +12,8 @@ from common.errors import ConfigurationError
 from common.tasks import Task, task
 
 if TYPE_CHECKING:
-    from client.finetune import Job, Outcome, Previous, PrivacyChoice, TaskData
+    from client.finetune import Previous, TaskData
+    from client.finetune.job import FineTuningJob, FineTuningResult, PrivacyOptions
     from client.tracking.experiment_log import ExperimentLog
     from common.data.datasets import Dataset
 
@@ -76,11 +77,11 @@ def add(commands: cli.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from client.finetune import finetune
-    from client.tracking.progress_bar import Progress
+    from client.tracking.progress_bar import ProgressBar
     from client.tracking.tracker import Tracker
 
     tracker = Tracker(given.out)
-    with Progress(quiet=given.json) as progress, _experiment_log(given) as logs:
+    with ProgressBar(quiet=given.json) as progress, _experiment_log(given) as logs:
         outcome = finetune(_job(given, progress, tracker, *logs))
     advice = tracker.finish(outcome)["recommendations"]
     if given.json:
@@ -139,9 +140,9 @@ def _previous_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
     """Those of the adapter that is continued."""
     if given.previous is None:
         return ()
-    from common.adapters.manifest import read_description
+    from common.adapters.manifest import read_manifest
 
-    return read_description(given.previous)[0].tasks.get(kind.name, ())
+    return read_manifest(given.previous)[0].tasks.get(kind.name, ())
 
 
 def _previous(given: argparse.Namespace, labels: Sequence[str]) -> "Previous | None":
@@ -168,8 +169,8 @@ def _each(given: argparse.Namespace, name: str, default: Any) -> list[Any]:
     return list(values) * (count if len(values) == 1 else 1) or [default] * count
 
 
-def _job(given: argparse.Namespace, *observers: Any) -> "Job":
-    from client.finetune import AdapterChoice, Job, TrainingChoice
+def _job(given: argparse.Namespace, *observers: Any) -> "FineTuningJob":
+    from client.finetune import AdapterOptions, FineTuningJob, TrainingOptions
 
     if given.strategy == "single_task" and len(given.task) > 1:
         raise ConfigurationError("--task is given several times: add --strategy multi_task, or give one")
@@ -177,14 +178,14 @@ def _job(given: argparse.Namespace, *observers: Any) -> "Job":
     modules = given.target_modules
     if modules not in (None, "task", "all-linear"):
         modules = tuple(modules.split(","))
-    return Job(
+    return FineTuningJob(
         data=data,
         out=given.out,
         strategy=given.strategy,
         base_model=given.base_model,
         pooling=given.pooling,
         max_tokens=given.max_tokens,
-        adapter=AdapterChoice(
+        adapter=AdapterOptions(
             method=given.adapter,
             rank=given.rank,
             alpha=given.alpha,
@@ -192,7 +193,7 @@ def _job(given: argparse.Namespace, *observers: Any) -> "Job":
             layers=given.layers,
             virtual_tokens=given.virtual_tokens,
         ),
-        training=TrainingChoice(
+        training=TrainingOptions(
             epochs=given.epochs,
             batch_size=given.batch_size,
             learning_rate=given.learning_rate,
@@ -210,8 +211,8 @@ def _job(given: argparse.Namespace, *observers: Any) -> "Job":
     )
 
 
-def _privacy(given: argparse.Namespace) -> "PrivacyChoice | None":
-    from client.finetune import PrivacyChoice
+def _privacy(given: argparse.Namespace) -> "PrivacyOptions | None":
+    from client.finetune import PrivacyOptions
 
     if given.privacy is None:
         for name in ("delta", "institution"):
@@ -222,18 +223,18 @@ def _privacy(given: argparse.Namespace) -> "PrivacyChoice | None":
         chosen: dict[str, Any] = {"epsilon": float(given.privacy)}
     except ValueError:
         chosen = {"level": given.privacy}
-    return PrivacyChoice(**chosen, delta=given.delta, institution=given.institution)
+    return PrivacyOptions(**chosen, delta=given.delta, institution=given.institution)
 
 
-def _summary(outcome: "Outcome") -> str:
-    from client.finetune.training.time_budget import said
+def _summary(outcome: "FineTuningResult") -> str:
+    from client.finetune.training.time_budget import describe_time_budget
 
     lines = [f"adapter    {outcome.adapter}", *_figures(outcome.metrics)]
     lines.append(
         f"trained    {outcome.trainable_parameters:,} of {outcome.total_parameters:,} parameters "
         f"({outcome.parameter_efficiency:.2%}) in {outcome.seconds:.0f} s, {outcome.peak_memory_bytes / 2**20:,.0f} MiB"
     )
-    if hours := said(outcome.train_metrics):
+    if hours := describe_time_budget(outcome.train_metrics):
         lines.append(f"hours      {hours}")
     if outcome.privacy is not None:
         lines.append(

@@ -19,12 +19,12 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.institution.directory import Home
+    from client.institution.directory import InstitutionDirectory
     from client.institution.enrolment import make_request
-    from common.identity.enrolment import spoken
+    from common.identity.enrolment import format_fingerprint
 
     request = make_request(given.directory, given.name, given.renew)
-    home = Home(given.directory)
+    home = InstitutionDirectory(given.directory)
     if given.json:
         facts = {"name": given.name, "request": str(home.request_path), "fingerprint": request.fingerprint}
         cli.print_json(facts | {"settings": str(home.settings_path)})
@@ -32,6 +32,6 @@ def _run(given: argparse.Namespace) -> int:
     print(f"{given.directory}: keys made; they never leave this directory.")
     print(f"1. Name your rows, models and limits in {home.settings_path}")
     print(f"2. Send {home.request_path} to the hub's operator, and read this fingerprint to them by telephone:")
-    print(f"   {spoken(request.fingerprint)}")
+    print(f"   {format_fingerprint(request.fingerprint)}")
     print(f"3. With the package they send back: fedfin-institution join PACKAGE --home {given.directory}")
     return 0

@@ -22,14 +22,14 @@ def add(commands: cli.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from client.institution.enrolment import accept, is_known, read_package
-    from common.identity.enrolment import spoken
+    from common.identity.enrolment import format_fingerprint
 
     home = open_home(given)
     package = read_package(given.package)
     fingerprint = given.fingerprint
     if fingerprint is None and not is_known(home, package) and sys.stdin.isatty():
         print(f"The package says that it comes from {package.hub.name} at {package.address}. Its fingerprint is")
-        print(f"   {spoken(package.fingerprint)}")
+        print(f"   {format_fingerprint(package.fingerprint)}")
         fingerprint = input("Type what the hub's operator reads out: ")
     accept(home, package, fingerprint)
     if given.json:

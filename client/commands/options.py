@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from common.tasks import MULTI_TASK, TASKS
 
 if TYPE_CHECKING:
-    from client.institution.directory import Home
+    from client.institution.directory import InstitutionDirectory
 
 __all__ = ["LABELLED_TASKS", "add_home", "home_of", "open_home"]
 
@@ -24,14 +24,14 @@ def add_home(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--home", type=Path, metavar="DIR", help=text)
 
 
-def home_of(given: argparse.Namespace) -> "Home":
+def home_of(given: argparse.Namespace) -> "InstitutionDirectory":
     """The directory that `--home` names, whatever is in it."""
-    from client.institution.directory import Home
+    from client.institution.directory import InstitutionDirectory
 
-    return Home((given.home or Path(os.environ.get(_ENVIRONMENT) or ".")).resolve())
+    return InstitutionDirectory((given.home or Path(os.environ.get(_ENVIRONMENT) or ".")).resolve())
 
 
-def open_home(given: argparse.Namespace) -> "Home":
+def open_home(given: argparse.Namespace) -> "InstitutionDirectory":
     """The institution that `--home` names, its settings readable.
 
     Raises:

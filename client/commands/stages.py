@@ -40,9 +40,9 @@ def add(commands: cli.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from client.finetune.strategies import stages
-    from client.tracking.progress_bar import Progress
+    from client.tracking.progress_bar import ProgressBar
 
-    with Progress(quiet=given.json) as progress:
+    with ProgressBar(quiet=given.json) as progress:
         outcome = stages.run(_job(given, progress))
     if given.json:
         cli.print_json(outcome.to_json())
@@ -52,7 +52,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
-    from client.finetune.job import AdapterChoice
+    from client.finetune.job import AdapterOptions
     from client.finetune.strategies.stages import PUBLISHED, STAGES, StagesJob
     from common.data.corpora import read_corpus
 
@@ -72,7 +72,7 @@ def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
         student_blocks=given.student_blocks,
         base_model=given.base_model,
         max_tokens=given.max_tokens,
-        adapter=AdapterChoice(rank=given.rank, layers=given.layers),
+        adapter=AdapterOptions(rank=given.rank, layers=given.layers),
         schedule=PUBLISHED if given.rates == "published" else STAGES,
         seed=given.seed,
         device=given.device,

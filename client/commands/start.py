@@ -11,7 +11,7 @@ from client.commands.options import add_home, home_of
 from common import cli
 
 if TYPE_CHECKING:
-    from client.institution.directory import Home
+    from client.institution.directory import InstitutionDirectory
     from client.node.processes import Part
 
 __all__ = ["add"]
@@ -30,7 +30,7 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.node.processes import at_work, exclusive
+    from client.node.processes import agent_status, single_instance_lock
     from common.errors import ServiceError
 
     home = home_of(given)
@@ -41,26 +41,28 @@ def _run(given: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with exclusive(home.state / ("agent.lock" if given.only == "agent" else "node.lock"), "this institution"):
+    with single_instance_lock(
+        home.state / ("agent.lock" if given.only == "agent" else "node.lock"), "this institution"
+    ):
         try:
             _keep_running(home, given.only, stop)
         except ServiceError:
             if not stop.is_set():
                 raise
     if given.json:
-        cli.print_json({"stopped": str(home.directory), "last": at_work(home)})
+        cli.print_json({"stopped": str(home.directory), "last": agent_status(home)})
     return 0
 
 
-def _keep_running(home: "Home", part: "Part", stop: threading.Event) -> None:
+def _keep_running(home: "InstitutionDirectory", part: "Part", stop: threading.Event) -> None:
     from client.institution.enrolment import expiring
     from client.node.connection import describe
-    from client.node.processes import at_work, services, state_path
-    from common.processes.daily import Reminder
+    from client.node.processes import agent_status, services, state_path
+    from common.processes.daily import DailyReminder
     from common.processes.supervisor import Supervisor
 
     package = home.package()
-    expiry = Reminder(partial(expiring, home), _say)
+    expiry = DailyReminder(partial(expiring, home), _say)
     supervisor = Supervisor(services(home, part), state_path(home, part), _say, stop.is_set)
     try:
         supervisor.start()
@@ -73,7 +75,7 @@ def _keep_running(home: "Home", part: "Part", stop: threading.Event) -> None:
                 if (now := describe(home, package.address)) != line:
                     line = now
                     _say(line)
-        at = at_work(home)
+        at = agent_status(home)
         if "run" in at:
             step = f" at step {at['step']} of {at['steps']}" if "step" in at else ""
             _say(f"stopping with run {at['run']}, round {at['round']} in flight{step}: what was charged stays charged")

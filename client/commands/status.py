@@ -20,7 +20,7 @@ def add(commands: cli.Commands) -> None:
 def _run(given: argparse.Namespace) -> int:
     from client.institution.enrolment import expiring
     from client.node.connection import describe, last_seen
-    from client.node.processes import at_work, state_path
+    from client.node.processes import agent_status, state_path
     from common.identity.authority import Certificate
     from common.processes.supervisor import running_services
 
@@ -34,7 +34,7 @@ def _run(given: argparse.Namespace) -> int:
         "hub_seen_seconds_ago": last_seen(home),
         "services": running,
         "agent_serving": is_serving(home.socket),
-        "agent": at_work(home),
+        "agent": agent_status(home),
         "certificate_days_left": round(days, 1),
     }
     well = bool(running) and all(each["up"] for each in running)

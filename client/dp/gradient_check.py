@@ -50,7 +50,8 @@ def verify_per_example_gradients(module: nn.Module, losses: Callable[[slice], Te
 
     Call inside `client.dp.mechanism.make_private`. Catches what would otherwise clip the wrong thing in silence: a
     parameter that the forward pass does not use or uses over the batch, examples that depend on each other or on
-    their padding, a wrong checkpointing mode. Parameters hold small random values meanwhile, since at the usual start (B = 0, head = 0)
+    their padding, a wrong checkpointing mode. Parameters hold small random values meanwhile, since at the usual
+    start (B = 0, head = 0)
     most are 0.
 
     Args:

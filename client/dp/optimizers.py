@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["OPTIMIZERS", "CorrectedAdam", "make_optimizer"]
+__all__ = ["OPTIMIZERS", "NoiseCorrectedAdam", "make_optimizer"]
 
 Groups = Iterable[dict[str, Any]]
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -25,10 +25,10 @@ def make_optimizer(name: str, groups: Groups, noise_variance: float | None = Non
     """The optimiser `name`; with `noise_variance`, "adam" and "adamw" in the form that takes it out again."""
     if noise_variance is None:
         return OPTIMIZERS[name](groups)
-    return CorrectedAdam(groups, noise_variance, weight_decay=0.01 if name == "adamw" else 0.0)
+    return NoiseCorrectedAdam(groups, noise_variance, weight_decay=0.01 if name == "adamw" else 0.0)
 
 
-class CorrectedAdam(torch.optim.Optimizer):
+class NoiseCorrectedAdam(torch.optim.Optimizer):
     """Adam, or with `weight_decay` AdamW, whose second moment is that of the gradient without its noise.
 
     Under DP the noise's variance dominates Adam's second moment, and every coordinate moves alike. It is known, so it

@@ -20,18 +20,18 @@ from client.dp.mechanism import DpSettings, make_private
 from client.dp.noise import NoiseSource
 from client.dp.optimizers import OPTIMIZERS, make_optimizer
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
 from common.errors import ConfigurationError, DataError
 from common.tokenization.batches import TokenizedSet, minibatches, token_batches, unpadded
 
-__all__ = ["TrainingPlan", "TrainingStats", "train"]
+__all__ = ["DpTrainingPlan", "DpTrainingStats", "train"]
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class DpTrainingPlan:
     """One local training.
 
     steps: logical batches, each followed by one optimiser step.
@@ -73,7 +73,7 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True)
-class TrainingStats:
+class DpTrainingStats:
     """What happened, one entry a step. All of it is private: it stays inside the institution."""
 
     steps: int
@@ -86,12 +86,12 @@ class TrainingStats:
 def train(
     model: AdaptedModel,
     data: TokenizedSet,
-    plan: TrainingPlan,
+    plan: DpTrainingPlan,
     noise: NoiseSource | None,
-    cache: PrefixCache | None = None,
+    cache: FeatureCache | None = None,
     on_step: Callable[[int, int], None] | None = None,
     watch: Callable[[Rows, float], None] | None = None,
-) -> TrainingStats:
+) -> DpTrainingStats:
     """Train the adapter that `model` holds, in place.
 
     Args:
@@ -111,7 +111,7 @@ def train(
     if (noise is None) != (plan.dp is None):
         raise ConfigurationError("training: privacy settings and a noise source come together or not at all")
     owners = _owners(data, plan)
-    lengths, cache, device = data.lengths, cache or PrefixCache(), model.base.device
+    lengths, cache, device = data.lengths, cache or FeatureCache(), model.base.device
     # Under privacy no example's gradient may depend on how long the others are.
     pads_nothing = plan.dp is not None and not model.base.is_exact
     drawn: list[int] = []
@@ -136,10 +136,10 @@ def train(
                 on_step(step, plan.steps)
             if watch is not None:
                 watch(rows, losses[-1])
-    return TrainingStats(plan.steps, tuple(drawn), tuple(losses), tuple(clipped), time.monotonic() - started)
+    return DpTrainingStats(plan.steps, tuple(drawn), tuple(losses), tuple(clipped), time.monotonic() - started)
 
 
-def _owners(data: TokenizedSet, plan: TrainingPlan) -> Rows | None:
+def _owners(data: TokenizedSet, plan: DpTrainingPlan) -> Rows | None:
     """(N,) whose each example is, counted from 0 without gaps, where the customer is the unit; else None."""
     if plan.dp is None or plan.dp.unit == "record":
         return None
@@ -176,9 +176,9 @@ class _PlainStepper:
 def _stepper(
     model: AdaptedModel,
     data: TokenizedSet,
-    plan: TrainingPlan,
+    plan: DpTrainingPlan,
     noise: NoiseSource | None,
-    cache: PrefixCache,
+    cache: FeatureCache,
     stack: ExitStack,
 ) -> _Stepper:
     optimizer = _optimizer(model, plan)
@@ -191,12 +191,12 @@ def _stepper(
     return private
 
 
-def _minibatch_size(examples: int, plan: TrainingPlan) -> int:
+def _minibatch_size(examples: int, plan: DpTrainingPlan) -> int:
     return max(1, round(plan.sampling_probability * examples))
 
 
 def _logical_batches(
-    examples: int, owners: Rows | None, plan: TrainingPlan, noise: NoiseSource | None
+    examples: int, owners: Rows | None, plan: DpTrainingPlan, noise: NoiseSource | None
 ) -> Iterator[Rows]:
     """Rows of each step: with privacy, a coin for each unit (maybe none); without, minibatches that go through all."""
     if noise is not None:
@@ -209,7 +209,7 @@ def _logical_batches(
     yield from minibatches(examples, _minibatch_size(examples, plan), plan.steps, plan.seed)
 
 
-def _optimizer(model: AdaptedModel, plan: TrainingPlan) -> torch.optim.Optimizer:
+def _optimizer(model: AdaptedModel, plan: DpTrainingPlan) -> torch.optim.Optimizer:
     heads = model.head_names()
     trained = model.trainable()
     groups = [
@@ -223,7 +223,7 @@ def _optimizer(model: AdaptedModel, plan: TrainingPlan) -> torch.optim.Optimizer
 
 
 @contextmanager
-def _training(model: AdaptedModel, plan: TrainingPlan) -> Iterator[None]:
+def _training(model: AdaptedModel, plan: DpTrainingPlan) -> Iterator[None]:
     """Training mode and dropout from the plan's seed inside; outside, the process and the model as they were.
 
     No dropout under privacy: which numbers an example loses would depend on who else is in its batch, and the seed is

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from client.federation.planning import Refused, event_of_round, read_for, rows_for
-from client.institution.config import Settings
+from client.federation.planning import AssignmentRefused, event_of_round, read_for_run, select_rows
+from client.institution.config import InstitutionConfig
 from common.config.run import RunConfig
-from common.privacy.accounting import DpSgdEvent, Limit, epsilon, steps_left
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, steps_left
 from common.privacy.ledger import Charge, unit_of
 from common.protocol.messages import RefusalCode
 
@@ -32,12 +32,12 @@ class Forecast:
     delta: float | None
     spent: float | None
     after: float | None
-    limit: Limit | None
+    limit: PrivacyLimit | None
     rounds_that_fit: int
     refused: tuple[RefusalCode, str] | None
 
 
-def forecast(config: RunConfig, settings: Settings, charges: Sequence[Charge]) -> Forecast:
+def forecast(config: RunConfig, settings: InstitutionConfig, charges: Sequence[Charge]) -> Forecast:
     """Hold `config` against the settings, the rows and the ledger, as the agent will.
 
     Raises:
@@ -60,10 +60,10 @@ def forecast(config: RunConfig, settings: Settings, charges: Sequence[Charge]) -
         refused=None,
     )
     try:
-        rows = read_for(rows_for(settings, config), config)
+        rows = read_for_run(select_rows(settings, config), config)
         known = replace(known, units=rows.units(config.privacy.unit))
         event = event_of_round(config, rows.units(config.privacy.unit), settings.limits)
-    except Refused as refused:
+    except AssignmentRefused as refused:
         return replace(known, refused=(refused.code, str(refused)))
     whole = replace(event, steps=event.steps * config.rounds)
     known = replace(

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, NoiseSource, SystemNoise
-from client.dp.training import TrainingPlan, train
-from client.federation.planning import Refused, declared_size, event_of_round, sampling_rate
+from client.dp.training import DpTrainingPlan, train
+from client.federation.planning import AssignmentRefused, declared_size, event_of_round, sampling_rate
 from client.institution.config import InstitutionSettings
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig
 from common.errors import BudgetExceeded
 from common.privacy.accounting import DpSgdEvent, epsilon
-from common.privacy.ledger import Charge, PrivacyLedger, Use
+from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
 from common.protocol.messages import PrivacyStatement, RefusalCode
 from common.tokenization.batches import TokenizedSet
 
@@ -33,7 +33,7 @@ class PreparedData:
 
     tokens: TokenizedSet
     fingerprint: str
-    cache: PrefixCache | None = None
+    cache: FeatureCache | None = None
 
     def units(self, unit: str) -> int:
         """How many records, or customers, there are.
@@ -44,7 +44,9 @@ class PreparedData:
         if unit == "record":
             return len(self.tokens)
         if self.tokens.customers is None:
-            raise Refused(RefusalCode.CONFIG, "the run protects customers, but no column of the data names them")
+            raise AssignmentRefused(
+                RefusalCode.CONFIG, "the run protects customers, but no column of the data names them"
+            )
         return self.tokens.customers
 
 
@@ -65,14 +67,14 @@ class FederatedJob:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RoundAnswer:
     """What a round leaves at the institution; the statement is the only part besides the adapter that travels."""
 
     statement: PrivacyStatement | None
     seconds: float
 
 
-def plan_training(config: RunConfig, units: int, settings: InstitutionSettings) -> TrainingPlan:
+def plan_training(config: RunConfig, units: int, settings: InstitutionSettings) -> DpTrainingPlan:
     """The training of one round over `units` records or customers: exactly what `event_of_round` says that it costs.
 
     Raises:
@@ -91,7 +93,7 @@ def plan_training(config: RunConfig, units: int, settings: InstitutionSettings) 
             clipping=privacy.clipping,
             unit=privacy.unit,
         )
-    return TrainingPlan(
+    return DpTrainingPlan(
         steps=event.steps,
         sampling_probability=rate,
         learning_rate=config.training.learning_rate,
@@ -114,7 +116,7 @@ def noise_source(job: FederatedJob) -> NoiseSource:
 
 def _reserve(job: FederatedJob, event: DpSgdEvent) -> Charge:
     privacy = job.config.privacy
-    use = Use(
+    use = ChargeContext(
         run_id=job.run_id,
         round=job.round,
         asked_by=job.hub,
@@ -130,13 +132,13 @@ def _reserve(job: FederatedJob, event: DpSgdEvent) -> Charge:
     try:
         return Charge(job.ledger.reserve(event, use, job.settings.limit))
     except BudgetExceeded as error:
-        raise Refused(RefusalCode.BUDGET, str(error)) from error
+        raise AssignmentRefused(RefusalCode.BUDGET, str(error)) from error
 
 
 def _reserve_private(job: FederatedJob, event: DpSgdEvent, delta: float) -> Charge:
     if math.isinf(epsilon([*job.ledger.spent(job.run_id), event], delta)):
         # No statement could be made of it: it would be charged, infinitely, and never answered.
-        raise Refused(RefusalCode.PRIVACY_LIMIT, "with this training the run's epsilon would be infinite")
+        raise AssignmentRefused(RefusalCode.PRIVACY_LIMIT, "with this training the run's epsilon would be infinite")
     return _reserve(job, event)
 
 
@@ -153,7 +155,7 @@ def _repeated(job: FederatedJob, event: DpSgdEvent) -> Charge | None:
     return same[-1] if same else None
 
 
-def run(job: FederatedJob) -> Outcome:
+def run(job: FederatedJob) -> RoundAnswer:
     """Train `job.model`, which holds the global adapter, in place.
 
     Raises:
@@ -166,7 +168,7 @@ def run(job: FederatedJob) -> Outcome:
         # Charged too: whatever follows on the same rows, no later statement may show a finite epsilon.
         _reserve(job, DpSgdEvent(noise_multiplier=0.0, sampling_probability=1.0, steps=plan.steps))
         stats = train(job.model, job.data.tokens, plan, None, cache=job.data.cache, on_step=job.on_step)
-        return Outcome(statement=None, seconds=stats.seconds)
+        return RoundAnswer(statement=None, seconds=stats.seconds)
     event = DpSgdEvent(
         noise_multiplier=plan.dp.noise_multiplier,
         sampling_probability=plan.sampling_probability,
@@ -184,4 +186,4 @@ def run(job: FederatedJob) -> Outcome:
         epsilon=job.ledger.epsilon(delta, job.run_id),
         sampling_probability=job.config.training.sampling_rate,
     )
-    return Outcome(statement=statement, seconds=stats.seconds)
+    return RoundAnswer(statement=statement, seconds=stats.seconds)

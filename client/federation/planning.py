@@ -7,9 +7,9 @@ customers; the last must decide nothing that the hub could read off an answer (s
 import math
 from pathlib import Path
 
-from client.institution.config import DataSettings, InstitutionSettings, Settings
+from client.institution.config import DataSettings, InstitutionConfig, InstitutionSettings
 from common.config.run import RUN_SECTIONS, RunConfig, load_toml, parse_run
-from common.config.sections import naming, refuse_unknown
+from common.config.sections import error_prefix, refuse_unknown
 from common.data.corpora import read_text_dataset
 from common.data.datasets import Dataset, read_conll, read_examples
 from common.data.tables import FORMATS
@@ -19,16 +19,16 @@ from common.tasks import Head, task
 
 __all__ = [
     "UNDECLARED_SIZE",
-    "Refused",
-    "data_head",
+    "AssignmentRefused",
+    "data_kind",
     "declared_size",
     "event_of_round",
-    "look_at_rows",
-    "read_data",
-    "read_for",
+    "probe_data",
+    "read_for_run",
     "read_run",
-    "rows_for",
+    "read_run_data",
     "sampling_rate",
+    "select_rows",
     "steps_per_round",
 ]
 
@@ -36,7 +36,7 @@ UNDECLARED_SIZE = 1024
 """What sums are divided by, times q, at an institution that declares no size; right for about so many units."""
 
 
-class Refused(Exception):
+class AssignmentRefused(Exception):
     """The institution declines an assignment; only `code` is ever sent."""
 
     def __init__(self, code: RefusalCode, why: str) -> None:
@@ -51,12 +51,12 @@ def read_run(path: Path) -> RunConfig:
         ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
     """
     tables = load_toml(path)
-    with naming(str(path)):
+    with error_prefix(str(path)):
         refuse_unknown(tables, (*RUN_SECTIONS, "data", "institutions"))
     return parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, str(path))
 
 
-def rows_for(settings: Settings, config: RunConfig) -> DataSettings:
+def select_rows(settings: InstitutionConfig, config: RunConfig) -> DataSettings:
     """The rows that a run may train on.
 
     Raises:
@@ -64,35 +64,35 @@ def rows_for(settings: Settings, config: RunConfig) -> DataSettings:
     """
     data = settings.data
     if data is None:
-        raise Refused(RefusalCode.CONFIG, "no training rows are named in [data]")
+        raise AssignmentRefused(RefusalCode.CONFIG, "no training rows are named in [data]")
     if config.task not in settings.tasks:
-        raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, is not among [limits] tasks")
+        raise AssignmentRefused(RefusalCode.TASK, f"the run's task, {config.task}, is not among [limits] tasks")
     kind = task(config.task)
-    if not kind.reads_text and kind.head is not data_head(data):
-        raise Refused(RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on such rows")
+    if not kind.reads_text and kind.head is not data_kind(data):
+        raise AssignmentRefused(RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on such rows")
     if config.model.base not in settings.model.allowed:
-        raise Refused(RefusalCode.BASE_MODEL, f"base model {config.model.base} is not among [model] allowed")
+        raise AssignmentRefused(RefusalCode.BASE_MODEL, f"base model {config.model.base} is not among [model] allowed")
     return data
 
 
-def data_head(data: DataSettings) -> Head:
+def data_kind(data: DataSettings) -> Head:
     """What the rows can train: a table of texts, or (any other file) sentences of words in CoNLL."""
     names = {suffix.lower() for suffix in data.train.suffixes}
     return Head.SEQUENCE if names & set(FORMATS) else Head.TOKEN
 
 
-def read_data(data: DataSettings, labels: tuple[str, ...] | None = None) -> Dataset:
+def read_run_data(data: DataSettings, labels: tuple[str, ...] | None = None) -> Dataset:
     """The institution's rows, checked; without `labels`, with those that the file has.
 
     Raises:
         DataError: see `common.data.datasets`.
     """
-    if data_head(data) is Head.TOKEN:
+    if data_kind(data) is Head.TOKEN:
         return read_conll(data.train, labels)
     return read_examples(data.train, data.text_column, data.label_column, labels, data.customer_column)
 
 
-def look_at_rows(settings: Settings, data: DataSettings) -> Dataset:
+def probe_data(settings: InstitutionConfig, data: DataSettings) -> Dataset:
     """The rows before any run asks: as text where nothing but language modelling may be trained, else with labels.
 
     Raises:
@@ -100,18 +100,18 @@ def look_at_rows(settings: Settings, data: DataSettings) -> Dataset:
     """
     if all(task(name).reads_text for name in settings.tasks):
         return read_text_dataset(data.train, data.text_column)
-    return read_data(data)
+    return read_run_data(data)
 
 
-def read_for(data: DataSettings, config: RunConfig) -> Dataset:
-    """The rows as a run wants them: as text without labels for a language model, else by `read_data`.
+def read_for_run(data: DataSettings, config: RunConfig) -> Dataset:
+    """The rows as a run wants them: as text without labels for a language model, else by `read_run_data`.
 
     Raises:
         DataError: see `common.data.datasets`.
     """
     if task(config.task).reads_text:
         return read_text_dataset(data.train, data.text_column)
-    return read_data(data, config.labels or None)
+    return read_run_data(data, config.labels or None)
 
 
 def sampling_rate(config: RunConfig, units: int, settings: InstitutionSettings) -> float:
@@ -120,12 +120,12 @@ def sampling_rate(config: RunConfig, units: int, settings: InstitutionSettings) 
     if training.sampling_rate is not None:
         if training.sampling_rate * declared_size(settings) < 1:
             unit = config.privacy.unit
-            raise Refused(
+            raise AssignmentRefused(
                 RefusalCode.CONFIG, f"the run's sampling rate draws less than one {unit} a step of the declared size"
             )
         return training.sampling_rate
     if training.expected_batch_size is None or training.expected_batch_size > units:
-        raise Refused(RefusalCode.CONFIG, "the run's expected batch is larger than this institution's data")
+        raise AssignmentRefused(RefusalCode.CONFIG, "the run's expected batch is larger than this institution's data")
     return training.expected_batch_size / units
 
 
@@ -150,17 +150,19 @@ def event_of_round(config: RunConfig, units: int, settings: InstitutionSettings)
     steps = steps_per_round(config, rate)
     if privacy.level == "none":
         if not settings.allow_without_privacy:
-            raise Refused(RefusalCode.PRIVACY_LIMIT, "this institution does not train without differential privacy")
+            raise AssignmentRefused(
+                RefusalCode.PRIVACY_LIMIT, "this institution does not train without differential privacy"
+            )
         return DpSgdEvent(noise_multiplier=0.0, sampling_probability=1.0, steps=steps)
     if privacy.unit != settings.unit:
         kept = f"this institution's limits are for one {settings.unit}"
-        raise Refused(RefusalCode.PRIVACY_LIMIT, f"the run protects one {privacy.unit}, {kept}")
+        raise AssignmentRefused(RefusalCode.PRIVACY_LIMIT, f"the run protects one {privacy.unit}, {kept}")
     delta = _checked_delta(privacy.delta, units, settings)
     noise = privacy.noise_multiplier
     if privacy.target_epsilon is not None:
         noise = calibrate(privacy.target_epsilon, delta, rate, steps * config.rounds)
     if noise is None or noise <= 0 or noise < settings.min_noise_multiplier:
-        raise Refused(RefusalCode.PRIVACY_LIMIT, "the run's noise is below this institution's minimum")
+        raise AssignmentRefused(RefusalCode.PRIVACY_LIMIT, "the run's noise is below this institution's minimum")
     return DpSgdEvent(noise_multiplier=noise, sampling_probability=rate, steps=steps)
 
 
@@ -180,7 +182,9 @@ def _checked_delta(delta: float | None, units: int, settings: InstitutionSetting
     """
     what = f"one over this institution's {settings.unit}s"
     if settings.delta is not None and settings.delta >= 1 / units:
-        raise Refused(RefusalCode.PRIVACY_LIMIT, f"limits.delta is not below {what}")
+        raise AssignmentRefused(RefusalCode.PRIVACY_LIMIT, f"limits.delta is not below {what}")
     if delta is None or delta >= 1 / units or (settings.delta is not None and delta > settings.delta):
-        raise Refused(RefusalCode.PRIVACY_LIMIT, f"the run's delta is above limits.delta, or not below {what}")
+        raise AssignmentRefused(
+            RefusalCode.PRIVACY_LIMIT, f"the run's delta is above limits.delta, or not below {what}"
+        )
     return delta

@@ -5,26 +5,35 @@ outcome = finetune(Job(data=(TaskData(task("sentiment_analysis"), train, test),)
 """
 
 from client.finetune.job import (
-    AdapterChoice,
-    Job,
-    Outcome,
+    AdapterOptions,
+    FineTuningJob,
+    FineTuningResult,
     Previous,
-    PrivacyChoice,
+    PrivacyOptions,
     TaskData,
-    TrainingChoice,
+    TrainingOptions,
 )
 
-__all__ = ["AdapterChoice", "Job", "Outcome", "Previous", "PrivacyChoice", "TaskData", "TrainingChoice", "finetune"]
+__all__ = [
+    "AdapterOptions",
+    "FineTuningJob",
+    "FineTuningResult",
+    "Previous",
+    "PrivacyOptions",
+    "TaskData",
+    "TrainingOptions",
+    "finetune",
+]
 
 
-def finetune(job: Job) -> Outcome:
-    """Fine-tune, and leave adapter, card and results in `job.out`. See `Job` and `Outcome`.
+def finetune(job: FineTuningJob) -> FineTuningResult:
+    """Fine-tune, and leave adapter, card and results in `job.out`. See `Job` and `FineTuningResult`.
 
     Raises:
         FedfinError: one line naming the input that is wrong; nothing is trained then.
     """
     # Imported when used: a command line that only describes a job starts without torch.
-    from client.finetune.options.memory import held
+    from client.finetune.options.memory import memory_limit
     from client.finetune.strategies import (
         continual_pretraining,
         distillation,
@@ -35,7 +44,7 @@ def finetune(job: Job) -> Outcome:
     )
 
     plain = {"single_task": single_task.run, "incremental": incremental.run, "multi_task": multi_task.run}
-    with held(job.max_memory_gb, job.device):
+    with memory_limit(job.max_memory_gb, job.device):
         match job:
             case continual_pretraining.AdaptationJob():
                 return continual_pretraining.run(job)

@@ -23,7 +23,15 @@ from common.errors import ConfigurationError, DataError
 from common.evaluation.task_metrics import plain_label
 from common.tasks import MULTI_TASK, Head, Task
 
-__all__ = ["FEWEST_HELD_OUT", "check", "columns_of", "hold_out", "read_label_file", "read_labelled", "without"]
+__all__ = [
+    "FEWEST_HELD_OUT",
+    "columns_of",
+    "hold_out",
+    "read_label_file",
+    "read_labelled",
+    "remove_test_rows",
+    "validate_split",
+]
 
 _MOST_HELD_OUT = 1000
 FEWEST_HELD_OUT = 50
@@ -138,7 +146,7 @@ def read_label_file(path: Path) -> tuple[str, ...]:
     return labels
 
 
-def without(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
+def remove_test_rows(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
     """`train` without the rows whose text is in `test`, and how many they were: what measures is never trained on.
 
     Raises:
@@ -211,7 +219,7 @@ def _in_order(task: Task, values: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def check(train: Dataset, test: Dataset) -> None:
+def validate_split(train: Dataset, test: Dataset) -> None:
     """Refuse rows that cannot be learned from, or measured on.
 
     Raises:

@@ -11,7 +11,16 @@ from common.data.datasets import Dataset
 from common.errors import ConfigurationError
 from common.tasks import Head, Task
 
-__all__ = ["AdapterChoice", "Job", "Method", "Outcome", "Previous", "PrivacyChoice", "TaskData", "TrainingChoice"]
+__all__ = [
+    "AdapterOptions",
+    "FineTuningJob",
+    "FineTuningResult",
+    "Method",
+    "Previous",
+    "PrivacyOptions",
+    "TaskData",
+    "TrainingOptions",
+]
 
 Method = Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
 Strategy = Literal[
@@ -30,7 +39,7 @@ class _Choice(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterChoice(_Choice):
+class AdapterOptions(_Choice):
     """How the base model is adapted; None takes what `client.finetune.options.defaults` says for this task and model.
 
     rank, alpha, dropout, target_modules, layers: of lora and qlora. target_modules: "all-linear", "task" (the task's
@@ -56,7 +65,7 @@ class AdapterChoice(_Choice):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingChoice(_Choice):
+class TrainingOptions(_Choice):
     """How long and how fast; None takes the default for this task, model and number of rows.
 
     validation: share of the training rows held out to choose the best epoch by; 0, or a share of fewer than 50 rows,
@@ -77,7 +86,7 @@ class TrainingChoice(_Choice):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivacyChoice(_Choice):
+class PrivacyOptions(_Choice):
     """Differential privacy of one training row, added or removed.
 
     level: "high" (noise 1.0, clip 1.0) or "standard" (0.5, 2.0); or `epsilon`: what the whole training may cost.
@@ -118,7 +127,7 @@ class Previous:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class FineTuningJob:
     """One fine-tuning. The same job into the same `out` continues what was interrupted.
 
     data: one entry, but for `multi_task`.
@@ -141,9 +150,9 @@ class Job:
     base_model: str = "minilm"
     pooling: Literal["mean", "native"] = "mean"
     max_tokens: int | None = None
-    adapter: AdapterChoice = field(default_factory=AdapterChoice)
-    training: TrainingChoice = field(default_factory=TrainingChoice)
-    privacy: PrivacyChoice | None = None
+    adapter: AdapterOptions = field(default_factory=AdapterOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    privacy: PrivacyOptions | None = None
     previous: Previous | None = None
     seed: int = 0
     device: str = "auto"
@@ -179,7 +188,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class FineTuningResult:
     """What came of a job.
 
     adapter: directory in PEFT's format, with a card and `fedfin.json`, from which `predict` works.

@@ -12,7 +12,7 @@ from torch import nn
 
 from client.inference import merged_head
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Recipe, adapter_directory, build, read_description, unprotected
+from common.adapters.manifest import Manifest, adapter_directory, build, read_manifest, unprotected
 from common.base_models.extend import Provenance, provenance, write_provenance
 from common.base_models.heads import SharedEncoder
 from common.base_models.load import MeanPoolClassifier
@@ -35,7 +35,7 @@ def merge(adapter: Path, out: Path, task: str | None = None) -> str:
         ConfigurationError: `out` is not new, or the task is not named, or not the adapter's.
         ModelError: no adapter, or one that cannot be merged: a soft prompt is no weight of the base model.
     """
-    recipe, digest, facts = read_description(adapter)
+    recipe, digest, facts = read_manifest(adapter)
     if recipe.method in ("prefix_tuning", "p_tuning"):
         raise ModelError(f"{adapter}: {recipe.method} cannot be merged: keep the adapter, or train lora")
     name = chosen_task(recipe, task)
@@ -51,7 +51,7 @@ def merge(adapter: Path, out: Path, task: str | None = None) -> str:
     return _write(model, recipe, name, out, Provenance(recipe.base_model, before.new_tokens, private))
 
 
-def chosen_task(recipe: Recipe, task: str | None) -> str:
+def chosen_task(recipe: Manifest, task: str | None) -> str:
     """The task asked for, or the only one.
 
     Raises:
@@ -64,7 +64,7 @@ def chosen_task(recipe: Recipe, task: str | None) -> str:
     return task
 
 
-def _write(model: AdaptedModel, recipe: Recipe, name: str, out: Path, origin: Provenance) -> str:
+def _write(model: AdaptedModel, recipe: Manifest, name: str, out: Path, origin: Provenance) -> str:
     module: Any = model.module
     merged = module.merge_and_unload()
     labels, head = recipe.tasks[name], _head(recipe, name)
@@ -93,7 +93,7 @@ def _write(model: AdaptedModel, recipe: Recipe, name: str, out: Path, origin: Pr
     return f'transformers.{auto}.from_pretrained("{out}"{", trust_remote_code=True" if code else ""})'
 
 
-def _head(recipe: Recipe, name: str) -> Head:
+def _head(recipe: Manifest, name: str) -> Head:
     return next(kind.head for kind in recipe.kinds if kind.name == name)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from client.inference.merge import chosen_task
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Recipe, load_adapter
+from common.adapters.manifest import Manifest, load_adapter
 from common.base_models.heads import SharedEncoder
 from common.errors import ConfigurationError
 from common.evaluation.evaluate import predict_words, probabilities
@@ -36,7 +36,7 @@ class Predictor:
     """
 
     def __init__(self, adapter: Path, name: str | None = None, device: str = "cpu") -> None:
-        loaded: tuple[AdaptedModel, Recipe, object] = load_adapter(adapter, device)
+        loaded: tuple[AdaptedModel, Manifest, object] = load_adapter(adapter, device)
         self.model, recipe, _ = loaded
         own: Sequence[int] | None = None
         if several := self.model.base.tasks:

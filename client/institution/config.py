@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from common.canonical import is_name
-from common.config.sections import Range, Section, build, naming, refuse_unknown, shown
+from common.config.sections import Range, Section, build, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError
-from common.privacy.accounting import Limit
+from common.privacy.accounting import PrivacyLimit
 from common.tasks import TASKS
 
-__all__ = ["DataSettings", "InstitutionSettings", "ModelSettings", "Settings", "load_settings"]
+__all__ = ["DataSettings", "InstitutionConfig", "InstitutionSettings", "ModelSettings", "load_institution_config"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class InstitutionSettings:
             )
 
     @property
-    def limit(self) -> Limit | None:
+    def limit(self) -> PrivacyLimit | None:
         """What the ledger may hold at most."""
-        return None if self.max_epsilon is None or self.delta is None else Limit(self.max_epsilon, self.delta)
+        return None if self.max_epsilon is None or self.delta is None else PrivacyLimit(self.max_epsilon, self.delta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class _Limits(Section):
             self.refuse("delta", "is missing: max_epsilon means something only at a delta; give one below 1 / records")
         for name in self.tasks:
             if name not in TASKS:
-                self.refuse("tasks", f"holds {shown(name)}: use {', '.join(TASKS)}")
+                self.refuse("tasks", f"holds {format_value(name)}: use {', '.join(TASKS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class _Release(Section):
 
 
 @dataclass(frozen=True)
-class Settings:
+class InstitutionConfig:
     """One institution's settings file. `limits` are the privacy officer's; `tasks` those it trains at all.
 
     `data` is None until the file names a data set: an institution may enrol before it has one.
@@ -127,26 +127,26 @@ class Settings:
 _SECTIONS = ("institution", "data", "model", "limits", "release")
 
 
-def load_settings(path: Path) -> Settings:
+def load_institution_config(path: Path) -> InstitutionConfig:
     """Read `institution.toml`; relative paths start from its own directory.
 
     Raises:
         ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
     """
     tables = load_toml(path)
-    with naming(str(path)):
+    with error_prefix(str(path)):
         refuse_unknown(tables, _SECTIONS)
         return _settings(tables, path.parent)
 
 
-def _settings(tables: Mapping[str, Any], start: Path) -> Settings:
+def _settings(tables: Mapping[str, Any], start: Path) -> InstitutionConfig:
     identity = tables.get("institution", {})
     if not isinstance(identity, Mapping) or not is_name(identity.get("name")):
         raise ConfigurationError("institution.name is missing or not a name: use letters, digits, ' ', '_', '.', '-'")
     refuse_unknown(identity, ("name",), "institution")
     limits, release = build(_Limits, tables.get("limits", {})), build(_Release, tables.get("release", {}))
     data = build(DataSettings, tables["data"]) if "data" in tables else None
-    return Settings(
+    return InstitutionConfig(
         limits=InstitutionSettings(
             name=identity["name"],
             max_epsilon=limits.max_epsilon,

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.institution.config import DataSettings, Settings, load_settings
+from client.institution.config import DataSettings, InstitutionConfig, load_institution_config
 from common.errors import ConfigurationError
 from common.files import write_atomic
-from common.identity.enrolment import Package
-from common.identity.keys import Keys, PublicKeys
+from common.identity.enrolment import EnrolmentPackage
+from common.identity.keys import PrivateKeys, PublicKeys
 from common.privacy.ledger import PrivacyLedger
 
-__all__ = ["Home"]
+__all__ = ["InstitutionDirectory"]
 
 TEMPLATE = """\
 # The settings of this institution. The hub cannot change them. Only the name and a declared [release] are sent.
@@ -49,13 +49,13 @@ unit = "record"                # unit that max_epsilon protects: "record", or "c
 
 
 @dataclass(frozen=True)
-class Home:
+class InstitutionDirectory:
     """Paths in the directory of one institution."""
 
     directory: Path
 
     @classmethod
-    def create(cls, directory: Path, name: str) -> "Home":
+    def create(cls, directory: Path, name: str) -> "InstitutionDirectory":
         """Lay a new one out: keys (0600), an empty ledger (0600) and a commented `institution.toml`.
 
         Raises:
@@ -66,7 +66,7 @@ class Home:
         home = cls(directory)
         if home.settings_path.exists() or home.keys_path.exists():
             raise ConfigurationError(f"{directory}: it holds an institution already: choose another directory")
-        keys = Keys.generate(name)
+        keys = PrivateKeys.generate(name)
         keys.save(home.keys_path)
         PrivacyLedger.open(home.ledger_path, keys).close()
         write_atomic(home.settings_path, TEMPLATE.format(name=name).encode(), mode=0o600)
@@ -125,17 +125,17 @@ class Home:
         """Logs, and what one `start` runs; it may be lost."""
         return self.directory / "state"
 
-    def settings(self) -> Settings:
+    def settings(self) -> InstitutionConfig:
         """Read the settings.
 
         Raises:
-            ConfigurationError: see `load_settings`; or there is no institution here.
+            ConfigurationError: see `load_institution_config`; or there is no institution here.
         """
         if not self.settings_path.is_file():
             raise ConfigurationError(
                 f"{self.directory}: no institution.toml: make one with `fedfin-institution init {self.directory}`"
             )
-        return load_settings(self.settings_path)
+        return load_institution_config(self.settings_path)
 
     def rows(self) -> DataSettings:
         """The training rows that the settings name.
@@ -160,7 +160,7 @@ class Home:
             raise ConfigurationError(f"{self.directory}: not the directory of an institution ({path} is absent)")
         return PublicKeys.load(path)
 
-    def package(self) -> Package:
+    def package(self) -> EnrolmentPackage:
         """What the hub sent back, its signature verified again.
 
         Raises:
@@ -172,12 +172,12 @@ class Home:
                 f"{self.directory}: not joined yet: send {self.request_path.name} to the hub's operator, "
                 f"then run `fedfin-institution join PACKAGE --home {self.directory}`"
             )
-        return Package.from_json(self.package_path.read_bytes())
+        return EnrolmentPackage.from_json(self.package_path.read_bytes())
 
-    def keys(self) -> Keys:
+    def keys(self) -> PrivateKeys:
         """Load the private keys.
 
         Raises:
             EnvelopeError: see `Keys.load`.
         """
-        return Keys.load(self.keys_path)
+        return PrivateKeys.load(self.keys_path)

@@ -7,12 +7,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError, EnrolmentError
 from common.files import write_atomic
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import Certificate, check_name, new_key_and_request, node_key_text
-from common.identity.enrolment import Package, Request
+from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
 
 __all__ = ["accept", "expiring", "is_known", "make_request", "read_package"]
 
@@ -20,7 +20,7 @@ _WARN_DAYS = 30
 _LEAST_FINGERPRINT = 32  # hexadecimal digits: the 128 bits that `spoken` shows
 
 
-def make_request(directory: Path, name: str, renew: bool = False) -> Request:
+def make_request(directory: Path, name: str, renew: bool = False) -> EnrolmentRequest:
     """Lay out an institution's directory (see `Home.create`) with keys of every kind, and its signed request.
 
     After an interruption it goes on where it stopped; the private keys never leave the directory.
@@ -35,9 +35,9 @@ def make_request(directory: Path, name: str, renew: bool = False) -> Request:
         EnvelopeError: the keys cannot be written or read.
     """
     check_name(name)
-    home = Home(directory)
+    home = InstitutionDirectory(directory)
     if not renew and (home.request_path.exists() or not home.settings_path.exists()):
-        home = Home.create(directory, name)
+        home = InstitutionDirectory.create(directory, name)
     keys = home.keys()
     if keys.name != name:
         raise ConfigurationError(f"{directory}: it holds institution {keys.name} already: choose another directory")
@@ -49,27 +49,27 @@ def make_request(directory: Path, name: str, renew: bool = False) -> Request:
     write_atomic(home.tls / "client.key", tls_key, mode=0o600)
     openssh = node_key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     write_atomic(home.node_key_path, openssh, mode=0o600)
-    request = Request.make(keys, csr, node_key_text(node_key.public_key()))
+    request = EnrolmentRequest.make(keys, csr, node_key_text(node_key.public_key()))
     # Written last: a directory with a request is a complete one.
     write_atomic(home.request_path, request.to_json().encode() + b"\n")
     return request
 
 
-def read_package(path: Path) -> Package:
+def read_package(path: Path) -> EnrolmentPackage:
     """The package in a file, its own signature verified.
 
     Raises:
         EnrolmentError: absent, unreadable, altered or not a package.
     """
     try:
-        return Package.from_json(path.read_bytes())
+        return EnrolmentPackage.from_json(path.read_bytes())
     except OSError as error:
         raise EnrolmentError(f"{path}: cannot be read ({error.strerror}): give the file that the hub sent") from None
     except EnrolmentError as error:
         raise EnrolmentError(f"{path}: {error}") from None
 
 
-def is_known(home: Home, package: Package) -> bool:
+def is_known(home: InstitutionDirectory, package: EnrolmentPackage) -> bool:
     """Whether it comes from the very hub that this institution joined before: then its signature says enough."""
     if not home.package_path.exists():
         return False
@@ -77,7 +77,7 @@ def is_known(home: Home, package: Package) -> bool:
     return (before.hub, before.authority) == (package.hub, package.authority)
 
 
-def accept(home: Home, package: Package, fingerprint: str | None) -> None:
+def accept(home: InstitutionDirectory, package: EnrolmentPackage, fingerprint: str | None) -> None:
     """Keep the package, once it is certain that it answers our request and whose it is.
 
     Args:
@@ -94,7 +94,7 @@ def accept(home: Home, package: Package, fingerprint: str | None) -> None:
             raise EnrolmentError(f"{what}: its fingerprint is another one: do not use it, call the hub's operator")
     elif not is_known(home, package):
         raise EnrolmentError(f"{what}: give --fingerprint, as the hub's operator reads it out by telephone")
-    package.check_answers(Request.from_json(home.request_path.read_bytes()))
+    package.check_answers(EnrolmentRequest.from_json(home.request_path.read_bytes()))
     certificate = load_pem_x509_certificate(package.certificate.encode())
     key = load_pem_private_key((home.tls / "client.key").read_bytes(), password=None)
     if certificate.public_key() != key.public_key():
@@ -106,7 +106,7 @@ def accept(home: Home, package: Package, fingerprint: str | None) -> None:
     write_atomic(home.package_path, package.to_json().encode() + b"\n")
 
 
-def expiring(home: Home) -> list[str]:
+def expiring(home: InstitutionDirectory) -> list[str]:
     """A line when this institution's certificate ends within 30 days, or has ended.
 
     Raises:

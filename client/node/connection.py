@@ -5,7 +5,7 @@ import socket
 import ssl
 import time
 
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from common.errors import EnrolmentError
 from common.identity.enrolment import split_address
 from common.identity.tls import client_context
@@ -17,12 +17,12 @@ _RECENT_SECONDS = 45.0  # while a node waits for its agent it sends a heartbeat 
 _TIMEOUT_SECONDS = 3.0
 
 
-def last_seen(home: Home) -> float | None:
+def last_seen(home: InstitutionDirectory) -> float | None:
     """Seconds since the hub last answered this institution's node; None if it has not since the node was started."""
     return _seconds_since(home, "seen")
 
 
-def _seconds_since(home: Home, what: str) -> float | None:
+def _seconds_since(home: InstitutionDirectory, what: str) -> float | None:
     """What the node last noted: that the hub has "seen" it, or "refused" it."""
     try:
         return max(0.0, time.time() - float(json.loads((home.run / "hub.json").read_bytes())[what]))
@@ -30,7 +30,7 @@ def _seconds_since(home: Home, what: str) -> float | None:
         return None
 
 
-def describe(home: Home, address: str) -> str:
+def describe(home: InstitutionDirectory, address: str) -> str:
     """One line: connected, or what stands in the way. It may take three seconds."""
     seen = last_seen(home)
     if seen is not None and seen < _RECENT_SECONDS:
@@ -40,7 +40,7 @@ def describe(home: Home, address: str) -> str:
     return f"waiting for the hub at {address}: {_obstacle(home, address)}"
 
 
-def _obstacle(home: Home, address: str) -> str:
+def _obstacle(home: InstitutionDirectory, address: str) -> str:
     """Try one handshake of our own, which the hub may end when it has seen our certificate."""
     host, port = split_address(address)
     try:

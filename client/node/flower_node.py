@@ -25,10 +25,10 @@ from typing import Any
 
 import httpx
 
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from common.errors import FedfinError
 from common.flower.bundle import bundle
-from common.flower.internals import look_again_soon
+from common.flower.internals import shorten_pull_backoff
 from common.identity.tls import client_context
 
 __all__ = [
@@ -143,7 +143,7 @@ class _Watch:
         self._path.write_text(json.dumps({what: time.time()}))
 
 
-def mutual_tls(home: Home) -> type[Any]:
+def mutual_tls(home: InstitutionDirectory) -> type[Any]:
     """Flower's client of the hub, showing this institution's certificate; a renewed one is read without a restart."""
     from flwr.supernode.fleet_http_client import FleetHttpClient
 
@@ -179,7 +179,7 @@ def mutual_tls(home: Home) -> type[Any]:
     return MutualTlsClient
 
 
-def install_bundle(home: Home) -> None:
+def install_bundle(home: InstitutionDirectory) -> None:
     """Put the approved app where Flower looks for it, anew and read-only; Flower overwrites nothing that is there."""
     from flwr.cli.install import install_from_fab
 
@@ -199,7 +199,7 @@ def _writable(root: Path, writable: bool) -> None:
         Path(directory).chmod(0o755 if writable else 0o555)
 
 
-def run_supernode(home: Home, port: int) -> None:
+def run_supernode(home: InstitutionDirectory, port: int) -> None:
     """Flower's `flower-supernode` on loopback port `port`, until it is ended or the hub sends it away.
 
     Raises:
@@ -209,7 +209,7 @@ def run_supernode(home: Home, port: int) -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     package = home.package()
-    look_again_soon()
+    shorten_pull_backoff()
     fleet_http_connection.FleetHttpClient = mutual_tls(home)
     pull = start_client_internal._pull_and_store_message
     start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()))
@@ -253,7 +253,7 @@ def relay_executor() -> Any:
     return RelayExecutor()
 
 
-def run_superexec(home: Home, port: int) -> None:
+def run_superexec(home: InstitutionDirectory, port: int) -> None:
     """Flower's `flower-superexec` for that SuperNode; it takes client apps and no other kind of task."""
     from flwr.supercore.cli.flower_superexec import flower_superexec
     from flwr.supercore.constant import TaskType
@@ -278,7 +278,9 @@ def main() -> int:
     parser.add_argument("port", type=int)
     given = parser.parse_args()
     try:
-        {"supernode": run_supernode, "superexec": run_superexec}[given.part](Home(given.directory), given.port)
+        {"supernode": run_supernode, "superexec": run_superexec}[given.part](
+            InstitutionDirectory(given.directory), given.port
+        )
     except FedfinError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code

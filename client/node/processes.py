@@ -11,23 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from client.node.flower_node import install_bundle
 from common.errors import ConfigurationError
 from common.files import write_atomic
 from common.processes.supervisor import Service
 
-__all__ = ["Part", "at_work", "exclusive", "services", "state_path"]
+__all__ = ["Part", "agent_status", "services", "single_instance_lock", "state_path"]
 
 Part = Literal["all", "agent", "node"]
 
 
-def state_path(home: Home, part: Part) -> Path:
+def state_path(home: InstitutionDirectory, part: Part) -> Path:
     """What the supervisor of this part says runs."""
     return home.state / f"{part}.json"
 
 
-def services(home: Home, part: Part) -> list[Service]:
+def services(home: InstitutionDirectory, part: Part) -> list[Service]:
     """What is to run, in order; the node's files are laid out on the way.
 
     The agent alone needs the keys, the rows and the ledger; the node alone needs the network. Each can run in a
@@ -46,7 +46,7 @@ def services(home: Home, part: Part) -> list[Service]:
 
 
 @contextmanager
-def exclusive(lock: Path, what: str) -> Iterator[None]:
+def single_instance_lock(lock: Path, what: str) -> Iterator[None]:
     """Be the only one: two agents would answer each other's questions, two nodes of one key push each other out.
 
     Raises:
@@ -61,7 +61,7 @@ def exclusive(lock: Path, what: str) -> Iterator[None]:
         yield
 
 
-def at_work(home: Home) -> dict[str, Any]:
+def agent_status(home: InstitutionDirectory) -> dict[str, Any]:
     """What the agent last said it was at: `state`, and while it answers `run`, `round`, `step`, `steps`."""
     try:
         return dict(json.loads((home.run / "agent.json").read_bytes()))
@@ -69,7 +69,7 @@ def at_work(home: Home) -> dict[str, Any]:
         return {"state": "unknown"}
 
 
-def _service(home: Home, name: str, module: tuple[str, ...], ready: bool = False) -> Service:
+def _service(home: InstitutionDirectory, name: str, module: tuple[str, ...], ready: bool = False) -> Service:
     return Service(
         name=name,
         command=(sys.executable, "-m", *module),
@@ -86,7 +86,7 @@ def _service(home: Home, name: str, module: tuple[str, ...], ready: bool = False
     )
 
 
-def _prepare_node(home: Home) -> int:
+def _prepare_node(home: InstitutionDirectory) -> int:
     """Flower's approved app, its configuration and a fresh secret; returns a free port on loopback."""
     install_bundle(home)
     (home.run / "hub.json").unlink(missing_ok=True)

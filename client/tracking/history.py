@@ -16,7 +16,7 @@ from client.finetune.events import EpochEvent, StepEvent
 from client.tracking.resources import Usage
 from common.errors import CheckpointError
 
-__all__ = ["Summary", "Track", "leading_metric", "read_track", "smoothed", "summarise"]
+__all__ = ["History", "Summary", "leading_metric", "read_history", "smoothed", "summarise"]
 
 _VERSION = 1
 _F1 = ("entity_f1", "weighted_f1", "macro_f1", "high_risk_f1")
@@ -27,7 +27,7 @@ _UNTRAINED_BYTES = 12
 
 
 @dataclass(frozen=True)
-class Track:
+class History:
     """One training.
 
     run: what was run: base model, tasks, strategy, method and settings, parameters, privacy, as in `Outcome`; empty
@@ -62,7 +62,7 @@ class Track:
         }
 
 
-def read_track(path: Path) -> Track:
+def read_history(path: Path) -> History:
     """What `Track.to_json` wrote to `path`.
 
     Raises:
@@ -72,7 +72,7 @@ def read_track(path: Path) -> Track:
         content = json.loads(path.read_bytes())
         if content["version"] != _VERSION:
             raise CheckpointError(f"{path}: of version {content['version']}: this program reads {_VERSION}")
-        return Track(
+        return History(
             steps=tuple(StepEvent(**row) for row in _rows(content["steps"])),
             epochs=tuple(EpochEvent(**row) for row in content["epochs"]),
             usage=tuple(Usage(**row) for row in _rows(content["usage"])),
@@ -132,7 +132,7 @@ class Summary:
     memory_saved: int
 
 
-def summarise(track: Track) -> Summary:
+def summarise(track: History) -> Summary:
     """See `Summary`."""
     run = track.run
     found = _flat(run.get("metrics", {}))
@@ -169,7 +169,7 @@ def summarise(track: Track) -> Summary:
     )
 
 
-def leading_metric(track: Track) -> str:
+def leading_metric(track: History) -> str:
     """The validation figure to judge epochs by: F1 where there is one; "" without validation rows."""
     names = track.epochs[-1].metrics if track.epochs else {}
     return next((name for wanted in _LEADING for name in names if name.rpartition(".")[2] == wanted), "")

@@ -9,10 +9,10 @@ from rich.progress import Progress as Bar
 
 from client.finetune.events import EpochEvent, StepEvent
 
-__all__ = ["Progress"]
+__all__ = ["ProgressBar"]
 
 
-class Progress:
+class ProgressBar:
     """An observer that draws on standard error; with `quiet` it draws nothing.
 
     Where nobody sits at a terminal only the epochs are said, and an error is the one line that it says itself.

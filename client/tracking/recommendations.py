@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from client.tracking.history import Summary, Track, leading_metric, smoothed, summarise
-from common.report.formatting import METRICS, size
+from client.tracking.history import History, Summary, leading_metric, smoothed, summarise
+from common.report.formatting import METRICS, format_bytes
 
 __all__ = ["Recommendation", "recommend"]
 
@@ -31,7 +31,7 @@ class Recommendation:
     figures: Mapping[str, float]
 
 
-def recommend(track: Track) -> tuple[Recommendation, ...]:
+def recommend(track: History) -> tuple[Recommendation, ...]:
     """All that the figures ask for, the most urgent first; empty where nothing does, or nothing was seen."""
     if len(track.steps) < 2:
         return ()
@@ -45,7 +45,7 @@ def recommend(track: Track) -> tuple[Recommendation, ...]:
 class _Seen:
     """What the rules look at; `smooth` are the losses smoothed."""
 
-    track: Track
+    track: History
     summary: Summary
     losses: list[float]
     smooth: list[float]
@@ -194,11 +194,13 @@ def _save_memory(seen: _Seen) -> Recommendation | None:
     if share < 0.85:
         return None
     figures = {"peak_memory": summary.peak_memory, "memory_limit": track.memory_limit}
-    because = f"{size(summary.peak_memory)} of {size(track.memory_limit)} memory was taken ({share:.0%})"
+    because = (
+        f"{format_bytes(summary.peak_memory)} of {format_bytes(track.memory_limit)} memory was taken ({share:.0%})"
+    )
     # Four bits a number help where the model is what fills the memory; a small encoder's batch does.
     weights = 4 * summary.total_parameters
     if track.run.get("method") == "lora" and not track.private and weights > 0.4 * summary.peak_memory:
-        because += f", {size(weights)} of it the base model"
+        because += f", {format_bytes(weights)} of it the base model"
         return Recommendation("switch_to_qlora", "--adapter qlora", because, figures | {"base_model": weights})
     return Recommendation("recompute", "--gradient-checkpointing", because, figures)
 

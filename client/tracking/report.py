@@ -3,10 +3,10 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-from client.tracking.history import Summary, Track, summarise
+from client.tracking.history import History, Summary, summarise
 from client.tracking.recommendations import Recommendation, recommend
 from client.tracking.resources import Usage
-from common.report.formatting import METRICS, capitalised, count, metric, plain, size
+from common.report.formatting import METRICS, capitalised, format_bytes, format_count, format_metric, format_value
 from common.report.html import Html, join, table, tag
 from common.report.page import facts, figure, figures, page
 from common.report.plots import Line, line_plot
@@ -17,7 +17,7 @@ _POINTS = 100
 """Points of a plotted line: more would not show, and each carries its number."""
 
 
-def render(track: Track) -> str:
+def render(track: History) -> str:
     """The page as text; equal tracks give equal pages."""
     run, summary = track.run, summarise(track)
     tasks = " and ".join(str(name).replace("_", " ") for name in run.get("tasks", ()))
@@ -27,9 +27,11 @@ def render(track: Track) -> str:
         tag("header", tag("p", "Fine-tuning report", class_="kind"), tag("h1", capitalised(tasks) or "Training")),
         figures(
             [
-                *[(_named(name), metric(value)) for name, value in summary.figures.items() if _is_shown(name)][:4],
+                *[(_named(name), format_metric(value)) for name, value in summary.figures.items() if _is_shown(name)][
+                    :4
+                ],
                 ("Examples/s", f"{summary.examples_per_second:.3g}"),
-                ("Peak memory", size(summary.peak_memory)),
+                ("Peak memory", format_bytes(summary.peak_memory)),
             ]
         ),
         tag("main", section(track), _what_was_run(track, summary)),
@@ -37,7 +39,7 @@ def render(track: Track) -> str:
     )
 
 
-def section(track: Track) -> Html:
+def section(track: History) -> Html:
     """How the training went, with plots, and what to change: a section for any page of the institution."""
     summary, advice = summarise(track), recommend(track)
     steps = [step.step for step in track.steps]
@@ -62,7 +64,7 @@ def section(track: Track) -> Html:
     )
 
 
-def _banner(track: Track) -> Html:
+def _banner(track: History) -> Html:
     words = (
         "This page shows losses and figures of the institution's own rows, with no noise on them. "
         + ("The ε of the training covers its adapter, and does not cover this page. " if track.private else "")
@@ -72,9 +74,9 @@ def _banner(track: Track) -> Html:
 
 
 def _course(summary: Summary) -> str:
-    words = f"{count(summary.steps)} steps in {summary.seconds:.0f} s."
+    words = f"{format_count(summary.steps)} steps in {summary.seconds:.0f} s."
     if summary.converged_step is not None:
-        words += f" The loss had converged at step {count(summary.converged_step)}."
+        words += f" The loss had converged at step {format_count(summary.converged_step)}."
     if summary.best_f1 is not None:
         words += f" The best F1 on the validation rows was {summary.best_f1:.3f}."
     if summary.best_epoch is not None:
@@ -91,13 +93,16 @@ def _advice(advice: Sequence[Recommendation]) -> Html:
     return table(["Change", "Because"], [list(row) for row in rows], words=2)
 
 
-def _resources(track: Track, summary: Summary) -> list[tuple[str, str]]:
+def _resources(track: History, summary: Summary) -> list[tuple[str, str]]:
     whole = summary.total_parameters
-    share = f" of {count(whole)} ({summary.trainable_parameters / whole:.2%})" if whole else ""
+    share = f" of {format_count(whole)} ({summary.trainable_parameters / whole:.2%})" if whole else ""
     return [
-        ("Parameters trained", f"{count(summary.trainable_parameters)}{share}"),
-        ("Memory saved", f"{size(summary.memory_saved)} of gradients and optimiser state (computed)" if whole else ""),
-        ("Peak memory", f"{size(summary.peak_memory)} of {size(track.memory_limit)}"),
+        ("Parameters trained", f"{format_count(summary.trainable_parameters)}{share}"),
+        (
+            "Memory saved",
+            f"{format_bytes(summary.memory_saved)} of gradients and optimiser state (computed)" if whole else "",
+        ),
+        ("Peak memory", f"{format_bytes(summary.peak_memory)} of {format_bytes(track.memory_limit)}"),
         ("Processors", f"{summary.cpu:.0%} used on average" if summary.cpu is not None else ""),
         ("GPU", f"busy {summary.gpu:.0%} of the time" if summary.gpu is not None else ""),
         ("Speed", f"{summary.examples_per_second:.3g} examples/s, {summary.tokens_per_second:.4g} tokens/s"),
@@ -105,18 +110,21 @@ def _resources(track: Track, summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
-def _what_was_run(track: Track, summary: Summary) -> Html:
+def _what_was_run(track: History, summary: Summary) -> Html:
     run = track.run
     rows = [
-        (name.replace("_", " ").capitalize(), plain(run.get(name))) for name in ("base_model", "strategy", "method")
+        (name.replace("_", " ").capitalize(), format_value(run.get(name)))
+        for name in ("base_model", "strategy", "method")
     ]
     settings = run.get("settings", {})
-    rows += [(key.replace("_", " ").capitalize(), plain(v)) for key, v in settings.items() if not isinstance(v, dict)]
+    rows += [
+        (key.replace("_", " ").capitalize(), format_value(v)) for key, v in settings.items() if not isinstance(v, dict)
+    ]
     privacy = run.get("privacy")
-    rows += [(capitalised(key.replace("_", " ")), plain(value)) for key, value in (privacy or {}).items()]
+    rows += [(capitalised(key.replace("_", " ")), format_value(value)) for key, value in (privacy or {}).items()]
     if privacy is None:
         rows.append(("Privacy", "none: trained without differential privacy"))
-    every = [[_named(name), metric(value)] for name, value in summary.figures.items()]
+    every = [[_named(name), format_metric(value)] for name, value in summary.figures.items()]
     return join(
         tag("h2", "On the test rows", id="test"),
         table(["Figure", "Value"], [list(row) for row in every]) if every else tag("p", "None were measured."),
@@ -130,7 +138,7 @@ def _by_step(caption: str, name: str, steps: Sequence[int], values: Sequence[flo
     return line_plot([Line(name, _thinned(points))], caption, "step", from_zero=True, decimals=3)
 
 
-def _by_epoch(track: Track) -> Html:
+def _by_epoch(track: History) -> Html:
     names = sorted({name for event in track.epochs for name in event.metrics})
     shown = [name for name in names if _is_shown(name)]
     lines = [

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.job import Outcome
-from client.tracking.history import Track, read_track, summarise
+from client.finetune.job import FineTuningResult
+from client.tracking.history import History, read_history, summarise
 from client.tracking.recommendations import recommend
 from client.tracking.report import render
 from client.tracking.resources import Meter, Usage
@@ -58,14 +58,14 @@ class Tracker:
         self._epochs.append(event)
         self._write({})
 
-    def finish(self, outcome: Outcome) -> dict[str, Any]:
+    def finish(self, outcome: FineTuningResult) -> dict[str, Any]:
         """Add what came of it, write both files; returns the content of `tracker.json`.
 
         Raises:
             CheckpointError: the training was finished before, and its track is gone or damaged.
         """
         if not self._begun:  # finished before: nothing was trained now
-            self._take(read_track(self._path))
+            self._take(read_history(self._path))
         content, track = self._write(outcome.to_json())
         write_atomic(self._report, render(track).encode(), mode=0o600)
         return content
@@ -78,19 +78,19 @@ class Tracker:
         if step == 1 or not self._path.exists():
             return
         try:
-            before = read_track(self._path)
+            before = read_history(self._path)
         except CheckpointError:
             return  # the track is a by-product: its loss must not stop the training
         self._take(before, step)
 
-    def _take(self, track: Track, step: float = math.inf) -> None:
+    def _take(self, track: History, step: float = math.inf) -> None:
         self._steps = [each for each in track.steps if each.step < step]
         self._epochs = [each for each in track.epochs if each.step < step]
         self._usage = list(track.usage)
 
-    def _write(self, run: Mapping[str, Any]) -> tuple[dict[str, Any], Track]:
+    def _write(self, run: Mapping[str, Any]) -> tuple[dict[str, Any], History]:
         self._written = time.monotonic()
-        track = Track(tuple(self._steps), tuple(self._epochs), tuple(self._usage), self._limit, run)
+        track = History(tuple(self._steps), tuple(self._epochs), tuple(self._usage), self._limit, run)
         content: dict[str, Any] = track.to_json()
         if run:
             content["summary"] = asdict(summarise(track))

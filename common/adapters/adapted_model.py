@@ -21,7 +21,17 @@ from common.adapters.frozen_blocks import FrozenFeatures, split
 from common.adapters.peft_config import lora_config, refuse_adapted
 from common.adapters.saving import write_adapter
 from common.adapters.target_modules import parse_layers, target_names
-from common.adapters.tensors import NEW_ROWS, PROMPT, array, is_ours, last_head_layers, numbers, start, wire_name, write
+from common.adapters.tensors import (
+    NEW_ROWS,
+    PROMPT,
+    array,
+    initial_tensors,
+    is_ours,
+    last_head_layers,
+    numbers,
+    wire_name,
+    write,
+)
 from common.base_models.load import LoadedBase
 from common.base_models.masked_lm import MaskedLanguageModel
 from common.config.run import AdapterConfig
@@ -30,8 +40,8 @@ from common.errors import ModelError
 from common.protocol.adapter_codec import Spec, Tensors
 from common.tasks import Head, Task
 from common.tokenization.batches import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts, tokenize_words
-from common.tokenization.language_modelling import followed, masked
-from common.tokenization.summary_prompt import instructions, prompts
+from common.tokenization.language_modelling import mask_tokens, next_token_labels
+from common.tokenization.summary_prompt import instruction_prompts, summary_prompts
 
 __all__ = ["AdaptedModel", "adapt"]
 
@@ -138,7 +148,7 @@ class AdaptedModel:
     def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
         """Texts as ids, cut at the run's maximum of tokens; for a decoder, inside the question that it answers."""
         if self._answers:
-            asked = prompts(self.base.tokenizer, texts, self.base.max_tokens)
+            asked = summary_prompts(self.base.tokenizer, texts, self.base.max_tokens)
             return TokenizedSet(tuple(asked), None, self.base.tokenizer.pad_token_id)
         return tokenize_texts(self.base.tokenizer, texts, self.base.max_tokens, labels)
 
@@ -151,11 +161,11 @@ class AdaptedModel:
     def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
         """A data set as ids and labels, in its order; for a language model, labels are what it is to guess.
 
-        For a decoder, questions with their answers: see `instructions`.
+        For a decoder, questions with their answers: see `instruction_prompts`.
         """
         if self._answers:
             pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
-            return instructions(
+            return instruction_prompts(
                 self.base.tokenizer, [e.text for e in pairs], [e.summary for e in pairs], self.base.max_tokens
             )
         tokens = tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
@@ -163,7 +173,11 @@ class AdaptedModel:
 
     def to_guess(self, tokens: TokenizedSet, seed: int = 0) -> TokenizedSet:
         """`tokens` with what a language model is to guess as labels: tokens hidden by `seed`, or each next one."""
-        return followed(tokens) if self.base.head == Head.CAUSAL else masked(tokens, self.base.tokenizer, seed)
+        return (
+            next_token_labels(tokens)
+            if self.base.head == Head.CAUSAL
+            else mask_tokens(tokens, self.base.tokenizer, seed)
+        )
 
     def logits(self, batch: Batch) -> Tensor:
         """(B, C), or (B, T, C) for a token head; from `batch.hidden` on where it is there.
@@ -282,7 +296,7 @@ class AdaptedModel:
     def _start(self, name: str, parameter: nn.Parameter) -> NDArray[np.float32]:
         if name in self._new_rows:
             return self._new_rows[name].copy()
-        return start(self._seed, name, tuple(parameter.shape), zero=name in self._last_layer)
+        return initial_tensors(self._seed, name, tuple(parameter.shape), zero=name in self._last_layer)
 
     def _cast_head_inputs(self) -> None:
         """A head in float32 on a base in bfloat16."""

@@ -8,12 +8,12 @@ from common.adapters.frozen_blocks import FrozenFeatures
 from common.errors import ConfigurationError
 from common.tokenization.batches import Batch, TokenizedSet
 
-__all__ = ["PrefixCache"]
+__all__ = ["FeatureCache"]
 
 Rows = NDArray[np.int64]
 
 
-class PrefixCache:
+class FeatureCache:
     """What the frozen part of the model makes of each example, computed once and kept for all steps and rounds.
 
     Bound to the first model and data set it is filled from; their frozen part never changes. It also remembers that

@@ -19,13 +19,13 @@ from common.tasks import Head, Task, task
 
 __all__ = [
     "DESCRIPTION",
-    "Recipe",
+    "Manifest",
     "adapter_directory",
     "build",
     "load_adapter",
-    "read_description",
+    "read_manifest",
     "unprotected",
-    "write_description",
+    "write_manifest",
 ]
 
 DESCRIPTION = "fedfin.json"
@@ -33,7 +33,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Manifest:
     """Everything that decides which model an adapter sits on, and what its outputs mean.
 
     tasks: name and labels of each task, in the order of the model's outputs; more than one share one encoder.
@@ -66,7 +66,7 @@ class Recipe:
         return self.kinds[0].head
 
 
-def build(recipe: Recipe, device: str = "cpu") -> AdaptedModel:
+def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
     """The base model with the recipe's adapter attached, at its starting point.
 
     Raises:
@@ -94,13 +94,13 @@ def build(recipe: Recipe, device: str = "cpu") -> AdaptedModel:
     return adapt(base, config, kind, recipe.seed)
 
 
-def write_description(recipe: Recipe, base_digest: str, facts: Mapping[str, Any]) -> bytes:
+def write_manifest(recipe: Manifest, base_digest: str, facts: Mapping[str, Any]) -> bytes:
     """The content of `fedfin.json`; `facts` is what a reader may want to know, and nothing that loading needs."""
     content = {"version": _VERSION, "base_digest": base_digest, "recipe": asdict(recipe), "facts": dict(facts)}
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def read_description(directory: Path) -> tuple[Recipe, str, dict[str, Any]]:
+def read_manifest(directory: Path) -> tuple[Manifest, str, dict[str, Any]]:
     """Recipe, base model's digest, and facts, of the adapter in `directory` (or in its subdirectory `adapter`).
 
     Raises:
@@ -115,7 +115,7 @@ def read_description(directory: Path) -> tuple[Recipe, str, dict[str, Any]]:
         fields["tasks"] = {name: tuple(labels) for name, labels in fields["tasks"].items()}
         if isinstance(fields["target_modules"], list):
             fields["target_modules"] = tuple(fields["target_modules"])
-        return Recipe(**fields), content["base_digest"], content["facts"]
+        return Manifest(**fields), content["base_digest"], content["facts"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
             f"{directory}: no adapter of fedfin ({DESCRIPTION} is absent or damaged): give the directory "
@@ -129,13 +129,13 @@ def unprotected(facts: Mapping[str, Any]) -> bool:
     return privacy is None or bool(privacy.get("unprotected_before", False))
 
 
-def load_adapter(directory: Path, device: str = "cpu") -> tuple[AdaptedModel, Recipe, dict[str, Any]]:
+def load_adapter(directory: Path, device: str = "cpu") -> tuple[AdaptedModel, Manifest, dict[str, Any]]:
     """The trained model in `directory`, ready to predict; its recipe, and its facts.
 
     Raises:
-        ModelError: as `read_description` and `build`; or the base model, or the weights, are not those of the adapter.
+        ModelError: as `read_manifest` and `build`; or the base model, or the weights, are not those of the adapter.
     """
-    recipe, digest, facts = read_description(directory)
+    recipe, digest, facts = read_manifest(directory)
     model = build(recipe, device)
     if model.base.digest != digest:
         raise ModelError(

@@ -16,11 +16,11 @@ __all__ = [
     "NEW_ROWS",
     "PROMPT",
     "array",
+    "initial_tensors",
     "is_ours",
     "last_head_layers",
     "numbers",
     "seeded",
-    "start",
     "wire_name",
     "write",
 ]
@@ -55,7 +55,7 @@ def last_head_layers(base: LoadedBase, parameters: Mapping[str, nn.Parameter]) -
     return frozenset(name for name, parameter in parameters.items() if id(parameter) in ours)
 
 
-def start(seed: int, name: str, shape: tuple[int, ...], *, zero: bool) -> NDArray[np.float32]:
+def initial_tensors(seed: int, name: str, shape: tuple[int, ...], *, zero: bool) -> NDArray[np.float32]:
     """Where a tensor starts: zeros if asked and for LoRA's B, 0 and 1 for biases and scales, else of the seed."""
     if zero or ".lora_B." in name:
         return np.zeros(shape, np.float32)

@@ -12,7 +12,7 @@ from common.adapters.losses import batch_losses
 from common.base_models.masked_lm import MaskedLanguageModel
 from common.errors import DataError
 from common.tokenization.batches import minibatches, token_batches
-from common.tokenization.language_modelling import masked
+from common.tokenization.language_modelling import mask_tokens
 
 __all__ = ["needs_warm_up", "warm_up"]
 
@@ -42,7 +42,7 @@ def warm_up(
     """
     if not texts:
         raise DataError("public text: there is none to warm up a language model's head on")
-    tokens = masked(model.encode(texts), model.base.tokenizer, seed)
+    tokens = mask_tokens(model.encode(texts), model.base.tokenizer, seed)
     features = model.features(tokens, max_batch_tokens)
     size = min(_BATCH, len(tokens))
     steps = max(1, round(epochs * len(tokens) / size))

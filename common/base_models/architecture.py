@@ -7,7 +7,7 @@ import transformers
 
 from common.errors import ModelError
 
-__all__ = ["hidden_size", "is_decoder", "most_tokens", "read_config", "writer_class"]
+__all__ = ["generator_class", "hidden_size", "is_decoder", "max_positions", "read_config"]
 
 _DECODERS = frozenset(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"))
 _POSITIONS_AFTER_PADDING = frozenset(("roberta", "xlm-roberta", "camembert"))
@@ -30,7 +30,7 @@ def hidden_size(config: Any) -> int:
     return int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or config.dim)
 
 
-def most_tokens(config: Any) -> int:
+def max_positions(config: Any) -> int:
     """The longest text that the model has positions for."""
     places = int(getattr(config, "max_position_embeddings", None) or 131_072)
     # RoBERTa and its kin count positions from the padding's number on.
@@ -42,7 +42,7 @@ def is_decoder(config: Any) -> bool:
     return config.model_type in _DECODERS
 
 
-def writer_class(name: str, config: Any) -> Any:
+def generator_class(name: str, config: Any) -> Any:
     """transformers' class for base model `name` as a writer of summaries.
 
     Raises:

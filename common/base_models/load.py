@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from common.base_models.architecture import hidden_size, is_decoder, read_config, writer_class
+from common.base_models.architecture import generator_class, hidden_size, is_decoder, read_config
 from common.base_models.digest import base_digest
 from common.base_models.heads import FEATURE_NORM, SharedEncoder, pool_mean
 from common.base_models.masked_lm import MaskedLanguageModel
@@ -214,7 +214,7 @@ def _load_writer(base: str, path: str, decoder: bool, **kwargs: Any) -> nn.Modul
     config = read_config(base, path)
     if decoder and not is_decoder(config):
         raise ModelError(f"base model {base} ({config.model_type}): it does not guess the next word: choose a decoder")
-    kind = writer_class(base, config)
+    kind = generator_class(base, config)
     with quiet(), torch.random.fork_rng(), _one_line(base):
         model, info = kind.from_pretrained(path, output_loading_info=True, **kwargs)
     _refuse_missing(base, info, (), "copy the whole model there")

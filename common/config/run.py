@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from common.canonical import canonical, parse_object
-from common.config.sections import Range, Section, build, check_value, naming, refuse_unknown, shown
+from common.config.sections import Range, Section, build, check_value, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError
 from common.tasks import MULTI_TASK, Head, task, tasks_of
@@ -80,7 +80,7 @@ class AdapterConfig(Section):
         if not self.target_modules:
             self.refuse("target_modules", 'is empty: name roles, or use layers = "none" to train the head alone')
         if self.layers not in ("all", "none") and not re.fullmatch("last:[1-9][0-9]{0,3}", self.layers):
-            self.refuse("layers", f'is {shown(self.layers)}: use "all", "none", or "last:K" with K at least 1')
+            self.refuse("layers", f'is {format_value(self.layers)}: use "all", "none", or "last:K" with K at least 1')
         if self.layers == "none" and self.train == "B":
             self.refuse("train", 'is "B", but layers = "none" trains no LoRA factors: leave train out, or name layers')
 
@@ -143,7 +143,7 @@ class PrivacyConfig(Section):
             self.refuse("clipping_norm", f"is given, but {level} clips nothing: leave it out, or choose another level")
         for key, plain in (("unit", "record"), ("clipping", "flat")):
             if self.level == "none" and getattr(self, key) != plain:
-                self.refuse(key, f"is {shown(getattr(self, key))}, but {level} protects nothing: leave it out")
+                self.refuse(key, f"is {format_value(getattr(self, key))}, but {level} protects nothing: leave it out")
         if self.level != "none" and self.clipping_norm == 0:
             self.refuse("clipping_norm", f"is 0: {level} needs a number above 0")
         wanted = {
@@ -167,7 +167,8 @@ class AggregationConfig(Section):
 
     weighting: see `server.rounds.aggregation.weights`. server_decay_rounds: over how many last rounds the server's
     learning rate falls to nothing, so that the noise of single rounds averages out; None keeps it.
-    institutions_per_round: None asks all. quorum: contributions below which a round fails. max_update_norm: L2, of one institution's change;
+    institutions_per_round: None asks all. quorum: contributions below which a round fails. max_update_norm: L2, of
+    one institution's change;
     None sets no limit. deadline_s: seconds the hub waits in a round.
     """
 
@@ -219,7 +220,7 @@ class RunConfig(Section):
 
     def check(self) -> None:
         if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9 _.-]{0,79}", self.name):
-            self.refuse("name", f"is {shown(self.name)}: use at most 80 letters, digits, spaces, and . _ -")
+            self.refuse("name", f"is {format_value(self.name)}: use at most 80 letters, digits, spaces, and . _ -")
         preset = task(self.task)
         if self.labels and preset.head is Head.SUMMARY:
             self.refuse("labels", f"is given, but {self.task} writes text: leave it out")
@@ -273,7 +274,7 @@ class RunConfig(Section):
             given = parse_object(text)
         except ValueError as error:
             raise ConfigurationError(f"{source}: not one JSON object: {error}") from None
-        with naming(source):
+        with error_prefix(source):
             refuse_unknown(given, cls.__dataclass_fields__, "run")
         layout: dict[str, Any] = {"run": {}, "task": {}}
         for key, value in given.items():
@@ -294,7 +295,7 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
     Raises:
         ConfigurationError: one line naming `source`, `section.key`, what is wrong and what to do.
     """
-    with naming(source):
+    with error_prefix(source):
         refuse_unknown(mapping, RUN_SECTIONS)
         tables = {name: _table(mapping, name) for name in RUN_SECTIONS}
         refuse_unknown(tables["run"], ("name", "seed", "rounds"), "run")
@@ -335,5 +336,5 @@ def _fixed(level: object) -> dict[str, float]:
 def _table(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
     given = mapping.get(name, {})
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"{name} is {shown(given)}: write it as a table, [{name}]")
+        raise ConfigurationError(f"{name} is {format_value(given)}: write it as a table, [{name}]")
     return dict(given)

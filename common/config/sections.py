@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, Union, 
 
 from common.errors import ConfigurationError
 
-__all__ = ["Range", "Section", "build", "check_value", "naming", "near", "refuse_unknown", "shown"]
+__all__ = ["Range", "Section", "build", "check_value", "did_you_mean", "error_prefix", "format_value", "refuse_unknown"]
 
 
 S = TypeVar("S", bound="Section")
@@ -76,7 +76,7 @@ def build(cls: type[S], given: object) -> S:
         ConfigurationError: not a table, an unknown or missing key, a value or combination that cannot be used.
     """
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"{cls.section} is {shown(given)}: write it as a table, [{cls.section}]")
+        raise ConfigurationError(f"{cls.section} is {format_value(given)}: write it as a table, [{cls.section}]")
     refuse_unknown(given, _hints(cls), cls.section)
     for field in fields(cls):  # type: ignore[arg-type]
         if field.default is MISSING and field.name not in given:
@@ -88,19 +88,19 @@ def refuse_unknown(given: Mapping[str, object], known: Collection[str], section:
     """Refuse the first key of `given` that is not `known`, naming the nearest that is."""
     for key in given:
         if key not in known:
-            place = shown(key)[1:-1]
-            hint = near(key, known) or f"use {', '.join(known)}"
+            place = format_value(key)[1:-1]
+            hint = did_you_mean(key, known) or f"use {', '.join(known)}"
             where = f"{section}.{place} is not a known key" if section else f"[{place}] is not a known section"
             raise ConfigurationError(f"{where}: {hint}")
 
 
-def near(value: str, known: Collection[str]) -> str:
+def did_you_mean(value: str, known: Collection[str]) -> str:
     """A question that offers the nearest of `known`, or nothing."""
     found = difflib.get_close_matches(value, known, n=1)
     return f"did you mean {found[0]}?" if found else ""
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """`value` as a file would hold it, on one line and short."""
     if isinstance(value, Mapping):
         return "a table"
@@ -109,7 +109,7 @@ def shown(value: object) -> str:
 
 
 @contextmanager
-def naming(source: str) -> Iterator[None]:
+def error_prefix(source: str) -> Iterator[None]:
     """Put the name of the file in front of every `ConfigurationError` from the block."""
     try:
         yield
@@ -131,9 +131,9 @@ def check_value(value: object, hint: Any, place: str) -> Any:
         fitted = _fit(value, kind)
         if fitted is not _UNFIT and (limits is None or fitted is None or fitted in limits):
             return fitted
-    question = near(value, _choices(kinds)) if isinstance(value, str) else ""
+    question = did_you_mean(value, _choices(kinds)) if isinstance(value, str) else ""
     advice = f"{question} use {_words(hint)}".lstrip()
-    raise ConfigurationError(f"{place} is {shown(value)}: {advice}")
+    raise ConfigurationError(f"{place} is {format_value(value)}: {advice}")
 
 
 _UNFIT = object()

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import ConfigurationError
 
-__all__ = ["changed", "load_toml", "parse_toml", "read_config"]
+__all__ = ["apply_overrides", "load_toml", "parse_toml", "read_config"]
 
 
 def read_config(path: Path) -> str:
@@ -44,7 +44,7 @@ def load_toml(path: Path) -> dict[str, Any]:
     return parse_toml(read_config(path), str(path))
 
 
-def changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+def apply_overrides(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """`tables` with each `section.key=value` of `changes` put in; a value is TOML, or else a bare text.
 
     An empty value takes the key out.

@@ -14,7 +14,7 @@ from common.data.datasets import Dataset, Example
 from common.data.tables import FORMATS, missing_column, read_rows, read_text
 from common.errors import DataError
 
-__all__ = ["general_english", "held_out", "public_texts", "read_corpus", "read_split", "read_text_dataset"]
+__all__ = ["public_texts", "python_reference_text", "read_corpus", "read_split", "read_text_dataset", "split_held_out"]
 
 _PLAIN = (".txt", ".md")
 _TEXT_COLUMNS = ("text", "sentence", "content", "body", "narrative")
@@ -56,7 +56,7 @@ def read_split(path: Path, column: str | None, group_column: str | None, share: 
         DataError: see `read_corpus`; `group_column` in something that is no table; a side without text.
     """
     if group_column is None:
-        train, test = held_out(read_corpus(path, column), share)
+        train, test = split_held_out(read_corpus(path, column), share)
     else:
         if path.is_dir() or _kind(path) in _PLAIN:
             raise DataError(f"{path}: only a table has a column {group_column}: leave the group column out")
@@ -65,7 +65,7 @@ def read_split(path: Path, column: str | None, group_column: str | None, share: 
         if group_column not in rows[0]:
             raise missing_column(path, group_column, rows[0])
         groups = sorted({row[group_column] for row in rows})
-        tested = set(held_out(groups, share)[1]) or {groups[0]}
+        tested = set(split_held_out(groups, share)[1]) or {groups[0]}
         sides: tuple[dict[str, None], dict[str, None]] = ({}, {})
         for row in rows:
             if text := row.get(chosen, "").strip():
@@ -104,7 +104,7 @@ def _text_column(file: Path, rows: Sequence[Mapping[str, str]], column: str | No
     return chosen
 
 
-def held_out(texts: Sequence[str], share: float, seed: int = 0) -> tuple[list[str], list[str]]:
+def split_held_out(texts: Sequence[str], share: float, seed: int = 0) -> tuple[list[str], list[str]]:
     """Split texts in those to learn from and those to measure on, by their hash: a text is always on the same side.
 
     Paragraphs of one document can land on both sides: where documents are known, split by them instead.
@@ -116,7 +116,7 @@ def held_out(texts: Sequence[str], share: float, seed: int = 0) -> tuple[list[st
     return sides
 
 
-def general_english() -> list[str]:
+def python_reference_text() -> list[str]:
     """About 700 paragraphs (35,000 words) that have nothing to do with finance: Python's own language reference.
 
     It comes with every Python, so forgetting can be measured anywhere and warming up needs no download. It is
@@ -135,7 +135,7 @@ def public_texts(path: Path | None, most: int, seed: int) -> list[str]:
         DataError: see `read_corpus`.
     """
     if path is None:
-        return general_english()
+        return python_reference_text()
     texts = read_corpus(path)
     random.Random(seed).shuffle(texts)  # noqa: S311 - an order, not a secret
     return texts[:most]

@@ -11,11 +11,11 @@ from common.adapters.adapted_model import AdaptedModel
 from common.adapters.frozen_blocks import FrozenFeatures
 from common.data.datasets import Dataset, Example, TokenExample
 from common.errors import DataError
-from common.evaluation.metrics import AnyCounts, Counts, EntityCounts, WordCounts
+from common.evaluation.metrics import AnyCounts, ConfusionMatrix, EntityCounts, TokenCounts
 from common.tasks import Head
 from common.tokenization.batches import IGNORED, Batch, TokenizedSet, token_batches
 
-__all__ = ["Prepared", "evaluate", "guessed", "predict", "predict_words", "prepare", "probabilities"]
+__all__ = ["Prepared", "evaluate", "evaluate_language_model", "predict", "predict_words", "prepare", "probabilities"]
 
 _BATCH_TOKENS = 2048
 """On a processor four times as many take up to twice as long: tensors above 32 MB are mapped anew each time."""
@@ -50,7 +50,7 @@ def evaluate(model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: in
     prepared = data if isinstance(data, Prepared) else prepare(model, data)
     dataset = prepared.dataset
     if model.base.head in (Head.MASKED, Head.CAUSAL):
-        return guessed(model, prepared.tokens, prepared.features, max_batch_tokens)
+        return evaluate_language_model(model, prepared.tokens, prepared.features, max_batch_tokens)
     outputs = _outputs(model, prepared.tokens, prepared.features, max_batch_tokens)
     if _is_token_set(dataset):
         outside = dataset.labels.index(_OUTSIDE) if _OUTSIDE in dataset.labels else 0
@@ -58,7 +58,7 @@ def evaluate(model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: in
         truth = [e.labels for e in dataset.examples if isinstance(e, TokenExample)]
         return EntityCounts.of(_named(truth, dataset.labels), _named(given, dataset.labels))
     labels = [e.label for e in dataset.examples if isinstance(e, Example)]
-    return Counts.of(labels, [int(row) for row in outputs], len(dataset.labels))
+    return ConfusionMatrix.of(labels, [int(row) for row in outputs], len(dataset.labels))
 
 
 def predict(model: AdaptedModel, texts: Sequence[str], max_batch_tokens: int = _BATCH_TOKENS) -> list[int]:
@@ -76,14 +76,14 @@ def predict_words(
 
 
 @torch.no_grad()
-def guessed(
+def evaluate_language_model(
     model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None = None, max_batch_tokens: int = 4096
-) -> WordCounts:
+) -> TokenCounts:
     """What a language model makes of the tokens of `tokens` that have a label."""
     model.eval_mode()
     if model.base.head == Head.CAUSAL:
         max_batch_tokens = min(max_batch_tokens, _SCORED_TOKENS)
-    counts = WordCounts(0, 0, 0.0)
+    counts = TokenCounts(0, 0, 0.0)
     for indices in token_batches(tokens.lengths, np.arange(len(tokens)), max_batch_tokens):
         batch = _batch(model, tokens, features, indices)
         if batch.labels is None:
@@ -91,7 +91,7 @@ def guessed(
         truth = batch.labels[batch.labels != IGNORED]
         scores = model.logits(batch)
         loss = float(torch.nn.functional.cross_entropy(scores, truth, reduction="sum"))
-        counts += WordCounts(int(truth.numel()), int((scores.argmax(-1) == truth).sum()), loss)
+        counts += TokenCounts(int(truth.numel()), int((scores.argmax(-1) == truth).sum()), loss)
     return counts
 
 

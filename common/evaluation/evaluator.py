@@ -7,21 +7,21 @@ from common.adapters.adapted_model import AdaptedModel
 from common.base_models.heads import SharedEncoder
 from common.data.datasets import Dataset
 from common.evaluation.evaluate import Prepared, evaluate, prepare
-from common.evaluation.summaries import summary_figures
-from common.evaluation.task_metrics import figures
+from common.evaluation.summaries import summary_metrics
+from common.evaluation.task_metrics import task_metrics
 from common.tasks import Head, Task
 
-__all__ = ["judge"]
+__all__ = ["make_evaluator"]
 
 
-def judge(model: AdaptedModel, task: Task, rows: Dataset) -> Callable[[], dict[str, float]]:
+def make_evaluator(model: AdaptedModel, task: Task, rows: Dataset) -> Callable[[], dict[str, float]]:
     """The figures of `task` on `rows`, under the weights that `model` holds when it is asked."""
     if task.head is Head.SUMMARY:
-        return partial(summary_figures, model, rows)
+        return partial(summary_metrics, model, rows)
     return partial(_figures, model, task, prepare(model, rows))
 
 
 def _figures(model: AdaptedModel, task: Task, rows: Prepared) -> dict[str, float]:
     if isinstance(model.base.model, SharedEncoder):
         model.base.model.select(task.name)
-    return figures(task, rows.dataset.labels, evaluate(model, rows))
+    return task_metrics(task, rows.dataset.labels, evaluate(model, rows))

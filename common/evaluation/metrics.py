@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from common.errors import DataError
 
-__all__ = ["AnyCounts", "Counts", "EntityCounts", "WordCounts", "entities", "headline", "rouge_l", "total"]
+__all__ = ["AnyCounts", "ConfusionMatrix", "EntityCounts", "TokenCounts", "entities", "headline", "rouge_l", "total"]
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -31,7 +31,7 @@ def _f1(true_positive: float, false_positive: float, false_negative: float) -> f
 
 
 @dataclass(frozen=True, eq=False)
-class Counts:
+class ConfusionMatrix:
     """A confusion matrix: `matrix[t, p]` examples of label t were given label p. int64, (labels, labels).
 
     Raises:
@@ -50,7 +50,7 @@ class Counts:
         object.__setattr__(self, "matrix", matrix)
 
     @classmethod
-    def of(cls, truth: Sequence[int], predicted: Sequence[int], labels: int) -> "Counts":
+    def of(cls, truth: Sequence[int], predicted: Sequence[int], labels: int) -> "ConfusionMatrix":
         """Count pairs of label numbers, each from 0 to `labels` - 1.
 
         Raises:
@@ -64,13 +64,13 @@ class Counts:
                 raise DataError(f"counts: a {name} is not between 0 and {labels - 1}: check the number of labels")
         return cls(np.bincount(true * labels + given, minlength=labels * labels).reshape(labels, labels))
 
-    def __add__(self, other: "Counts") -> "Counts":
+    def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
         if self.matrix.shape != other.matrix.shape:
             raise DataError("counts: of different numbers of labels: they cannot be added")
-        return Counts(self.matrix + other.matrix)
+        return ConfusionMatrix(self.matrix + other.matrix)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Counts) and np.array_equal(self.matrix, other.matrix)
+        return isinstance(other, ConfusionMatrix) and np.array_equal(self.matrix, other.matrix)
 
     @property
     def total(self) -> int:
@@ -130,7 +130,7 @@ class Counts:
         return json.dumps({"matrix": self.matrix.tolist()})
 
     @classmethod
-    def from_json(cls, text: str) -> "Counts":
+    def from_json(cls, text: str) -> "ConfusionMatrix":
         """Read what `to_json` wrote.
 
         Raises:
@@ -272,15 +272,15 @@ class EntityCounts:
 
 
 @dataclass(frozen=True)
-class WordCounts:
+class TokenCounts:
     """What a language model made of tokens it had to guess: how many, how many were right, their summed loss (nats)."""
 
     tokens: int
     right: int
     loss: float
 
-    def __add__(self, other: "WordCounts") -> "WordCounts":
-        return WordCounts(self.tokens + other.tokens, self.right + other.right, self.loss + other.loss)
+    def __add__(self, other: "TokenCounts") -> "TokenCounts":
+        return TokenCounts(self.tokens + other.tokens, self.right + other.right, self.loss + other.loss)
 
     @property
     def accuracy(self) -> float:
@@ -293,7 +293,7 @@ class WordCounts:
         return math.exp(min(_ratio(self.loss, self.tokens), 700.0))
 
 
-AnyCounts = Counts | EntityCounts | WordCounts
+AnyCounts = ConfusionMatrix | EntityCounts | TokenCounts
 
 
 def total(parts: Sequence[AnyCounts]) -> AnyCounts:
@@ -302,9 +302,9 @@ def total(parts: Sequence[AnyCounts]) -> AnyCounts:
     Raises:
         DataError: there is no part, or parts of two kinds.
     """
-    sequence = [part for part in parts if isinstance(part, Counts)]
+    sequence = [part for part in parts if isinstance(part, ConfusionMatrix)]
     entity = [part for part in parts if isinstance(part, EntityCounts)]
-    words = [part for part in parts if isinstance(part, WordCounts)]
+    words = [part for part in parts if isinstance(part, TokenCounts)]
     if sequence and not entity and not words:
         return functools.reduce(operator.add, sequence)
     if entity and not sequence and not words:
@@ -319,7 +319,7 @@ def headline(counts: AnyCounts) -> dict[str, float]:
 
     Of a language model: accuracy and perplexity.
     """
-    if isinstance(counts, WordCounts):
+    if isinstance(counts, TokenCounts):
         return {"accuracy": counts.accuracy, "perplexity": counts.perplexity}
     figures = {"accuracy": counts.accuracy, "weighted_f1": counts.weighted_f1, "macro_f1": counts.macro_f1}
     return figures | {"entity_f1": counts.entity_f1} if isinstance(counts, EntityCounts) else figures

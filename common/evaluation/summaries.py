@@ -13,7 +13,7 @@ from common.data.datasets import Dataset, SummaryExample
 from common.evaluation.metrics import rouge_l
 from common.tokenization.batches import SUMMARY_TOKENS, TokenizedSet, token_batches
 
-__all__ = ["summarise", "summary_figures"]
+__all__ = ["summarise", "summary_metrics"]
 
 _BATCH_TOKENS = 4096
 
@@ -51,7 +51,7 @@ def _padded(model: AdaptedModel, tokens: TokenizedSet, rows: NDArray[np.int64]) 
     return batch.input_ids.gather(1, order), batch.attention_mask.gather(1, order)
 
 
-def summary_figures(model: AdaptedModel, data: Dataset) -> dict[str, float]:
+def summary_metrics(model: AdaptedModel, data: Dataset) -> dict[str, float]:
     """ROUGE-L of what the model writes about each text of `data` against that text's summary."""
     examples = [example for example in data.examples if isinstance(example, SummaryExample)]
     written = summarise(model, [example.text for example in examples])

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from common.evaluation.metrics import AnyCounts, EntityCounts, WordCounts, headline
+from common.evaluation.metrics import AnyCounts, EntityCounts, TokenCounts, headline
 from common.tasks import Task
 
-__all__ = ["figures", "high_risk_levels", "leading_figure", "plain_label"]
+__all__ = ["high_risk_levels", "plain_label", "selection_metric", "task_metrics"]
 
 
 def high_risk_levels(task: Task, labels: Sequence[str]) -> tuple[int, ...]:
@@ -17,19 +17,19 @@ def high_risk_levels(task: Task, labels: Sequence[str]) -> tuple[int, ...]:
     return tuple(index for index, name in enumerate(names) if name in risky)
 
 
-def leading_figure(task: Task, labels: Sequence[str]) -> str:
+def selection_metric(task: Task, labels: Sequence[str]) -> str:
     """The figure that chooses between epochs: the task's own, or macro F1 where no label names a high-risk level."""
     return "macro_f1" if task.high_risk and not high_risk_levels(task, labels) else task.metric
 
 
-def figures(task: Task, labels: Sequence[str], counts: AnyCounts) -> dict[str, float]:
+def task_metrics(task: Task, labels: Sequence[str], counts: AnyCounts) -> dict[str, float]:
     """Accuracy, weighted precision, recall and F1, macro F1; and what the labels make possible beside them.
 
     `negative_recall` where a label is "negative"; `high_risk_f1` ("is it any of them?") and `high_risk_macro_f1`
     (the mean F1 of the levels) where levels are; for entities their micro figures, which are seqeval's. Of a language
     model: accuracy, perplexity, and the mean log-likelihood of a token in nats.
     """
-    if isinstance(counts, WordCounts):
+    if isinstance(counts, TokenCounts):
         return headline(counts) | {"log_likelihood": -counts.loss / max(1, counts.tokens)}
     found = {"accuracy": counts.accuracy, "weighted_f1": counts.weighted_f1, "macro_f1": counts.macro_f1}
     if isinstance(counts, EntityCounts):

@@ -35,7 +35,7 @@ __all__ = [
     "NODE_LOST",
     "Control",
     "NodeState",
-    "look_again_soon",
+    "shorten_pull_backoff",
 ]
 
 APP_REFUSED: int = ErrorCode.INVALID_FAB
@@ -148,7 +148,7 @@ class _Refused(ServiceError):
         self.code = code
 
 
-def look_again_soon() -> None:
+def shorten_pull_backoff() -> None:
     """What is still being uploaded is looked for again after a tenth of a second (then two, four, ...), not after one.
 
     Receivers learn of a message before its content is there; with adapters of 10 MB each round waited for that twice.

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from common.canonical import canonical, parse_object
 from common.errors import EnrolmentError, EnvelopeError
 from common.identity.authority import Certificate, check_name, check_request, is_issued_by, node_key_text
-from common.identity.keys import Keys, PublicKeys
+from common.identity.keys import PrivateKeys, PublicKeys
 
-__all__ = ["Package", "Request", "split_address", "spoken"]
+__all__ = ["EnrolmentPackage", "EnrolmentRequest", "format_fingerprint", "split_address"]
 
 _MAX_FILE_BYTES = 65_536
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -31,7 +31,7 @@ _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(
 
 
 @dataclass(frozen=True)
-class Request:
+class EnrolmentRequest:
     """An institution asks to be enrolled.
 
     Attributes:
@@ -59,7 +59,7 @@ class Request:
             _verify(what, self.keys, self._signed(), self.signature)
 
     @classmethod
-    def make(cls, keys: Keys, csr: str, node_key: str) -> Self:
+    def make(cls, keys: PrivateKeys, csr: str, node_key: str) -> Self:
         """A request of the owner of `keys`, signed."""
         bare = cls(keys.public, csr, node_key)
         return replace(bare, signature=keys.signing_key.sign(bare._signed()).hex())
@@ -96,7 +96,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Package:
+class EnrolmentPackage:
     """The hub lets an institution in.
 
     Attributes:
@@ -134,7 +134,15 @@ class Package:
             _verify(what, self.hub, self._signed(), self.signature)
 
     @classmethod
-    def make(cls, hub: Keys, request: Request, certificate: str, authority: str, address: str, app_sha256: str) -> Self:
+    def make(
+        cls,
+        hub: PrivateKeys,
+        request: EnrolmentRequest,
+        certificate: str,
+        authority: str,
+        address: str,
+        app_sha256: str,
+    ) -> Self:
         """The hub's answer to `request`, signed."""
         bare = cls(
             request.keys.name, request.fingerprint, certificate, authority, hub.public, address, app_sha256
@@ -146,7 +154,7 @@ class Package:
         """SHA-256, in hex, of all that is signed: what the two people compare."""
         return hashlib.sha256(self._signed()).hexdigest()
 
-    def check_answers(self, request: Request) -> None:
+    def check_answers(self, request: EnrolmentRequest) -> None:
         """Whether this package is for exactly that request, and its certificate for that request's TLS key.
 
         Raises:
@@ -179,7 +187,7 @@ class Package:
         return b"fedfin enrolment package 1\n" + canonical(self._fields())
 
 
-def spoken(fingerprint: str) -> str:
+def format_fingerprint(fingerprint: str) -> str:
     """The first 128 bits of a fingerprint in groups of four, for reading aloud: "1f3a 90bc ..."."""
     return " ".join(fingerprint[start : start + 4] for start in range(0, 32, 4))
 

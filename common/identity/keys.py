@@ -22,7 +22,7 @@ from common.canonical import canonical, is_name, parse_object
 from common.errors import EnvelopeError
 from common.files import write_atomic
 
-__all__ = ["Keys", "PublicKeys"]
+__all__ = ["PrivateKeys", "PublicKeys"]
 
 _PRIVATE, _PUBLIC = "private.json", "public.json"
 _FORMAT = "fedfin-keys-1"
@@ -104,7 +104,7 @@ class PublicKeys:
 
 
 @dataclass(frozen=True)
-class Keys:
+class PrivateKeys:
     """A party's private keys, as seeds (32 bytes each; 64 for ML-KEM). They never show in a `repr`.
 
     Raises:

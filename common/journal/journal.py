@@ -21,7 +21,7 @@ from typing import Any, Self
 from common.canonical import canonical, is_name, parse_object
 from common.errors import LedgerError
 from common.files import write_atomic
-from common.identity.keys import Keys, PublicKeys
+from common.identity.keys import PrivateKeys, PublicKeys
 from common.journal.line_format import (
     Entry,
     Head,
@@ -40,12 +40,12 @@ __all__ = ["Journal", "verify"]
 class Journal:
     """An open journal; use it as a context manager. `purpose` is signed too: one journal cannot pose as another."""
 
-    def __init__(self, path: Path, keys: Keys, handle: int, head: Head, entries: list[Entry]) -> None:
+    def __init__(self, path: Path, keys: PrivateKeys, handle: int, head: Head, entries: list[Entry]) -> None:
         self._path, self._keys, self._handle, self._head, self._entries = path, keys, handle, head, entries
         self._mutex, self._process, self._usable = threading.Lock(), os.getpid(), True
 
     @classmethod
-    def open(cls, path: Path, keys: Keys, purpose: str = "journal", *, begun: bool = False) -> Self:
+    def open(cls, path: Path, keys: PrivateKeys, purpose: str = "journal", *, begun: bool = False) -> Self:
         """Open, or begin, the journal at `path`, and hold it until `close`; one that is known to be `begun` must exist.
 
         Raises:
@@ -74,7 +74,7 @@ class Journal:
             raise
 
     @classmethod
-    def _load(cls, path: Path, keys: Keys, handle: int, purpose: str, begun: bool) -> Self:
+    def _load(cls, path: Path, keys: PrivateKeys, handle: int, purpose: str, begun: bool) -> Self:
         for leftover in path.parent.glob(f".{head_path(path).name}.*"):
             leftover.unlink(missing_ok=True)
         head, data = read_head(path, keys.public), path.read_bytes()

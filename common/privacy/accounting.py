@@ -21,18 +21,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 from common.errors import ConfigurationError, LedgerError
 
+if TYPE_CHECKING:
+    from common.privacy.pld import PrivacyLossDistribution
+
 if TYPE_CHECKING:  # it needs scipy, which takes a while to load
-    from common.privacy.pld import Losses
+    pass
 
 __all__ = [
     "MAX_STEPS",
     "DpSgdEvent",
-    "Limit",
+    "PrivacyLimit",
     "calibrate",
     "epsilon",
     "epsilon_rdp",
-    "fold",
     "loss_distribution",
+    "steps_by_mechanism",
     "steps_left",
 ]
 
@@ -96,7 +99,7 @@ class DpSgdEvent:
 
 
 @dataclass(frozen=True)
-class Limit:
+class PrivacyLimit:
     """The most that may be spent: `epsilon` at `delta`."""
 
     epsilon: float
@@ -108,7 +111,7 @@ class Limit:
             raise ConfigurationError(f"privacy limit: epsilon is {self.epsilon}: use a number above 0")
 
 
-def fold(events: Iterable[DpSgdEvent]) -> dict[tuple[float, float], int]:
+def steps_by_mechanism(events: Iterable[DpSgdEvent]) -> dict[tuple[float, float], int]:
     """Steps by (noise multiplier, sampling probability), in order of first appearance; free events are left out."""
     groups: dict[tuple[float, float], int] = {}
     for event in events:
@@ -118,7 +121,7 @@ def fold(events: Iterable[DpSgdEvent]) -> dict[tuple[float, float], int]:
     return groups
 
 
-def loss_distribution(events: Iterable[DpSgdEvent], group: int = 1) -> "Losses | None":
+def loss_distribution(events: Iterable[DpSgdEvent], group: int = 1) -> "PrivacyLossDistribution | None":
     """The privacy loss of all events together, for `group` units added or removed at once; None where it is infinite.
 
     Raises:
@@ -128,7 +131,7 @@ def loss_distribution(events: Iterable[DpSgdEvent], group: int = 1) -> "Losses |
         raise ConfigurationError(f"group privacy: a group of {group} units: ask for 1 to 100")
     from common.privacy.pld import composed
 
-    return composed(_composable(fold(events)), group)
+    return composed(_composable(steps_by_mechanism(events)), group)
 
 
 def epsilon(events: Iterable[DpSgdEvent], delta: float, group: int = 1) -> float:
@@ -158,7 +161,7 @@ def epsilon_rdp(events: Iterable[DpSgdEvent], delta: float) -> float:
         ConfigurationError: delta is not between 0 and 1.
     """
     _check_delta(delta)
-    groups = fold(events)
+    groups = steps_by_mechanism(events)
     if not groups:
         return 0.0
     if any(noise == 0 for noise, _ in groups):
@@ -214,7 +217,7 @@ def calibrate(target_epsilon: float, delta: float, sampling_probability: float, 
     return high
 
 
-def steps_left(events: Iterable[DpSgdEvent], event: DpSgdEvent, limit: Limit) -> int:
+def steps_left(events: Iterable[DpSgdEvent], event: DpSgdEvent, limit: PrivacyLimit) -> int:
     """How many more steps like those of `event` fit under `limit` after `events`; its own number does not matter.
 
     `MAX_STEPS` stands for "no end in sight".

@@ -21,12 +21,22 @@ from typing import Any, Literal, Self
 
 from common.canonical import is_name
 from common.errors import BudgetExceeded, LedgerError
-from common.identity.keys import Keys, PublicKeys
+from common.identity.keys import PrivateKeys, PublicKeys
 from common.journal.journal import Journal, verify
 from common.journal.line_format import Entry
-from common.privacy.accounting import DpSgdEvent, Limit, epsilon
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
 
-__all__ = ["PURPOSE", "Charge", "PrivacyLedger", "Reservation", "Unit", "Use", "charges", "read_charges", "unit_of"]
+__all__ = [
+    "PURPOSE",
+    "Charge",
+    "ChargeContext",
+    "PrivacyLedger",
+    "Reservation",
+    "Unit",
+    "charges",
+    "read_charges",
+    "unit_of",
+]
 
 PURPOSE = "privacy ledger"
 Unit = Literal["record", "customer"]
@@ -36,7 +46,7 @@ log = logging.getLogger("fedfin.ledger")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Use:
+class ChargeContext:
     """What a training is for and on what: everything a statement needs beside the event. It stays in the institution.
 
     run_id, round: which training; one outside a federation is round 1 of a run of its own.
@@ -83,7 +93,7 @@ class Reservation:
     sequence: int
     time: str
     event: DpSgdEvent
-    use: Use
+    use: ChargeContext
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ class PrivacyLedger:
         self._mutex = threading.RLock()
 
     @classmethod
-    def open(cls, path: Path, keys: Keys, *, begun: bool = False) -> Self:
+    def open(cls, path: Path, keys: PrivateKeys, *, begun: bool = False) -> Self:
         """Open, or begin, the ledger at `path`, and hold it until `close`.
 
         begun: an institution's ledger begins with its directory; from then on one that is gone is a loss, and no
@@ -126,7 +136,7 @@ class PrivacyLedger:
             journal.close()
             raise
 
-    def reserve(self, event: DpSgdEvent, use: Use, limit: Limit | None) -> Reservation:
+    def reserve(self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit | None) -> Reservation:
         """Charge `event`; when this returns, the charge survives anything, and the data may be touched.
 
         `limit`: the most that everything in this ledger and `event` may cost; None sets none. Its delta is the
@@ -154,7 +164,7 @@ class PrivacyLedger:
                 )
             return self._note(entry).reservation
 
-    def check(self, event: DpSgdEvent, use: Use, limit: Limit | None) -> float | None:
+    def check(self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit | None) -> float | None:
         """Refuse what `reserve` would refuse, and charge nothing; returns epsilon after it, None without a limit.
 
         Raises:
@@ -219,7 +229,7 @@ class PrivacyLedger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_unit(self, event: DpSgdEvent, use: Use) -> None:
+    def _check_unit(self, event: DpSgdEvent, use: ChargeContext) -> None:
         other = unit_of(self._charges.values()) or use.unit
         if event.noise_multiplier and other != use.unit:
             raise BudgetExceeded(
@@ -227,7 +237,7 @@ class PrivacyLedger:
                 f"no epsilon covers both: train with privacy.unit = {other}"
             )
 
-    def _fit(self, event: DpSgdEvent, limit: Limit) -> float:
+    def _fit(self, event: DpSgdEvent, limit: PrivacyLimit) -> float:
         spent = self.spent()
         after = epsilon([*spent, event], limit.delta)
         if not after <= limit.epsilon or math.isinf(after):
@@ -271,7 +281,7 @@ def _apply(folded: dict[int, Charge], entry: Entry) -> Charge:
     body: Any = entry.body
     try:
         if entry.kind == _RESERVED:
-            event, use = DpSgdEvent.from_json(body["event"]), Use(**body["use"])
+            event, use = DpSgdEvent.from_json(body["event"]), ChargeContext(**body["use"])
             if event.noise_multiplier and unit_of(folded.values()) not in (None, use.unit):
                 raise KeyError
             sequence, charge = entry.sequence, Charge(Reservation(entry.sequence, entry.time, event, use))

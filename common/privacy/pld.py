@@ -18,7 +18,7 @@ from dp_accounting.pld import pld_pmf, privacy_loss_distribution
 from numpy.typing import NDArray
 from scipy.special import gammaln, log_ndtr, logsumexp, ndtr
 
-__all__ = ["Losses", "Steps", "composed"]
+__all__ = ["PrivacyLossDistribution", "Steps", "composed"]
 
 # Steps of one setting: noise multiplier, sampling probability, number of steps.
 Steps = tuple[float, float, int]
@@ -29,7 +29,7 @@ _FAR, _VAST = 500.0, 1e5
 
 
 @dataclass(frozen=True)
-class Losses:
+class PrivacyLossDistribution:
     """The privacy loss of everything composed, in both directions; delta and epsilon are of the worse one."""
 
     distribution: Any
@@ -54,18 +54,18 @@ class Losses:
         return high
 
 
-def composed(steps: tuple[Steps, ...], group: int = 1) -> Losses | None:
+def composed(steps: tuple[Steps, ...], group: int = 1) -> PrivacyLossDistribution | None:
     """All steps together, for `group` units added or removed at once; None where epsilon is vast or infinite.
 
     A run adds to its last setting round after round: what came before it is composed once.
     """
     if not steps:
-        return Losses(privacy_loss_distribution.identity())
+        return PrivacyLossDistribution(privacy_loss_distribution.identity())
     width = _grid(steps, group)
     if width is None:
         return None
     last = _repeated(steps[-1], group, width)
-    return Losses(last.compose(_product(steps[:-1], group, width)) if len(steps) > 1 else last)
+    return PrivacyLossDistribution(last.compose(_product(steps[:-1], group, width)) if len(steps) > 1 else last)
 
 
 def _grid(steps: tuple[Steps, ...], group: int) -> float | None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from scipy.special import ndtr, ndtri
 
-from common.privacy.pld import Losses
+from common.privacy.pld import PrivacyLossDistribution
 
-__all__ = ["Profile", "profile"]
+__all__ = ["PrivacyProfile", "profile"]
 
 _POINTS = 400
 # Where delta need not be known any more; the larger ones for long runs, whose every step leaves some mass at infinity.
@@ -24,7 +24,7 @@ _SMALLEST = (1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7)
 
 
 @dataclass(frozen=True)
-class Profile:
+class PrivacyProfile:
     """Pairs of epsilon, rising from 0, and the smallest delta proven at each; none at all where nothing is proven."""
 
     points: tuple[tuple[float, float], ...]
@@ -70,17 +70,17 @@ class Profile:
         return True
 
 
-def profile(losses: Losses | None) -> Profile:
+def profile(losses: PrivacyLossDistribution | None) -> PrivacyProfile:
     """`losses` at some 400 epsilons, up to where delta hardly falls any more; empty for None."""
     if losses is None:
-        return Profile(())
+        return PrivacyProfile(())
     ends = [end for end in map(losses.epsilon, _SMALLEST) if math.isfinite(end)]
     if not ends:
-        return Profile(())
+        return PrivacyProfile(())
     highest = max(ends[0], 1e-3)
     # Closer together near 0, where the curve of little spending bends.
     epsilons = [highest * (i / _POINTS) ** 1.5 for i in range(_POINTS + 1)]
-    return Profile(tuple((epsilon, losses.delta(epsilon)) for epsilon in epsilons))
+    return PrivacyProfile(tuple((epsilon, losses.delta(epsilon)) for epsilon in epsilons))
 
 
 def gaussian_delta(epsilon: float, mu: float) -> float:

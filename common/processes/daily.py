@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 
 from common.errors import FedfinError
 
-__all__ = ["Reminder"]
+__all__ = ["DailyReminder"]
 
 _EVERY_S = 86_400.0
 
 
-class Reminder:
+class DailyReminder:
     """Says each line of `due` at once, and, as long as there are any, once a day from then on.
 
     Raises:

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from common.canonical import MAX_MESSAGE_BYTES, MAX_SEALED_BYTES, canonical, frame, is_name, parse_object, unframe
 from common.errors import EnvelopeError
-from common.identity.keys import Keys, PublicKeys
+from common.identity.keys import PrivateKeys, PublicKeys
 
-__all__ = ["Context", "Keys", "PublicKeys", "open_sealed", "peek", "seal"]
+__all__ = ["MessageContext", "PublicKeys", "open_sealed", "peek", "seal"]
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _MAGIC = b"fedfin envelope 1\n"
@@ -32,7 +32,7 @@ _MAX_ROUND = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Context:
+class MessageContext:
     """Where a sealed message belongs: one kind of message, in one round of one run, from one party to one other.
 
     Raises:
@@ -55,7 +55,7 @@ class Context:
             raise EnvelopeError("context", f"envelope: round: expected a whole number from 0 to {_MAX_ROUND}")
 
 
-def seal(payload: bytes, sender: Keys, recipient: PublicKeys, context: Context) -> bytes:
+def seal(payload: bytes, sender: PrivateKeys, recipient: PublicKeys, context: MessageContext) -> bytes:
     """Encrypt `payload` to `recipient` and sign it as `sender`. Not deterministic: retransmit the bytes, not the call.
 
     Raises:
@@ -73,7 +73,7 @@ def seal(payload: bytes, sender: Keys, recipient: PublicKeys, context: Context) 
 
 
 def open_sealed(
-    data: bytes, recipient: Keys, sender: PublicKeys, context: Context, max_bytes: int = MAX_SEALED_BYTES
+    data: bytes, recipient: PrivateKeys, sender: PublicKeys, context: MessageContext, max_bytes: int = MAX_SEALED_BYTES
 ) -> bytes:
     """The payload that `sender` sealed to `recipient` for exactly `context`.
 
@@ -99,7 +99,7 @@ def open_sealed(
         raise EnvelopeError("ciphertext", f"envelope from {sender.name}: it does not open: ask for it again") from None
 
 
-def peek(data: bytes, max_bytes: int = MAX_SEALED_BYTES) -> Context:
+def peek(data: bytes, max_bytes: int = MAX_SEALED_BYTES) -> MessageContext:
     """What the header claims. Nothing of it is authenticated: for routing only, then `open_sealed`.
 
     Raises:
@@ -108,7 +108,7 @@ def peek(data: bytes, max_bytes: int = MAX_SEALED_BYTES) -> Context:
     return _context(_split(data, max_bytes)[0])
 
 
-def _header(context: Context, sender: PublicKeys, recipient: PublicKeys) -> bytes:
+def _header(context: MessageContext, sender: PublicKeys, recipient: PublicKeys) -> bytes:
     if (context.sender, context.recipient) != (sender.name, recipient.name):
         raise EnvelopeError(
             "context", f"envelope: the keys given are {sender.name}'s and {recipient.name}'s: not its parties'"
@@ -131,7 +131,7 @@ def _split(data: bytes, max_bytes: int) -> tuple[bytes, memoryview]:
         raise EnvelopeError("malformed", f"envelope: {error}: not a sealed message of this version") from None
 
 
-def _context(header: bytes) -> Context:
+def _context(header: bytes) -> MessageContext:
     try:
         fields = parse_object(header)
         if canonical(fields) != header:
@@ -139,7 +139,7 @@ def _context(header: bytes) -> Context:
         for field in ("sender_keys", "recipient_keys"):
             if not isinstance(fields.pop(field), str):
                 raise ValueError
-        return Context(**fields)
+        return MessageContext(**fields)
     except (ValueError, KeyError, TypeError, EnvelopeError):
         raise EnvelopeError(
             "malformed", "envelope: its header is not one of this version: not a sealed message"

@@ -3,7 +3,18 @@
 import math
 from collections.abc import Sequence
 
-__all__ = ["METRICS", "capitalised", "count", "epsilon", "listed", "metric", "plain", "reason", "share", "size"]
+__all__ = [
+    "METRICS",
+    "capitalised",
+    "explain_outcome",
+    "format_bytes",
+    "format_count",
+    "format_epsilon",
+    "format_metric",
+    "format_percent",
+    "format_value",
+    "join_names",
+]
 
 METRICS = {
     "accuracy": "accuracy",
@@ -55,7 +66,7 @@ _REASONS = {
 }
 
 
-def reason(outcome: str) -> str | None:
+def explain_outcome(outcome: str) -> str | None:
     """What a round's outcome means, or None for one that is not known here.
 
     >>> reason("refused:norm")
@@ -64,7 +75,7 @@ def reason(outcome: str) -> str | None:
     return _REASONS.get(outcome) or _REASONS.get(outcome.rpartition(":")[2])
 
 
-def epsilon(value: float | None) -> str:
+def format_epsilon(value: float | None) -> str:
     """An epsilon at three decimals, rounded up: a privacy loss is never shown smaller than it is.
 
     >>> epsilon(2.99961), epsilon(3.0), epsilon(float("inf")), epsilon(None)
@@ -77,7 +88,7 @@ def epsilon(value: float | None) -> str:
     return f"{math.ceil(round(value * 1000, 6)) / 1000:.3f}"
 
 
-def metric(value: float | None) -> str:
+def format_metric(value: float | None) -> str:
     """A metric between 0 and 1, three decimals."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
@@ -87,7 +98,7 @@ def capitalised(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def plain(value: object) -> str:
+def format_value(value: object) -> str:
     """A value of a configuration or statement: numbers short, absent things as a dash."""
     if value is None or value == "":
         return "–"
@@ -96,16 +107,16 @@ def plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return ", ".join(plain(v) for v in value) or "–"
+        return ", ".join(format_value(v) for v in value) or "–"
     return str(value)
 
 
-def count(value: float | None) -> str:
+def format_count(value: float | None) -> str:
     """A whole number with thin spaces between thousands."""
     return "–" if value is None or not math.isfinite(value) else f"{int(value):,}".replace(",", "\u202f")
 
 
-def share(part: float | None, whole: float | None) -> str:
+def format_percent(part: float | None, whole: float | None) -> str:
     """Per cent of `whole`, rounded up like an epsilon."""
     if part is None or whole is None:
         return "–"
@@ -114,7 +125,7 @@ def share(part: float | None, whole: float | None) -> str:
     return f"{math.ceil(round(100 * part / whole, 6))} %"
 
 
-def size(value: float | None) -> str:
+def format_bytes(value: float | None) -> str:
     """Bytes in decimal units.
 
     >>> size(999), size(1_240_000), size(None)
@@ -128,7 +139,7 @@ def size(value: float | None) -> str:
     return f"{value:.0f} B"
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Names in a sentence.
 
     >>> listed(["a", "b", "c"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from common.tokenization.batches import IGNORED, TokenizedSet
 
-__all__ = ["MASKED_SHARE", "followed", "masked"]
+__all__ = ["MASKED_SHARE", "mask_tokens", "next_token_labels"]
 
 MASKED_SHARE = 0.15
 """Of a text's tokens, how many are to be guessed; of these 80 % become the mask, 10 % another token, 10 % stay."""
@@ -22,7 +22,7 @@ MASKED_SHARE = 0.15
 IntArray = NDArray[np.int64]
 
 
-def masked(tokens: TokenizedSet, tokenizer: Any, seed: int) -> TokenizedSet:
+def mask_tokens(tokens: TokenizedSet, tokenizer: Any, seed: int) -> TokenizedSet:
     """`tokens` with some hidden, and labels that hold what stood there (IGNORED elsewhere).
 
     At least one token of each text is hidden, special tokens never; a text of special tokens alone has no label.
@@ -33,7 +33,7 @@ def masked(tokens: TokenizedSet, tokenizer: Any, seed: int) -> TokenizedSet:
     return TokenizedSet(tuple(ids for ids, _ in pairs), tuple(labels for _, labels in pairs), tokens.pad_id)
 
 
-def followed(tokens: TokenizedSet) -> TokenizedSet:
+def next_token_labels(tokens: TokenizedSet) -> TokenizedSet:
     """`tokens` with labels that hold what comes next: at t the id at t + 1, IGNORED at the end."""
     labels = tuple(np.append(ids[1:], IGNORED).astype(np.int64)[: ids.size] for ids in tokens.input_ids)
     return replace(tokens, labels=labels)

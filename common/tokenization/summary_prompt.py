@@ -7,14 +7,14 @@ import numpy as np
 
 from common.tokenization.batches import IGNORED, SUMMARY_TOKENS, IntArray, TokenizedSet
 
-__all__ = ["INSTRUCTION", "instructions", "prompts"]
+__all__ = ["INSTRUCTION", "instruction_prompts", "summary_prompts"]
 
 INSTRUCTION = "Summarise this financial text in a few sentences:"
 
 _TEXT = "\N{ASTERISM}"  # stands for the text while the tokenizer's template is laid around it
 
 
-def prompts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[IntArray]:
+def summary_prompts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[IntArray]:
     """Ids of the question about each text, which is cut at `max_tokens`; the frame around it is never cut.
 
     The frame is the tokenizer's chat template, or a plain one where it has none.
@@ -24,7 +24,9 @@ def prompts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[IntAr
     return [np.array([*before, *ids, *after], dtype=np.int64) for ids in cut]
 
 
-def instructions(tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int) -> TokenizedSet:
+def instruction_prompts(
+    tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int
+) -> TokenizedSet:
     """Question and answer as one row of ids; only the answer is learned.
 
     Labels are those of the *next* token: `labels[t]` is `input_ids[t + 1]` where that one belongs to the answer or is
@@ -34,7 +36,7 @@ def instructions(tokenizer: Any, texts: Sequence[str], summaries: Sequence[str],
         "input_ids"
     ]
     ids, labels = [], []
-    for question, answer in zip(prompts(tokenizer, texts, max_tokens), answers, strict=True):
+    for question, answer in zip(summary_prompts(tokenizer, texts, max_tokens), answers, strict=True):
         row = np.concatenate([question, np.array([*answer, tokenizer.eos_token_id], dtype=np.int64)])
         target = np.full(row.size, IGNORED, dtype=np.int64)
         target[question.size - 1 : -1] = row[question.size :]

@@ -9,11 +9,11 @@ from common import cli
 from server.commands.options import add_hub, open_hub
 
 if TYPE_CHECKING:
-    from common.identity.enrolment import Request
+    from common.identity.enrolment import EnrolmentRequest
 
 __all__ = ["add"]
 
-_LEAST = 32  # hexadecimal digits: the 128 bits that `spoken` shows
+_LEAST = 32  # hexadecimal digits: the 128 bits that `format_fingerprint` shows
 
 
 def add(commands: cli.Commands) -> None:
@@ -30,7 +30,7 @@ def add(commands: cli.Commands) -> None:
 
 def _approve(given: argparse.Namespace) -> int:
     from common.files import write_atomic
-    from common.identity.enrolment import spoken
+    from common.identity.enrolment import format_fingerprint
     from server.hub.enrolment import approve
 
     home = open_hub(given)
@@ -45,17 +45,17 @@ def _approve(given: argparse.Namespace) -> int:
         cli.print_json(facts)
         return 0
     print(f"{package.institution} is enrolled; its package: {path}")
-    print(f"hand it over, and read to them: {spoken(package.fingerprint)}")
+    print(f"hand it over, and read to them: {format_fingerprint(package.fingerprint)}")
     return 0
 
 
-def _read(path: Path) -> "Request":
+def _read(path: Path) -> "EnrolmentRequest":
     from common.errors import EnrolmentError
-    from common.identity.enrolment import Request
+    from common.identity.enrolment import EnrolmentRequest
 
     try:
         with path.open("rb") as file:
-            return Request.from_json(file.read(100_000))
+            return EnrolmentRequest.from_json(file.read(100_000))
     except OSError as error:
         raise EnrolmentError(f"{path}: cannot be read ({error.strerror}): give the institution's request") from None
     except EnrolmentError as error:
@@ -65,21 +65,23 @@ def _read(path: Path) -> "Request":
 def _compare(name: str, fingerprint: str, given: str | None) -> None:
     """Raises EnrolmentError unless both people see the same."""
     from common.errors import EnrolmentError
-    from common.identity.enrolment import spoken
+    from common.identity.enrolment import format_fingerprint
 
     if given is not None:
         digits = "".join(given.split()).lower()
         if len(digits) < _LEAST or not fingerprint.startswith(digits):
             raise EnrolmentError(
-                f"request of {name}: its fingerprint is {spoken(fingerprint)}, not the one given: do not enrol it"
+                f"request of {name}: its fingerprint is {format_fingerprint(fingerprint)}, not the one given: "
+                f"do not enrol it"
             )
         return
     if not sys.stdin.isatty():
         raise EnrolmentError(
-            f"request of {name}: its fingerprint is {spoken(fingerprint)}: compare it with the institution over "
+            f"request of {name}: its fingerprint is {format_fingerprint(fingerprint)}: compare it with the "
+            f"institution over "
             "another channel, and give --fingerprint"
         )
-    print(f"request of {name}, with the fingerprint\n\n    {spoken(fingerprint)}\n")
+    print(f"request of {name}, with the fingerprint\n\n    {format_fingerprint(fingerprint)}\n")
     if input("Does the institution read out the same, over another channel? [y/N] ").strip().lower() not in (
         "y",
         "yes",

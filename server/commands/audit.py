@@ -23,7 +23,7 @@ def _audit(given: argparse.Namespace) -> int:
     from common.errors import EnvelopeError
     from common.identity.keys import PublicKeys
     from server.hub.audit_log import verify_all
-    from server.hub.directory import HubHome
+    from server.hub.directory import HubDirectory
 
     public = None
     if given.keys is not None:
@@ -32,7 +32,7 @@ def _audit(given: argparse.Namespace) -> int:
         except (OSError, UnicodeDecodeError):
             raise EnvelopeError("keys", f"{given.keys}: cannot be read: give the hub's public.json") from None
     # A copy may be of the logs alone: no settings are needed.
-    found = verify_all(given.hub or HubHome.open(None).directory, public)
+    found = verify_all(given.hub or HubDirectory.open(None).directory, public)
     if given.json:
         cli.print_json({"hub": found.hub, "runs": dict(found.runs)})
         return 0

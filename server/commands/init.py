@@ -22,17 +22,17 @@ def add(commands: cli.Commands) -> None:
 
 
 def _init(given: argparse.Namespace) -> int:
-    from common.identity.enrolment import spoken
+    from common.identity.enrolment import format_fingerprint
     from server.hub.audit_log import note
-    from server.hub.directory import HubHome
+    from server.hub.directory import HubDirectory
 
-    home = HubHome.create(given.directory, given.name, given.address, given.also)
+    home = HubDirectory.create(given.directory, given.name, given.address, given.also)
     public = home.keys().public
     note(home, "hub_created", {"hub": public.name, "keys": public.fingerprint})
     if given.json:
         cli.print_json({"hub": str(home.directory), "fingerprint": public.fingerprint})
         return 0
-    print(f"hub {public.name} in {home.directory}: its keys are {spoken(public.fingerprint)}")
+    print(f"hub {public.name} in {home.directory}: its keys are {format_fingerprint(public.fingerprint)}")
     print(f"settings: {home.settings_path}")
     print(f"next: fedfin-hub approve REQUEST --hub {home.directory}, then fedfin-hub start")
     return 0

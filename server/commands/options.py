@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from server.hub.directory import HubHome
+    from server.hub.directory import HubDirectory
 
 __all__ = ["add_hub", "open_hub"]
 
@@ -16,13 +16,13 @@ def add_hub(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hub", type=Path, metavar="DIR", help=text)
 
 
-def open_hub(given: argparse.Namespace) -> "HubHome":
+def open_hub(given: argparse.Namespace) -> "HubDirectory":
     """The hub that `--hub` names.
 
     Raises:
         ConfigurationError: there is none.
     """
     # Imported late: --help answers at once.
-    from server.hub.directory import HubHome
+    from server.hub.directory import HubDirectory
 
-    return HubHome.open(given.hub)
+    return HubDirectory.open(given.hub)

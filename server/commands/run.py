@@ -57,7 +57,7 @@ def _add_detach(parser: argparse.ArgumentParser) -> None:
 def _run(given: argparse.Namespace) -> int:
     from common.errors import ConfigurationError
     from server.hub.audit_log import note
-    from server.runs.reconciler import start_playing
+    from server.runs.reconciler import submit_run
     from server.runs.run import Run
 
     home = open_hub(given)
@@ -68,13 +68,13 @@ def _run(given: argparse.Namespace) -> int:
         run = Run.create(home, given.config, given.name, given.set)
         config, _ = run.config()
         note(home, "run_created", {"run": run.name, "config_digest": config.digest()})
-        start_playing(run, control)
+        submit_run(run, control)
     return _followed(given, run)
 
 
 def _resume(given: argparse.Namespace) -> int:
     from server.hub.audit_log import note
-    from server.runs.reconciler import start_playing
+    from server.runs.reconciler import submit_run
     from server.runs.run import FINISHED, Run
 
     run = Run.open(open_hub(given), given.run_name)
@@ -84,14 +84,14 @@ def _resume(given: argparse.Namespace) -> int:
             control.nodes()
             note(run.home, "run_resumed", {"run": run.name, "round": run.next_round()})
             run.reopen()
-            start_playing(run, control)
+            submit_run(run, control)
     return _followed(given, run)
 
 
 def _stop(given: argparse.Namespace) -> int:
     from common.errors import CheckpointError
     from server.hub.audit_log import note
-    from server.runs.reconciler import stop_playing
+    from server.runs.reconciler import cancel_run
     from server.runs.run import STOPPED, Run
 
     run = Run.open(open_hub(given), given.run_name)
@@ -102,7 +102,7 @@ def _stop(given: argparse.Namespace) -> int:
         control.nodes()
         # First, so that nobody starts it again.
         run.end(STOPPED, "stopped by the operator")
-        stop_playing(run, control)
+        cancel_run(run, control)
         note(run.home, "run_stopped", {"run": run.name, "round": run.next_round()})
     if given.json:
         cli.print_json({"run": run.name, "state": STOPPED, "round": run.next_round()})

@@ -22,10 +22,10 @@ def _start(given: argparse.Namespace) -> int:
     from functools import partial
 
     from common.errors import ServiceError
-    from common.processes.daily import Reminder
+    from common.processes.daily import DailyReminder
     from common.processes.supervisor import Supervisor
     from server.gateway.services import prepare_services
-    from server.runs.reconciler import Keeper
+    from server.runs.reconciler import Reconciler
     from server.runs.status import expiring, starting
 
     home = open_hub(given)
@@ -36,9 +36,9 @@ def _start(given: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     with starting(home):
-        expiry = Reminder(partial(expiring, home), log.warning)
+        expiry = DailyReminder(partial(expiring, home), log.warning)
         supervisor = Supervisor(prepare_services(home), home.services_path, log.info, stopping.is_set)
-        keeper = Keeper(home)
+        keeper = Reconciler(home)
         try:
             supervisor.start()
             log.info("the hub is up: institutions dial %s", home.settings().gateway.address)

@@ -19,36 +19,36 @@ from common.base_models.load import load_base
 from common.config.run import RunConfig
 from common.errors import FedfinError, LedgerError, ModelError, QuorumError
 from common.files import write_json
-from common.flower.internals import look_again_soon
+from common.flower.internals import shorten_pull_backoff
 from common.journal.journal import Journal
 from common.journal.line_format import Entry
 from common.protocol.adapter_codec import Tensors
 from common.tasks import task
 from server.flower.grid import GridTransport
 from server.hub.audit_log import RUN_PURPOSE, run_ended
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 from server.hub.public_data import read_public_texts, read_test_set
 from server.report.report import write_report
 from server.results.artifacts import model_card, result, save_adapter, save_round
 from server.results.evaluation import HubEvaluator
 from server.rounds import checkpoint, coordinator
 from server.rounds.checkpoint import RoundRecord, RunState
-from server.rounds.coordinator import Evaluation, Hub
+from server.rounds.coordinator import Evaluation, FederationContext
 from server.runs.run import FAILED, FINISHED, QUORUM, Run
 
-__all__ = ["play"]
+__all__ = ["execute_run"]
 
 _CALL_AFTER_S = 20.0
 
 
-def play(grid: Grid, run: str, flower_run: str) -> None:
+def execute_run(grid: Grid, run: str, flower_run: str) -> None:
     """Play what is left of a run and write how it ended; an outcome of it, good or bad, is never an exception.
 
     Raises:
         FedfinError: there is no such run, or another process plays it.
     """
-    opened = Run.open(HubHome.open(None), run)
-    look_again_soon()
+    opened = Run.open(HubDirectory.open(None), run)
+    shorten_pull_backoff()
     with opened.playing(flower_run):
         if opened.outcome() is not None:
             return
@@ -78,7 +78,9 @@ def _play(grid: Grid, run: Run) -> None:
         state = checkpoint.load(run.checkpoint)
     else:
         state = _first_state(run, config, adapted, read_public_texts(data, config) if needs_warm_up(adapted) else [])
-    hub = Hub(run.home.keys(), {name: entry.keys for name, entry in members.items()}, config, adapted.spec)
+    hub = FederationContext(
+        run.home.keys(), {name: entry.keys for name, entry in members.items()}, config, adapted.spec
+    )
     node_keys = {entry.request.node_key: name for name, entry in members.items()}
     transport = GridTransport(
         grid,

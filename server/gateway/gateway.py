@@ -26,7 +26,7 @@ from common.identity.authority import Certificate
 from common.identity.enrolment import split_address
 from common.identity.revocations import Revocations
 from common.identity.tls import server_context
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 
 __all__ = ["Doorkeeper", "Gateway", "main"]
 
@@ -48,7 +48,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class Doorkeeper:
     """Decides who may pass. Reads the hub's directory again whenever something changes there."""
 
-    def __init__(self, home: HubHome) -> None:
+    def __init__(self, home: HubDirectory) -> None:
         self._home = home
         self._stamp: object = None
         self._revoked = Revocations()
@@ -169,7 +169,7 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
 
 
-async def serve(home: HubHome, upstream: str) -> None:
+async def serve(home: HubDirectory, upstream: str) -> None:
     """Serve until told to stop; takes up a new server certificate for every connection that comes after it.
 
     Raises:
@@ -207,7 +207,7 @@ async def serve(home: HubHome, upstream: str) -> None:
             reload.cancel()
 
 
-async def _reload(home: HubHome, context: ssl.SSLContext) -> None:
+async def _reload(home: HubDirectory, context: ssl.SSLContext) -> None:
     """Put a rotated server certificate into the context that is in use."""
     loaded = home.server_certificate.stat().st_mtime_ns
     while True:
@@ -231,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        asyncio.run(serve(HubHome.open(given.home), given.upstream))
+        asyncio.run(serve(HubDirectory.open(given.home), given.upstream))
     except FedfinError as error:
         log.error("%s", error)
         return error.exit_code

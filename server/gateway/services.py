@@ -17,7 +17,7 @@ from common.files import write_atomic, write_json
 from common.identity.authority import new_key_and_request
 from common.identity.enrolment import split_address
 from common.processes.supervisor import Service
-from server.hub.directory import ENVIRONMENT, HubHome
+from server.hub.directory import ENVIRONMENT, HubDirectory
 
 __all__ = ["prepare_services"]
 
@@ -26,7 +26,7 @@ _LOOPBACK = "127.0.0.1"
 _LOOPBACK_CERTIFICATE = timedelta(days=825)
 
 
-def prepare_services(home: HubHome) -> list[Service]:
+def prepare_services(home: HubDirectory) -> list[Service]:
     """Lay out the state directory for one start, and say what is to run, in order.
 
     Raises:
@@ -81,7 +81,7 @@ def prepare_services(home: HubHome) -> list[Service]:
     ]
 
 
-def _environment(home: HubHome) -> Mapping[str, str]:
+def _environment(home: HubDirectory) -> Mapping[str, str]:
     programs = str(Path(sys.executable).parent)
     return {
         ENVIRONMENT: str(home.directory),
@@ -112,7 +112,7 @@ def _is_listening(host: str, port: int) -> bool:
         return False
 
 
-def _check_free(host: str, port: int, home: HubHome) -> None:
+def _check_free(host: str, port: int, home: HubDirectory) -> None:
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass

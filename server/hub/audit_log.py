@@ -15,23 +15,23 @@ from common.errors import EnvelopeError, LedgerError
 from common.identity.keys import PublicKeys
 from common.journal.journal import Journal, verify
 from common.journal.line_format import Entry
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 
-__all__ = ["HUB_PURPOSE", "RUN_PURPOSE", "Verified", "note", "run_ended", "verify_all"]
+__all__ = ["HUB_PURPOSE", "RUN_PURPOSE", "VerifiedLog", "note", "run_ended", "verify_all"]
 
 HUB_PURPOSE, RUN_PURPOSE = "hub audit log", "run audit log"
 _WAIT_S = 10.0
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedLog:
     """What `verify_all` found whole: entries of the hub's log, and of each run's."""
 
     hub: int
     runs: Mapping[str, int]
 
 
-def note(home: HubHome, kind: str, body: Mapping[str, Any]) -> None:
+def note(home: HubDirectory, kind: str, body: Mapping[str, Any]) -> None:
     """Append to the hub's own log; waits a moment while another command writes there.
 
     Raises:
@@ -49,13 +49,13 @@ def note(home: HubHome, kind: str, body: Mapping[str, Any]) -> None:
         time.sleep(0.05)
 
 
-def run_ended(home: HubHome, run: str, outcome: str, entries: tuple[Entry, ...]) -> None:
+def run_ended(home: HubDirectory, run: str, outcome: str, entries: tuple[Entry, ...]) -> None:
     """Write into the hub's log how far the run's own goes."""
     last = hashlib.sha256(entries[-1].line()).hexdigest() if entries else ""
     note(home, "run_ended", {"run": run, "outcome": outcome, "entries": len(entries), "last": last})
 
 
-def verify_all(directory: Path, public: PublicKeys | None = None) -> Verified:
+def verify_all(directory: Path, public: PublicKeys | None = None) -> VerifiedLog:
     """Check every entry of every log of the hub in `directory`, or of a copy of it; needs no private key.
 
     Args:
@@ -66,7 +66,7 @@ def verify_all(directory: Path, public: PublicKeys | None = None) -> Verified:
         LedgerError: a log is edited, cut, absent, or shorter than the hub's log says it once was.
         EnvelopeError: the public keys are absent or damaged.
     """
-    home = HubHome(directory)
+    home = HubDirectory(directory)
     public = public or _public(home)
     entries = verify(home.audit_path, public, HUB_PURPOSE)
     begun = [str(entry.body["run"]) for entry in entries if entry.kind == "run_created"]
@@ -82,7 +82,7 @@ def verify_all(directory: Path, public: PublicKeys | None = None) -> Verified:
     unknown = sorted(set(found) - set(begun))
     if unknown:
         raise LedgerError(f"{home.runs_path / unknown[0]}: its audit log is there, but the hub's log does not name it")
-    return Verified(len(entries), found)
+    return VerifiedLog(len(entries), found)
 
 
 def _check_reach(path: Path, own: tuple[Entry, ...], ended: Mapping[str, Any]) -> None:
@@ -93,7 +93,7 @@ def _check_reach(path: Path, own: tuple[Entry, ...], ended: Mapping[str, Any]) -
         raise LedgerError(f"{path}: not the log that the hub's own says ended with entry {count}: restore it")
 
 
-def _public(home: HubHome) -> PublicKeys:
+def _public(home: HubDirectory) -> PublicKeys:
     path = home.keys_path / "public.json"
     try:
         return PublicKeys.from_json(path.read_text())

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from common.config.sections import Range, Section, build, naming, refuse_unknown
+from common.config.sections import Range, Section, build, error_prefix, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError, EnrolmentError
 from common.identity.enrolment import split_address
 
-__all__ = ["CertificateSettings", "GatewaySettings", "Settings", "TestData", "load_settings"]
+__all__ = ["CertificateSettings", "GatewaySettings", "HubConfig", "TestData", "load_hub_config"]
 
 TEMPLATE = """\
 # The settings of this hub. Restart `fedfin-hub start` after a change. All keys: docs/configuration.md
@@ -86,7 +86,7 @@ class TestData(Section):
 
 
 @dataclass(frozen=True)
-class Settings:
+class HubConfig:
     """The whole of `hub.toml`."""
 
     gateway: GatewaySettings
@@ -94,18 +94,18 @@ class Settings:
     data: TestData | None = None
 
 
-def load_settings(path: Path) -> Settings:
+def load_hub_config(path: Path) -> HubConfig:
     """Read `hub.toml`; relative paths start from its own directory.
 
     Raises:
         ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
     """
     tables = load_toml(path)
-    with naming(str(path)):
+    with error_prefix(str(path)):
         refuse_unknown(tables, ("gateway", "certificates", "data"))
         if "gateway" not in tables:
             raise ConfigurationError("[gateway] is missing: restore it, or compare with a new `fedfin-hub init`")
-        return Settings(
+        return HubConfig(
             gateway=build(GatewaySettings, tables["gateway"]),
             certificates=build(CertificateSettings, tables.get("certificates", {})),
             data=test_data(tables, path.parent),
@@ -116,7 +116,7 @@ def test_data(tables: Mapping[str, Any], start: Path) -> TestData | None:
     """The test set that a file's [data] names, its path made absolute; None where there is no [data].
 
     Raises:
-        ConfigurationError: see `load_settings`.
+        ConfigurationError: see `load_hub_config`.
     """
     if "data" not in tables:
         return None

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 from common.errors import ConfigurationError, EnrolmentError, ServiceError
 from common.files import write_atomic
 from common.identity.authority import Authority, Certificate, check_addresses, check_name, new_key_and_request
-from common.identity.enrolment import Request, split_address
-from common.identity.keys import Keys, PublicKeys
+from common.identity.enrolment import EnrolmentRequest, split_address
+from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.revocations import Revocations
-from server.hub.config import TEMPLATE, Settings, load_settings
+from server.hub.config import TEMPLATE, HubConfig, load_hub_config
 
 if TYPE_CHECKING:
     from common.flower.internals import Control
 
-__all__ = ["ENVIRONMENT", "Enrolled", "HubHome"]
+__all__ = ["ENVIRONMENT", "Enrolled", "HubDirectory"]
 
 ENVIRONMENT = "FEDFIN_HUB"
 """The environment variable that names the hub's directory where a command is not told it."""
@@ -35,7 +35,7 @@ ENVIRONMENT = "FEDFIN_HUB"
 class Enrolled:
     """One institution: what it asked for, the certificate it got last, and whether it is revoked."""
 
-    request: Request
+    request: EnrolmentRequest
     certificate: Certificate
     revoked: bool
 
@@ -46,13 +46,13 @@ class Enrolled:
 
 
 @dataclass(frozen=True)
-class HubHome:
+class HubDirectory:
     """Paths in the directory of one hub, and what lies there."""
 
     directory: Path
 
     @classmethod
-    def create(cls, directory: Path, name: str, address: str, names: Sequence[str]) -> "HubHome":
+    def create(cls, directory: Path, name: str, address: str, names: Sequence[str]) -> "HubDirectory":
         """Lay a new one out: authority, server certificate, keys (0600) and a commented `hub.toml`.
 
         Args:
@@ -78,12 +78,12 @@ class HubHome:
         home.directory.chmod(0o700)
         write_atomic(home.server_key, key, mode=0o600)
         write_atomic(home.server_certificate, certificate.encode())
-        Keys.generate(name).save(home.keys_path)
+        PrivateKeys.generate(name).save(home.keys_path)
         write_atomic(home.settings_path, TEMPLATE.format(address=address, listen=listen, names=quoted).encode())
         return home
 
     @classmethod
-    def open(cls, directory: Path | None) -> "HubHome":
+    def open(cls, directory: Path | None) -> "HubDirectory":
         """The hub in `directory`, or in the one that the environment names, or here.
 
         Raises:
@@ -149,13 +149,13 @@ class HubHome:
         """The SuperLink's address on loopback, while it runs."""
         return self.state / "superlink.json"
 
-    def settings(self) -> Settings:
-        """Read `hub.toml`. Raises ConfigurationError: see `load_settings`."""
-        return load_settings(self.settings_path)
+    def settings(self) -> HubConfig:
+        """Read `hub.toml`. Raises ConfigurationError: see `load_hub_config`."""
+        return load_hub_config(self.settings_path)
 
-    def keys(self) -> Keys:
+    def keys(self) -> PrivateKeys:
         """The hub's private keys. Raises EnvelopeError: see `Keys.load`."""
-        return Keys.load(self.keys_path)
+        return PrivateKeys.load(self.keys_path)
 
     def authority(self) -> Authority:
         """The certificate authority, with its key. Raises EnrolmentError: see `Authority.load`."""
@@ -218,9 +218,9 @@ class HubHome:
                 f"{self.directory}: the hub is not started: run `fedfin-hub start --hub {self.directory}`"
             ) from None
 
-    def _request(self, directory: Path) -> Request:
+    def _request(self, directory: Path) -> EnrolmentRequest:
         try:
-            return Request.from_json((directory / "request.json").read_bytes())
+            return EnrolmentRequest.from_json((directory / "request.json").read_bytes())
         except OSError as error:
             raise EnrolmentError(
                 f"{directory / 'request.json'}: cannot be read ({error.strerror}): restore it from its backup"

@@ -7,15 +7,15 @@ from common.errors import EnrolmentError
 from common.files import write_atomic
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import Certificate, new_key_and_request
-from common.identity.enrolment import Package, Request
+from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
 from common.identity.x509 import load_request
 from server.hub.audit_log import note
-from server.hub.directory import Enrolled, HubHome
+from server.hub.directory import Enrolled, HubDirectory
 
 __all__ = ["approve", "renew_institution", "renew_server", "revoke"]
 
 
-def approve(home: HubHome, request: Request) -> tuple[Package, Path]:
+def approve(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPackage, Path]:
     """Let an institution in; returns its package and where it was written.
 
     The same request may be approved again. Other keys under a name need the old ones revoked first; then its machines'
@@ -55,7 +55,7 @@ def approve(home: HubHome, request: Request) -> tuple[Package, Path]:
     return package, path
 
 
-def renew_institution(home: HubHome, name: str) -> tuple[Package, Path]:
+def renew_institution(home: HubDirectory, name: str) -> tuple[EnrolmentPackage, Path]:
     """A new certificate for the same keys; the old one stays valid until it expires, so that no run is lost.
 
     Raises:
@@ -64,7 +64,7 @@ def renew_institution(home: HubHome, name: str) -> tuple[Package, Path]:
     return approve(home, _member(home, name).request)
 
 
-def renew_server(home: HubHome) -> Certificate:
+def renew_server(home: HubDirectory) -> Certificate:
     """A new key and certificate for the gateway, which takes them up by itself for every new connection."""
     settings = home.settings()
     key, request = new_key_and_request("server")
@@ -77,7 +77,7 @@ def renew_server(home: HubHome) -> Certificate:
     return found
 
 
-def revoke(home: HubHome, name: str) -> None:
+def revoke(home: HubDirectory, name: str) -> None:
     """Shut an institution out at once: its certificates, and its Flower key for good.
 
     Raises:
@@ -88,11 +88,11 @@ def revoke(home: HubHome, name: str) -> None:
     note(home, "institution_revoked", {"institution": name, "serial": entry.certificate.serial})
 
 
-def _issue(home: HubHome, request: Request) -> tuple[Package, Path]:
+def _issue(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPackage, Path]:
     name, settings, authority = request.keys.name, home.settings(), home.authority()
     lifetime = timedelta(days=settings.certificates.institution_days)
     certificate = authority.issue_client(request.csr, name, lifetime)
-    package = Package.make(
+    package = EnrolmentPackage.make(
         home.keys(), request, certificate, authority.pem, settings.gateway.address, bundle_sha256()
     )  # fmt: skip
     directory = home.institutions_path / name
@@ -103,7 +103,7 @@ def _issue(home: HubHome, request: Request) -> tuple[Package, Path]:
     return package, path
 
 
-def _member(home: HubHome, name: str) -> Enrolled:
+def _member(home: HubDirectory, name: str) -> Enrolled:
     members = home.members()
     if name not in members:
         known = ", ".join(members) or "nobody yet"
@@ -111,11 +111,11 @@ def _member(home: HubHome, name: str) -> Enrolled:
     return members[name]
 
 
-def _shares_a_machine_key(one: Request, other: Request) -> bool:
+def _shares_a_machine_key(one: EnrolmentRequest, other: EnrolmentRequest) -> bool:
     return one.node_key == other.node_key or load_request(one.csr)[1] == load_request(other.csr)[1]
 
 
-def _shares_a_key(one: Request, other: Request) -> bool:
+def _shares_a_key(one: EnrolmentRequest, other: EnrolmentRequest) -> bool:
     return (
         one.node_key == other.node_key
         or one.keys.signing == other.keys.signing

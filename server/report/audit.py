@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.canonical import canonical
-from common.report.formatting import count, epsilon, plain
+from common.report.formatting import format_count, format_epsilon, format_value
 from common.report.html import Child, Html, join, table, tag
 from server.report.run_files import RunFiles
 
@@ -36,8 +36,8 @@ def _verdict(run: RunFiles, found: Mapping[str, Any]) -> Html:
         parts.append(
             tag(
                 "p",
-                tag("strong", f"Noise multiplier {plain(found['noise_multiplier'])} was planted, in place of "),
-                tag("strong", f"{plain(found['claimed_noise_multiplier'])}, to see that the audit notices."),
+                tag("strong", f"Noise multiplier {format_value(found['noise_multiplier'])} was planted, in place of "),
+                tag("strong", f"{format_value(found['claimed_noise_multiplier'])}, to see that the audit notices."),
             )
         )
     if found["failed"]:
@@ -54,11 +54,15 @@ def _verdict(run: RunFiles, found: Mapping[str, Any]) -> Html:
 def _canaries(found: Mapping[str, Any]) -> str:
     unit = found["unit"] or "record"
     return (
-        f"{count(found['canaries'])} {unit}s of random tokens, each put into the training by a fair coin. An attacker "
-        f"who sees the model after every one of {count(found['steps'])} steps, and knows everything but coins, batches "
-        f"and noise, guessed {count(found['guesses'])} of the coins, {count(found['right_guesses'])} of them right. "
-        f"So, with confidence {plain(found['confidence'])}, ε is at least {found['lower_bound']:.2f}; claimed is "
-        f"{epsilon(found['claimed_epsilon'])}, both at δ = {plain(found['delta'])} for one {unit}."
+        f"{format_count(found['canaries'])} {unit}s of random tokens, each put into the training by a fair "
+        f"coin. An attacker "
+        f"who sees the model after every one of {format_count(found['steps'])} steps, and knows everything but "
+        f"coins, batches "
+        f"and noise, guessed {format_count(found['guesses'])} of the coins, "
+        f"{format_count(found['right_guesses'])} of them right. "
+        f"So, with confidence {format_value(found['confidence'])}, ε is at least {found['lower_bound']:.2f}; "
+        f"claimed is "
+        f"{format_epsilon(found['claimed_epsilon'])}, both at δ = {format_value(found['delta'])} for one {unit}."
     )
 
 
@@ -75,8 +79,8 @@ def _checks(found: Mapping[str, Any]) -> Html:
     rows: list[list[Child]] = [
         [
             each["what"],
-            plain(each["measured"]),
-            plain(each["stated"]),
+            format_value(each["measured"]),
+            format_value(each["stated"]),
             "fails" if each["name"] in found["failed"] else "holds",
         ]
         for each in found["checks"]
@@ -86,12 +90,14 @@ def _checks(found: Mapping[str, Any]) -> Html:
 
 
 def _inversion(found: Mapping[str, Any]) -> Html:
-    tokens = count(found["tokens"])
+    tokens = format_count(found["tokens"])
     words = (
-        f"One training step on one sentence, first layer, LoRA of rank {count(found['rank'])}: from the update alone "
-        f"the attacker read {count(found['plain'])} of {tokens} tokens where nothing protected it, "
-        f"{count(found['clipped'])} where it was clipped, and {count(found['private'])} through clipping and noise; "
-        f"blind guessing finds {plain(found['chance'])}."
+        f"One training step on one sentence, first layer, LoRA of rank {format_count(found['rank'])}: from the "
+        f"update alone "
+        f"the attacker read {format_count(found['plain'])} of {tokens} tokens where nothing protected it, "
+        f"{format_count(found['clipped'])} where it was clipped, and {format_count(found['private'])} through "
+        f"clipping and noise; "
+        f"blind guessing finds {format_value(found['chance'])}."
     )
     example = None
     if len(found["example"]) == 3:

@@ -8,12 +8,12 @@ from typing import Any
 from common.errors import CheckpointError
 from common.files import INFINITE
 
-__all__ = ["Reader", "kind", "read_json"]
+__all__ = ["JsonReader", "kind", "read_json"]
 
 _LARGEST = 1e18
 
 
-class Reader:
+class JsonReader:
     """Takes typed values out of one JSON object and names file and key when a value is of another kind."""
 
     def __init__(self, source: str, value: object) -> None:
@@ -61,18 +61,18 @@ class Reader:
             raise self.wrong(key, "a list of strings")
         return tuple(value or ())
 
-    def objects(self, key: str) -> list["Reader"]:
+    def objects(self, key: str) -> list["JsonReader"]:
         """The objects of a list; none where there is no list."""
         value = self.value.get(key)
         if value is not None and not isinstance(value, list):
             raise self.wrong(key, "a list of objects")
-        return [Reader(f"{self.source}: {key}[{index}]", each) for index, each in enumerate(value or [])]
+        return [JsonReader(f"{self.source}: {key}[{index}]", each) for index, each in enumerate(value or [])]
 
-    def inner(self, key: str) -> "Reader":
+    def inner(self, key: str) -> "JsonReader":
         value = self.value.get(key)
         if value is not None and not isinstance(value, dict):
             raise self.wrong(key, "an object")
-        return Reader(f"{self.source}: {key}", value or {})
+        return JsonReader(f"{self.source}: {key}", value or {})
 
     def numbers(self, key: str) -> dict[str, float]:
         inner = self.inner(key)

@@ -1,6 +1,6 @@
 """The report's privacy part: epsilon by round, and in words what it stands for and what it does not."""
 
-from common.report.formatting import epsilon, listed, plain, share
+from common.report.formatting import format_epsilon, format_percent, format_value, join_names
 from common.report.html import Child, Html, join, table, tag
 from common.report.page import figure
 from common.report.plots import Line, Reference, line_plot, merged
@@ -26,7 +26,7 @@ def banner(run: RunFiles) -> Html:
     if not names:
         return Html("")
     words = (
-        f"The noise of {listed(names)} was drawn from a fixed seed, so that the run can be repeated byte for byte. "
+        f"The noise of {join_names(names)} was drawn from a fixed seed, so that the run can be repeated byte for byte. "
         "Whoever knows the seed can subtract it: no record is protected. Every ε below says what would have been spent "
         "with real noise. Do not use this adapter on real data."
     )
@@ -66,7 +66,7 @@ def spending(run: RunFiles) -> Html:
 
 def _by_round(run: RunFiles, lines: list[Line]) -> Html:
     values = [dict(line.values) for line in lines]
-    rows: list[list[Child]] = [[str(r.round), *(epsilon(v.get(r.round)) for v in values)] for r in run.rounds]
+    rows: list[list[Child]] = [[str(r.round), *(format_epsilon(v.get(r.round)) for v in values)] for r in run.rounds]
     return table(["Round", *(line.label for line in lines)], rows)
 
 
@@ -80,11 +80,19 @@ def _totals(run: RunFiles) -> Html:
             s.get("epsilon_cumulative"),
             run.limits.get(name),
         )
-        used = share(everything, limit)
-        limit_words = epsilon(limit) if limit is not None else "none set"
+        used = format_percent(everything, limit)
+        limit_words = format_epsilon(limit) if limit is not None else "none set"
         delta = s.get("delta", run.result.get("delta"))
         rows.append(
-            [name, epsilon(spent), epsilon(s.get("epsilon_prv")), epsilon(everything), limit_words, used, plain(delta)]
+            [
+                name,
+                format_epsilon(spent),
+                format_epsilon(s.get("epsilon_prv")),
+                format_epsilon(everything),
+                limit_words,
+                used,
+                format_value(delta),
+            ]
         )
     columns = ["Institution", "ε this run", "PRV check", "ε all runs", "Limit", "Used", "δ"]
     caption = (
@@ -116,7 +124,7 @@ def _in_words(run: RunFiles, name: str) -> Html:
     first, *more = paragraphs(s)
     if name not in run.unprotected or s.get("epsilon_run") is None:
         return join(*(tag("p", words) for words in (first, *more)))
-    warning = tag("strong", f"NOT PRIVATE. Noise: {plain(s.get('noise_source'))}.", class_="refused")
+    warning = tag("strong", f"NOT PRIVATE. Noise: {format_value(s.get('noise_source'))}.", class_="refused")
     promise = f"With real noise this would be the promise: {first[0].lower()}{first[1:]}"
     return join(tag("p", warning, " ", promise), *(tag("p", words) for words in more))
 
@@ -130,7 +138,7 @@ def _coverage(run: RunFiles) -> Html:
         groups[(), ()] = []
     parts: list[Html] = []
     for (covers, leaves), names in groups.items():
-        of = f" ({listed(sorted(names))})" if len(groups) > 1 else ""
+        of = f" ({join_names(sorted(names))})" if len(groups) > 1 else ""
         covered = join(tag("h3", f"Covered{of}"), tag("ul", *(tag("li", c) for c in covers))) if covers else None
         left = tag("ul", *(tag("li", c) for c in leaves or _STANDARD_LIMITS))
         parts.append(

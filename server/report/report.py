@@ -7,7 +7,7 @@ give equal bytes.
 from pathlib import Path
 
 from common.files import write_atomic
-from common.report.formatting import plain
+from common.report.formatting import format_value
 from common.report.html import Html, join, table, tag
 from common.report.page import page
 from server.report.audit import audited
@@ -43,7 +43,7 @@ def write_report(out_dir: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The page as text."""
-    name = plain(run.result.get("name") or run.config.get("name") or run.run_id or "run")
+    name = format_value(run.result.get("name") or run.config.get("name") or run.run_id or "run")
     task = str(run.result.get("task") or run.config.get("task") or "").replace("_", " ")
     sections = [section for section in _SECTIONS if section[0] != "audit" or run.audit is not None]
     links = [tag("a", words, href=f"#{anchor}") for anchor, words in sections]

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import CheckpointError
 from common.report.formatting import METRICS
-from server.report.json_reader import Reader, kind, read_json
+from server.report.json_reader import JsonReader, kind, read_json
 
 __all__ = ["Round", "RunFiles", "load_run"]
 
@@ -77,7 +77,7 @@ class RunFiles:
         return max([*(self.result.get("epsilon") or {}).values(), *stated, *spent], default=None)
 
 
-def _round(reader: Reader) -> Round:
+def _round(reader: JsonReader) -> Round:
     if reader.value.get("round") is None:
         raise reader.wrong("round", "a number")
     outcomes = reader.inner("outcomes")
@@ -98,7 +98,7 @@ def _round(reader: Reader) -> Round:
 
 
 def _checked_result(source: str, value: object) -> dict[str, Any]:
-    reader = Reader(source, value)
+    reader = JsonReader(source, value)
     for key in (*METRICS, "rounds", "delta", "bytes_up", "bytes_down", "seconds"):
         reader.number(key)
     for key in ("name", "task", "adapter_digest", "noise", "unit", "adjacency", "engine"):
@@ -110,7 +110,7 @@ def _checked_result(source: str, value: object) -> dict[str, Any]:
     if not isinstance(rows, list):
         raise reader.wrong("baselines", "a list")
     for index, row in enumerate(rows):
-        inner = Reader(f"{source}: baselines[{index}]", row)
+        inner = JsonReader(f"{source}: baselines[{index}]", row)
         for key in ("name", "note"):
             inner.text(key)
         for key in METRICS:
@@ -137,7 +137,7 @@ _STATED_LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # numbers
 }
 
 
-def _statement(reader: Reader) -> dict[str, Any]:
+def _statement(reader: JsonReader) -> dict[str, Any]:
     read: dict[str, Any] = {key: reader.number(key) for key in _STATED_NUMBERS if key in reader.value}
     for key in _STATED_TEXTS:
         reader.text(key)
@@ -159,7 +159,7 @@ _AUDITED_NUMBERS = (
 _INVERTED = ("rank", "sentences", "tokens", "plain", "clipped", "private", "chance", "place")
 
 
-def _audit(reader: Reader) -> dict[str, Any]:
+def _audit(reader: JsonReader) -> dict[str, Any]:
     """What `fedfin-institution audit` found."""
     inversion = reader.inner("inversion")
     checks = [
@@ -193,7 +193,7 @@ def load_run(out_dir: Path) -> RunFiles:
             f"{out_dir / 'history.json'}: expected a list, found {kind(history)}: restore it or run again"
         )
     rounds = [
-        _round(Reader(f"{out_dir / 'history.json'}: [{index}]", value)) for index, value in enumerate(history or [])
+        _round(JsonReader(f"{out_dir / 'history.json'}: [{index}]", value)) for index, value in enumerate(history or [])
     ]
     statements: dict[str, Mapping[str, Any]] = {}
     limits: dict[str, float] = {}
@@ -201,10 +201,10 @@ def load_run(out_dir: Path) -> RunFiles:
         name = directory.name
         found = read_json(directory / "statement.json")
         if found is not None:
-            reader = Reader(str(directory / "statement.json"), found)
+            reader = JsonReader(str(directory / "statement.json"), found)
             name = reader.text("institution") or name
             statements[name] = _statement(reader)
-        settings = Reader(str(directory / "settings.json"), read_json(directory / "settings.json") or {})
+        settings = JsonReader(str(directory / "settings.json"), read_json(directory / "settings.json") or {})
         stated = statements.get(name, {}).get("max_epsilon")
         limit = settings.number("max_epsilon") if stated is None else stated
         if limit is not None:
@@ -212,14 +212,14 @@ def load_run(out_dir: Path) -> RunFiles:
     toml, audited = out_dir / "config.toml", read_json(out_dir / "audit.json")
     return RunFiles(
         result=_checked_result(str(out_dir / "result.json"), {} if result is None else result),
-        config=Reader(str(out_dir / "config.json"), {} if config is None else config).value,
+        config=JsonReader(str(out_dir / "config.json"), {} if config is None else config).value,
         config_text=toml.read_text(encoding="utf-8", errors="replace") if toml.is_file() else "",
-        versions=Reader(str(out_dir / "versions.json"), {} if versions is None else versions).value,
+        versions=JsonReader(str(out_dir / "versions.json"), {} if versions is None else versions).value,
         rounds=tuple(sorted(rounds, key=lambda r: r.round)),
         statements=statements,
         limits=limits,
-        audit=None if audited is None else _audit(Reader(str(out_dir / "audit.json"), audited)),
-        run_id=Reader(str(out_dir / "run.json"), {} if run is None else run).text("run_id"),
+        audit=None if audited is None else _audit(JsonReader(str(out_dir / "audit.json"), audited)),
+        run_id=JsonReader(str(out_dir / "run.json"), {} if run is None else run).text("run_id"),
         digests={name: _sha256(out_dir / name) for name in _DIGESTED if (out_dir / name).is_file()},
     )
 

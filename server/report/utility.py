@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.report import page
-from common.report.formatting import METRICS, capitalised, count, epsilon, listed, metric, plain, reason, size
+from common.report.formatting import (
+    METRICS,
+    capitalised,
+    explain_outcome,
+    format_bytes,
+    format_count,
+    format_epsilon,
+    format_metric,
+    format_value,
+    join_names,
+)
 from common.report.html import Html, join, table, tag
 from common.report.plots import Bar, Line, Reference, bars, grouped_bars, line_plot
 from server.report.run_files import Round, RunFiles
@@ -63,18 +73,18 @@ def headline(run: RunFiles) -> Html:
     elif spent is None:
         words += "; no ε was reported"
     else:
-        delta = plain(run.result.get("delta"))
-        words += f"; no institution's ε exceeded {epsilon(spent)} for one record, at δ = {delta}"
+        delta = format_value(run.result.get("delta"))
+        words += f"; no institution's ε exceeded {format_epsilon(spent)} for one record, at δ = {delta}"
     return tag("p", words + ".", class_="headline")
 
 
 def figures(run: RunFiles) -> Html:
     """The handful of numbers that one looks for first."""
     metrics = final_metrics(run)
-    shown = [(capitalised(METRICS[name]), metric(metrics[name])) for name in METRICS if name in metrics][:3]
+    shown = [(capitalised(METRICS[name]), format_metric(metrics[name])) for name in METRICS if name in metrics][:3]
     named = "ε, were noise real" if run.unprotected else "Largest ε"
-    shown += [(named, epsilon(run.largest_epsilon)), ("δ", plain(run.result.get("delta")))]
-    shown += [("Sent up", size(total(run, "bytes_up"))), ("Sent down", size(total(run, "bytes_down")))]
+    shown += [(named, format_epsilon(run.largest_epsilon)), ("δ", format_value(run.result.get("delta")))]
+    shown += [("Sent up", format_bytes(total(run, "bytes_up"))), ("Sent down", format_bytes(total(run, "bytes_down")))]
     return page.figures(shown)
 
 
@@ -84,44 +94,50 @@ def what_was_run(run: RunFiles) -> Html:
             ("model", "adapter", "training", "privacy", "aggregation")}  # fmt: skip
     model, adapter = part["model"], part["adapter"]
     rank = (
-        f"LoRA, rank {plain(adapter.get('rank'))}, alpha {plain(adapter.get('alpha'))}" if adapter.get("rank") else ""
+        f"LoRA, rank {format_value(adapter.get('rank'))}, alpha {format_value(adapter.get('alpha'))}"
+        if adapter.get("rank")
+        else ""
     )
-    modules = f"on {plain(adapter.get('target_modules'))}, layers {plain(adapter.get('layers'))}" if rank else ""
+    modules = (
+        f"on {format_value(adapter.get('target_modules'))}, layers {format_value(adapter.get('layers'))}"
+        if rank
+        else ""
+    )
     trained = {"B": "B trained, A frozen from the run's seed", "AB": "A and B trained"}.get(
         str(adapter.get("train")), ""
     )
     if adapter.get("layers") == "none":
         rank, modules, trained = "the head alone, no LoRA", "", ""
     parameters, whole = run.result.get("parameters_trained"), run.result.get("parameters_total")
-    share = f" of {count(whole)} ({parameters / whole:.2%})" if parameters and whole else ""
+    share = f" of {format_count(whole)} ({parameters / whole:.2%})" if parameters and whole else ""
     rows = [
-        ("Task", plain(run.result.get("task") or run.config.get("task"))),
-        ("Labels", plain(run.result.get("labels") or run.config.get("labels"))),
-        ("Institutions", listed(run.institutions)),
+        ("Task", format_value(run.result.get("task") or run.config.get("task"))),
+        ("Labels", format_value(run.result.get("labels") or run.config.get("labels"))),
+        ("Institutions", join_names(run.institutions)),
         (
             "Base model",
-            "; ".join(v for k, v in ((0, plain(model.get("base"))), (1, _pooling(model))) if v not in {"", "–"}),
+            "; ".join(v for k, v in ((0, format_value(model.get("base"))), (1, _pooling(model))) if v not in {"", "–"}),
         ),
         ("Adapter", "; ".join(v for v in (rank, modules, trained) if v)),
-        ("Parameters trained", f"{count(parameters)}{share}"),
+        ("Parameters trained", f"{format_count(parameters)}{share}"),
         *((name.capitalize(), _settings(part[name])) for name in ("training", "privacy", "aggregation")),
-        ("Seed", plain(run.config.get("seed"))),
-        ("Engine", plain(run.result.get("engine"))),
+        ("Seed", format_value(run.config.get("seed"))),
+        ("Engine", format_value(run.result.get("engine"))),
         ("Time in rounds", f"{run.result['seconds']:.0f} s" if run.result.get("seconds") is not None else ""),
-        ("Versions", ", ".join(f"{name} {plain(value)}" for name, value in run.versions.items())),
+        ("Versions", ", ".join(f"{name} {format_value(value)}" for name, value in run.versions.items())),
     ]
     return join(tag("h2", "What was run", id="run"), page.facts(rows))
 
 
 def _pooling(model: Mapping[str, Any]) -> str:
-    words = [f"{plain(model['pooling'])} pooling"] if model.get("pooling") else []
-    words += [f"{plain(model['max_tokens'])} tokens at most"] if model.get("max_tokens") else []
-    return "; ".join([*words, *([plain(model["dtype"])] if model.get("dtype") else [])])
+    words = [f"{format_value(model['pooling'])} pooling"] if model.get("pooling") else []
+    words += [f"{format_value(model['max_tokens'])} tokens at most"] if model.get("max_tokens") else []
+    return "; ".join([*words, *([format_value(model["dtype"])] if model.get("dtype") else [])])
 
 
 def _settings(values: Mapping[str, Any]) -> str:
     given = ((k.replace("_", " "), v) for k, v in values.items() if v is not None)
-    return ", ".join(f"{name} {plain(value)}" for name, value in given)
+    return ", ".join(f"{name} {format_value(value)}" for name, value in given)
 
 
 def utility(run: RunFiles) -> Html:
@@ -171,8 +187,8 @@ def _baselines(run: RunFiles) -> Html:
     cells = [
         [
             row.get("name"),
-            metric(row.get("accuracy")),
-            metric(row.get("weighted_f1")),
+            format_metric(row.get("accuracy")),
+            format_metric(row.get("weighted_f1")),
             _protection(row),
             row.get("note") or "",
         ]
@@ -193,7 +209,7 @@ def _baselines(run: RunFiles) -> Html:
 
 
 def _protection(row: Mapping[str, Any]) -> str:
-    return "none" if row.get("epsilon") is None else epsilon(row["epsilon"])
+    return "none" if row.get("epsilon") is None else format_epsilon(row["epsilon"])
 
 
 def participation(run: RunFiles) -> Html:
@@ -212,12 +228,12 @@ def participation(run: RunFiles) -> Html:
         asked, contributed = _names(r.asked, everyone), _names(r.contributed, {*r.asked})
         if 4 < len(r.contributed) < len(r.asked):  # who is missing stands beside it
             contributed = f"{len(r.contributed)} of {len(r.asked)}"
-        figures_ = [size(r.bytes_up), size(r.bytes_down), f"{r.seconds:.1f} s"]
+        figures_ = [format_bytes(r.bytes_up), format_bytes(r.bytes_down), f"{r.seconds:.1f} s"]
         digest = tag("code", r.adapter_digest[:10], title=r.adapter_digest)
         rows.append([str(r.round), asked, contributed, refused if missing else "none", digest, *figures_])
-    sums = [size(sum(getattr(r, key) for r in run.rounds)) for key in ("bytes_up", "bytes_down")]
+    sums = [format_bytes(sum(getattr(r, key) for r in run.rounds)) for key in ("bytes_up", "bytes_down")]
     rows.append(["all", "", "", "", "", *sums, f"{sum(r.seconds for r in run.rounds):.1f} s"])
-    meanings = [(code, reason(code)) for code in sorted(codes)]
+    meanings = [(code, explain_outcome(code)) for code in sorted(codes)]
     glossary = [join(tag("dt", tag("code", code)), tag("dd", words)) for code, words in meanings if words]
     columns = ["Round", "Asked", "Contributed", "Refused or absent", "Adapter", "Sent up", "Sent down", "Time"]
     caption = (

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import DESCRIPTION, Recipe, write_description
+from common.adapters.manifest import DESCRIPTION, Manifest, write_manifest
 from common.config.run import RunConfig
 from common.files import write_json
 from common.protocol.adapter_codec import digest
@@ -35,7 +35,7 @@ def save_adapter(
     Args:
         epsilon: as in `result`; empty where nothing protects the rows.
     """
-    recipe = Recipe(
+    recipe = Manifest(
         base_model=config.model.base,
         pooling=config.model.pooling,
         max_tokens=config.model.max_tokens,
@@ -53,7 +53,7 @@ def save_adapter(
     spent = [value for value in epsilon.values() if value is not None]
     privacy = {"epsilon": max(spent), "delta": config.privacy.delta, "unit": config.privacy.unit} if spent else None
     facts = {"strategy": "federated", "metrics": dict(metrics), "data": {}, "privacy": privacy}
-    description = write_description(recipe, adapted.base.digest, facts)
+    description = write_manifest(recipe, adapted.base.digest, facts)
     adapted.save_pretrained(directory / "adapter", card, {DESCRIPTION: description})
 
 

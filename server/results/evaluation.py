@@ -7,7 +7,7 @@ import numpy as np
 from common.adapters.adapted_model import AdaptedModel
 from common.data.datasets import Dataset
 from common.evaluation.evaluate import Prepared, evaluate, prepare
-from common.evaluation.metrics import AnyCounts, Counts, headline, total
+from common.evaluation.metrics import AnyCounts, ConfusionMatrix, headline, total
 from common.protocol.adapter_codec import Tensors
 from server.rounds.coordinator import Evaluation
 
@@ -37,10 +37,10 @@ class HubEvaluator:
 def _by_task(counts: AnyCounts, tasks: tuple[str, ...]) -> dict[str, float]:
     """Of several tasks, figures of each: a confusion matrix of its own labels."""
     found: dict[str, float] = {}
-    if not isinstance(counts, Counts):
+    if not isinstance(counts, ConfusionMatrix):
         return found
     for name in dict.fromkeys(tasks):
         own = [place for place, of in enumerate(tasks) if of == name]
-        part = Counts(counts.matrix[np.ix_(own, own)])
+        part = ConfusionMatrix(counts.matrix[np.ix_(own, own)])
         found |= {f"{name} accuracy": part.accuracy, f"{name} weighted F1": part.weighted_f1}
     return found

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from common.config.run import RunConfig
 from common.errors import AdapterRefused, EnvelopeError, MessageError
+from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, decode
-from common.protocol.envelope import Context, Keys, PublicKeys, open_sealed, peek
+from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek
 from common.protocol.messages import Contribution, PrivacyStatement, Refusal
 from server.rounds.aggregation import update_norm
 
@@ -41,7 +42,7 @@ class Expected:
 
     run_id: str
     round: int
-    hub: Keys
+    hub: PrivateKeys
     asked: Mapping[str, PublicKeys]
     enrolled: frozenset[str]
     config: RunConfig
@@ -69,7 +70,7 @@ class Verdict:
     outcomes: Mapping[str, str]
 
 
-class _Out(Exception):
+class _NotAdmitted(Exception):
     """This reply does not count."""
 
 
@@ -86,7 +87,7 @@ def admit(replies: Mapping[str, bytes | Failure], expected: Expected) -> Verdict
         try:
             accepted[name] = _admit_one(name, replies.get(name, Failure("silent", "")), expected)
             outcomes[name] = CONTRIBUTED
-        except _Out as out:
+        except _NotAdmitted as out:
             outcomes[name] = str(out)
         except (EnvelopeError, AdapterRefused) as error:
             outcomes[name] = f"refused:{error.code}"
@@ -99,12 +100,12 @@ def _admit_one(name: str, reply: bytes | Failure, expected: Expected) -> Admitte
     _require(name in expected.enrolled, "unknown_sender")
     _require(name in expected.asked, "not_asked")
     if isinstance(reply, Failure):
-        raise _Out(f"failed:{reply.code}")
+        raise _NotAdmitted(f"failed:{reply.code}")
     kind, payload = _open(name, reply, expected)
     if kind == "refusal":
         refusal = Refusal.from_bytes(payload)
         _check_place(refusal, expected)
-        raise _Out(f"declined:{refusal.code}")
+        raise _NotAdmitted(f"declined:{refusal.code}")
     contribution = Contribution.from_bytes(payload)
     _check_place(contribution, expected)
     _require(contribution.code_digest == expected.code_digest, "code")
@@ -130,7 +131,7 @@ def _open(name: str, reply: bytes, expected: Expected) -> tuple[str, bytes]:
     _require(context.recipient == expected.hub.name, "wrong_recipient")
     _require(context.kind in ("contribution", "refusal"), "wrong_kind")
     # Built from what is expected, not from what was claimed.
-    place = Context(expected.run_id, expected.round, context.kind, name, expected.hub.name)
+    place = MessageContext(expected.run_id, expected.round, context.kind, name, expected.hub.name)
     return context.kind, open_sealed(reply, expected.hub, expected.asked[name], place, max_bytes)
 
 
@@ -154,4 +155,4 @@ def _states_what_was_asked(statement: PrivacyStatement | None, config: RunConfig
 
 def _require(holds: bool, code: str) -> None:
     if not holds:
-        raise _Out(f"refused:{code}")
+        raise _NotAdmitted(f"refused:{code}")

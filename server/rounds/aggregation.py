@@ -15,7 +15,7 @@ from common.config.run import AggregationConfig
 from common.errors import AdapterRefused
 from common.protocol.adapter_codec import Tensors
 
-__all__ = ["OptimizerState", "ServerOptimizer", "mean", "optimizer_of_round", "update_norm", "weights"]
+__all__ = ["OptimizerState", "ServerOptimizer", "optimizer_of_round", "update_norm", "weighted_mean", "weights"]
 
 # FedAdam's second-moment decay and adaptivity (Reddi et al. 2021, arXiv 2003.00295, section 5).
 _SECOND_DECAY = 0.99
@@ -47,7 +47,7 @@ def weights(
     return {name: size / total for name, size in sizes.items()}
 
 
-def mean(contributions: Mapping[str, Tensors], shares: Mapping[str, float]) -> Tensors:
+def weighted_mean(contributions: Mapping[str, Tensors], shares: Mapping[str, float]) -> Tensors:
     """The weighted mean of each tensor: added in float64 in order of name, rounded to float32 once.
 
     Contributions have passed admission: same names and shapes, finite values; `shares` sum to 1.

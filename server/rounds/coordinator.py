@@ -12,22 +12,23 @@ from typing import Any, NoReturn, Protocol
 
 from common.config.run import RunConfig
 from common.errors import CheckpointError, ConfigurationError, QuorumError
+from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, digest
-from common.protocol.envelope import Context, Keys, PublicKeys, seal
+from common.protocol.envelope import MessageContext, PublicKeys, seal
 from common.protocol.messages import Assignment, code_digest
 from server.rounds import aggregation
 from server.rounds.admission import CONTRIBUTED, Expected, Failure, Verdict, admit
 from server.rounds.aggregation import optimizer_of_round
 from server.rounds.checkpoint import RoundRecord, RunState
 
-__all__ = ["Evaluation", "Failure", "Hub", "Transport", "choose", "run"]
+__all__ = ["Evaluation", "Failure", "FederationContext", "Transport", "run", "sample_institutions"]
 
 
 @dataclass(frozen=True)
-class Hub:
+class FederationContext:
     """Who coordinates, who is enrolled, what is run and what may travel."""
 
-    keys: Keys
+    keys: PrivateKeys
     institutions: Mapping[str, PublicKeys]
     config: RunConfig
     spec: Spec
@@ -56,7 +57,7 @@ Audit = Callable[[str, dict[str, Any]], object]
 
 def run(
     state: RunState,
-    hub: Hub,
+    hub: FederationContext,
     transport: Transport,
     evaluate: Evaluate,
     save: Save,
@@ -80,12 +81,12 @@ def run(
 
 
 def _play_round(
-    state: RunState, hub: Hub, transport: Transport, evaluate: Evaluate, save: Save, audit: Audit
+    state: RunState, hub: FederationContext, transport: Transport, evaluate: Evaluate, save: Save, audit: Audit
 ) -> RunState:
     started = time.monotonic()
 
     # 1. Choose whom to ask, and write one assignment for all of them: a pure function of state and hub.
-    asked = choose(state, hub)
+    asked = sample_institutions(state, hub)
     assignment = _assignment(state, hub)
 
     # 2. Seal it to each, signed.
@@ -129,7 +130,7 @@ def _play_round(
     return after
 
 
-def choose(state: RunState, hub: Hub) -> tuple[str, ...]:
+def sample_institutions(state: RunState, hub: FederationContext) -> tuple[str, ...]:
     """Whom the next round asks, sorted: everybody, or a sample that anyone can recompute from the public seed.
 
     The sample is the institutions whose SHA-256 of seed, run, round, attempt and name is smallest. It amplifies no
@@ -145,7 +146,7 @@ def choose(state: RunState, hub: Hub) -> tuple[str, ...]:
     return tuple(sorted(drawn[:per_round]))
 
 
-def _check(state: RunState, hub: Hub) -> None:
+def _check(state: RunState, hub: FederationContext) -> None:
     config = hub.config
     if state.config_digest != config.digest():
         raise CheckpointError(f"run {state.run_id}: saved under another configuration: restore it, or start a new run")
@@ -159,7 +160,7 @@ def _check(state: RunState, hub: Hub) -> None:
             )
 
 
-def _assignment(state: RunState, hub: Hub) -> bytes:
+def _assignment(state: RunState, hub: FederationContext) -> bytes:
     return Assignment(
         run_id=state.run_id,
         round=state.next_round,
@@ -170,12 +171,12 @@ def _assignment(state: RunState, hub: Hub) -> bytes:
     ).to_bytes()
 
 
-def _seal(assignment: bytes, state: RunState, hub: Hub, name: str) -> bytes:
-    context = Context(state.run_id, state.next_round, "assignment", hub.keys.name, name)
+def _seal(assignment: bytes, state: RunState, hub: FederationContext, name: str) -> bytes:
+    context = MessageContext(state.run_id, state.next_round, "assignment", hub.keys.name, name)
     return seal(assignment, hub.keys, hub.institutions[name], context)
 
 
-def _expected(state: RunState, hub: Hub, asked: tuple[str, ...]) -> Expected:
+def _expected(state: RunState, hub: FederationContext, asked: tuple[str, ...]) -> Expected:
     return Expected(
         run_id=state.run_id,
         round=state.next_round,
@@ -215,7 +216,7 @@ def _record(
     )
 
 
-def _miss(state: RunState, record: RoundRecord, hub: Hub, save: Save, audit: Audit) -> NoReturn:
+def _miss(state: RunState, record: RoundRecord, hub: FederationContext, save: Save, audit: Audit) -> NoReturn:
     save(replace(state, missed=(*state.missed, record)))
     audit("round_missed", {"run_id": state.run_id, **record.to_json()})
     reasons = ", ".join(f"{name} {outcome}" for name, outcome in record.outcomes.items() if outcome != CONTRIBUTED)
@@ -226,13 +227,13 @@ def _miss(state: RunState, record: RoundRecord, hub: Hub, save: Save, audit: Aud
 
 
 def _combine(
-    state: RunState, verdict: Verdict, hub: Hub
+    state: RunState, verdict: Verdict, hub: FederationContext
 ) -> tuple[Tensors, aggregation.OptimizerState, dict[str, float]]:
     """The next adapter and optimiser state, and each contributor's share."""
     settings = hub.config.aggregation
     bands = {name: reply.size_band for name, reply in verdict.accepted.items()}
     shares = aggregation.weights(bands, settings.weighting)
-    mean = aggregation.mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
+    mean = aggregation.weighted_mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
     optimizer = optimizer_of_round(settings, state.next_round, hub.config.rounds)
     adapter, optimizer_state = optimizer.step(state.adapter, mean, dict(state.optimizer_state))
     return adapter, optimizer_state, shares

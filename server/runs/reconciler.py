@@ -12,10 +12,10 @@ from common.errors import FedfinError, ServiceError
 from common.flower.bundle import bundle, bundle_sha256
 from common.flower.internals import FINISHED, Control
 from server.hub.audit_log import run_ended
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 from server.runs.run import FAILED, Run
 
-__all__ = ["Keeper", "start_playing", "stop_playing"]
+__all__ = ["Reconciler", "cancel_run", "submit_run"]
 
 _ATTEMPTS = 3
 _START_WITHIN_S = 180.0
@@ -24,10 +24,10 @@ _LOOK_EVERY_S = 1.0
 log = logging.getLogger("fedfin.hub")
 
 
-class Keeper:
+class Reconciler:
     """Call `tick` often; it looks about once a second."""
 
-    def __init__(self, home: HubHome) -> None:
+    def __init__(self, home: HubDirectory) -> None:
         self._home = home
         self._enrolment: object = None
         self._due = 0.0
@@ -64,7 +64,7 @@ class Keeper:
         self._enrolment = stamp
 
 
-def start_playing(run: Run, control: Control, attempt: int = 1) -> None:
+def submit_run(run: Run, control: Control, attempt: int = 1) -> None:
     """Hand the run to Flower, which starts its process.
 
     Raises:
@@ -73,7 +73,7 @@ def start_playing(run: Run, control: Control, attempt: int = 1) -> None:
     run.submitted(control.start_run(bundle(), bundle_sha256(), {"run": run.name}), attempt)
 
 
-def stop_playing(run: Run, control: Control) -> None:
+def cancel_run(run: Run, control: Control) -> None:
     """End the run's process, here and in Flower's books. Whatever it had saved stays."""
     flower_run = run.submission().get("flower_run")
     if flower_run is not None:
@@ -106,4 +106,4 @@ def _keep(run: Run, control: Control) -> None:
         run.end(FAILED, message)
         return
     log.warning("run %s: its process is gone: continued at round %d", run.name, run.next_round())
-    start_playing(run, control, attempt)
+    submit_run(run, control, attempt)

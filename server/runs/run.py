@@ -24,13 +24,13 @@ import tomli_w
 from common.base_models.resolve import pinned
 from common.canonical import is_name
 from common.config.run import RUN_SECTIONS, RunConfig, parse_run
-from common.config.sections import naming, refuse_unknown
-from common.config.toml import changed, load_toml, parse_toml, read_config
+from common.config.sections import error_prefix, refuse_unknown
+from common.config.toml import apply_overrides, load_toml, parse_toml, read_config
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic, write_json
 from common.tasks import Head, task
 from server.hub.config import TestData, test_data
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 from server.hub.public_data import read_public_texts, read_test_set
 
 __all__ = ["FAILED", "FINISHED", "QUORUM", "STOPPED", "Run"]
@@ -43,11 +43,11 @@ PACKAGES = ("torch", "transformers", "peft", "flwr", "cryptography", "numpy", "s
 class Run:
     """One run of the hub in `home`."""
 
-    home: HubHome
+    home: HubDirectory
     name: str
 
     @classmethod
-    def create(cls, home: HubHome, source: Path, name: str | None = None, changes: Sequence[str] = ()) -> "Run":
+    def create(cls, home: HubDirectory, source: Path, name: str | None = None, changes: Sequence[str] = ()) -> "Run":
         """Validate a run's file against this hub, then lay its directory out.
 
         Raises:
@@ -56,17 +56,17 @@ class Run:
         text = read_config(source)
         tables = parse_toml(text, str(source))
         if changes:
-            tables = changed(tables, changes)
+            tables = apply_overrides(tables, changes)
         config, data = _read(tables, str(source), source.parent)
         data = data or home.settings().data
         members = home.members()
-        with naming(str(source)):
+        with error_prefix(str(source)):
             _check_members(config, len(members))
         if data is not None:
             read_test_set(data, config)
             if task(config.task).reads_text:
                 read_public_texts(data, config)
-        with naming(str(source)):
+        with error_prefix(str(source)):
             config = replace(config, model=pinned(config.model))
         stem = config.name.replace(" ", "-")
         # A random end: the run's name stands in the institutions' ledgers, and must never come twice.
@@ -88,7 +88,7 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, home: HubHome, name: str) -> "Run":
+    def open(cls, home: HubDirectory, name: str) -> "Run":
         """An existing run, by its name.
 
         Raises:
@@ -101,7 +101,7 @@ class Run:
         return run
 
     @classmethod
-    def all(cls, home: HubHome) -> "list[Run]":
+    def all(cls, home: HubDirectory) -> "list[Run]":
         """Every run of this hub, oldest first."""
         found = sorted(home.runs_path.glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns)
         return [cls(home, path.parent.name) for path in found]
@@ -203,11 +203,11 @@ def versions() -> dict[str, Any]:
 
 
 def _read(tables: Mapping[str, Any], source: str, start: Path) -> tuple[RunConfig, TestData | None]:
-    with naming(source):
+    with error_prefix(source):
         refuse_unknown(tables, (*RUN_SECTIONS, "data"))
         data = test_data(tables, start)
     config = parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, source)
-    with naming(source):
+    with error_prefix(source):
         kind = task(config.task)
         if kind.head is Head.SUMMARY:
             raise ConfigurationError(

@@ -12,7 +12,7 @@ from typing import Any
 from common.errors import ServiceError
 from common.identity.authority import Certificate
 from common.processes.supervisor import running_services
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 from server.runs.run import Run
 
 __all__ = ["certificates", "expiring", "institutions", "is_started", "starting", "status"]
@@ -21,7 +21,7 @@ _LATEST_RUNS = 10
 
 
 @contextmanager
-def starting(home: HubHome) -> Iterator[None]:
+def starting(home: HubDirectory) -> Iterator[None]:
     """Hold the hub for one `start`.
 
     Raises:
@@ -41,7 +41,7 @@ def starting(home: HubHome) -> Iterator[None]:
         os.close(handle)
 
 
-def is_started(home: HubHome) -> bool:
+def is_started(home: HubDirectory) -> bool:
     """Whether a `start` holds the hub now."""
     handle = os.open(_lock(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -58,7 +58,7 @@ def _takes(handle: int, kind: int) -> bool:
     return True
 
 
-def institutions(home: HubHome) -> list[dict[str, Any]]:
+def institutions(home: HubDirectory) -> list[dict[str, Any]]:
     """Each institution: `name`, `state` (connected, away, enrolled where the hub is not started, revoked), ..."""
     online = _online(home)
     found = []
@@ -75,7 +75,7 @@ def institutions(home: HubHome) -> list[dict[str, Any]]:
     return found
 
 
-def certificates(home: HubHome) -> list[dict[str, Any]]:
+def certificates(home: HubDirectory) -> list[dict[str, Any]]:
     """What expires when, soonest first: `name`, `until`, `days_left`, `state` (valid, soon, expired)."""
     settings = home.settings().certificates
     known = {
@@ -92,7 +92,7 @@ def certificates(home: HubHome) -> list[dict[str, Any]]:
     return sorted(found, key=lambda entry: (entry["days_left"], entry["name"]))
 
 
-def expiring(home: HubHome) -> list[str]:
+def expiring(home: HubDirectory) -> list[str]:
     """A line for each certificate that ends within `certificates.warn_days`, or has ended: what and what to do."""
     found = []
     for entry in certificates(home):
@@ -108,7 +108,7 @@ def expiring(home: HubHome) -> list[str]:
     return found
 
 
-def status(home: HubHome) -> dict[str, Any]:
+def status(home: HubDirectory) -> dict[str, Any]:
     """All of it, and where the latest runs stand."""
     return {
         "hub": str(home.directory),
@@ -137,13 +137,13 @@ def run_status(run: Run) -> dict[str, Any]:
     }
 
 
-def _online(home: HubHome) -> frozenset[str] | None:
+def _online(home: HubDirectory) -> frozenset[str] | None:
     """Node keys of who is connected; None while the hub is not started."""
     with contextlib.suppress(ServiceError), home.control() as control:
         return frozenset(node.key for node in control.nodes() if node.online)
     return None
 
 
-def _lock(home: HubHome) -> Path:
+def _lock(home: HubDirectory) -> Path:
     home.state.mkdir(mode=0o700, exist_ok=True)
     return home.state / "start.lock"

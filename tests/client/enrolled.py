@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from client.institution.enrolment import accept, make_request
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import Authority
-from common.identity.enrolment import Package
-from common.identity.keys import Keys
+from common.identity.enrolment import EnrolmentPackage
+from common.identity.keys import PrivateKeys
 
 LABELS = ("negative", "neutral", "positive")
 _WORDS = ("loss widens", "market flat", "profit rises")
@@ -18,8 +18,8 @@ ROWS = "text,label\n" + "".join(f"{_WORDS[n % 3]} of bank {n},{LABELS[n % 3]}\n"
 
 @dataclass(frozen=True)
 class Enrolled:
-    home: Home
-    hub: Keys
+    home: InstitutionDirectory
+    hub: PrivateKeys
     authority: Authority
 
 
@@ -27,11 +27,11 @@ def enrol(
     directory: Path, base: str = "minilm", limits: str = "", name: str = "bank", address: str = "127.0.0.1:1"
 ) -> Enrolled:
     """`base` is the one model that the settings allow; `limits` more lines of [limits]."""
-    hub, authority = Keys.generate("hub"), Authority.create(directory / "authority", "authority")
-    home = Home(directory / name)
+    hub, authority = PrivateKeys.generate("hub"), Authority.create(directory / "authority", "authority")
+    home = InstitutionDirectory(directory / name)
     request = make_request(home.directory, name)
     certificate = authority.issue_client(request.csr, name, timedelta(days=30))
-    package = Package.make(hub, request, certificate, authority.pem, address, bundle_sha256())
+    package = EnrolmentPackage.make(hub, request, certificate, authority.pem, address, bundle_sha256())
     accept(home, package, package.fingerprint)
     (home.directory / "rows.csv").write_text(ROWS)
     home.settings_path.write_text(

@@ -22,7 +22,7 @@ def _parser(run: object) -> argparse.ArgumentParser:
     def add(commands: cli.Commands) -> None:
         cli.subcommand(commands, "work", run, "does the work", "work")  # type: ignore[arg-type]
 
-    return cli.top("fedfin-x", "Tests.", "work", (add,))
+    return cli.build_parser("fedfin-x", "Tests.", "work", (add,))
 
 
 def test_an_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

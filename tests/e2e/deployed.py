@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from client.node.processes import state_path
 from common.privacy.ledger import Charge, read_charges
 from common.processes.supervisor import running_services
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 from server.runs.status import institutions
 from tests.e2e.wiretap import Wiretap
 from tests.simulation.helpers import WORDS
@@ -121,7 +121,7 @@ class Institution:
 
     def pid(self, service: str) -> int:
         """The process of "agent", "supernode" or "superexec"."""
-        found = running_services(state_path(Home(self.directory), "all"))
+        found = running_services(state_path(InstitutionDirectory(self.directory), "all"))
         return int(next(entry["pid"] for entry in found if entry["name"] == service))
 
 
@@ -154,8 +154,8 @@ class Hub:
         return cls(root / "hub", wiretap)
 
     @property
-    def home(self) -> HubHome:
-        return HubHome(self.directory)
+    def home(self) -> HubDirectory:
+        return HubDirectory(self.directory)
 
     def start(self) -> None:
         self.started.start()

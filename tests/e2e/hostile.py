@@ -10,11 +10,12 @@ from typing import Self
 import grpc
 import numpy as np
 
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from common.canonical import AGENT_METHOD
 from common.config.run import RunConfig
+from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, decode, encode
-from common.protocol.envelope import Context, Keys, open_sealed, peek, seal
+from common.protocol.envelope import MessageContext, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, PrivacyStatement
 from tests.e2e.deployed import Institution
 
@@ -24,11 +25,11 @@ Attack = Callable[["Question"], bytes]
 class Question:
     """One assignment, opened, and the honest answer to it: the adapter as it came."""
 
-    def __init__(self, sealed: bytes, home: Home) -> None:
+    def __init__(self, sealed: bytes, home: InstitutionDirectory) -> None:
         self.keys, self.hub = home.keys(), home.package().hub
         context = peek(sealed)
         self.context = replace(context, kind="contribution", sender=self.keys.name, recipient=self.hub.name)
-        expected = Context(context.run_id, context.round, "assignment", self.hub.name, self.keys.name)
+        expected = MessageContext(context.run_id, context.round, "assignment", self.hub.name, self.keys.name)
         self.assignment = Assignment.from_bytes(open_sealed(sealed, self.keys, self.hub, expected))
         self.spec = Spec.from_json(self.assignment.spec_json)
         self.adapter: Tensors = decode(self.assignment.adapter, self.spec)
@@ -53,7 +54,9 @@ class Question:
         """The adapter, every number `by` further, and another one in every round."""
         return {name: tensor + np.float32(by * self.assignment.round) for name, tensor in self.adapter.items()}
 
-    def sealed(self, contribution: Contribution, context: Context | None = None, keys: Keys | None = None) -> bytes:
+    def sealed(
+        self, contribution: Contribution, context: MessageContext | None = None, keys: PrivateKeys | None = None
+    ) -> bytes:
         return seal(contribution.to_bytes(), keys or self.keys, self.hub, context or self.context)
 
 
@@ -61,7 +64,7 @@ class HostileAgent:
     """Answers on the institution's socket; `attack` of a round decides what. A context manager."""
 
     def __init__(self, institution: Institution, attack: Callable[[int], Attack]) -> None:
-        self._home, self._attack = Home(institution.directory), attack
+        self._home, self._attack = InstitutionDirectory(institution.directory), attack
         self._server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
         self.answered: list[int] = []
         self._lock = threading.Lock()

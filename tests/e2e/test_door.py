@@ -18,8 +18,8 @@ from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpI
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.institution.directory import Home
-from common.identity.enrolment import Request
+from client.institution.directory import InstitutionDirectory
+from common.identity.enrolment import EnrolmentRequest
 from common.identity.tls import client_context
 from tests.e2e.deployed import Hub, command, until
 
@@ -48,8 +48,8 @@ def pull(hub: Hub, tls: Path, node_key: Path) -> int:
     return 200
 
 
-def home(hub: Hub, name: str) -> Home:
-    return Home(hub.institutions[name].directory)
+def home(hub: Hub, name: str) -> InstitutionDirectory:
+    return InstitutionDirectory(hub.institutions[name].directory)
 
 
 def certificate_of(hub: Hub, directory: Path, name: str, lifetime: timedelta) -> Path:
@@ -122,8 +122,8 @@ def test_a_revoked_institution_is_out_at_once_and_returns_only_with_new_keys(hub
     del hub.institutions["mallory"]
 
 
-def request_of(institution: Home) -> str:
-    return Request.from_json(institution.request_path.read_bytes()).fingerprint
+def request_of(institution: InstitutionDirectory) -> str:
+    return EnrolmentRequest.from_json(institution.request_path.read_bytes()).fingerprint
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.identity.keys import Keys
+from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import encode
 from server.rounds import checkpoint
 from tests.e2e.conftest import BANKS
@@ -46,11 +46,11 @@ def tampered(question: Question) -> bytes:
 
 def by_another(question: Question) -> bytes:
     context = replace(question.context, sender="north")
-    return question.sealed(replace(question.contribution()), context, Keys.generate("north"))
+    return question.sealed(replace(question.contribution()), context, PrivateKeys.generate("north"))
 
 
 def own_name_other_keys(question: Question) -> bytes:
-    return question.sealed(question.contribution(), keys=Keys.generate(question.keys.name))
+    return question.sealed(question.contribution(), keys=PrivateKeys.generate(question.keys.name))
 
 
 def other_code(question: Question) -> bytes:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from client.commands.status import is_serving
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from common.processes.supervisor import running_services
 from tests.e2e.conftest import BANKS
 from tests.e2e.deployed import ROOT, Hub, Run, charges, environment, run_toml, until
@@ -33,7 +33,7 @@ def test_an_agent_killed_while_it_trains_owes_what_was_charged_and_its_instituti
     assert first.steps_done is None  # in doubt, so it counts in full
     assert all(charge.steps_done == 60 for charge in others)
 
-    socket = Home(hub.institutions["west"].directory).socket
+    socket = InstitutionDirectory(hub.institutions["west"].directory).socket
     until(lambda: agent_of(hub, "west") not in (None, agent) and is_serving(socket), "west's agent is back")
     again = hub.run("run.rounds=2", "training.local_steps=2", "aggregation.quorum=3")
     assert again.ended() == "finished"

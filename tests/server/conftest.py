@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from common.config.run import RunConfig, parse_run
+from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, decode, digest, encode
-from common.protocol.envelope import Context, Keys, PublicKeys, open_sealed, seal
+from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, seal
 from common.protocol.messages import Assignment, Contribution, PrivacyStatement, code_digest
 from server.rounds import coordinator
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import Evaluation, Failure, Hub
+from server.rounds.coordinator import Evaluation, Failure, FederationContext
 
 RUN_ID = "run-1"
 Reply = bytes | Failure | None
@@ -40,7 +41,7 @@ def trained(name: str, round_: int, start: Tensors) -> Tensors:
 class Institution:
     """Opens assignments with its own keys, and answers a repeated question with the bytes of its first answer."""
 
-    keys: Keys
+    keys: PrivateKeys
     hub: PublicKeys
     band: int | None = None
     statement: PrivacyStatement | None = None
@@ -50,7 +51,7 @@ class Institution:
     train = staticmethod(trained)
 
     def answer(self, round_: int, sealed: bytes) -> bytes:
-        context = Context(RUN_ID, round_, "assignment", self.hub.name, self.keys.name)
+        context = MessageContext(RUN_ID, round_, "assignment", self.hub.name, self.keys.name)
         payload = open_sealed(sealed, self.keys, self.hub, context)
         self.questions.append((round_, payload))
         if payload not in self.outbox:
@@ -70,9 +71,9 @@ class Institution:
             size_band=self.band,
         )
 
-    def reseal(self, message: Any, kind: str = "contribution", keys: Keys | None = None, **place: Any) -> bytes:
+    def reseal(self, message: Any, kind: str = "contribution", keys: PrivateKeys | None = None, **place: Any) -> bytes:
         """Seal any message, by default as and where it belongs; `keys` signs as somebody else."""
-        context = Context(RUN_ID, message.round, kind, self.keys.name, self.hub.name)
+        context = MessageContext(RUN_ID, message.round, kind, self.keys.name, self.hub.name)
         return seal(message.to_bytes(), keys or self.keys, self.hub, replace(context, **place))
 
 
@@ -81,7 +82,7 @@ class Federation:
     """`meddle` replaces an institution's reply (None: no reply); `order` shuffles replies; `extra` adds some."""
 
     config: RunConfig
-    hub_keys: Keys
+    hub_keys: PrivateKeys
     institutions: dict[str, Institution]
     meddle: dict[str, Meddle] = field(default_factory=dict)
     order: Callable[[list[str]], Iterable[str]] = list
@@ -91,9 +92,9 @@ class Federation:
     evaluated: list[str] = field(default_factory=list)
 
     @property
-    def hub(self) -> Hub:
+    def hub(self) -> FederationContext:
         public = {name: institution.keys.public for name, institution in self.institutions.items()}
-        return Hub(self.hub_keys, public, self.config, Spec.of(initial()))
+        return FederationContext(self.hub_keys, public, self.config, Spec.of(initial()))
 
     def start(self) -> RunState:
         return RunState(run_id=RUN_ID, config_digest=self.config.digest(), next_round=1, adapter=initial())
@@ -125,12 +126,12 @@ class Federation:
 
 
 @pytest.fixture(scope="session")
-def all_keys() -> dict[str, Keys]:
-    return {name: Keys.generate(name) for name in ("hub", "stranger", *(f"bank-{c}" for c in "abcdef"))}
+def all_keys() -> dict[str, PrivateKeys]:
+    return {name: PrivateKeys.generate(name) for name in ("hub", "stranger", *(f"bank-{c}" for c in "abcdef"))}
 
 
 @pytest.fixture
-def federate(all_keys: dict[str, Keys]) -> Callable[..., Federation]:
+def federate(all_keys: dict[str, PrivateKeys]) -> Callable[..., Federation]:
     """Make a federation of the first `banks` banks; other arguments are sections of the run's configuration."""
 
     def make(banks: int = 3, rounds: int = 3, **sections: dict[str, Any]) -> Federation:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation.runner import execute
+from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 from tests.simulation.helpers import write_simulation
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def test_both_engines_end_in_the_same_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
     config = write_simulation(tmp_path, noise="fixed")
-    in_process = execute(Workspace.create(config, tmp_path / "plain"))
-    flower = execute(Workspace.create(config, tmp_path / "flower"), engine="flower")
+    in_process = run_simulation(Workspace.create(config, tmp_path / "plain"))
+    flower = run_simulation(Workspace.create(config, tmp_path / "flower"), engine="flower")
     assert flower["adapter_digest"] == in_process["adapter_digest"]
     assert flower["epsilon"] == in_process["epsilon"]

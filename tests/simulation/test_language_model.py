@@ -10,7 +10,7 @@ from common.data.corpora import read_corpus
 from common.errors import ConfigurationError
 from simulation.cli import main
 from simulation.partition import load_federation
-from simulation.runner import execute
+from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 from tests.client.finetune.example_data import save_tiny_writer
 from tests.simulation.helpers import write_simulation
@@ -28,7 +28,7 @@ def write_masked(directory: Path, **settings: str) -> Path:
 
 
 def test_a_run_measures_perplexity_before_and_after_and_charges_everybody(tmp_path: Path) -> None:
-    result = execute(Workspace.create(write_masked(tmp_path), tmp_path / "out"))
+    result = run_simulation(Workspace.create(write_masked(tmp_path), tmp_path / "out"))
     assert set(result["before_round_1"]) == {"accuracy", "perplexity"}
     assert result["perplexity"] != result["before_round_1"]["perplexity"]
     assert all(0 < value <= 8 for value in result["epsilon"].values())
@@ -45,7 +45,7 @@ def test_decoders_read_together_too_and_need_no_warming_up(tmp_path: Path) -> No
     workspace = Workspace.create(path, tmp_path / "out")
     start, cold = workspace.start(), workspace.adapted.initial()
     assert all((start[name] == cold[name]).all() for name in start)
-    result = execute(workspace)
+    result = run_simulation(workspace)
     assert result["perplexity"] != result["before_round_1"]["perplexity"]
     assert all(0 < value <= 8 for value in result["epsilon"].values())
 

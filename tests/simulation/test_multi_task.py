@@ -17,7 +17,7 @@ from common.errors import ConfigurationError
 from common.evaluation.evaluate import evaluate
 from common.tasks import task
 from simulation.cli import main
-from simulation.runner import execute
+from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 from tests.simulation.helpers import WORDS, write_simulation
 from tests.tiny_models import save_tiny_model, shaken
@@ -78,7 +78,7 @@ def test_no_row_is_given_another_tasks_label(tmp_path: Path) -> None:
 def test_institutions_with_rows_of_some_tasks_train_one_adapter_and_each_task_is_measured(tmp_path: Path) -> None:
     workspace = Workspace.create(write_several(tmp_path), tmp_path / "out")
     assert workspace.config.labels == LABELS
-    result = execute(workspace)
+    result = run_simulation(workspace)
     assert {f"{name} {figure}" for name in (SENTIMENT, RISK) for figure in ("accuracy", "weighted F1")} <= set(result)
     assert all(0 < value <= 8 for value in result["epsilon"].values())
     history = json.loads((tmp_path / "out" / "history.json").read_text())

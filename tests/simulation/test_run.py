@@ -13,23 +13,23 @@ import numpy as np
 import pytest
 
 from client.cli import main as institution
-from common.adapters.manifest import read_description, unprotected
+from common.adapters.manifest import read_manifest, unprotected
 from common.errors import CheckpointError, ConfigurationError, QuorumError
-from common.identity.keys import Keys
+from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
 from common.protocol.adapter_codec import Tensors
 from server.rounds import checkpoint
 from server.rounds.coordinator import Evaluation
 from simulation.baselines import alone
 from simulation.cli import main
-from simulation.runner import execute
+from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 from tests.simulation.helpers import write_simulation
 
 
 def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
     config = write_simulation(tmp_path)
-    result = execute(Workspace.create(config, tmp_path / "out"), baselines=True)
+    result = run_simulation(Workspace.create(config, tmp_path / "out"), baselines=True)
     out = tmp_path / "out"
     for name in (
         "config.toml",
@@ -65,7 +65,7 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
 
 def test_what_a_run_leaves_predicts_and_merges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An institution uses the federation's adapter with the commands it knows from fine-tuning alone."""
-    result = execute(Workspace.create(write_simulation(tmp_path), tmp_path / "out"))
+    result = run_simulation(Workspace.create(write_simulation(tmp_path), tmp_path / "out"))
     news, adapter = tmp_path / "news.txt", str(tmp_path / "out" / "adapter")
     news.write_text("profit rises\nloss widens\n")
     assert institution(["predict", "--adapter", adapter, str(news), "--format", "jsonl"]) == 0
@@ -88,7 +88,7 @@ def test_a_bank_alone_is_a_federation_of_one(tmp_path: Path) -> None:
     one = ["data.institution_column=", "data.institutions=1"]
     plain = ["privacy.level=none", "privacy.target_epsilon=", "privacy.delta=", "privacy.clipping_norm="]
     workspace = Workspace.create(config, tmp_path / "one", [*one, *plain])
-    execute(workspace)
+    run_simulation(workspace)
     found: list[Tensors] = []
 
     def evaluate(adapter: Tensors) -> Evaluation:
@@ -101,40 +101,42 @@ def test_a_bank_alone_is_a_federation_of_one(tmp_path: Path) -> None:
 
 
 def test_only_adapter_tensors_travel_and_b_is_half(tmp_path: Path) -> None:
-    both = execute(Workspace.create(write_simulation(tmp_path, train="AB"), tmp_path / "ab"))
-    only_b = execute(Workspace.create(write_simulation(tmp_path, train="B"), tmp_path / "b"))
+    both = run_simulation(Workspace.create(write_simulation(tmp_path, train="AB"), tmp_path / "ab"))
+    only_b = run_simulation(Workspace.create(write_simulation(tmp_path, train="B"), tmp_path / "b"))
     assert only_b["bytes_up"] < both["bytes_up"]
 
 
 def test_the_ledger_holds_what_the_statement_says(tmp_path: Path) -> None:
     workspace = Workspace.create(write_simulation(tmp_path), tmp_path / "out")
-    result = execute(workspace)
+    result = run_simulation(workspace)
     directory = tmp_path / "out" / "institutions" / "north"
-    with PrivacyLedger.open(directory / "ledger.jsonl", Keys.load(directory / "keys")) as ledger:
+    with PrivacyLedger.open(directory / "ledger.jsonl", PrivateKeys.load(directory / "keys")) as ledger:
         assert sum(event.steps for event in ledger.spent()) == 2 * 2
         assert ledger.epsilon(1e-4) == pytest.approx(result["epsilon"]["north"])
 
 
 def test_fixed_noise_repeats_and_system_noise_does_not(tmp_path: Path) -> None:
     digests = [
-        execute(Workspace.create(write_simulation(tmp_path, noise=noise), tmp_path / f"{noise}{i}"))["adapter_digest"]
+        run_simulation(Workspace.create(write_simulation(tmp_path, noise=noise), tmp_path / f"{noise}{i}"))[
+            "adapter_digest"
+        ]
         for noise in ("fixed", "system")
         for i in range(2)
     ]
     assert digests[0] == digests[1]
     assert digests[2] != digests[3]
-    facts = {noise: read_description(tmp_path / f"{noise}0" / "adapter")[2] for noise in ("fixed", "system")}
+    facts = {noise: read_manifest(tmp_path / f"{noise}0" / "adapter")[2] for noise in ("fixed", "system")}
     assert (unprotected(facts["fixed"]), unprotected(facts["system"])) == (True, False)
 
 
 def test_institutions_at_their_limit_refuse_and_the_run_stops_with_its_reason(tmp_path: Path) -> None:
     config = write_simulation(tmp_path, max_epsilon=7.0)
     with pytest.raises(QuorumError):
-        execute(Workspace.create(config, tmp_path / "out"))
+        run_simulation(Workspace.create(config, tmp_path / "out"))
     missed = checkpoint.load(tmp_path / "out" / "checkpoint").missed
     assert set(missed[-1].outcomes.values()) == {"declined:budget"}
     directory = tmp_path / "out" / "institutions" / "north"
-    with PrivacyLedger.open(directory / "ledger.jsonl", Keys.load(directory / "keys")) as ledger:
+    with PrivacyLedger.open(directory / "ledger.jsonl", PrivateKeys.load(directory / "keys")) as ledger:
         assert 0 < ledger.epsilon(1e-4) <= 7.0
 
 
@@ -171,7 +173,7 @@ def test_a_corrupt_checkpoint_is_one_line_and_exit_2(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize("wait_s", [0.0, 0.3, 0.8])
 def test_kill_9_then_resume_ends_in_the_same_bytes(tmp_path: Path, wait_s: float) -> None:
     config = write_simulation(tmp_path, noise="fixed", rounds=6, local_steps=6)
-    expected = execute(Workspace.create(config, tmp_path / "whole"))
+    expected = run_simulation(Workspace.create(config, tmp_path / "whole"))
     command = [sys.executable, "-m", "simulation.cli", "run", str(config), "--out", str(tmp_path / "cut"), "--json"]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."}
@@ -182,7 +184,7 @@ def test_kill_9_then_resume_ends_in_the_same_bytes(tmp_path: Path, wait_s: float
     time.sleep(wait_s)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    resumed = execute(Workspace.reopen(tmp_path / "cut"))
+    resumed = run_simulation(Workspace.reopen(tmp_path / "cut"))
     assert resumed["adapter_digest"] == expected["adapter_digest"]
     assert all(resumed["epsilon"][name] >= expected["epsilon"][name] - 1e-9 for name in expected["epsilon"])
 

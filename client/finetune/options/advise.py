@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from client.finetune.data import FEWEST_HELD_OUT
-from client.finetune.job import AdapterChoice, Method, TrainingChoice
+from client.finetune.job import AdapterOptions, Method, TrainingOptions
 from client.finetune.options.defaults import Defaults, defaults
-from client.finetune.options.memory import Need
-from common.report.formatting import size
+from client.finetune.options.memory import MemoryEstimate
+from common.report.formatting import format_bytes
 from common.tasks import Head, Task
 
 __all__ = ["Advice", "Choice", "Machine", "Model", "Rows", "advise"]
@@ -76,7 +76,7 @@ class Advice:
 
     choices: tuple[Choice, ...]
     notes: tuple[str, ...]
-    need: Need
+    need: MemoryEstimate
     fits: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Advice:
         }
 
 
-Needed = Callable[[Defaults, int, bool], Need]
+Needed = Callable[[Defaults, int, bool], MemoryEstimate]
 """Memory for settings, a maximum of tokens, and whether activations are computed again; see `memory_need`."""
 
 
@@ -118,7 +118,7 @@ def advise(task: Task, rows: Rows, model: Model, machine: Machine, needed: Neede
 class _Fitted:
     settings: Defaults
     checkpointing: bool
-    need: Need
+    need: MemoryEstimate
     fits: bool
     why_batch: str = ""
 
@@ -135,7 +135,11 @@ def _fit(
             for checkpointing in (False, True) if part == 4 else (False,):
                 settings = _settings(task, rows, model, method, part)
                 need = needed(settings, tokens, checkpointing)
-                why = "" if part == batch else f"{batch} would need more memory than the {size(room)} to plan with"
+                why = (
+                    ""
+                    if part == batch
+                    else f"{batch} would need more memory than the {format_bytes(room)} to plan with"
+                )
                 tried.append(_Fitted(settings, checkpointing, need, need.total <= room, why))
                 if tried[-1].fits:
                     return _why_method(tried, room), tried[-1]
@@ -146,17 +150,21 @@ def _fit(
 def _why_method(tried: list[_Fitted], room: int) -> str:
     last, first = tried[-1], tried[0]
     if last.settings.method == "lora":
-        return f"it needs {size(last.need.total)} of the {size(room)} to plan with, and 4 bits would be slower"
+        return (
+            f"it needs {format_bytes(last.need.total)} of the {format_bytes(room)} to plan with, and 4 bits "
+            f"would be slower"
+        )
     return (
-        f"LoRA would need {size(first.need.total)}, {size(first.need.weights)} of it for the base model; there are "
-        f"{size(room)} to plan with, and in 4 bits it needs {size(last.need.total)}"
+        f"LoRA would need {format_bytes(first.need.total)}, {format_bytes(first.need.weights)} of it for the "
+        f"base model; there are "
+        f"{format_bytes(room)} to plan with, and in 4 bits it needs {format_bytes(last.need.total)}"
     )
 
 
 def _settings(task: Task, rows: Rows, model: Model, method: Method, batch: int) -> Defaults:
     rank = 8 if rows.count < _FEW_ROWS and method == "lora" else None
     found = defaults(
-        AdapterChoice(method=method, rank=rank), TrainingChoice(batch_size=batch), task.head, model.width, rows.count
+        AdapterOptions(method=method, rank=rank), TrainingOptions(batch_size=batch), task.head, model.width, rows.count
     )
     return replace(found, batch_size=batch)
 
@@ -204,7 +212,7 @@ def _why_epochs(rows: Rows, settings: Defaults) -> str:
 
 def _too_few(rows: Rows) -> bool:
     """Whether too few could be held out to choose an epoch by."""
-    return TrainingChoice().validation * rows.count < FEWEST_HELD_OUT
+    return TrainingOptions().validation * rows.count < FEWEST_HELD_OUT
 
 
 def _why_tokens(rows: Rows, tokens: int, model: Model) -> str:
@@ -229,7 +237,8 @@ def _notes(task: Task, rows: Rows, machine: Machine, fitted: _Fitted) -> tuple[s
         notes.append(f"{rows.count} rows: too few to hold some out and choose the epoch by; add rows if you can")
     if not fitted.fits:
         notes.append(
-            f"nothing tried fits: at least {size(fitted.need.total)} are needed and {size(machine.memory)} are there; "
+            f"nothing tried fits: at least {format_bytes(fitted.need.total)} are needed and "
+            f"{format_bytes(machine.memory)} are there; "
             "choose a smaller base model"
         )
     if fitted.settings.method == "qlora" and not machine.gpu:

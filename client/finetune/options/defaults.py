@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from client.finetune.job import AdapterChoice, Method, TrainingChoice
+from client.finetune.job import AdapterOptions, Method, TrainingOptions
 from common.tasks import Head
 
-__all__ = ["Defaults", "defaults", "size_band"]
+__all__ = ["Defaults", "defaults", "power_of_two_at_most"]
 
 _SMALL_WIDTH = 512
 """Hidden sizes below it take a larger rate: MiniLM (384) at 2e-4 is far from done where 1e-3 is."""
@@ -35,7 +35,7 @@ _PRIVATE_BATCH = 4096
 
 @dataclass(frozen=True)
 class Defaults:
-    """Every figure of a training, none left open; see `AdapterChoice` and `TrainingChoice`.
+    """Every figure of a training, none left open; see `AdapterOptions` and `TrainingOptions`.
 
     head_learning_rate: of the task head, which starts at zero.
     optimizer: "adamw", "sgd", or "paged_adamw_32bit", which moves its state out of a full GPU's memory (on a CPU
@@ -65,14 +65,14 @@ class Defaults:
     clipping_norm: float = 0.0
 
 
-def size_band(rows: int, declared: int | None = None) -> int:
+def power_of_two_at_most(rows: int, declared: int | None = None) -> int:
     """What a private training takes for the number of rows: the declared power of two, else the one at or below it."""
     return declared or 2 ** math.floor(math.log2(max(1, rows)))
 
 
 def defaults(
-    adapter: AdapterChoice,
-    training: TrainingChoice,
+    adapter: AdapterOptions,
+    training: TrainingOptions,
     head: Head,
     hidden_size: int,
     rows: int,
@@ -100,7 +100,7 @@ def defaults(
 
 
 def _without_privacy(
-    adapter: AdapterChoice, training: TrainingChoice, head: Head, hidden_size: int, rows: int, fresh_head: bool
+    adapter: AdapterOptions, training: TrainingOptions, head: Head, hidden_size: int, rows: int, fresh_head: bool
 ) -> Defaults:
     prompt = adapter.method in ("prefix_tuning", "p_tuning")
     qlora = adapter.method == "qlora"
@@ -141,12 +141,12 @@ def _head_rate(head: Head, fresh_head: bool) -> float:
     return _TEXT_HEAD_RATE if head is Head.SEQUENCE and fresh_head else 1e-3
 
 
-def _with_privacy(plain: Defaults, adapter: AdapterChoice, training: TrainingChoice, rows: int) -> Defaults:
+def _with_privacy(plain: Defaults, adapter: AdapterOptions, training: TrainingOptions, rows: int) -> Defaults:
     prompt = adapter.method in ("prefix_tuning", "p_tuning")
     layers = adapter.layers or "last:2"
     rate = training.learning_rate or (1e-2 if prompt else 4.0)
     # From the size band and not from the rows: what is divided by, and q, would otherwise count them for a reader.
-    band = size_band(rows)
+    band = power_of_two_at_most(rows)
     batch = training.batch_size or min(round(_PRIVATE_RATE * band), _PRIVATE_BATCH)
     return replace(
         plain,

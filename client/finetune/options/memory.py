@@ -15,13 +15,13 @@ from torch import nn
 
 from client.finetune.options.defaults import Defaults
 from common.adapters.target_modules import parse_layers, target_names
-from common.base_models.architecture import hidden_size, is_decoder, read_config, writer_class
+from common.base_models.architecture import generator_class, hidden_size, is_decoder, read_config
 from common.base_models.transformers_logging import quiet
 from common.errors import ModelError
-from common.report.formatting import size
+from common.report.formatting import format_bytes
 from common.tasks import Head, Task
 
-__all__ = ["Need", "held", "memory_need", "refuse_beyond"]
+__all__ = ["MemoryEstimate", "estimate_memory", "memory_limit", "refuse_beyond"]
 
 _NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
 """Four bits a number; a byte for each 64 of them, and four for each 256 of those bytes (double quantisation)."""
@@ -34,7 +34,7 @@ _TRAINED_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryEstimate:
     """Bytes, estimated from the model's real shapes.
 
     program: taken already, before the model is loaded.
@@ -58,12 +58,13 @@ class Need:
 
     def __str__(self) -> str:
         return (
-            f"about {size(self.total)} (base model {size(self.weights)}, trained {size(self.trained)}, "
-            f"batch {size(self.activations)}, program {size(self.program)})"
+            f"about {format_bytes(self.total)} (base model {format_bytes(self.weights)}, trained "
+            f"{format_bytes(self.trained)}, "
+            f"batch {format_bytes(self.activations)}, program {format_bytes(self.program)})"
         )
 
 
-def memory_need(
+def estimate_memory(
     name: str,
     path: str | Path,
     task: Task,
@@ -71,7 +72,7 @@ def memory_need(
     max_tokens: int,
     max_batch_tokens: int,
     checkpointing: bool = False,
-) -> Need:
+) -> MemoryEstimate:
     """What training base model `name`, which lies in `path`, will need.
 
     Weights and trained numbers are counted on the model's shapes; activations follow a rule measured on MiniLM and
@@ -102,7 +103,7 @@ def memory_need(
     kept = _per_token(config) * (3 if qlora else 4)
     again = checkpointing and getattr(model, "supports_gradient_checkpointing", False)
     activations = kept + hidden * 4 * adapted if again else kept * adapted
-    return Need(
+    return MemoryEstimate(
         program=psutil.Process().memory_info().rss,
         weights=int(weights),
         trained=_TRAINED_BYTES * trainable,
@@ -113,7 +114,7 @@ def memory_need(
 
 
 def _per_token(config: Any) -> int:
-    """Numbers that a block keeps for one token until the backward pass: measured, see `memory_need`."""
+    """Numbers that a block keeps for one token until the backward pass: measured, see `estimate_memory`."""
     names = ("intermediate_size", "d_ff", "hidden_dim", "encoder_ffn_dim")
     inner = next((int(getattr(config, name)) for name in names if hasattr(config, name)), 4 * hidden_size(config))
     return 12 * hidden_size(config) + (6 if is_decoder(config) else 4) * inner
@@ -121,7 +122,7 @@ def _per_token(config: Any) -> int:
 
 def _shapes(name: str, config: Any, task: Task) -> nn.Module:
     """The model without its numbers."""
-    kind = writer_class(name, config) if task.head in _SCORES_WORDS else transformers.AutoModel
+    kind = generator_class(name, config) if task.head in _SCORES_WORDS else transformers.AutoModel
     try:
         with quiet(), torch.device("meta"):
             model: nn.Module = kind.from_config(config)
@@ -130,7 +131,7 @@ def _shapes(name: str, config: Any, task: Task) -> nn.Module:
     return model
 
 
-def refuse_beyond(need: Need, limit_gb: float) -> None:
+def refuse_beyond(need: MemoryEstimate, limit_gb: float) -> None:
     """Refuse what will not fit, before anything is loaded.
 
     Raises:
@@ -150,7 +151,7 @@ def refuse_beyond(need: Need, limit_gb: float) -> None:
 
 
 @contextmanager
-def held(limit_gb: float | None, device: str) -> Iterator[None]:
+def memory_limit(limit_gb: float | None, device: str) -> Iterator[None]:
     """No more than `limit_gb` is taken inside: of the GPU where `device` is one, else of main memory.
 
     The operating system refuses what would pass the limit (Linux; elsewhere only the estimate holds).

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from client.finetune.job import Job
+from client.finetune.job import FineTuningJob
 from client.finetune.options.defaults import Defaults, defaults
-from common.adapters.manifest import Recipe, read_description
-from common.base_models.architecture import hidden_size, most_tokens, read_config, writer_class
+from common.adapters.manifest import Manifest, read_manifest
+from common.base_models.architecture import generator_class, hidden_size, max_positions, read_config
 from common.base_models.resolve import resolve_base
 from common.errors import ConfigurationError, DataError
 from common.tasks import Head
 
-__all__ = ["choose"]
+__all__ = ["resolve_settings"]
 
 
-def choose(job: Job, records: int) -> tuple[Defaults, Recipe]:
+def resolve_settings(job: FineTuningJob, records: int) -> tuple[Defaults, Manifest]:
     """The job's settings for `records` training rows, and the model to build, which may be one to be continued.
 
     Raises:
@@ -26,17 +26,17 @@ def choose(job: Job, records: int) -> tuple[Defaults, Recipe]:
     heads = [data.task.head for data in job.data]
     head = Head.TOKEN if Head.TOKEN in heads else heads[0]
     if head is Head.SUMMARY:
-        writer_class(name, config)  # says which models can write, where this one cannot
+        generator_class(name, config)  # says which models can write, where this one cannot
     width = hidden_size(config)
     private, fresh_head = job.privacy is not None, job.pooling == "mean" and previous is None
     settings = defaults(job.adapter, job.training, head, width, records, private, fresh_head)
     return settings, previous or _recipe(job, settings, _max_tokens(job, settings, head, config))
 
 
-def _max_tokens(job: Job, settings: Defaults, head: Head, config: Any) -> int:
+def _max_tokens(job: FineTuningJob, settings: Defaults, head: Head, config: Any) -> int:
     """At which texts are cut: by default 256, or 512 where words carry labels; never more than the model can place."""
     prompt = settings.virtual_tokens if settings.method in ("prefix_tuning", "p_tuning") else 0
-    most = most_tokens(config) - prompt
+    most = max_positions(config) - prompt
     if job.max_tokens is None:
         return min(512 if head is Head.TOKEN else 256, most)
     if job.max_tokens > most:
@@ -44,8 +44,8 @@ def _max_tokens(job: Job, settings: Defaults, head: Head, config: Any) -> int:
     return job.max_tokens
 
 
-def _recipe(job: Job, settings: Defaults, max_tokens: int) -> Recipe:
-    return Recipe(
+def _recipe(job: FineTuningJob, settings: Defaults, max_tokens: int) -> Manifest:
+    return Manifest(
         base_model=job.base_model,
         pooling=job.pooling,
         max_tokens=max_tokens,
@@ -62,11 +62,11 @@ def _recipe(job: Job, settings: Defaults, max_tokens: int) -> Recipe:
     )
 
 
-def _previous(job: Job) -> Recipe:
+def _previous(job: FineTuningJob) -> Manifest:
     """The recipe of the adapter that is continued, which must do the job's task on the job's labels."""
     if job.previous is None:
         raise ConfigurationError("incremental: name the adapter that it continues")
-    recipe, _, _ = read_description(job.previous.adapter)
+    recipe, _, _ = read_manifest(job.previous.adapter)
     [data] = job.data
     if set(recipe.tasks) != {data.task.name}:
         raise ConfigurationError(

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from client.finetune.job import Job, Outcome, TaskData
+from client.finetune.job import FineTuningJob, FineTuningResult, TaskData
 from client.finetune.strategies.domain_terms import TermList, read_terms, write_terms
-from client.finetune.strategies.linear_probe import probe
+from client.finetune.strategies.linear_probe import linear_probe
 from client.finetune.strategies.output_directory import refuse_foreign
 from client.finetune.strategies.session import Session, loop_plan, open_session, prepare_session, train_metrics
-from client.finetune.training.loop import Minibatch, Part, fit, grouped_minibatches
+from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.warm_up import needs_warm_up, warm_up
 from common.base_models.architecture import is_decoder, read_config
@@ -27,10 +27,10 @@ from common.base_models.extend import provenance, tokens_per_word, write_extende
 from common.base_models.load import load_base
 from common.base_models.resolve import resolve_base
 from common.config.run import AdapterConfig, ModelConfig
-from common.data.corpora import general_english
+from common.data.corpora import python_reference_text
 from common.errors import CheckpointError, ConfigurationError
-from common.evaluation.evaluate import guessed
-from common.evaluation.evaluator import judge
+from common.evaluation.evaluate import evaluate_language_model
+from common.evaluation.evaluator import make_evaluator
 from common.files import write_json
 from common.protocol.adapter_codec import Tensors
 from common.tasks import Head, Task, task
@@ -48,11 +48,11 @@ _FORGOTTEN, _FORGOTTEN_POINTS = 0.1, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptationJob(Job):
+class AdaptationJob(FineTuningJob):
     """Continual pretraining of a base model. `data` is the corpus: one entry of the task `objective(base_model)`.
 
     terms: words to add to the vocabulary; None adds none.
-    general: text that tells what is forgotten; None is `common.data.corpora.general_english`.
+    general: text that tells what is forgotten; None is `common.data.corpora.python_reference_text`.
     probes: labelled tasks that a linear head on the base model is measured on, before and after.
     public: whether the corpus is public text, so that what comes out may be a federation's base model.
     """
@@ -84,7 +84,7 @@ def objective(base_model: str) -> Task:
     return task("causal_language_modelling" if decoder else "masked_language_modelling")
 
 
-def run(job: AdaptationJob) -> Outcome:
+def run(job: AdaptationJob) -> FineTuningResult:
     """Leave in `job.out`: `base` (a base model), `training/adapter` (PEFT, with its tokenizer), `terms.toml`,
     `result.json`.
 
@@ -108,7 +108,7 @@ def run(job: AdaptationJob) -> Outcome:
     return _result(job, outcome)
 
 
-def _result(job: AdaptationJob, outcome: Outcome) -> Outcome:
+def _result(job: AdaptationJob, outcome: FineTuningResult) -> FineTuningResult:
     """The outcome with what the new base model is good for; worked out again after a kill."""
     base = str((job.out / "base").resolve())
     outcome = replace(outcome, metrics={**outcome.metrics, "probes": _probed(job, base)}, base_model=base)
@@ -129,10 +129,10 @@ def _extended(job: AdaptationJob) -> str:
     return str(out)
 
 
-def _inner(job: AdaptationJob, base: str) -> Job:
-    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+def _inner(job: AdaptationJob, base: str) -> FineTuningJob:
+    fields = {name: getattr(job, name) for name in FineTuningJob.__dataclass_fields__}
     changed = {"base_model": base, "out": job.out / "training", "max_tokens": _max_tokens(job)}
-    return Job(**fields | changed)
+    return FineTuningJob(**fields | changed)
 
 
 def _before(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
@@ -171,7 +171,7 @@ def _measured(model: AdaptedModel, job: AdaptationJob) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, texts in sets.items():
         some = texts[:_MEASURED_TEXTS]
-        counts = guessed(model, model.to_guess(model.encode(some)))
+        counts = evaluate_language_model(model, model.to_guess(model.encode(some)))
         rate = tokens_per_word(tokenizer, some)
         loss = counts.loss / max(1, counts.tokens)
         found[name] = {
@@ -184,7 +184,7 @@ def _measured(model: AdaptedModel, job: AdaptationJob) -> dict[str, Any]:
 
 
 def _probed(job: AdaptationJob, base: str) -> dict[str, dict[str, float]]:
-    return {each.task.name: probe(base, each, _max_tokens(job)) for each in job.probes}
+    return {each.task.name: linear_probe(base, each, _max_tokens(job)) for each in job.probes}
 
 
 def _train(session: Session, job: AdaptationJob) -> dict[str, float]:
@@ -192,14 +192,14 @@ def _train(session: Session, job: AdaptationJob) -> dict[str, float]:
     [part] = session.parts
     tokens = model.encode(_texts(TaskData(part.data.task, part.train, part.data.test)))
     ways = _MASKINGS if part.data.task.head is Head.MASKED else 1
-    parts = [Part(model.to_guess(tokens, 1 + way), model.logits) for way in range(ways)]
+    parts = [TrainingSet(model.to_guess(tokens, 1 + way), model.logits) for way in range(ways)]
     batches = partial(_minibatches, parts, session.settings.batch_size)
-    validate = None if part.validation is None else judge(model, part.data.task, part.validation)
+    validate = None if part.validation is None else make_evaluator(model, part.data.task, part.validation)
     plan = loop_plan(session, part.metric)
     return train_metrics(fit(model, parts, batches, plan, validate, session.state, job.observers))
 
 
-def _minibatches(parts: Sequence[Part], size: int, generator: np.random.Generator) -> list[Minibatch]:
+def _minibatches(parts: Sequence[TrainingSet], size: int, generator: np.random.Generator) -> list[Minibatch]:
     batches = grouped_minibatches(parts[0].tokens.lengths, size, generator)
     return [((int(generator.integers(len(parts))), chosen),) for chosen in batches]
 
@@ -219,7 +219,7 @@ def _texts(data: TaskData) -> list[str]:
 
 
 def _general(job: AdaptationJob) -> list[str]:
-    return list(job.general) if job.general is not None else general_english()
+    return list(job.general) if job.general is not None else python_reference_text()
 
 
 def _max_tokens(job: AdaptationJob) -> int:

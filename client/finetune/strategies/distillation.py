@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from client.finetune.job import Job, Outcome
+from client.finetune.job import FineTuningJob, FineTuningResult
 from client.finetune.strategies.output_directory import refuse_foreign
 from client.finetune.strategies.session import Session, loop_plan, open_session, prepare_session, train_metrics
-from client.finetune.training.loop import Minibatch, Part, fit, grouped_minibatches
+from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import load_adapter
 from common.adapters.target_modules import block_stacks
@@ -25,7 +25,7 @@ from common.base_models.architecture import read_config
 from common.base_models.extend import Provenance, load_plain, provenance, save_base
 from common.base_models.resolve import resolve_base
 from common.errors import ConfigurationError, ModelError
-from common.evaluation.evaluator import judge
+from common.evaluation.evaluator import make_evaluator
 from common.tasks import Head
 from common.tokenization.batches import TokenizedSet, token_batches
 
@@ -33,7 +33,7 @@ __all__ = ["DistillationJob", "distillation_losses", "refuse_student", "run", "t
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillationJob(Job):
+class DistillationJob(FineTuningJob):
     """Distillation into `base_model`, which must be the smaller one to gain anything.
 
     teacher: directory of a fine-tuned adapter for the same task and labels.
@@ -59,28 +59,28 @@ class DistillationJob(Job):
             raise ConfigurationError(f"distillation: {self.data[0].task.name} does not put a label on a text")
 
 
-def run(job: DistillationJob) -> Outcome:
+def run(job: DistillationJob) -> FineTuningResult:
     """Train the student on the job's rows; `metrics` also holds the teacher's, and how often the two agree.
 
     Raises:
         ConfigurationError: the teacher answers another task or other labels.
         FedfinError: one line naming the input that is wrong.
     """
-    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+    fields = {name: getattr(job, name) for name in FineTuningJob.__dataclass_fields__}
     # Before anything is written.
     refuse_foreign(job.out, ("student", "student_base"))
-    prepare_session(Job(**fields))
+    prepare_session(FineTuningJob(**fields))
     if job.student_blocks is not None:
         refuse_student(job.base_model, job.student_blocks)
     teacher = _teacher(job)
     base = _student_base(job)
-    session = open_session(Job(**{**fields, "base_model": base, "out": job.out / "student"}))
+    session = open_session(FineTuningJob(**{**fields, "base_model": base, "out": job.out / "student"}))
     if session.done is not None:
         return session.done
     [part] = session.parts
     trained = _train(session, job, teacher)
-    metrics = judge(session.model, part.data.task, part.data.test)()
-    taught = judge(teacher, part.data.task, part.data.test)()
+    metrics = make_evaluator(session.model, part.data.task, part.data.test)()
+    taught = make_evaluator(teacher, part.data.task, part.data.test)()
     answers = [_answers(model, part.data.test.examples) for model in (teacher, session.model)]
     agreement = float(np.mean(answers[0] == answers[1]))
     sizes = {"teacher": teacher.parameters_total, "student": session.model.parameters_total}
@@ -173,14 +173,14 @@ def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> dic
 
     # The loss looks up label and teacher's answer by the row's number, so that is what stands for its label.
     numbered = replace(tokens, labels=tuple(np.array(row, dtype=np.int64) for row in range(len(tokens))))
-    rows = Part(numbered, model.logits, loss=losses)
+    rows = TrainingSet(numbered, model.logits, loss=losses)
     batches = partial(_minibatches, rows, session.settings.batch_size)
-    validate = None if part.validation is None else judge(model, part.data.task, part.validation)
+    validate = None if part.validation is None else make_evaluator(model, part.data.task, part.validation)
     plan = loop_plan(session, part.metric)
     return train_metrics(fit(model, [rows], batches, plan, validate, session.state, job.observers))
 
 
-def _minibatches(rows: Part, size: int, generator: np.random.Generator) -> list[Minibatch]:
+def _minibatches(rows: TrainingSet, size: int, generator: np.random.Generator) -> list[Minibatch]:
     return [((0, chosen),) for chosen in grouped_minibatches(rows.tokens.lengths, size, generator)]
 
 

@@ -19,15 +19,15 @@ from sklearn.model_selection import cross_val_score
 from torch import Tensor, nn
 
 from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.job import Job, Outcome
+from client.finetune.job import FineTuningJob, FineTuningResult
 from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
-from client.finetune.training.loop import Minibatch, Part, fit, grouped_minibatches
+from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.losses import example_losses
 from common.base_models.load import MeanPoolClassifier
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError
-from common.evaluation.evaluator import judge
+from common.evaluation.evaluator import make_evaluator
 from common.tasks import Head
 from common.tokenization.batches import TokenizedSet, token_batches
 
@@ -39,7 +39,7 @@ _COMPARED = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdversarialJob(Job):
+class AdversarialJob(FineTuningJob):
     """`data` is the labelled domain; `other` text of the domain that must be served too, without labels.
 
     max_strength: at which the rising strength of the reversed gradient ends; at the paper's 1, long trainings of a tiny
@@ -130,7 +130,7 @@ class Adversary:
         self.features = inputs[0]
 
 
-def run(job: AdversarialJob) -> Outcome:
+def run(job: AdversarialJob) -> FineTuningResult:
     """Train; `metrics` also says how well a fresh classifier tells the domains apart, before and after (.5 is chance).
 
     An interrupted training starts again from its beginning, and ends in the same adapter.
@@ -138,14 +138,14 @@ def run(job: AdversarialJob) -> Outcome:
     Raises:
         FedfinError: one line naming the input that is wrong.
     """
-    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
-    session = open_session(Job(**fields))
+    fields = {name: getattr(job, name) for name in FineTuningJob.__dataclass_fields__}
+    session = open_session(FineTuningJob(**fields))
     if session.done is not None:
         return session.done
     [part] = session.parts
     before = _told_apart(session.model, part.train, job.other)
     trained = _train(session, job)
-    metrics: dict[str, Any] = dict(judge(session.model, part.data.task, part.data.test)())
+    metrics: dict[str, Any] = dict(make_evaluator(session.model, part.data.task, part.data.test)())
     metrics["domains_told_apart"] = {"before": before, "after": _told_apart(session.model, part.train, job.other)}
     return session.finish(metrics, trained)
 
@@ -158,19 +158,19 @@ def _train(session: Session, job: AdversarialJob) -> dict[str, float]:
     other = model.encode_dataset(job.other)
     unlabelled = replace(other, labels=tuple(np.array(0, dtype=np.int64) for _ in range(len(other))))
     parts = [
-        Part(model.encode_dataset(part.train), model.logits, loss=partial(adversary.losses, 0, True)),
-        Part(unlabelled, model.logits, loss=partial(adversary.losses, 1, False)),
+        TrainingSet(model.encode_dataset(part.train), model.logits, loss=partial(adversary.losses, 0, True)),
+        TrainingSet(unlabelled, model.logits, loss=partial(adversary.losses, 1, False)),
     ]
     batches = partial(_minibatches, parts, session.settings.batch_size)
     plan = loop_plan(session, part.metric)
-    validate = None if part.validation is None else judge(model, part.data.task, part.validation)
+    validate = None if part.validation is None else make_evaluator(model, part.data.task, part.validation)
     try:
         return train_metrics(fit(model, parts, batches, plan, validate, session.state, (*job.observers, adversary)))
     finally:
         adversary.close()
 
 
-def _minibatches(parts: Sequence[Part], size: int, generator: np.random.Generator) -> list[Minibatch]:
+def _minibatches(parts: Sequence[TrainingSet], size: int, generator: np.random.Generator) -> list[Minibatch]:
     """Half of each minibatch from either domain; the shorter one comes round again."""
     half = max(1, size // 2)
     sides = [grouped_minibatches(part.tokens.lengths, half, generator) for part in parts]

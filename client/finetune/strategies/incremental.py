@@ -12,23 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.finetune.data import hold_out, without
-from client.finetune.job import Job, Outcome, Previous
+from client.finetune.data import hold_out, remove_test_rows
+from client.finetune.job import FineTuningJob, FineTuningResult, Previous
 from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
-from client.finetune.training.loop import Minibatch, Part, fit, grouped_minibatches
+from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel
 from common.data.datasets import Dataset, merge
 from common.errors import ConfigurationError
-from common.evaluation.evaluator import judge
+from common.evaluation.evaluator import make_evaluator
 
-__all__ = ["Spring", "reservoir", "run"]
+__all__ = ["L2SPPenalty", "reservoir", "run"]
 
 _RESERVOIR_SHARE = 0.5
 _RESERVOIR_ROWS = 1000
 _STRENGTH = 0.1
 
 
-class Spring:
+class L2SPPenalty:
     """Half `strength` times the squared distance of the trained weights from where they were when it was made."""
 
     def __init__(self, model: AdaptedModel, strength: float = _STRENGTH) -> None:
@@ -47,7 +47,7 @@ def reservoir(old: Dataset, new_rows: int, seed: int) -> Dataset:
     return replace(old, examples=tuple(old.examples[int(index)] for index in chosen))
 
 
-def run(job: Job) -> Outcome:
+def run(job: FineTuningJob) -> FineTuningResult:
     """Continue `job.previous.adapter` on the job's rows; measure old and new, before and after.
 
     Raises:
@@ -63,13 +63,13 @@ def run(job: Job) -> Outcome:
     if session.done is not None:
         return session.done
     [part] = session.parts
-    new = judge(session.model, part.data.task, part.data.test)
-    old = judge(session.model, part.data.task, previous.test)
+    new = make_evaluator(session.model, part.data.task, part.data.test)
+    old = make_evaluator(session.model, part.data.task, previous.test)
     before = {"new_before": new(), "old_before": old()}
     train, validation = _rows(session, previous)
     privacy = None
     if job.privacy is None:
-        trained = _train(session, train, validation, Spring(session.model) if previous.train is None else None)
+        trained = _train(session, train, validation, L2SPPenalty(session.model) if previous.train is None else None)
     else:
         from client.finetune.strategies.private import train_privately  # loads Opacus, which only privacy needs
 
@@ -86,8 +86,8 @@ def _rows(session: Session, previous: Previous) -> tuple[Dataset, Dataset | None
     if previous.train is None:
         return part.train, part.validation
     # Neither test set may be trained on, the old rows included.
-    old, _ = without(previous.train, previous.test)
-    old, _ = without(old, part.data.test)
+    old, _ = remove_test_rows(previous.train, previous.test)
+    old, _ = remove_test_rows(old, part.data.test)
     replayed = reservoir(old, len(part.train), session.job.seed)
     if part.validation is None:
         return merge([part.train, replayed], "new and replayed rows"), None
@@ -96,15 +96,17 @@ def _rows(session: Session, previous: Previous) -> tuple[Dataset, Dataset | None
     return train, part.validation if held is None else merge([part.validation, held], "held-out rows")
 
 
-def _train(session: Session, train: Dataset, validation: Dataset | None, spring: Spring | None) -> dict[str, float]:
+def _train(
+    session: Session, train: Dataset, validation: Dataset | None, spring: L2SPPenalty | None
+) -> dict[str, float]:
     model, [part] = session.model, session.parts
-    rows = Part(model.encode_dataset(train), model.logits)
-    validate = None if validation is None else judge(model, part.data.task, validation)
+    rows = TrainingSet(model.encode_dataset(train), model.logits)
+    validate = None if validation is None else make_evaluator(model, part.data.task, validation)
     batches = partial(_minibatches, rows, session.settings.batch_size)
     plan = loop_plan(session, part.metric)
     history = fit(model, [rows], batches, plan, validate, session.state, session.job.observers, spring)
     return train_metrics(history)
 
 
-def _minibatches(rows: Part, size: int, generator: np.random.Generator) -> list[Minibatch]:
+def _minibatches(rows: TrainingSet, size: int, generator: np.random.Generator) -> list[Minibatch]:
     return [((0, chosen),) for chosen in grouped_minibatches(rows.tokens.lengths, size, generator)]

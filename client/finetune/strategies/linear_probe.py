@@ -13,15 +13,15 @@ from common.base_models.load import load_base
 from common.config.run import AdapterConfig, ModelConfig
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError, ModelError
-from common.evaluation.metrics import Counts, headline
+from common.evaluation.metrics import ConfusionMatrix, headline
 from common.tasks import Head
 
-__all__ = ["probe"]
+__all__ = ["linear_probe"]
 
 _MOST_TRAINED, _MOST_TESTED = 3000, 2000
 
 
-def probe(base: str, data: TaskData, max_tokens: int, device: str = "cpu", seed: int = 0) -> dict[str, float]:
+def linear_probe(base: str, data: TaskData, max_tokens: int, device: str = "cpu", seed: int = 0) -> dict[str, float]:
     """Accuracy, weighted and macro F1 on the test rows, of a linear head on the mean-pooled features of `base`.
 
     At most 3,000 rows are learned from and 2,000 measured on, drawn by `seed`.
@@ -38,7 +38,7 @@ def probe(base: str, data: TaskData, max_tokens: int, device: str = "cpu", seed:
     train, test = _some(data.train, _MOST_TRAINED, rng), _some(data.test, _MOST_TESTED, rng)
     learned = LogisticRegression(max_iter=2000).fit(_features(model, train), _labels(train))
     predicted = [int(label) for label in learned.predict(_features(model, test))]
-    return headline(Counts.of(_labels(test), predicted, len(data.train.labels)))
+    return headline(ConfusionMatrix.of(_labels(test), predicted, len(data.train.labels)))
 
 
 def _some(rows: Dataset, most: int, rng: np.random.Generator) -> list[Example]:

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.finetune.job import Job, Outcome
+from client.finetune.job import FineTuningJob, FineTuningResult
 from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
-from client.finetune.training.loop import Minibatch, Part, fit
+from client.finetune.training.loop import Minibatch, TrainingSet, fit
 from common.adapters.adapted_model import AdaptedModel
 from common.base_models.heads import SharedEncoder
 from common.errors import ConfigurationError
-from common.evaluation.evaluator import judge
+from common.evaluation.evaluator import make_evaluator
 from common.tokenization.batches import Batch
 
-__all__ = ["mixed_minibatches", "run", "shares"]
+__all__ = ["mixed_minibatches", "run", "task_shares"]
 
 _TEMPER = 0.5
 _WINDOW = 32
@@ -29,7 +29,7 @@ _WINDOW = 32
 _METRIC = "mean"
 
 
-def run(job: Job) -> Outcome:
+def run(job: FineTuningJob) -> FineTuningResult:
     """Train on the rows of all tasks together, choose the epoch by the mean of the tasks' metrics, measure each.
 
     Raises:
@@ -43,11 +43,11 @@ def run(job: Job) -> Outcome:
     if session.done is not None:
         return session.done
     trained = _train(session)
-    metrics = {p.data.task.name: judge(session.model, p.data.task, p.data.test)() for p in session.parts}
+    metrics = {p.data.task.name: make_evaluator(session.model, p.data.task, p.data.test)() for p in session.parts}
     return session.finish(metrics, trained)
 
 
-def shares(sizes: Sequence[int]) -> NDArray[np.float64]:
+def task_shares(sizes: Sequence[int]) -> NDArray[np.float64]:
     """The chance of each task to give the next row: in proportion to the square root of its rows."""
     weights = np.asarray(sizes, dtype=np.float64) ** _TEMPER
     result: NDArray[np.float64] = weights / weights.sum()
@@ -60,7 +60,7 @@ def mixed_minibatches(
     """As many minibatches of `size` rows as all tasks together fill; a small task's rows come several times."""
     sizes = [len(each) for each in lengths]
     steps = math.ceil(sum(sizes) / size)
-    counts = generator.multinomial(size, shares(sizes), size=steps)
+    counts = generator.multinomial(size, task_shares(sizes), size=steps)
     columns = [_dealt(lengths[task], counts[:, task], generator) for task in range(len(sizes))]
     return [
         tuple((task, columns[task][step]) for task in range(len(sizes)) if len(columns[task][step]))
@@ -89,7 +89,9 @@ def _dealt(
 
 def _train(session: Session) -> dict[str, float]:
     model = session.model
-    parts = [Part(model.encode_dataset(p.train), partial(_logits, model, p.data.task.name)) for p in session.parts]
+    parts = [
+        TrainingSet(model.encode_dataset(p.train), partial(_logits, model, p.data.task.name)) for p in session.parts
+    ]
     batches = partial(mixed_minibatches, [part.tokens.lengths for part in parts], session.settings.batch_size)
     plan = loop_plan(session, _METRIC)
     return train_metrics(fit(model, parts, batches, plan, _validation(session), session.state, session.job.observers))
@@ -100,7 +102,7 @@ def _validation(session: Session) -> "partial[dict[str, float]] | None":
     for part in session.parts:
         task = part.data.task
         if part.validation is not None:
-            judges[f"{task.name}.{part.metric}"] = (part.metric, judge(session.model, task, part.validation))
+            judges[f"{task.name}.{part.metric}"] = (part.metric, make_evaluator(session.model, task, part.validation))
     return partial(_mean, judges) if len(judges) == len(session.parts) else None
 
 

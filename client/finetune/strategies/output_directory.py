@@ -10,14 +10,14 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from client.finetune.job import Job
+from client.finetune.job import FineTuningJob
 from client.finetune.options.defaults import Defaults
-from client.institution.directory import Home
-from common.adapters.manifest import Recipe
+from client.institution.directory import InstitutionDirectory
+from common.adapters.manifest import Manifest
 from common.canonical import canonical
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic
-from common.identity.keys import Keys
+from common.identity.keys import PrivateKeys
 
 __all__ = ["claim", "identity_of", "keys_of", "refuse_another", "refuse_foreign"]
 
@@ -25,17 +25,17 @@ ALONE = "alone"
 """Name in the keys of a directory that belongs to no institution."""
 
 
-def keys_of(job: Job) -> Keys:
+def keys_of(job: FineTuningJob) -> PrivateKeys:
     """The institution's, or the output directory's own."""
     if job.privacy is not None and job.privacy.institution is not None:
-        home = Home(job.privacy.institution)
+        home = InstitutionDirectory(job.privacy.institution)
         home.settings()  # says what is wrong where there is no institution
         return home.keys()
     directory = job.out / "keys"
-    return Keys.load(directory) if directory.exists() else Keys.generate(ALONE)
+    return PrivateKeys.load(directory) if directory.exists() else PrivateKeys.generate(ALONE)
 
 
-def identity_of(job: Job, recipe: Recipe, settings: Defaults, keys: Keys) -> str:
+def identity_of(job: FineTuningJob, recipe: Manifest, settings: Defaults, keys: PrivateKeys) -> str:
     """A digest of all that decides what comes out, keyed like the data's fingerprints."""
     key = keys.fingerprint_key()
     data = [[d.task.name, d.train.fingerprint(key), d.test.fingerprint(key)] for d in job.data]
@@ -79,7 +79,7 @@ def _names(out: Path) -> set[str]:
     return {path.name for path in out.iterdir() if not path.name.startswith(".")}
 
 
-def claim(out: Path, identity: str, keys: Keys) -> None:
+def claim(out: Path, identity: str, keys: PrivateKeys) -> None:
     """Begin the directory: from here on it belongs to this job."""
     try:
         if keys.name == ALONE and not (out / "keys").exists():

@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import SystemNoise
-from client.dp.training import TrainingPlan, TrainingStats, train
+from client.dp.training import DpTrainingPlan, DpTrainingStats, train
 from client.finetune.events import StepEvent, tell_step
-from client.finetune.job import PrivacyChoice
-from client.finetune.options.defaults import size_band
+from client.finetune.job import PrivacyOptions
+from client.finetune.options.defaults import power_of_two_at_most
 from client.finetune.strategies.session import Session
 from client.institution.config import InstitutionSettings
-from client.institution.directory import Home
-from common.adapters.manifest import read_description, unprotected
+from client.institution.directory import InstitutionDirectory
+from common.adapters.manifest import read_manifest, unprotected
 from common.base_models.extend import provenance
 from common.config.run import LEVELS
 from common.errors import ConfigurationError, DataError
 from common.privacy.accounting import DpSgdEvent, calibrate
-from common.privacy.ledger import PrivacyLedger, Use
+from common.privacy.ledger import ChargeContext, PrivacyLedger
 from common.tokenization.batches import TokenizedSet
 
 __all__ = ["train_privately"]
@@ -53,7 +53,7 @@ def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, flo
     choice = session.job.privacy
     if choice is None:
         raise ConfigurationError("privacy: none was chosen")
-    limits = Home(choice.institution).settings().limits if choice.institution is not None else None
+    limits = InstitutionDirectory(choice.institution).settings().limits if choice.institution is not None else None
     if limits is not None and limits.unit != "record":
         raise ConfigurationError(
             f"privacy: this institution's limits.unit is {limits.unit}, and finetune protects single rows: "
@@ -65,19 +65,19 @@ def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, flo
         session.begin()
         path = session.job.out / "ledger.jsonl"
     else:
-        path = Home(choice.institution).ledger_path
+        path = InstitutionDirectory(choice.institution).ledger_path
     with PrivacyLedger.open(path, session.keys, begun=choice.institution is not None) as ledger:
         return _charge_and_train(session, _Account(ledger, limits), rows, plan, delta)
 
 
 def _charge_and_train(
-    session: Session, account: _Account, rows: TokenizedSet, plan: TrainingPlan, delta: float
+    session: Session, account: _Account, rows: TokenizedSet, plan: DpTrainingPlan, delta: float
 ) -> tuple[dict[str, float], Mapping[str, Any]]:
     dp = plan.dp
     if dp is None:
         raise ConfigurationError("privacy: none was chosen")
     event = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, dp.steps)
-    use = Use(
+    use = ChargeContext(
         run_id=f"alone-{session.identity[:32]}",
         round=1,
         asked_by=session.keys.name,
@@ -125,14 +125,14 @@ def _unprotected_before(session: Session) -> bool:
         return True
     if session.job.previous is None:
         return False
-    return unprotected(read_description(session.job.previous.adapter)[2])
+    return unprotected(read_manifest(session.job.previous.adapter)[2])
 
 
 def _uncovered(session: Session) -> list[str]:
     """What the adapter or its card tells that no figure of this training speaks of."""
     found = []
     if session.job.previous is not None:
-        spent = read_description(session.job.previous.adapter)[2].get("privacy")
+        spent = read_manifest(session.job.previous.adapter)[2].get("privacy")
         how = f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g}" if spent else "no privacy"
         found.append(f"the rows of the adapter that was continued, which was trained with {how}")
     if provenance(session.recipe.base_model).private_text:
@@ -141,10 +141,10 @@ def _uncovered(session: Session) -> list[str]:
 
 
 def _plan(
-    session: Session, choice: PrivacyChoice, delta: float, records: int, limits: InstitutionSettings | None
-) -> TrainingPlan:
+    session: Session, choice: PrivacyOptions, delta: float, records: int, limits: InstitutionSettings | None
+) -> DpTrainingPlan:
     rate = session.settings.sampling_rate
-    batch = rate * size_band(records, limits.size_band if limits else None)
+    batch = rate * power_of_two_at_most(records, limits.size_band if limits else None)
     if rate * records < 1:
         raise DataError(f"privacy: {records} training rows are too few: a step would draw less than one")
     steps = max(1, math.ceil(session.settings.epochs / rate))
@@ -157,7 +157,7 @@ def _plan(
             f"privacy: noise {noise:g} is below this institution's limits.min_noise_multiplier "
             f"{limits.min_noise_multiplier:g}: ask for a smaller epsilon"
         )
-    return TrainingPlan(
+    return DpTrainingPlan(
         steps=steps,
         sampling_probability=rate,
         learning_rate=session.settings.learning_rate,
@@ -169,7 +169,7 @@ def _plan(
     )
 
 
-def _delta(choice: PrivacyChoice, limits: InstitutionSettings | None, records: int) -> float:
+def _delta(choice: PrivacyOptions, limits: InstitutionSettings | None, records: int) -> float:
     """The one asked for, the institution's, or the largest power of ten at most a tenth of one over the rows."""
     delta = choice.delta or (limits.delta if limits else None) or 10.0 ** -math.ceil(math.log10(10 * records))
     if delta >= 1 / records:
@@ -182,7 +182,7 @@ def _delta(choice: PrivacyChoice, limits: InstitutionSettings | None, records: i
 class _Watcher:
     """Tells the observers, who stay inside the institution, what each step came to."""
 
-    def __init__(self, session: Session, rows: TokenizedSet, plan: TrainingPlan) -> None:
+    def __init__(self, session: Session, rows: TokenizedSet, plan: DpTrainingPlan) -> None:
         self._observers, self._plan, self._lengths = session.job.observers, plan, rows.lengths
         self._trained = list(session.model.trainable().values())
         self._before = [parameter.detach().clone() for parameter in self._trained]
@@ -207,7 +207,7 @@ class _Watcher:
         tell_step(self._observers, event)
 
 
-def _train_metrics(stats: TrainingStats) -> dict[str, float]:
+def _train_metrics(stats: DpTrainingStats) -> dict[str, float]:
     """Private and un-noised, like all of `Outcome.train_metrics`: for the institution's own eyes."""
     tail = max(1, len(stats.loss) // 10)
     return {

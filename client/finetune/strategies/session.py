@@ -10,21 +10,21 @@ from typing import Any
 
 import torch
 
-from client.finetune.data import check, hold_out, without
-from client.finetune.job import Job, Outcome, TaskData
+from client.finetune.data import hold_out, remove_test_rows, validate_split
+from client.finetune.job import FineTuningJob, FineTuningResult, TaskData
 from client.finetune.options.defaults import Defaults
-from client.finetune.options.memory import Need, memory_need, refuse_beyond
-from client.finetune.options.resolve import choose
+from client.finetune.options.memory import MemoryEstimate, estimate_memory, refuse_beyond
+from client.finetune.options.resolve import resolve_settings
 from client.finetune.strategies.output_directory import claim, identity_of, keys_of, refuse_another
 from client.finetune.training.loop import History, LoopPlan
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Recipe, build, load_adapter, write_description
+from common.adapters.manifest import Manifest, build, load_adapter, write_manifest
 from common.base_models.resolve import resolve_base
 from common.data.datasets import Dataset
 from common.errors import CheckpointError, ConfigurationError
-from common.evaluation.task_metrics import leading_figure
+from common.evaluation.task_metrics import selection_metric
 from common.files import write_atomic
-from common.identity.keys import Keys
+from common.identity.keys import PrivateKeys
 
 __all__ = ["Session", "SplitData", "loop_plan", "open_session", "prepare_session", "train_metrics"]
 
@@ -41,31 +41,31 @@ class SplitData:
     @property
     def metric(self) -> str:
         """The figure that its epochs are judged by."""
-        return leading_figure(self.data.task, self.data.train.labels)
+        return selection_metric(self.data.task, self.data.train.labels)
 
 
 @dataclass(frozen=True)
 class Session:
     """A checked job with its directory open and its model built."""
 
-    job: Job
+    job: FineTuningJob
     identity: str
-    keys: Keys
+    keys: PrivateKeys
     settings: Defaults
-    recipe: Recipe
+    recipe: Manifest
     parts: tuple[SplitData, ...]
     model: AdaptedModel
     started: float
 
     @property
-    def done(self) -> Outcome | None:
+    def done(self) -> FineTuningResult | None:
         """What came of it, where it was finished before."""
         path = self.job.out / "result.json"
         if not path.exists():
             return None
         try:
             values = json.loads(path.read_text())
-            return Outcome(**{**values, "adapter": Path(values["adapter"]), "tasks": tuple(values["tasks"])})
+            return FineTuningResult(**{**values, "adapter": Path(values["adapter"]), "tasks": tuple(values["tasks"])})
         except (OSError, ValueError, KeyError, TypeError):
             raise CheckpointError(f"{path}: damaged: delete it to train again") from None
 
@@ -98,10 +98,10 @@ class Session:
         metrics: Mapping[str, Any],
         train_metrics: Mapping[str, float],
         privacy: Mapping[str, Any] | None = None,
-    ) -> Outcome:
+    ) -> FineTuningResult:
         """Save the adapter and what is known of it, and put the training's state away."""
         job, model = self.job, self.model
-        outcome = Outcome(
+        outcome = FineTuningResult(
             adapter=job.out / "adapter",
             base_model=self.recipe.base_model,
             strategy=job.strategy,
@@ -118,14 +118,14 @@ class Session:
             privacy=privacy,
         )
         facts = {"strategy": job.strategy, "metrics": outcome.metrics, "data": self.fingerprints(), "privacy": privacy}
-        description = write_description(self.recipe, model.base.digest, facts)
+        description = write_manifest(self.recipe, model.base.digest, facts)
         model.save_pretrained(outcome.adapter, _card(self, outcome), {"fedfin.json": description})
         write_atomic(job.out / "result.json", (json.dumps(outcome.to_json(), indent=2) + "\n").encode(), 0o600)
         self.state.unlink(missing_ok=True)
         return outcome
 
 
-def open_session(job: Job) -> Session:
+def open_session(job: FineTuningJob) -> Session:
     """Check everything that can be checked, then build the model. Writes nothing that a wrong job would leave behind.
 
     Raises:
@@ -146,26 +146,26 @@ def open_session(job: Job) -> Session:
     return session
 
 
-def prepare_session(job: Job) -> tuple[tuple[SplitData, ...], Defaults, Recipe]:
+def prepare_session(job: FineTuningJob) -> tuple[tuple[SplitData, ...], Defaults, Manifest]:
     """The job's rows, parted, and every setting; nothing is loaded or written.
 
     Raises:
         FedfinError: one line naming what is wrong.
     """
     parts = tuple(_split(job, data) for data in job.data)
-    settings, recipe = choose(job, sum(len(p.train) for p in parts))
+    settings, recipe = resolve_settings(job, sum(len(p.train) for p in parts))
     _device(job.device)
     if job.max_memory_gb is not None:
         refuse_beyond(_need(job, settings, recipe), job.max_memory_gb)
     return parts, settings, recipe
 
 
-def _need(job: Job, settings: Defaults, recipe: Recipe) -> Need:
+def _need(job: FineTuningJob, settings: Defaults, recipe: Manifest) -> MemoryEstimate:
     """Of several tasks, that of the one which needs most: a minibatch computes one after another."""
     training, name = job.training, recipe.base_model
     path, tokens, most = resolve_base(name), recipe.max_tokens, training.max_batch_tokens
     again = training.gradient_checkpointing
-    needs = [memory_need(name, path, kind, settings, tokens, most, again) for kind in recipe.kinds]
+    needs = [estimate_memory(name, path, kind, settings, tokens, most, again) for kind in recipe.kinds]
     return max(needs, key=lambda need: need.total)
 
 
@@ -204,10 +204,10 @@ def train_metrics(history: History) -> dict[str, float]:
     }
 
 
-def _split(job: Job, data: TaskData) -> SplitData:
-    check(data.train, data.test)
-    train, dropped = without(data.train, data.test)
-    check(train, data.test)
+def _split(job: FineTuningJob, data: TaskData) -> SplitData:
+    validate_split(data.train, data.test)
+    train, dropped = remove_test_rows(data.train, data.test)
+    validate_split(train, data.test)
     # Under differential privacy no private row may choose the epoch: all of them train.
     share = 0.0 if job.privacy is not None else job.training.validation
     train, validation = hold_out(train, share, job.seed)
@@ -233,7 +233,7 @@ def _peak_memory(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _card(session: Session, outcome: Outcome) -> dict[str, str]:
+def _card(session: Session, outcome: FineTuningResult) -> dict[str, str]:
     def said(value: Any) -> str:
         if isinstance(value, Mapping):
             return ", ".join(f"{name} {said(inner)}" for name, inner in value.items())

@@ -5,17 +5,17 @@ from functools import partial
 
 import numpy as np
 
-from client.finetune.job import Job, Outcome
+from client.finetune.job import FineTuningJob, FineTuningResult
 from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
-from client.finetune.training.loop import Minibatch, Part, fit, grouped_minibatches
+from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from client.finetune.training.sft import instruct
-from common.evaluation.evaluator import judge
+from common.evaluation.evaluator import make_evaluator
 from common.tasks import Head
 
 __all__ = ["run"]
 
 
-def run(job: Job) -> Outcome:
+def run(job: FineTuningJob) -> FineTuningResult:
     """Train on the job's rows, choose the epoch on those held out, measure on the test rows.
 
     Under differential privacy all rows train and the last step is kept.
@@ -34,7 +34,7 @@ def run(job: Job) -> Outcome:
         from client.finetune.strategies.private import train_privately  # loads Opacus, which only privacy needs
 
         trained, privacy = train_privately(session, session.model.encode_dataset(part.train))
-    outcome = session.finish(judge(session.model, part.data.task, part.data.test)(), trained, privacy)
+    outcome = session.finish(make_evaluator(session.model, part.data.task, part.data.test)(), trained, privacy)
     shutil.rmtree(session.checkpoints, ignore_errors=True)
     return outcome
 
@@ -56,11 +56,11 @@ def _train(session: Session) -> dict[str, float]:
                 observers,
             )
         )
-    rows = Part(model.encode_dataset(part.train), model.logits)
-    validate = None if part.validation is None else judge(model, task, part.validation)
+    rows = TrainingSet(model.encode_dataset(part.train), model.logits)
+    validate = None if part.validation is None else make_evaluator(model, task, part.validation)
     batches = partial(_minibatches, rows, session.settings.batch_size)
     return train_metrics(fit(model, [rows], batches, plan, validate, session.state, observers))
 
 
-def _minibatches(rows: Part, size: int, generator: np.random.Generator) -> list[Minibatch]:
+def _minibatches(rows: TrainingSet, size: int, generator: np.random.Generator) -> list[Minibatch]:
     return [((0, chosen),) for chosen in grouped_minibatches(rows.tokens.lengths, size, generator)]

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from client.finetune.events import Observer
-from client.finetune.job import AdapterChoice, Job, Outcome, TaskData, TrainingChoice
-from client.finetune.options.memory import held
+from client.finetune.job import AdapterOptions, FineTuningJob, FineTuningResult, TaskData, TrainingOptions
+from client.finetune.options.memory import memory_limit
 from client.finetune.strategies import continual_pretraining, distillation, multi_task, single_task
 from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
 from client.finetune.strategies.distillation import DistillationJob
 from client.finetune.strategies.domain_terms import TermList
-from client.finetune.strategies.linear_probe import probe
+from client.finetune.strategies.linear_probe import linear_probe
 from client.finetune.strategies.output_directory import refuse_foreign
 from client.finetune.strategies.session import prepare_session
-from client.finetune.training.time_budget import OutOfHours, said
+from client.finetune.training.time_budget import TimeBudgetExceeded, describe_time_budget
 from common.adapters.manifest import load_adapter
 from common.base_models.extend import write_merged_base
 from common.errors import CheckpointError, ConfigurationError
@@ -78,7 +78,7 @@ class StagesJob:
     student_blocks: int | None = None
     base_model: str = "minilm"
     max_tokens: int | None = None
-    adapter: AdapterChoice = field(default_factory=AdapterChoice)
+    adapter: AdapterOptions = field(default_factory=AdapterOptions)
     schedule: Mapping[str, Stage] = field(default_factory=lambda: STAGES)
     seed: int = 0
     device: str = "auto"
@@ -87,7 +87,7 @@ class StagesJob:
     observers: tuple[Observer, ...] = field(default=(), compare=False, repr=False)
 
 
-def run(job: StagesJob) -> Outcome:
+def run(job: StagesJob) -> FineTuningResult:
     """Run what is left, and return the best of target_task and knowledge_distillation by their validation figures.
 
     Its metrics hold, beside the best adapter's, `stages`: the history, each stage with figures, seconds and share of
@@ -98,7 +98,7 @@ def run(job: StagesJob) -> Outcome:
         CheckpointError: `out` holds other stages.
         FedfinError: from a stage, one line naming the input that is wrong.
     """
-    with held(job.max_memory_gb, job.device):
+    with memory_limit(job.max_memory_gb, job.device):
         return _Stages(job).run()
 
 
@@ -110,9 +110,9 @@ class _Stages:
         self.end = None if job.max_hours is None else time.monotonic() + 3600 * job.max_hours
         self.work = self._work()
         self.base = job.base_model
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, FineTuningResult] = {}
 
-    def run(self) -> Outcome:
+    def run(self) -> FineTuningResult:
         job = self.job
         self._check()
         left_out = ""
@@ -124,7 +124,7 @@ class _Stages:
         if job.student_blocks is not None:
             try:
                 self._stage("knowledge_distillation", self._distill)
-            except OutOfHours:
+            except TimeBudgetExceeded:
                 left_out = f"{job.max_hours:g} hours were too few for knowledge_distillation: it was left out"
         return self._best(left_out)
 
@@ -132,7 +132,7 @@ class _Stages:
         """Refuse what a later stage would, before the first has taken its hours."""
         job = self.job
         refuse_foreign(job.out, (*STAGES, self.notes.name, "adapter", "result.json"))
-        prepare_session(Job(**self._common(job.out, "target_task"), data=(job.target,)))
+        prepare_session(FineTuningJob(**self._common(job.out, "target_task"), data=(job.target,)))
         if job.intermediate:
             prepare_session(self._intermediate_job(job.out, "intermediate_task"))
         if job.student_blocks is not None:
@@ -175,8 +175,8 @@ class _Stages:
         """Train one stage, or take up what it left; what it found is in the history before the next begins."""
         try:
             outcome, measured = train(self.job.out / name, name)
-        except OutOfHours as error:
-            raise OutOfHours(f"{name}: {error} (the same command then continues)") from None
+        except TimeBudgetExceeded as error:
+            raise TimeBudgetExceeded(f"{name}: {error} (the same command then continues)") from None
         self.outcomes[name] = outcome
         if any(entry["stage"] == name for entry in self.history):
             return
@@ -188,7 +188,7 @@ class _Stages:
                 "validation": _validation(outcome),
                 "target_probe": measured,
                 "seconds": outcome.seconds,
-                "hours": said(outcome.train_metrics),
+                "hours": describe_time_budget(outcome.train_metrics),
                 "trainable_parameters": outcome.trainable_parameters,
                 "total_parameters": outcome.total_parameters,
                 "parameter_efficiency": outcome.parameter_efficiency,
@@ -198,7 +198,7 @@ class _Stages:
         )
         write_json(self.notes, {"stages": self.history}, 0o600)
 
-    def _pretrain(self, corpus: TaskData, out: Path, name: str) -> tuple[Outcome, Any]:
+    def _pretrain(self, corpus: TaskData, out: Path, name: str) -> tuple[FineTuningResult, Any]:
         outcome = continual_pretraining.run(
             AdaptationJob(
                 **self._common(out, name),
@@ -212,7 +212,7 @@ class _Stages:
         self.base = outcome.base_model
         return outcome, outcome.metrics["probes"].get(self.job.target.task.name)
 
-    def _intermediate(self, out: Path, name: str) -> tuple[Outcome, Any]:
+    def _intermediate(self, out: Path, name: str) -> tuple[FineTuningResult, Any]:
         job = self._intermediate_job(out / "training", name)
         outcome = (multi_task if job.strategy == "multi_task" else single_task).run(job)
         base = (out / "base").resolve()
@@ -221,15 +221,15 @@ class _Stages:
         self.base = str(base)
         return outcome, self._probe()
 
-    def _intermediate_job(self, out: Path, name: str) -> Job:
+    def _intermediate_job(self, out: Path, name: str) -> FineTuningJob:
         several = len(self.job.intermediate) > 1
         strategy: Literal["multi_task", "single_task"] = "multi_task" if several else "single_task"
-        return Job(**self._common(out, name), data=self.job.intermediate, strategy=strategy)
+        return FineTuningJob(**self._common(out, name), data=self.job.intermediate, strategy=strategy)
 
-    def _target(self, out: Path, name: str) -> tuple[Outcome, Any]:
-        return single_task.run(Job(**self._common(out, name), data=(self.job.target,))), None
+    def _target(self, out: Path, name: str) -> tuple[FineTuningResult, Any]:
+        return single_task.run(FineTuningJob(**self._common(out, name), data=(self.job.target,))), None
 
-    def _distill(self, out: Path, name: str) -> tuple[Outcome, Any]:
+    def _distill(self, out: Path, name: str) -> tuple[FineTuningResult, Any]:
         job = DistillationJob(
             **self._common(out, name),
             data=(self.job.target,),
@@ -246,7 +246,7 @@ class _Stages:
             "base_model": self.base,
             "max_tokens": job.max_tokens,
             "adapter": job.adapter,
-            "training": TrainingChoice(epochs=stage.epochs, learning_rate=stage.learning_rate),
+            "training": TrainingOptions(epochs=stage.epochs, learning_rate=stage.learning_rate),
             "seed": job.seed,
             "device": job.device,
             "max_hours": self._hours(name),
@@ -257,9 +257,9 @@ class _Stages:
     def _probe(self) -> dict[str, float] | None:
         if self.job.target.task.head is not Head.SEQUENCE:
             return None
-        return probe(self.base, self.job.target, self.job.max_tokens or 128)
+        return linear_probe(self.base, self.job.target, self.job.max_tokens or 128)
 
-    def _best(self, left_out: str) -> Outcome:
+    def _best(self, left_out: str) -> FineTuningResult:
         finals = [name for name in ("target_task", "knowledge_distillation") if name in self.outcomes]
         best = max(finals, key=lambda name: _validation(self.outcomes[name]) or 0.0)
         outcome = self.outcomes[best]
@@ -289,7 +289,7 @@ def _letters(example: object) -> int:
     return len(getattr(example, "text", "")) or sum(len(word) + 1 for word in getattr(example, "words", ()))
 
 
-def _validation(outcome: Outcome) -> float | None:
+def _validation(outcome: FineTuningResult) -> float | None:
     """The figure that chose the epoch, on rows held out from training."""
     found = [value for name, value in outcome.train_metrics.items() if name.startswith("validation_weighted_f1")]
     return found[0] if found else None

@@ -24,14 +24,14 @@ from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, 
 from client.finetune.training.optimization import compute_precision, device_kind, make_optimizer, rate_factor
 from client.finetune.training.time_budget import TRIAL_STEPS, TimePlan, plan_time
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import example_losses
 from common.errors import CheckpointError, ConfigurationError, DataError
 from common.files import write_atomic
 from common.protocol.adapter_codec import Tensors
 from common.tokenization.batches import Batch, TokenizedSet, token_batches
 
-__all__ = ["History", "LoopPlan", "Minibatch", "Part", "fit", "grouped_minibatches"]
+__all__ = ["History", "LoopPlan", "Minibatch", "TrainingSet", "fit", "grouped_minibatches"]
 
 Rows = NDArray[np.int64]
 Minibatch = tuple[tuple[int, Rows], ...]
@@ -68,12 +68,12 @@ class LoopPlan:
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainingSet:
     """Rows of one task, how the model answers them, (B, ...) logits, and each one's loss, (B,) of logits and labels."""
 
     tokens: TokenizedSet
     logits: Callable[[Batch], Tensor]
-    cache: PrefixCache = field(default_factory=PrefixCache)
+    cache: FeatureCache = field(default_factory=FeatureCache)
     loss: Callable[[Tensor, Tensor], Tensor] = example_losses
 
 
@@ -106,7 +106,7 @@ def grouped_minibatches(lengths: NDArray[np.int64], size: int, generator: np.ran
 
 def fit(
     model: AdaptedModel,
-    parts: Sequence[Part],
+    parts: Sequence[TrainingSet],
     minibatches: Callable[[np.random.Generator], list[Minibatch]],
     plan: LoopPlan,
     validate: Callable[[], Mapping[str, float]] | None,
@@ -139,7 +139,7 @@ class _Fit:
     def __init__(
         self,
         model: AdaptedModel,
-        parts: Sequence[Part],
+        parts: Sequence[TrainingSet],
         minibatches: Callable[[np.random.Generator], list[Minibatch]],
         plan: LoopPlan,
         validate: Callable[[], Mapping[str, float]] | None,
@@ -217,7 +217,7 @@ class _Fit:
                 torch.autograd.grad(total, self.parameters, allow_unused=True)
         return time.monotonic() - started
 
-    def _batches(self, minibatch: Minibatch) -> Iterator[tuple[Part, Batch]]:
+    def _batches(self, minibatch: Minibatch) -> Iterator[tuple[TrainingSet, Batch]]:
         """The physical batches of a step."""
         for number, rows in minibatch:
             part = self.parts[number]
@@ -309,7 +309,7 @@ class _Fit:
                 ),
             )
 
-    def _backward(self, part: Part, batch: Batch, examples: int) -> float:
+    def _backward(self, part: TrainingSet, batch: Batch, examples: int) -> float:
         if batch.labels is None:
             raise DataError("training data: a batch without labels")
         with self.autocast:

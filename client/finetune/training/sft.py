@@ -42,7 +42,8 @@ def instruct(
     """Train the adapter that `model`, a decoder, holds, in place, and leave the best epoch's weights in it.
 
     Args:
-        rows, held: from `common.tokenization.summary_prompt.instructions`; without `held` the last epoch is kept.
+        rows, held: from `common.tokenization.summary_prompt.instruction_prompts`; without `held` the last epoch is
+        kept.
         state: directory of checkpoints, one an epoch, from which a training that was cut continues.
 
     Raises:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from common.errors import ConfigurationError
 
-__all__ = ["TRIAL_STEPS", "OutOfHours", "TimePlan", "plan_time", "said"]
+__all__ = ["TRIAL_STEPS", "TimeBudgetExceeded", "TimePlan", "describe_time_budget", "plan_time"]
 
 TRIAL_STEPS = 3
 _SLACK = 1.15
 """Evaluation, the optimiser and saving, on top of the steps that were timed."""
 
 
-class OutOfHours(ConfigurationError):
+class TimeBudgetExceeded(ConfigurationError):
     """Not even one step fits in what is left of the hours."""
 
 
@@ -48,14 +48,14 @@ def plan_time(seconds: Sequence[float], epochs: int, steps_wanted: int, max_hour
     pace = statistics.median(seconds)
     fits = int(max_hours * 3600 / (pace * _SLACK * epochs))
     if fits < 1:
-        raise OutOfHours(
+        raise TimeBudgetExceeded(
             f"max_hours: {max(0.0, max_hours):.2g} h are left to train in, and {epochs} epochs of one step take "
             f"{pace * _SLACK * epochs / 3600:.2g} h: allow more"
         )
     return TimePlan(epochs, steps_wanted, min(steps_wanted, fits), pace, max_hours)
 
 
-def said(trained: Mapping[str, float]) -> str:
+def describe_time_budget(trained: Mapping[str, float]) -> str:
     """What `Outcome.train_metrics` tells of the hours, for a person; empty where there was no budget."""
     if "max_hours" not in trained:
         return ""

@@ -10,18 +10,19 @@ import pytest
 
 from client.agent.agent import Agent, LocalModel
 from client.federation.local_round import PreparedData
-from client.federation.planning import Refused
+from client.federation.planning import AssignmentRefused
 from client.institution.config import InstitutionSettings
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig, parse_run
 from common.errors import EnvelopeError, MessageError
+from common.identity.keys import PrivateKeys
 from common.privacy.ledger import Charge, PrivacyLedger, read_charges
 from common.protocol.adapter_codec import decode, encode
-from common.protocol.envelope import Context, Keys, open_sealed, peek, seal
+from common.protocol.envelope import MessageContext, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode, code_digest
 from tests.tiny_models import tiny_adapted
 
-HUB, BANK, OTHER = Keys.generate("hub"), Keys.generate("bank"), Keys.generate("other")
+HUB, BANK, OTHER = PrivateKeys.generate("hub"), PrivateKeys.generate("bank"), PrivateKeys.generate("other")
 RECORDS, RUN, STEPS = 30, "run 1", 2
 PRIVATE: dict[str, Any] = {"level": "custom", "noise_multiplier": 1.5, "clipping_norm": 0.5, "delta": 1e-4}
 
@@ -44,7 +45,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
     model = tiny_adapted(tmp_path_factory.mktemp("model"), blocks=2, target_modules="all-linear", layers="last:1")
     texts = [f"{('loss', 'market', 'profit')[n % 3]} of bank {n}" for n in range(RECORDS)]
     tokens = model.encode(texts, [n % 3 for n in range(RECORDS)])
-    return LocalModel(model, PreparedData(tokens, "f" * 64, PrefixCache()), "b" * 64)
+    return LocalModel(model, PreparedData(tokens, "f" * 64, FeatureCache()), "b" * 64)
 
 
 class Bank:
@@ -68,7 +69,7 @@ class Bank:
 
     def read(self, answer: bytes) -> Contribution | Refusal:
         context = peek(answer)
-        expected = Context(context.run_id, context.round, context.kind, "bank", "hub")
+        expected = MessageContext(context.run_id, context.round, context.kind, "bank", "hub")
         payload = open_sealed(answer, HUB, BANK.public, expected)
         return (Refusal if context.kind == "refusal" else Contribution).from_bytes(payload)
 
@@ -101,8 +102,8 @@ def ask(local: LocalModel) -> Callable[..., Assignment]:
 Ask = Callable[..., Assignment]
 
 
-def sealed(assignment: Assignment, sender: Keys = HUB, recipient: Keys = BANK, **place: Any) -> bytes:
-    context = Context(assignment.run_id, assignment.round, "assignment", sender.name, recipient.name)
+def sealed(assignment: Assignment, sender: PrivateKeys = HUB, recipient: PrivateKeys = BANK, **place: Any) -> bytes:
+    context = MessageContext(assignment.run_id, assignment.round, "assignment", sender.name, recipient.name)
     return seal(assignment.to_bytes(), sender, recipient.public, replace(context, **place))
 
 
@@ -126,7 +127,7 @@ def test_a_contribution_is_a_changed_adapter_and_a_statement_of_what_was_charged
 
 
 def test_only_the_hubs_own_signature_over_an_assignment_to_this_institution_counts(bank: Bank, ask: Ask) -> None:
-    impostor = Keys.generate("hub")
+    impostor = PrivateKeys.generate("hub")
     foreign = {
         "keys": sealed(ask(), sender=impostor),
         "context": sealed(ask(), sender=OTHER),
@@ -263,7 +264,7 @@ def test_a_refusal_is_a_code_and_no_reason(bank: Bank, ask: Ask) -> None:
     secret = "30 records of the bank"
 
     def prepare(_: RunConfig) -> LocalModel:
-        raise Refused(RefusalCode.BASE_MODEL, secret)
+        raise AssignmentRefused(RefusalCode.BASE_MODEL, secret)
 
     bank.agent.prepare = prepare
     sealed_answer = bank.agent.handle(sealed(ask()))
@@ -287,7 +288,7 @@ def test_a_crash_in_training_leaves_the_charge_and_no_answer(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(round, "train", crash)
+        patch.setattr(local_round, "train", crash)
         with pytest.raises(MemoryError):
             bank.agent.handle(sealed(ask()))
     assert [charge.steps_done for charge in bank.charges()] == [None]

@@ -18,15 +18,16 @@ import pytest
 from client.agent.models import LocalModels
 from client.agent.server import WAITING, AgentService, serve
 from client.commands.status import is_serving
-from client.federation.planning import Refused
-from client.institution.directory import Home
+from client.federation.planning import AssignmentRefused
+from client.institution.directory import InstitutionDirectory
 from common.base_models.extend import write_extended_base
 from common.canonical import AGENT_METHOD
 from common.config.run import RunConfig, parse_run
 from common.errors import ConfigurationError
+from common.identity.keys import PrivateKeys
 from common.privacy.ledger import Charge, read_charges
 from common.protocol.adapter_codec import encode
-from common.protocol.envelope import Context, Keys, open_sealed, peek, seal
+from common.protocol.envelope import MessageContext, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode, code_digest
 from tests.client.enrolled import Enrolled, enrol
 from tests.tiny_models import save_tiny_model, tiny_adapted
@@ -76,9 +77,9 @@ class Agent:
             "run 1", round_, run.to_json(), adapted.spec.to_json(), encode(adapted.initial()), code_digest()
         )
 
-    def sealed(self, assignment: Assignment, hub: Keys | None = None) -> bytes:
+    def sealed(self, assignment: Assignment, hub: PrivateKeys | None = None) -> bytes:
         hub = hub or self.enrolled.hub
-        context = Context(assignment.run_id, assignment.round, "assignment", "hub", "bank")
+        context = MessageContext(assignment.run_id, assignment.round, "assignment", "hub", "bank")
         return seal(assignment.to_bytes(), hub, self.home.keys().public, context)
 
     def call(self, sealed: bytes, timeout: float = 240) -> bytes:
@@ -104,7 +105,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_tiny_model(tmp_path_factory.mktemp("model") / "bert2", layers=2))
 
 
-def in_background(home: Home, sealed: bytes) -> Any:
+def in_background(home: InstitutionDirectory, sealed: bytes) -> Any:
     return grpc.insecure_channel(f"unix:{home.socket}").unary_unary(AGENT_METHOD).future(sealed, timeout=240)
 
 
@@ -130,7 +131,7 @@ def test_an_agent_answers_over_its_socket_and_keeps_the_model_for_the_next_round
 
 def test_what_is_no_assignment_of_the_hub_is_not_answered(agent: Agent) -> None:
     before = agent.charges()
-    for foreign in (agent.sealed(agent.assignment(3), Keys.generate("hub")), b"", b"noise"):
+    for foreign in (agent.sealed(agent.assignment(3), PrivateKeys.generate("hub")), b"", b"noise"):
         with pytest.raises(grpc.RpcError) as refused:
             agent.call(foreign)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -162,7 +163,7 @@ def test_a_base_model_made_from_private_text_is_not_trained_in_a_federation(tmp_
     write_extended_base(base, ["ebitda"], tmp_path / "extended", private=True)
     other = str(tmp_path / "extended")
     settings = enrol(tmp_path / "bank", other, "").home.settings()
-    with pytest.raises(Refused, match="private text") as refused:
+    with pytest.raises(AssignmentRefused, match="private text") as refused:
         LocalModels(settings, bytes(32))(config(other))
     assert refused.value.code == RefusalCode.BASE_MODEL
 
@@ -261,7 +262,7 @@ class Held:
         return b"answer"
 
     def ask(self, word: str, timeout: float = 120) -> Any:
-        sealed = seal(word.encode(), HUB, BANK.public, Context("run 1", 1, "assignment", "hub", "bank"))
+        sealed = seal(word.encode(), HUB, BANK.public, MessageContext("run 1", 1, "assignment", "hub", "bank"))
         return self.channel.unary_unary(AGENT_METHOD).future(sealed + word.encode(), timeout=timeout)
 
     def wait_for(self, questions: int) -> None:
@@ -272,7 +273,7 @@ class Held:
 
 
 PRIVATE = "a customer of bank 3"
-HUB, BANK = Keys.generate("hub"), Keys.generate("bank")
+HUB, BANK = PrivateKeys.generate("hub"), PrivateKeys.generate("bank")
 
 
 @pytest.fixture

@@ -11,24 +11,24 @@ import pytest
 
 from client.budget.statement import GROUPS, RATES, statement
 from common.files import json_text
-from common.identity.keys import Keys
-from common.privacy.accounting import DpSgdEvent, Limit, epsilon, epsilon_rdp
-from common.privacy.ledger import Charge, PrivacyLedger, Use
-from common.report.formatting import epsilon as in_words
+from common.identity.keys import PrivateKeys
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon_rdp
+from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
+from common.report.formatting import format_epsilon as in_words
 from common.report.privacy_statement import paragraphs
 
-BANK = Keys.generate("bank")
+BANK = PrivateKeys.generate("bank")
 EVENT, OTHER = DpSgdEvent(1.5, 0.2, 5), DpSgdEvent(2.0, 0.1, 7)
 DELTA = 1e-5
-LIMIT = Limit(8.0, 1e-6)
+LIMIT = PrivacyLimit(8.0, 1e-6)
 
 
-def use(**changes: Any) -> Use:
+def use(**changes: Any) -> ChargeContext:
     given: dict[str, Any] = {
         "run_id": "run 2", "round": 1, "asked_by": "hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
         "data_fingerprint": "f" * 64, "population": 4000, "delta": DELTA, "clipping_norm": 0.5,
     }  # fmt: skip
-    return Use(**given | changes)
+    return ChargeContext(**given | changes)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from client.cli import main
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from common.privacy.ledger import PrivacyLedger
 from tests.tiny_models import save_tiny_model
 
@@ -160,7 +160,7 @@ def prepare(directory: Path) -> None:
     content = json.loads(description.read_text())
     description.write_text(json.dumps(content | {"base_digest": 64 * "0"}))
     for name, limits in (("bank", "max_epsilon = 2.0\ndelta = 1e-4"), ("shop", 'unit = "customer"')):
-        home = Home.create(directory / name, name)
+        home = InstitutionDirectory.create(directory / name, name)
         home.settings_path.write_text(f'[institution]\nname = "{name}"\n[limits]\n{limits}\n')
         PrivacyLedger.open(home.ledger_path, home.keys()).close()
 

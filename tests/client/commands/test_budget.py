@@ -15,15 +15,15 @@ from client.budget.statement import statement
 from client.cli import main
 from client.federation.forecast import forecast
 from client.federation.planning import event_of_round
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from common.config.run import parse_run
 from common.errors import BudgetExceeded
-from common.identity.keys import Keys
-from common.privacy.accounting import DpSgdEvent, Limit, epsilon
-from common.privacy.ledger import PrivacyLedger, Use, read_charges
+from common.identity.keys import PrivateKeys
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.ledger import ChargeContext, PrivacyLedger, read_charges
 
 EVENT = DpSgdEvent(2.0, 0.1, 20)
-LIMIT = Limit(8.0, 1e-6)
+LIMIT = PrivacyLimit(8.0, 1e-6)
 RUN = """
 [run]
 name = "desks"
@@ -44,18 +44,18 @@ test = "of-the-hub.csv"
 CUSTOM = "noise_multiplier = 2.0\nclipping_norm = 0.5\ndelta = 1e-6"
 
 
-def use(**changes: Any) -> Use:
+def use(**changes: Any) -> ChargeContext:
     given: dict[str, Any] = {
         "run_id": "first", "round": 1, "asked_by": "the hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
         "data_fingerprint": "f" * 64, "population": 300, "delta": 1e-6, "clipping_norm": 0.5,
     }  # fmt: skip
-    return Use(**given | changes)
+    return ChargeContext(**given | changes)
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path) -> InstitutionDirectory:
     """An institution with 300 rows and the limit of the template: epsilon 8 at delta 1e-6."""
-    home = Home.create(tmp_path / "bank", "bank")
+    home = InstitutionDirectory.create(tmp_path / "bank", "bank")
     rows = "".join(f"profit of bank {n},{('negative', 'neutral', 'positive')[n % 3]}\n" for n in range(300))
     (home.directory / "train.csv").write_text(f"text,label\n{rows}")
     configure(home, '# [data]\n# train = "train.csv"', '[data]\ntrain = "train.csv"')
@@ -63,7 +63,7 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def spent(home: Home) -> Home:
+def spent(home: InstitutionDirectory) -> InstitutionDirectory:
     """Three trainings of a run, one of them never finished; then one of another run on other rows."""
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
         ledger.settle(ledger.reserve(EVENT, use(), LIMIT), 20)
@@ -74,13 +74,13 @@ def spent(home: Home) -> Home:
     return home
 
 
-def configure(home: Home, old: str, new: str) -> None:
+def configure(home: InstitutionDirectory, old: str, new: str) -> None:
     text = home.settings_path.read_text()
     assert old in text
     home.settings_path.write_text(text.replace(old, new))
 
 
-def run_file(home: Home, rounds: int = 3, level: str = "custom", privacy: str = CUSTOM) -> Path:
+def run_file(home: InstitutionDirectory, rounds: int = 3, level: str = "custom", privacy: str = CUSTOM) -> Path:
     path = home.directory / "run.toml"
     path.write_text(RUN.format(rounds=rounds, level=level, privacy=privacy))
     return path
@@ -97,7 +97,9 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, An
     return found
 
 
-def test_show_says_by_whom_for_what_and_what_is_left(spent: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_says_by_whom_for_what_and_what_is_left(
+    spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = told(capsys, "show", spent.directory)
     assert (found["unit"], found["delta"], found["max_epsilon"]) == ("record", 1e-6, 8.0)
     assert found["epsilon_spent"] == epsilon([EVENT] * 4, 1e-6)
@@ -113,7 +115,7 @@ def test_show_says_by_whom_for_what_and_what_is_left(spent: Home, capsys: pytest
         assert part in words, part
 
 
-def test_show_says_when_the_data_changed(spent: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_says_when_the_data_changed(spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     states = told(capsys, "show", spent.directory)["data"]
     assert [(s["fingerprint"][0], s["from_entry"], s["units"], s["trainings"]) for s in states] == [
         ("f", 1, 300, 3), ("e", 6, 310, 1)
@@ -123,7 +125,9 @@ def test_show_says_when_the_data_changed(spent: Home, capsys: pytest.CaptureFixt
     assert "since entry 6" in words
 
 
-def test_a_training_without_privacy_is_shown_as_what_it_is(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_without_privacy_is_shown_as_what_it_is(
+    home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
         ledger.reserve(DpSgdEvent(0.0, 1.0, 5), use(delta=None, clipping_norm=0.0), None)
     found = told(capsys, "show", home.directory)
@@ -133,7 +137,9 @@ def test_a_training_without_privacy_is_shown_as_what_it_is(home: Home, capsys: p
     assert "NO PRIVACY: 1 training" in words
 
 
-def test_an_untouched_institution_has_spent_nothing(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_untouched_institution_has_spent_nothing(
+    home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert told(capsys, "show", home.directory)["epsilon_spent"] == 0.0
     assert "ledger holds no training" in said(capsys, "statement", home.directory, code=2)
     assert "nothing was spent yet" in said(capsys, "export", home.directory, "--out", home.directory / "x.csv", code=2)
@@ -141,7 +147,7 @@ def test_an_untouched_institution_has_spent_nothing(home: Home, capsys: pytest.C
 
 
 def test_an_auditor_verifies_with_the_public_key_alone(
-    spent: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spent: InstitutionDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = tmp_path / "auditor"
     elsewhere.mkdir()
@@ -160,7 +166,7 @@ def test_an_auditor_verifies_with_the_public_key_alone(
     ledger.write_bytes(b"".join(text.splitlines(keepends=True)[:-1]))
     assert "cut short" in said(capsys, "verify", ledger, "--key", key, code=2)
     ledger.write_bytes(text)
-    key.write_text(Keys.generate("bank").public.to_json())
+    key.write_text(PrivateKeys.generate("bank").public.to_json())
     assert "another key" in said(capsys, "verify", ledger, "--key", key, code=2)
 
 
@@ -174,7 +180,7 @@ def test_an_auditor_verifies_with_the_public_key_alone(
     ],
 )
 def test_the_forecast_is_what_reserving_round_after_round_then_gives(
-    spent: Home, capsys: pytest.CaptureFixture[str], rounds: int, level: str, privacy: str
+    spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str], rounds: int, level: str, privacy: str
 ) -> None:
     found = told(capsys, "forecast", run_file(spent, rounds, level, privacy), spent.directory)
     event = DpSgdEvent.from_json(found["event_of_round"])
@@ -206,7 +212,12 @@ def test_the_forecast_is_what_reserving_round_after_round_then_gives(
     ],
 )
 def test_a_refusal_is_foretold_with_its_code_and_reason(
-    spent: Home, capsys: pytest.CaptureFixture[str], change: tuple[str, str], privacy: str, code: str, why: str
+    spent: InstitutionDirectory,
+    capsys: pytest.CaptureFixture[str],
+    change: tuple[str, str],
+    privacy: str,
+    code: str,
+    why: str,
 ) -> None:
     if change[0]:
         configure(spent, *change)
@@ -217,7 +228,7 @@ def test_a_refusal_is_foretold_with_its_code_and_reason(
     assert f"REFUSED ({code})" in said(capsys, "forecast", path, spent.directory)
 
 
-def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: Home) -> None:
+def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: InstitutionDirectory) -> None:
     configure(spent, 'unit = "record"', 'unit = "customer"')
     configure(spent, '[data]\ntrain = "train.csv"', '[data]\ntrain = "train.csv"\ncustomer_column = "text"')
     tables = {
@@ -242,7 +253,7 @@ def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: Home) -
 
 
 def test_export_holds_every_training_and_is_the_owners_alone(
-    spent: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spent: InstitutionDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("ledger.csv", "ledger.json"):
         assert told(capsys, "export", spent.directory, "--out", tmp_path / name)["trainings"] == 4
@@ -258,7 +269,9 @@ def test_export_holds_every_training_and_is_the_owners_alone(
     assert whole["statements"] == [statement(charges, "bank", run, LIMIT) for run in ("first", "second")]
 
 
-def test_bad_input_is_one_line_and_exit_code_2(spent: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(
+    spent: InstitutionDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "key.json").write_text("{}")
     (tmp_path / "misspelt.toml").write_text("[run]\n[privcy]\n")
     for arguments, named in (
@@ -278,7 +291,7 @@ def test_bad_input_is_one_line_and_exit_code_2(spent: Home, tmp_path: Path, caps
 
 
 def test_the_statement_is_the_one_of_the_ledger_in_words_and_numbers(
-    spent: Home, capsys: pytest.CaptureFixture[str]
+    spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = told(capsys, "statement", spent.directory, "--run", "first")
     charges = read_charges(spent.ledger_path, spent.public_keys())
@@ -290,7 +303,7 @@ def test_the_statement_is_the_one_of_the_ledger_in_words_and_numbers(
 
 
 @pytest.mark.parametrize("action", ["show", "verify", "forecast", "export"])
-def test_the_commands_start_without_torch(spent: Home, action: str) -> None:
+def test_the_commands_start_without_torch(spent: InstitutionDirectory, action: str) -> None:
     arguments = {
         "forecast": ["forecast", str(run_file(spent)), str(spent.directory)],
         "export": ["export", str(spent.directory), "--out", str(spent.directory / "x.json")],

@@ -14,8 +14,8 @@ import transformers
 from client.cli import main
 from client.finetune.events import EpochEvent
 from client.inference.predictor import Predictor
-from client.institution.directory import Home
-from client.tracking.progress_bar import Progress
+from client.institution.directory import InstitutionDirectory
+from client.tracking.progress_bar import ProgressBar
 from common.adapters.manifest import load_adapter
 from common.base_models.extend import refuse_private_base
 from common.data.datasets import Dataset, Example, SummaryExample, TokenExample
@@ -109,7 +109,7 @@ def test_finetune_says_where_the_adapter_is_how_well_it_does_and_what_it_took(
 
 def test_away_from_a_terminal_an_epoch_is_one_line_and_nothing_else_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     figures = {f"some_long_name_of_a_figure_{n}": 0.5 for n in range(9)}
-    with Progress(quiet=False) as progress:
+    with ProgressBar(quiet=False) as progress:
         pass
     assert capsys.readouterr().err == "", "an error that follows is the only line"
     with progress:
@@ -236,7 +236,7 @@ def test_multi_task_takes_files_task_by_task_and_one_column_name_for_all(
 def test_a_private_training_of_an_institution_charges_its_one_ledger_within_its_limit(
     desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home = Home.create(tmp_path / "bank", "bank")
+    home = InstitutionDirectory.create(tmp_path / "bank", "bank")
     home.settings_path.write_text('[institution]\nname = "bank"\n[limits]\nmax_epsilon = 2.5\ndelta = 1e-4\n')
     quick = ["--base-model", desk.models("bert"), "--epochs", "1", "--institution", str(home.directory), "--json"]
 

@@ -11,9 +11,9 @@ from scipy import stats
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, SystemNoise
-from client.dp.training import TrainingPlan, train
+from client.dp.training import DpTrainingPlan, train
 from common.adapters.adapted_model import adapt
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import example_losses
 from common.base_models.load import FEATURE_NORM, load_base
 from common.config.run import AdapterConfig, ModelConfig
@@ -72,7 +72,7 @@ def plan(
 ):  # fmt: skip
     """`size` is the number of units that sums are divided by, times q; `dp` goes to `DpSettings`."""
     dp = DpSettings(sigma, clip, q, steps, expected_batch_size=q * size, **dp) if private else None
-    return TrainingPlan(steps, q, lr, lr if head_lr is None else head_lr, optimizer, tokens, dp, seed)
+    return DpTrainingPlan(steps, q, lr, lr if head_lr is None else head_lr, optimizer, tokens, dp, seed)
 
 
 def moved(model, data, given, noise=None, cache=None):
@@ -86,7 +86,7 @@ def moved(model, data, given, noise=None, cache=None):
 
 def probed():
     """A cache as the second round finds it."""
-    cache = PrefixCache()
+    cache = FeatureCache()
     cache.verified = True
     return cache
 
@@ -154,7 +154,7 @@ def test_the_clipped_sum_is_the_slow_per_example_loop(saved, family, kind, layer
 @pytest.mark.parametrize("kind", ["mean", "token"])
 def test_the_frozen_blocks_are_computed_once_and_change_nothing(saved, kind):
     model = build(saved("bert"), kind=kind, layers="last:1")
-    data, cache = examples(model, 15, kind), PrefixCache()
+    data, cache = examples(model, 15, kind), FeatureCache()
     first = moved(model, data, plan(), cache=cache)
     calls = []
     handle = model.base.model.get_submodule(
@@ -168,7 +168,7 @@ def test_the_frozen_blocks_are_computed_once_and_change_nothing(saved, kind):
 
 def test_a_cache_of_other_examples_is_refused(saved):
     model = build(saved("bert"), layers="last:1")
-    cache = PrefixCache()
+    cache = FeatureCache()
     moved(model, examples(model, 4), plan(), cache=cache)
     with pytest.raises(ConfigurationError, match="prefix cache"):
         moved(model, examples(model, 4, seed=1), plan(), cache=cache)

@@ -11,13 +11,13 @@ import pytest
 
 from client.federation import local_round
 from client.federation.local_round import FederatedJob, PreparedData, plan_training
-from client.federation.planning import Refused
+from client.federation.planning import AssignmentRefused
 from client.institution.config import InstitutionSettings
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.feature_cache import PrefixCache
+from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig, parse_run
 from common.errors import ConfigurationError
-from common.identity.keys import Keys
+from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent, epsilon
 from common.privacy.ledger import PrivacyLedger, read_charges
 from common.protocol.adapter_codec import encode
@@ -25,7 +25,7 @@ from common.protocol.messages import RefusalCode
 from tests.reference.subsampled_gaussian import few_steps_delta, gaussian_delta
 from tests.tiny_models import tiny_adapted
 
-BANK = Keys.generate("bank")
+BANK = PrivateKeys.generate("bank")
 RECORDS, STEPS, RATE, DELTA = 30, 2, 0.25, 1e-4
 NOISE = 1.5
 EVENT = DpSgdEvent(NOISE, RATE, STEPS)
@@ -70,7 +70,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[AdaptedModel, Prep
     model = tiny_adapted(tmp_path_factory.mktemp("model"), blocks=2, target_modules="all-linear", layers="last:1")
     texts = [f"{('loss', 'market', 'profit')[n % 3]} of bank {n}" for n in range(RECORDS)]
     tokens = model.encode(texts, [n % 3 for n in range(RECORDS)])
-    return model, PreparedData(tokens, "f" * 64, PrefixCache())
+    return model, PreparedData(tokens, "f" * 64, FeatureCache())
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def crash(*_: object, **__: object) -> None:
 def refused(job: FederatedJob) -> RefusalCode:
     """Why `job` is refused, which must have written nothing and trained nothing."""
     entries, adapter = job.ledger.entries, encode(job.model.export())
-    with pytest.raises(Refused) as error:
+    with pytest.raises(AssignmentRefused) as error:
         local_round.run(job)
     assert job.ledger.entries == entries
     assert encode(job.model.export()) == adapter
@@ -126,14 +126,14 @@ def test_the_reservation_is_on_disk_when_training_begins(
         seen.extend((charge.event, charge.steps_done) for charge in charges)
         raise Crash
 
-    monkeypatch.setattr(round, "train", watch)
+    monkeypatch.setattr(local_round, "train", watch)
     with pytest.raises(Crash):
         local_round.run(job())
     assert seen == [(EVENT, None)]
 
 
 def test_a_crash_in_training_counts_in_full(job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(round, "train", crash)
+    monkeypatch.setattr(local_round, "train", crash)
     with pytest.raises(Crash):
         local_round.run(job())
     assert ledger.spent() == (EVENT,)
@@ -145,7 +145,7 @@ def test_a_second_attempt_with_fresh_noise_is_charged_again(
     job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(round, "train", crash)
+        patch.setattr(local_round, "train", crash)
         with pytest.raises(Crash):
             local_round.run(job(noise="system"))
     outcome = local_round.run(job(noise="system"))
@@ -158,7 +158,7 @@ def test_a_second_attempt_with_the_same_noise_is_the_same_release_and_charged_on
     job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(round, "train", crash)
+        patch.setattr(local_round, "train", crash)
         with pytest.raises(Crash):
             local_round.run(job(noise="fixed"))
     first = job(noise="fixed")
@@ -178,7 +178,7 @@ def test_a_second_attempt_with_the_same_noise_is_the_same_release_and_charged_on
 def test_fixed_noise_shares_a_charge_within_one_round_of_one_run_only(
     job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(round, "train", crash)
+    monkeypatch.setattr(local_round, "train", crash)
     for arguments in ({}, changes):
         with pytest.raises(Crash):
             local_round.run(job(noise="fixed", **arguments))
@@ -220,7 +220,7 @@ def test_training_without_privacy_makes_the_ledgers_epsilon_infinite_for_ever(
     job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(round, "train", crash)
+        patch.setattr(local_round, "train", crash)
         with pytest.raises(Crash):
             local_round.run(job(config(level="none"), allow_without_privacy=True))
     assert ledger.epsilon(DELTA) == math.inf  # before the data was touched
@@ -256,7 +256,7 @@ def test_an_officers_delta_is_held_against_the_records_so_that_no_question_of_th
         private = {"level": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": delta}
         try:
             plan_training(config(rate=rate, **private), records, declared)
-        except Refused as error:
+        except AssignmentRefused as error:
             return error.code
         return None
 

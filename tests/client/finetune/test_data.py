@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.finetune.data import hold_out, read_label_file, read_labelled, without
+from client.finetune.data import hold_out, read_label_file, read_labelled, remove_test_rows
 from common.data.datasets import Dataset, Example, TokenExample
 from common.errors import DataError
-from common.evaluation.metrics import Counts
-from common.evaluation.task_metrics import figures, high_risk_levels, leading_figure
+from common.evaluation.metrics import ConfusionMatrix
+from common.evaluation.task_metrics import high_risk_levels, selection_metric, task_metrics
 from common.tasks import task
 
 SENTIMENT, RISK, DOCUMENT = task("sentiment_analysis"), task("risk_classification"), task("document_classification")
@@ -25,14 +25,14 @@ def rows(*texts: str, labels: int = 2) -> Dataset:
 
 
 def test_training_rows_that_are_in_the_test_are_left_out_of_the_training() -> None:
-    train, dropped = without(rows("a", "b", "c", "a", "d"), rows("a", "x", "y"))
+    train, dropped = remove_test_rows(rows("a", "b", "c", "a", "d"), rows("a", "x", "y"))
     assert [e.text for e in train.examples if isinstance(e, Example)] == ["b", "c", "d"]
     assert dropped == 2
 
 
 def test_a_test_set_that_is_mostly_training_rows_is_refused() -> None:
     with pytest.raises(DataError, match="2 of its 3 different texts are among the training rows"):
-        without(rows("a", "b", "c"), rows("a", "b", "x"))
+        remove_test_rows(rows("a", "b", "c"), rows("a", "b", "x"))
 
 
 @given(st.integers(200, 900), st.integers(2, 5), st.integers(0, 5))
@@ -169,9 +169,9 @@ def test_labels_that_are_no_tags_and_a_table_of_words_are_refused(tmp_path: Path
 
 
 def test_epochs_are_judged_by_macro_f1_where_no_label_names_a_high_risk_level() -> None:
-    assert leading_figure(RISK, RISK.labels) == "high_risk_macro_f1"
-    assert leading_figure(RISK, ("critical", "harmless")) == "macro_f1"
-    assert leading_figure(SENTIMENT, ("a", "b")) == "weighted_f1"
+    assert selection_metric(RISK, RISK.labels) == "high_risk_macro_f1"
+    assert selection_metric(RISK, ("critical", "harmless")) == "macro_f1"
+    assert selection_metric(SENTIMENT, ("a", "b")) == "weighted_f1"
 
 
 def test_high_risk_levels_are_found_by_name_whatever_their_case_and_by_position_where_they_are_numbers() -> None:
@@ -182,8 +182,8 @@ def test_high_risk_levels_are_found_by_name_whatever_their_case_and_by_position_
 
 
 def test_high_risk_macro_f1_is_the_mean_over_the_levels_and_negative_recall_that_of_the_class() -> None:
-    counts = Counts.of([0, 1, 2, 2, 3, 4], [0, 1, 2, 1, 4, 4], 5)
-    found = figures(RISK, RISK.labels, counts)
+    counts = ConfusionMatrix.of([0, 1, 2, 2, 3, 4], [0, 1, 2, 1, 4, 4], 5)
+    found = task_metrics(RISK, RISK.labels, counts)
     assert found["high_risk_macro_f1"] == pytest.approx((2 / 3 + 0.0 + 2 / 3) / 3)
-    sentiment = figures(SENTIMENT, SENTIMENT.labels, Counts.of([0, 0, 1, 2], [0, 1, 1, 2], 3))
+    sentiment = task_metrics(SENTIMENT, SENTIMENT.labels, ConfusionMatrix.of([0, 0, 1, 2], [0, 1, 1, 2], 3))
     assert sentiment["negative_recall"] == 0.5

@@ -11,16 +11,25 @@ import torch
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise
-from client.dp.training import TrainingPlan, train
-from client.finetune import AdapterChoice, Job, Outcome, Previous, PrivacyChoice, TaskData, TrainingChoice, finetune
-from client.finetune.options.memory import Need, memory_need
+from client.dp.training import DpTrainingPlan, train
+from client.finetune import (
+    AdapterOptions,
+    FineTuningJob,
+    FineTuningResult,
+    Previous,
+    PrivacyOptions,
+    TaskData,
+    TrainingOptions,
+    finetune,
+)
+from client.finetune.options.memory import MemoryEstimate, estimate_memory
 from client.inference.merge import merge
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Recipe, build, load_adapter
+from common.adapters.manifest import Manifest, build, load_adapter
 from common.adapters.tensors import seeded
 from common.base_models.extend import refuse_private_base, write_extended_base
 from common.errors import ConfigurationError, ModelError
-from common.identity.keys import Keys
+from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
 from common.tasks import TASKS, Head, Task
 from common.tokenization.batches import IGNORED
@@ -41,20 +50,20 @@ def _libraries_that_warn() -> None:
     warnings.filterwarnings("ignore", module="bitsandbytes")
 
 
-def job(models: TinyModels, out: Path, cell: Cell, seed: int = 1) -> Job:
+def job(models: TinyModels, out: Path, cell: Cell, seed: int = 1) -> FineTuningJob:
     names = cell.task.split("+")
     family = "t5" if TASKS[names[0]].head is Head.SUMMARY else "bert"
-    return Job(
+    return FineTuningJob(
         data=tuple(task_data(name, seed=seed) for name in names),
         out=out,
         strategy=cell.strategy,  # type: ignore[arg-type]
         base_model=models(family),
-        adapter=AdapterChoice(method=cell.method),  # type: ignore[arg-type]
-        training=TrainingChoice(epochs=1),
+        adapter=AdapterOptions(method=cell.method),  # type: ignore[arg-type]
+        training=TrainingOptions(epochs=1),
     )
 
 
-def train_cell(models: TinyModels, directory: Path, cell: Cell) -> Outcome:
+def train_cell(models: TinyModels, directory: Path, cell: Cell) -> FineTuningResult:
     if cell.strategy != "incremental":
         return finetune(job(models, directory / "out", cell))
     first = job(models, directory / "first", replace(cell, strategy="single_task"))
@@ -104,7 +113,7 @@ def test_each_base_model_takes_the_methods_that_are_claimed_and_else_one_line_na
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.trainable().values())
 
 
-def recipe(base: str, task: str, method: str, pooling: str = "mean", **other: object) -> Recipe:
+def recipe(base: str, task: str, method: str, pooling: str = "mean", **other: object) -> Manifest:
     values: dict[str, object] = {
         "max_tokens": 32,
         "rank": 2,
@@ -117,7 +126,7 @@ def recipe(base: str, task: str, method: str, pooling: str = "mean", **other: ob
         "seed": 5,
     }
     tasks = {task: labels_of(task)}
-    return Recipe(base_model=base, pooling=pooling, tasks=tasks, method=method, **{**values, **other})  # type: ignore[arg-type]
+    return Manifest(base_model=base, pooling=pooling, tasks=tasks, method=method, **{**values, **other})  # type: ignore[arg-type]
 
 
 def shaken(model: AdaptedModel) -> AdaptedModel:
@@ -153,7 +162,7 @@ def test_the_clipped_sum_of_every_method_is_that_of_a_loop_over_single_examples(
     clip = float(np.median(norms))
     expected, _ = clipped_sum(trained, [lambda row=row: loss(row) for row in drawn], clip)
     dp = DpSettings(0.0, clip, 0.7, 1, expected_batch_size=1.0)
-    train(model, data, TrainingPlan(1, 0.7, 1.0, 1.0, "sgd", 64, dp, 0), FixedNoise(b"rows"))
+    train(model, data, DpTrainingPlan(1, 0.7, 1.0, 1.0, "sgd", 64, dp, 0), FixedNoise(b"rows"))
     found = {name: before[name] - parameter.detach().double() for name, parameter in model.trainable().items()}
     assert relative_error(found, {n: v.double() for n, v in expected.items()}) < PRIVATE[head, method]
 
@@ -163,11 +172,11 @@ def test_private_training_charges_a_ledger_beside_its_output_before_it_trains(
     models: TinyModels, tmp_path: Path, method: str
 ) -> None:
     plain = job(models, tmp_path / "out", Cell("sentiment_analysis", method, "single_task"))
-    outcome = finetune(replace(plain, privacy=PrivacyChoice(epsilon=3.0), training=TrainingChoice(epochs=1)))
+    outcome = finetune(replace(plain, privacy=PrivacyOptions(epsilon=3.0), training=TrainingOptions(epochs=1)))
     assert outcome.privacy is not None
     assert outcome.privacy["epsilon"] <= 3.0
     assert outcome.privacy["delta"] == 1e-3
-    with PrivacyLedger.open(tmp_path / "out" / "ledger.jsonl", Keys.load(tmp_path / "out" / "keys")) as ledger:
+    with PrivacyLedger.open(tmp_path / "out" / "ledger.jsonl", PrivateKeys.load(tmp_path / "out" / "keys")) as ledger:
         [charge] = ledger.charges
         assert ledger.epsilon(1e-3) == outcome.privacy["epsilon"]
     assert charge.steps_done == outcome.privacy["steps"]
@@ -182,14 +191,14 @@ def test_a_private_training_says_what_went_into_the_model_before_it(models: Tiny
     private = replace(
         job(models, tmp_path / "alone", cell, seed=11),
         base_model=str(tmp_path / "base"),
-        privacy=PrivacyChoice(epsilon=3.0),
+        privacy=PrivacyOptions(epsilon=3.0),
     )
     assert finetune(private).privacy["does_not_cover"][0] == "the private text that the base model was made from"
     again = replace(
         job(models, tmp_path / "again", cell, seed=11),
         strategy="incremental",
         previous=Previous(unprotected.adapter, old.test, old.train),
-        privacy=PrivacyChoice(epsilon=3.0),
+        privacy=PrivacyOptions(epsilon=3.0),
     )
     outcome = finetune(again)
     earlier, *always = outcome.privacy["does_not_cover"]
@@ -209,7 +218,7 @@ def test_what_was_private_from_the_start_merges_to_a_base_that_a_federation_take
     models: TinyModels, tmp_path: Path
 ) -> None:
     cell = Cell("sentiment_analysis", "lora", "single_task")
-    outcome = finetune(replace(job(models, tmp_path / "out", cell, seed=11), privacy=PrivacyChoice(epsilon=3.0)))
+    outcome = finetune(replace(job(models, tmp_path / "out", cell, seed=11), privacy=PrivacyOptions(epsilon=3.0)))
     merge(outcome.adapter, tmp_path / "merged")
     refuse_private_base(str(tmp_path / "merged"))
 
@@ -217,10 +226,10 @@ def test_what_was_private_from_the_start_merges_to_a_base_that_a_federation_take
 def test_several_tasks_need_the_memory_of_the_one_that_needs_most(
     models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def need(name: str, path: str, kind: Task, *rest: Any) -> Need:
-        return replace(memory_need(name, path, kind, *rest), activations=10**12 if kind.name == SHARED[-1] else 1)
+    def need(name: str, path: str, kind: Task, *rest: Any) -> MemoryEstimate:
+        return replace(estimate_memory(name, path, kind, *rest), activations=10**12 if kind.name == SHARED[-1] else 1)
 
-    monkeypatch.setattr("client.finetune.strategies.session.memory_need", need)
+    monkeypatch.setattr("client.finetune.strategies.session.estimate_memory", need)
     wanted = job(models, tmp_path / "out", Cell("+".join(SHARED), "lora", "multi_task"))
     with pytest.raises(ModelError, match=r"max_memory_gb is 100: this training needs about 100\d GB"):
         finetune(replace(wanted, max_memory_gb=100.0))
@@ -231,7 +240,7 @@ def test_risk_levels_of_any_name_are_learned_and_chosen_by_macro_f1(models: Tiny
     wanted = job(models, tmp_path / "out", Cell("risk_classification", "lora", "single_task"))
     data = task_data("risk_classification", rows=120)
     named = [replace(rows, labels=("none", "slight", "some", "grave", "dire")) for rows in (data.train, data.test)]
-    training = TrainingChoice(epochs=1, validation=0.5)
+    training = TrainingOptions(epochs=1, validation=0.5)
     outcome = finetune(replace(wanted, data=(TaskData(data.task, *named),), training=training))
     assert {"validation_macro_f1", "validation_weighted_f1"} <= set(outcome.train_metrics)
     assert not [name for name in outcome.metrics if "high_risk" in name]
@@ -240,7 +249,7 @@ def test_risk_levels_of_any_name_are_learned_and_chosen_by_macro_f1(models: Tiny
 def test_multi_task_is_refused_with_privacy_and_names_what_can(models: TinyModels, tmp_path: Path) -> None:
     wanted = job(models, tmp_path / "out", Cell("+".join(SHARED), "lora", "multi_task"))
     with pytest.raises(ConfigurationError, match="single_task"):
-        finetune(replace(wanted, privacy=PrivacyChoice(level="high")))
+        finetune(replace(wanted, privacy=PrivacyOptions(level="high")))
     assert not (tmp_path / "out").exists()
 
 
@@ -253,4 +262,4 @@ def test_the_page_says_what_these_tests_run() -> None:
 def test_a_summary_shares_no_encoder(models: TinyModels, tmp_path: Path) -> None:
     data: tuple[TaskData, ...] = (task_data("sentiment_analysis"), task_data("document_summarization"))
     with pytest.raises(ModelError, match="single_task"):
-        finetune(Job(data=data, out=tmp_path / "out", strategy="multi_task", base_model=models("t5")))
+        finetune(FineTuningJob(data=data, out=tmp_path / "out", strategy="multi_task", base_model=models("t5")))

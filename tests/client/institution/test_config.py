@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from client.federation.planning import look_at_rows
-from client.institution.config import load_settings
-from client.institution.directory import Home
+from client.federation.planning import probe_data
+from client.institution.config import load_institution_config
+from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError, DataError
 
 
 def test_a_new_home_has_private_keys_and_settings_that_load(tmp_path: Path) -> None:
-    home = Home.create(tmp_path / "bank", "bank-a")
+    home = InstitutionDirectory.create(tmp_path / "bank", "bank-a")
     settings = home.settings()
     assert settings.limits.name == "bank-a"
     assert settings.limits.max_epsilon == 8.0
@@ -23,15 +23,15 @@ def test_a_new_home_has_private_keys_and_settings_that_load(tmp_path: Path) -> N
 
 
 def test_an_institution_is_never_laid_over_another(tmp_path: Path) -> None:
-    Home.create(tmp_path, "bank-a")
+    InstitutionDirectory.create(tmp_path, "bank-a")
     with pytest.raises(ConfigurationError, match="holds an institution already"):
-        Home.create(tmp_path, "bank-b")
+        InstitutionDirectory.create(tmp_path, "bank-b")
 
 
 def test_data_paths_start_from_the_settings_file(tmp_path: Path) -> None:
     path = tmp_path / "institution.toml"
     path.write_text('[institution]\nname = "a"\n[data]\ntrain = "rows.csv"\n')
-    settings = load_settings(path)
+    settings = load_institution_config(path)
     assert settings.data is not None
     assert settings.data.train == tmp_path / "rows.csv"
 
@@ -42,12 +42,12 @@ def test_rows_without_labels_are_text_where_nothing_else_may_be_trained(tmp_path
     path = tmp_path / "institution.toml"
     text = '[institution]\nname = "a"\n[data]\ntrain = "filings"\n[limits]\n'
     path.write_text(text + 'tasks = ["masked_language_modelling"]\n')
-    settings = load_settings(path)
+    settings = load_institution_config(path)
     assert settings.data is not None
-    assert len(look_at_rows(settings, settings.data)) == 2
+    assert len(probe_data(settings, settings.data)) == 2
     path.write_text(text)
     with pytest.raises(DataError):
-        look_at_rows(load_settings(path), settings.data)
+        probe_data(load_institution_config(path), settings.data)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ def test_settings_that_cannot_be_used_name_their_place(tmp_path: Path, text: str
     path = tmp_path / "institution.toml"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=named) as error:
-        load_settings(path)
+        load_institution_config(path)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(str(path))
 
 
 def test_an_absent_home_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="fedfin-institution init"):
-        Home(tmp_path).settings()
+        InstitutionDirectory(tmp_path).settings()

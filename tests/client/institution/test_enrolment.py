@@ -6,34 +6,34 @@ from pathlib import Path
 
 import pytest
 
-from client.institution.directory import Home
+from client.institution.directory import InstitutionDirectory
 from client.institution.enrolment import accept, expiring, is_known, make_request, read_package
 from common.errors import ConfigurationError, EnrolmentError
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import Authority
-from common.identity.enrolment import Package, Request, spoken
-from common.identity.keys import Keys
+from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest, format_fingerprint
+from common.identity.keys import PrivateKeys
 from tests.client.enrolled import enrol
 
 
 @pytest.fixture
-def request_(tmp_path: Path) -> Request:
+def request_(tmp_path: Path) -> EnrolmentRequest:
     return make_request(tmp_path / "bank", "bank")
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "bank")
+def home(tmp_path: Path) -> InstitutionDirectory:
+    return InstitutionDirectory(tmp_path / "bank")
 
 
 class TheHub:
     def __init__(self, tmp_path: Path) -> None:
-        self.keys, self.authority = Keys.generate("hub"), Authority.create(tmp_path / "authority", "authority")
+        self.keys, self.authority = PrivateKeys.generate("hub"), Authority.create(tmp_path / "authority", "authority")
 
-    def answer(self, request: Request, app: str = "", csr: str = "") -> Package:
+    def answer(self, request: EnrolmentRequest, app: str = "", csr: str = "") -> EnrolmentPackage:
         name = request.keys.name
         certificate = self.authority.issue_client(csr or request.csr, name, timedelta(days=30))
-        return Package.make(
+        return EnrolmentPackage.make(
             self.keys, request, certificate, self.authority.pem, "127.0.0.1:1", app or bundle_sha256()
         )  # fmt: skip
 
@@ -43,23 +43,23 @@ def hub(tmp_path: Path) -> TheHub:
     return TheHub(tmp_path)
 
 
-def kept(home: Home) -> list[str]:
+def kept(home: InstitutionDirectory) -> list[str]:
     return sorted(path.name for path in (*home.tls.iterdir(), home.package_path) if path.exists())
 
 
 def test_init_leaves_private_keys_that_only_the_owner_reads_and_a_request_without_any(
-    request_: Request, home: Home
+    request_: EnrolmentRequest, home: InstitutionDirectory
 ) -> None:
     private = [home.keys_path / "private.json", home.tls / "client.key", home.node_key_path, home.settings_path]
     for path in (*private, home.directory):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077
     text = home.request_path.read_text()
-    assert Request.from_json(text) == request_
+    assert EnrolmentRequest.from_json(text) == request_
     assert "PRIVATE" not in text
 
 
 def test_a_second_init_changes_nothing_and_renew_changes_all_but_the_keys_of_the_ledger(
-    request_: Request, home: Home
+    request_: EnrolmentRequest, home: InstitutionDirectory
 ) -> None:
     before = home.request_path.read_bytes(), home.node_key_path.read_bytes()
     with pytest.raises(ConfigurationError, match="holds an institution already"):
@@ -73,21 +73,23 @@ def test_a_second_init_changes_nothing_and_renew_changes_all_but_the_keys_of_the
         make_request(home.directory, "other", renew=True)
 
 
-def test_an_interrupted_init_goes_on(home: Home) -> None:
-    Home.create(home.directory, "bank")
+def test_an_interrupted_init_goes_on(home: InstitutionDirectory) -> None:
+    InstitutionDirectory.create(home.directory, "bank")
     make_request(home.directory, "bank")
     assert home.request_path.exists()
 
 
-def test_a_package_is_kept_with_the_fingerprint_that_was_read_out(request_: Request, home: Home, hub: TheHub) -> None:
+def test_a_package_is_kept_with_the_fingerprint_that_was_read_out(
+    request_: EnrolmentRequest, home: InstitutionDirectory, hub: TheHub
+) -> None:
     package = hub.answer(request_)
-    accept(home, package, spoken(package.fingerprint).upper())
+    accept(home, package, format_fingerprint(package.fingerprint).upper())
     assert home.package() == package
     assert kept(home) == ["ca.pem", "client.key", "client.pem", "hub.json"]
 
 
 def test_what_is_not_certain_is_refused_and_nothing_is_kept(
-    request_: Request, home: Home, hub: TheHub, tmp_path: Path
+    request_: EnrolmentRequest, home: InstitutionDirectory, hub: TheHub, tmp_path: Path
 ) -> None:
     good = hub.answer(request_)
     other = make_request(tmp_path / "other" / "bank", "bank")
@@ -110,9 +112,9 @@ def test_what_is_not_certain_is_refused_and_nothing_is_kept(
 def test_a_renewed_certificate_of_the_same_hub_needs_no_telephone(tmp_path: Path) -> None:
     enrolled = enrol(tmp_path)
     home, before = enrolled.home, enrolled.home.package()
-    request = Request.from_json(home.request_path.read_bytes())
+    request = EnrolmentRequest.from_json(home.request_path.read_bytes())
     certificate = enrolled.authority.issue_client(request.csr, "bank", timedelta(days=60))
-    renewed = Package.make(
+    renewed = EnrolmentPackage.make(
         enrolled.hub, request, certificate, enrolled.authority.pem, before.address, before.app_sha256
     )  # fmt: skip
     assert "expires in 30 days: ask the hub's operator for a new package" in expiring(home)[0]
@@ -120,14 +122,16 @@ def test_a_renewed_certificate_of_the_same_hub_needs_no_telephone(tmp_path: Path
     accept(home, renewed, None)
     assert expiring(home) == []
     assert (home.tls / "client.pem").read_text() == certificate
-    impostor = Package.make(
-        Keys.generate("hub"), request, certificate, enrolled.authority.pem, before.address, before.app_sha256
+    impostor = EnrolmentPackage.make(
+        PrivateKeys.generate("hub"), request, certificate, enrolled.authority.pem, before.address, before.app_sha256
     )  # fmt: skip
     with pytest.raises(EnrolmentError, match="give --fingerprint"):
         accept(home, impostor, None)
 
 
-def test_a_file_that_is_no_package_is_one_line(tmp_path: Path, request_: Request, home: Home) -> None:
+def test_a_file_that_is_no_package_is_one_line(
+    tmp_path: Path, request_: EnrolmentRequest, home: InstitutionDirectory
+) -> None:
     for path in (tmp_path / "absent", home.request_path, tmp_path):
         with pytest.raises(EnrolmentError) as error:
             read_package(path)
@@ -135,7 +139,9 @@ def test_a_file_that_is_no_package_is_one_line(tmp_path: Path, request_: Request
         assert str(error.value).startswith(str(path))
 
 
-def test_an_altered_package_is_refused(request_: Request, home: Home, hub: TheHub, tmp_path: Path) -> None:
+def test_an_altered_package_is_refused(
+    request_: EnrolmentRequest, home: InstitutionDirectory, hub: TheHub, tmp_path: Path
+) -> None:
     package = hub.answer(request_)
     path = tmp_path / "package.json"
     path.write_text(package.to_json().replace("127.0.0.1:1", "127.0.0.9:1"))

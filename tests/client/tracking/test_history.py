@@ -4,16 +4,16 @@ from pathlib import Path
 import pytest
 
 from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.job import Outcome
-from client.tracking.history import read_track, smoothed, summarise
+from client.finetune.job import FineTuningResult
+from client.tracking.history import read_history, smoothed, summarise
 from client.tracking.report import render
 from client.tracking.tracker import Tracker
 from common.errors import CheckpointError
 from tests.client.tracking.track_example import track
 
 
-def outcome(out: Path) -> Outcome:
-    return Outcome(
+def outcome(out: Path) -> FineTuningResult:
+    return FineTuningResult(
         adapter=out / "adapter",
         base_model="minilm",
         strategy="single_task",
@@ -98,7 +98,7 @@ def test_the_tracker_leaves_json_that_reads_back_and_a_report_for_its_owner_alon
     assert written["steps"]["gradient_norm"] == [None] * 4, "infinity is no JSON"
     assert written["summary"]["accuracy"] == 0.81
     assert written["summary"]["memory_saved"] == 12_000
-    assert [e.epoch for e in read_track(tmp_path / "tracker.json").epochs] == [1, 2]
+    assert [e.epoch for e in read_history(tmp_path / "tracker.json").epochs] == [1, 2]
     for name in ("tracker.json", "report.html"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
@@ -128,7 +128,7 @@ def test_a_finished_training_keeps_its_track(tmp_path: Path) -> None:
 def test_a_damaged_track_is_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "tracker.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"tracker\.json"):
-        read_track(tmp_path / "tracker.json")
+        read_history(tmp_path / "tracker.json")
 
 
 def test_the_report_says_that_it_stays_inside_and_loads_nothing() -> None:

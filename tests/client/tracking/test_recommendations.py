@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from client.tracking.history import Track
+from client.tracking.history import History
 from client.tracking.recommendations import recommend
 from tests.client.tracking.track_example import GB, falling, track
 
 
-def actions(seen: Track) -> list[str]:
+def actions(seen: History) -> list[str]:
     return [each.action for each in recommend(seen)]
 
 
@@ -17,7 +17,7 @@ def jumping(step: int, steps: int) -> float:
     return falling(step, steps) + (0.5 if step % 2 else 0.0)
 
 
-NEEDS: dict[str, Track] = {
+NEEDS: dict[str, History] = {
     "lower_the_rate": track(lambda n, m: falling(n, m) if n < m / 2 else 0.2 + 3 * (n - m / 2) / m),
     "raise_the_rate": track(lambda n, m: 1.1 - 0.05 * n / m),
     "stop_earlier": track(scores=(0.80, 0.795, 0.795, 0.795), planned=10),
@@ -76,5 +76,5 @@ def test_a_private_training_is_told_of_the_batch_and_never_to_look_at_its_rows()
 
 def test_a_run_with_few_steps_and_no_epoch_has_no_advice() -> None:
     seen = track(scores=())
-    assert actions(Track(seen.steps[:1], (), (), 1, {})) == []
-    assert actions(Track((), (), (), 1, {})) == []
+    assert actions(History(seen.steps[:1], (), (), 1, {})) == []
+    assert actions(History((), (), (), 1, {})) == []

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from client.finetune.events import EpochEvent, StepEvent
-from client.tracking.history import Track
+from client.tracking.history import History
 from client.tracking.resources import Usage
 
 GB = 10**9
@@ -25,7 +25,7 @@ def track(
     gpu: float | None = None,
     private: bool = False,
     **run: Any,
-) -> Track:
+) -> History:
     """A training of 120 steps that went well, but for what is given."""
     steps = 120
     facts = {
@@ -39,7 +39,7 @@ def track(
     }
     best = max(range(len(scores)), key=scores.__getitem__, default=0)
     each = steps // max(1, len(scores))
-    return Track(
+    return History(
         steps=tuple(
             StepEvent(
                 step=n,

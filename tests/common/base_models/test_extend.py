@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.dp.training import TrainingPlan, train
+from client.dp.training import DpTrainingPlan, train
 from common.base_models.extend import (
     Provenance,
     extend,
@@ -21,7 +21,7 @@ from common.base_models.extend import (
 from common.config.run import parse_run
 from common.errors import ConfigurationError
 from common.tasks import task
-from common.tokenization.language_modelling import masked
+from common.tokenization.language_modelling import mask_tokens
 from tests.tiny_models import VOCABULARY, save_tiny_model, tiny_adapted
 
 KIND = task("masked_language_modelling")
@@ -71,8 +71,8 @@ def test_only_the_new_rows_train_and_they_are_saved_without_the_table(tmp_path: 
     table = model.base.model.encoder.embeddings.word_embeddings
     frozen = table.original_module.weight.detach().clone()
     start = model.trainable()[name].detach().clone()
-    tokens = masked(model.encode(["ebitda of bank rises goodwill"] * 8), model.base.tokenizer, 0)
-    train(model, tokens, TrainingPlan(3, 0.5, 0.05, 0.05, "adam", 4096, None, 0), None)
+    tokens = mask_tokens(model.encode(["ebitda of bank rises goodwill"] * 8), model.base.tokenizer, 0)
+    train(model, tokens, DpTrainingPlan(3, 0.5, 0.05, 0.05, "adam", 4096, None, 0), None)
     assert not torch.equal(model.trainable()[name].detach(), start)
     torch.testing.assert_close(table.original_module.weight, frozen)
     model.save_pretrained(tmp_path / "adapter")
@@ -85,8 +85,8 @@ def test_only_the_new_rows_train_and_they_are_saved_without_the_table(tmp_path: 
 def test_logits_after_merging_are_those_with_the_adapter(tmp_path: Path, base: Path) -> None:
     added = write_extended_base(str(base), TERMS, tmp_path / "bert3", private=False)
     model = tiny_adapted(tmp_path, which=KIND, labels=0, blocks=3, train="AB", new_tokens=len(added))
-    tokens = masked(model.encode(["ebitda of bank rises goodwill"] * 8), model.base.tokenizer, 0)
-    train(model, tokens, TrainingPlan(3, 0.5, 0.05, 0.05, "adam", 4096, None, 0), None)
+    tokens = mask_tokens(model.encode(["ebitda of bank rises goodwill"] * 8), model.base.tokenizer, 0)
+    train(model, tokens, DpTrainingPlan(3, 0.5, 0.05, 0.05, "adam", 4096, None, 0), None)
     batch = tokens.batch([0, 1])
     with torch.no_grad():
         expected = model.logits(batch)

@@ -9,17 +9,17 @@ from transformers import AutoModelForMaskedLM
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise
-from client.dp.training import TrainingPlan, train
+from client.dp.training import DpTrainingPlan, train
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.losses import example_losses
 from common.base_models.load import load_classifier
 from common.data.datasets import Dataset, Example
 from common.errors import ModelError
-from common.evaluation.evaluate import evaluate, guessed
-from common.evaluation.metrics import WordCounts, headline, total
+from common.evaluation.evaluate import evaluate, evaluate_language_model
+from common.evaluation.metrics import TokenCounts, headline, total
 from common.tasks import task
 from common.tokenization.batches import IGNORED
-from common.tokenization.language_modelling import masked
+from common.tokenization.language_modelling import mask_tokens
 from tests.reference.per_example import clipped_sum, relative_error
 from tests.tiny_models import VOCABULARY, save_tiny_model, shaken, tiny_adapted, tiny_config, tiny_tokenizer
 
@@ -58,7 +58,7 @@ def test_a_head_in_the_files_is_used_as_it_is(tmp_path):
 
 def test_only_hidden_tokens_are_scored_and_their_loss_is_the_full_one(tmp_path):
     model = shaken(model_of(tmp_path))
-    tokens = masked(model.encode(texts(5)), model.base.tokenizer, 0)
+    tokens = mask_tokens(model.encode(texts(5)), model.base.tokenizer, 0)
     batch = tokens.batch(range(5))
     scores = model.base.model(batch.input_ids, batch.attention_mask).logits
     assert model.logits(batch).shape == (int((batch.labels != IGNORED).sum()), len(VOCABULARY))
@@ -69,7 +69,7 @@ def test_only_hidden_tokens_are_scored_and_their_loss_is_the_full_one(tmp_path):
 def test_per_example_gradients_are_those_of_each_text_alone(tmp_path):
     """One noiseless private step moves the weights by the clipped sum that the slow reference computes."""
     model = shaken(model_of(tmp_path))
-    tokens = masked(model.encode(texts(6)), model.base.tokenizer, 0)
+    tokens = mask_tokens(model.encode(texts(6)), model.base.tokenizer, 0)
     before = model.export()
 
     def loss_of(row):
@@ -78,7 +78,7 @@ def test_per_example_gradients_are_those_of_each_text_alone(tmp_path):
 
     clip = 0.5
     expected, _ = clipped_sum(model.trainable(), [lambda row=row: loss_of(row) for row in range(6)], clip)
-    plan = TrainingPlan(
+    plan = DpTrainingPlan(
         steps=1,
         sampling_probability=1.0,
         learning_rate=1.0,
@@ -99,10 +99,10 @@ def test_per_example_gradients_are_those_of_each_text_alone(tmp_path):
 @pytest.mark.parametrize("layers", ["last:1", "none"])
 def test_from_kept_states_the_loss_is_the_same(tmp_path, layers):
     model = shaken(model_of(tmp_path, layers=layers, **({"train": "AB"} if layers == "none" else {})))
-    tokens = masked(model.encode(texts(7)), model.base.tokenizer, 0)
+    tokens = mask_tokens(model.encode(texts(7)), model.base.tokenizer, 0)
     features = model.features(tokens)
     assert features is not None
-    plain, kept = guessed(model, tokens), guessed(model, tokens, features)
+    plain, kept = evaluate_language_model(model, tokens), evaluate_language_model(model, tokens, features)
     assert plain.tokens == kept.tokens
     assert plain.loss == pytest.approx(kept.loss, rel=1e-5)
 
@@ -119,7 +119,7 @@ def test_perplexity_is_that_of_the_definition_and_parts_add_up(tmp_path):
         scores = torch.log_softmax(logits.double(), -1)
         logs += [float(scores[place, token]) for place, token in enumerate(batch.labels[0]) if token != IGNORED]
     found = evaluate(model, dataset)
-    assert isinstance(found, WordCounts)
+    assert isinstance(found, TokenCounts)
     assert found.perplexity == pytest.approx(math.exp(-np.mean(logs)), rel=1e-5)
     assert total([found, found]).perplexity == pytest.approx(found.perplexity)
     assert headline(found) == {"accuracy": found.accuracy, "perplexity": found.perplexity}
@@ -128,12 +128,12 @@ def test_perplexity_is_that_of_the_definition_and_parts_add_up(tmp_path):
 def test_training_lowers_the_perplexity_of_text_it_did_not_see(tmp_path):
     model = model_of(tmp_path, train="AB")
     pattern = ["profit rises", "loss falls", "bank grew"]
-    seen = masked(model.encode([" ".join(pattern) for _ in range(12)] + texts(12)), model.base.tokenizer, 1)
-    unseen = masked(model.encode([" ".join(pattern) for _ in range(4)]), model.base.tokenizer, 2)
-    before = guessed(model, unseen).perplexity
-    plan = TrainingPlan(60, 0.5, 1e-2, 1e-2, "adam", 4096, None, 0)
+    seen = mask_tokens(model.encode([" ".join(pattern) for _ in range(12)] + texts(12)), model.base.tokenizer, 1)
+    unseen = mask_tokens(model.encode([" ".join(pattern) for _ in range(4)]), model.base.tokenizer, 2)
+    before = evaluate_language_model(model, unseen).perplexity
+    plan = DpTrainingPlan(60, 0.5, 1e-2, 1e-2, "adam", 4096, None, 0)
     train(model, seen, plan, None)
-    assert guessed(model, unseen).perplexity < before / 4
+    assert evaluate_language_model(model, unseen).perplexity < before / 4
 
 
 def test_a_model_without_a_mask_token_is_refused(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data.corpora import general_english, held_out, read_corpus
+from common.data.corpora import python_reference_text, read_corpus, split_held_out
 from common.errors import DataError
 
 
@@ -56,13 +56,13 @@ def test_an_empty_folder_and_an_absent_file_say_so(tmp_path: Path) -> None:
 
 def test_a_text_is_held_out_whatever_others_are_there() -> None:
     texts = [f"text {number}" for number in range(2000)]
-    kept, out = held_out(texts, 0.2)
+    kept, out = split_held_out(texts, 0.2)
     assert sorted(kept + out) == sorted(texts)
     assert 320 < len(out) < 480  # 400 expected, 18 a standard deviation
-    assert held_out(texts[::7], 0.2)[1] == [text for text in texts[::7] if text in set(out)]
+    assert split_held_out(texts[::7], 0.2)[1] == [text for text in texts[::7] if text in set(out)]
 
 
 def test_general_english_is_there_without_a_download() -> None:
-    texts = general_english()
+    texts = python_reference_text()
     assert len(texts) > 300
     assert sum(len(text.split()) for text in texts) > 15_000

@@ -9,7 +9,7 @@ import torch
 from benchmarks.finetune import counts
 from common.data.datasets import Dataset, Example, TokenExample
 from common.evaluation.evaluate import evaluate, predict, predict_words, prepare
-from common.evaluation.metrics import Counts, EntityCounts
+from common.evaluation.metrics import ConfusionMatrix, EntityCounts
 from common.tasks import task
 from tests.tiny_models import shaken, tiny_adapted
 
@@ -43,7 +43,7 @@ def test_counts_are_those_of_one_example_at_a_time(path: Path, layers: str) -> N
         for data in (prepared, DATASET):
             for budget in (1, 20, 8192):
                 counts = evaluate(model, data, budget)
-                assert isinstance(counts, Counts)
+                assert isinstance(counts, ConfusionMatrix)
                 assert np.array_equal(counts.matrix, matrix)
     assert predict(model, []) == []
 

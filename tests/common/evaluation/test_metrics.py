@@ -9,7 +9,7 @@ from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fsc
 from sklearn import metrics as sk
 
 from common.errors import DataError
-from common.evaluation.metrics import Counts, EntityCounts, entities, headline, rouge_l
+from common.evaluation.metrics import ConfusionMatrix, EntityCounts, entities, headline, rouge_l
 
 LABELS = 5
 pairs = st.lists(st.tuples(st.integers(0, LABELS - 1), st.integers(0, LABELS - 1)), min_size=1, max_size=60)
@@ -23,7 +23,7 @@ def split(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
 @given(pairs)
 def test_every_figure_equals_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     truth, predicted = split(pairs)
-    counts = Counts.of(truth, predicted, LABELS)
+    counts = ConfusionMatrix.of(truth, predicted, LABELS)
     weighted = {"average": "weighted", "zero_division": 0}
     expected = {
         "accuracy": sk.accuracy_score(truth, predicted),
@@ -48,23 +48,25 @@ def test_high_risk_f1_is_the_f1_of_the_question_whether_the_level_is_high(
     truth, predicted = split(pairs)
     high = [[label in levels for label in labels] for labels in (truth, predicted)]
     expected = sk.f1_score(*high, zero_division=0)
-    assert Counts.of(truth, predicted, LABELS).high_risk_f1(sorted(levels)) == pytest.approx(expected)
+    assert ConfusionMatrix.of(truth, predicted, LABELS).high_risk_f1(sorted(levels)) == pytest.approx(expected)
 
 
 @given(pairs, st.integers(0, 60))
 def test_counts_of_parts_add_up_to_the_counts_of_the_whole(pairs: list[tuple[int, int]], cut: int) -> None:
     left, right = split(pairs[:cut]), split(pairs[cut:])
-    assert Counts.of(*left, LABELS) + Counts.of(*right, LABELS) == Counts.of(*split(pairs), LABELS)
+    assert ConfusionMatrix.of(*left, LABELS) + ConfusionMatrix.of(*right, LABELS) == ConfusionMatrix.of(
+        *split(pairs), LABELS
+    )
 
 
 @given(pairs)
 def test_counts_survive_json(pairs: list[tuple[int, int]]) -> None:
-    counts = Counts.of(*split(pairs), LABELS)
-    assert Counts.from_json(counts.to_json()) == counts
+    counts = ConfusionMatrix.of(*split(pairs), LABELS)
+    assert ConfusionMatrix.from_json(counts.to_json()) == counts
 
 
 def test_nothing_counted_gives_zero_and_no_warning() -> None:
-    empty = Counts.of([], [], 3)
+    empty = ConfusionMatrix.of([], [], 3)
     assert set(headline(empty).values()) == {0.0}
     assert empty.recall(0) == empty.precision(0) == empty.high_risk_f1([0]) == 0.0
 
@@ -74,7 +76,7 @@ def test_nothing_counted_gives_zero_and_no_warning() -> None:
 )
 def test_a_label_out_of_range_is_refused_not_wrapped(truth: list[int], predicted: list[int]) -> None:
     with pytest.raises(DataError):
-        Counts.of(truth, predicted, 3)
+        ConfusionMatrix.of(truth, predicted, 3)
 
 
 @pytest.mark.parametrize(
@@ -83,17 +85,17 @@ def test_a_label_out_of_range_is_refused_not_wrapped(truth: list[int], predicted
 )  # fmt: skip
 def test_other_json_is_not_read_as_counts(text: str) -> None:
     with pytest.raises(DataError):
-        Counts.from_json(text)
+        ConfusionMatrix.from_json(text)
 
 
 def test_counts_of_different_labels_do_not_add() -> None:
     with pytest.raises(DataError):
-        Counts.of([0], [0], 2) + Counts.of([0], [0], 3)
+        ConfusionMatrix.of([0], [0], 2) + ConfusionMatrix.of([0], [0], 3)
 
 
 def test_counts_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="read-only"):
-        Counts.of([0], [0], 2).matrix[0, 0] = 9
+        ConfusionMatrix.of([0], [0], 2).matrix[0, 0] = 9
 
 
 # --- entities

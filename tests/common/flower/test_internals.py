@@ -24,7 +24,7 @@ from common.flower.internals import (
     NODE_KEY_HEADER,
     NODE_LOST,
     Control,
-    look_again_soon,
+    shorten_pull_backoff,
 )
 from common.identity.authority import Authority
 
@@ -74,7 +74,7 @@ def test_what_is_still_on_its_way_is_looked_for_again_soon(monkeypatch: pytest.M
             raise ObjectUnavailableError("x")
         return b"content"
 
-    look_again_soon()
+    shorten_pull_backoff()
     assert pull_objects(["x"], arrives) == {"x": b"content"}
     assert 0.2 < looked[-1] - looked[0] < 2  # as it comes: 2.4 at least
     assert pull_and_inflate_object_from_tree.__kwdefaults__["initial_backoff"] == 0.1

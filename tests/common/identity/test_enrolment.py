@@ -15,20 +15,20 @@ from hypothesis import strategies as st
 
 from common.errors import EnrolmentError
 from common.identity.authority import Authority, new_key_and_request, node_key_text
-from common.identity.enrolment import Package, Request, split_address, spoken
-from common.identity.keys import Keys
+from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest, format_fingerprint, split_address
+from common.identity.keys import PrivateKeys
 
-HUB, BANK, OTHER = Keys.generate("hub"), Keys.generate("bank"), Keys.generate("other")
+HUB, BANK, OTHER = PrivateKeys.generate("hub"), PrivateKeys.generate("bank"), PrivateKeys.generate("other")
 _, CSR = new_key_and_request("bank")
 NODE = node_key_text(ec.generate_private_key(ec.SECP384R1()).public_key())
-REQUEST = Request.make(BANK, CSR, NODE)
+REQUEST = EnrolmentRequest.make(BANK, CSR, NODE)
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def package(tmp_path_factory: pytest.TempPathFactory) -> EnrolmentPackage:
     authority = Authority.create(tmp_path_factory.mktemp("ca") / "ca", "hub authority")
     certificate = authority.issue_client(CSR, "bank", timedelta(days=1))
-    return Package.make(HUB, REQUEST, certificate, authority.pem, "hub.example.org:8443", "ab" * 32)
+    return EnrolmentPackage.make(HUB, REQUEST, certificate, authority.pem, "hub.example.org:8443", "ab" * 32)
 
 
 def altered(text: str, change: Callable[[dict[str, Any]], None]) -> str:
@@ -37,17 +37,17 @@ def altered(text: str, change: Callable[[dict[str, Any]], None]) -> str:
     return json.dumps(value)
 
 
-def test_a_request_and_a_package_are_read_as_they_were_written(package: Package) -> None:
-    assert Request.from_json(REQUEST.to_json()) == REQUEST
-    assert Request.from_json(REQUEST.to_json() + "\n").fingerprint == REQUEST.fingerprint
-    assert Package.from_json(package.to_json()) == package
+def test_a_request_and_a_package_are_read_as_they_were_written(package: EnrolmentPackage) -> None:
+    assert EnrolmentRequest.from_json(REQUEST.to_json()) == REQUEST
+    assert EnrolmentRequest.from_json(REQUEST.to_json() + "\n").fingerprint == REQUEST.fingerprint
+    assert EnrolmentPackage.from_json(package.to_json()) == package
     package.check_answers(REQUEST)
 
 
 def test_the_spoken_fingerprint_differs_for_every_other_request() -> None:
-    assert len(spoken(REQUEST.fingerprint).split()) == 8
-    again = Request.make(BANK, CSR, node_key_text(ec.generate_private_key(ec.SECP384R1()).public_key()))
-    assert spoken(again.fingerprint) != spoken(REQUEST.fingerprint)
+    assert len(format_fingerprint(REQUEST.fingerprint).split()) == 8
+    again = EnrolmentRequest.make(BANK, CSR, node_key_text(ec.generate_private_key(ec.SECP384R1()).public_key()))
+    assert format_fingerprint(again.fingerprint) != format_fingerprint(REQUEST.fingerprint)
 
 
 @pytest.mark.parametrize("part", ["keys", "csr", "node_key", "signature", "name"])
@@ -67,7 +67,7 @@ def test_no_part_of_a_request_can_be_exchanged(part: str) -> None:
             value[part] = values[part]
 
     with pytest.raises(EnrolmentError):
-        Request.from_json(altered(REQUEST.to_json(), change))
+        EnrolmentRequest.from_json(altered(REQUEST.to_json(), change))
 
 
 @pytest.mark.parametrize(
@@ -82,24 +82,24 @@ def test_no_part_of_a_request_can_be_exchanged(part: str) -> None:
         ("extra", "1"),
     ],
 )
-def test_no_part_of_a_package_can_be_exchanged(package: Package, part: str, value: object) -> None:
+def test_no_part_of_a_package_can_be_exchanged(package: EnrolmentPackage, part: str, value: object) -> None:
     with pytest.raises(EnrolmentError):
-        Package.from_json(altered(package.to_json(), lambda fields: fields.update({part: value})))
+        EnrolmentPackage.from_json(altered(package.to_json(), lambda fields: fields.update({part: value})))
 
 
 def test_a_package_holds_a_certificate_of_its_own_authority_for_its_own_institution(
-    package: Package, tmp_path: Path
+    package: EnrolmentPackage, tmp_path: Path
 ) -> None:
     authority = Authority.create(tmp_path / "ca", "hub authority")
     with pytest.raises(EnrolmentError, match="authority"):
-        Package.make(HUB, REQUEST, package.certificate, authority.pem, "hub:1", "ab" * 32)
+        EnrolmentPackage.make(HUB, REQUEST, package.certificate, authority.pem, "hub:1", "ab" * 32)
     for_other = authority.issue_client(CSR, "other", timedelta(days=1))
     with pytest.raises(EnrolmentError, match="another's"):
-        Package.make(HUB, REQUEST, for_other, authority.pem, "hub:1", "ab" * 32)
+        EnrolmentPackage.make(HUB, REQUEST, for_other, authority.pem, "hub:1", "ab" * 32)
 
 
-def test_a_package_for_another_request_is_refused(package: Package) -> None:
-    again = Request.make(BANK, new_key_and_request("bank")[1], NODE)
+def test_a_package_for_another_request_is_refused(package: EnrolmentPackage) -> None:
+    again = EnrolmentRequest.make(BANK, new_key_and_request("bank")[1], NODE)
     with pytest.raises(EnrolmentError, match="another request"):
         package.check_answers(again)
 
@@ -114,7 +114,7 @@ def test_only_node_keys_that_flower_can_register_are_taken() -> None:
         node_key_text(ec.generate_private_key(ec.SECP256K1()).public_key()),
     ):
         with pytest.raises(EnrolmentError, match="Flower key"):
-            Request.make(BANK, CSR, text)
+            EnrolmentRequest.make(BANK, CSR, text)
 
 
 @given(
@@ -125,7 +125,7 @@ def test_only_node_keys_that_flower_can_register_are_taken() -> None:
     )
 )
 def test_any_other_text_is_refused_in_one_line(text: str | bytes) -> None:
-    for kind in (Request, Package):
+    for kind in (EnrolmentRequest, EnrolmentPackage):
         with pytest.raises(EnrolmentError) as caught:
             kind.from_json(text)
         assert "\n" not in str(caught.value)
@@ -136,7 +136,7 @@ def test_a_request_with_one_character_changed_is_refused_or_the_same(position: i
     text = REQUEST.to_json()
     changed = text[:position] + chr(code) + text[position + 1 :]
     with contextlib.suppress(EnrolmentError):
-        assert Request.from_json(changed) == REQUEST
+        assert EnrolmentRequest.from_json(changed) == REQUEST
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import EnvelopeError
-from common.protocol.envelope import Keys, PublicKeys
+from common.identity.keys import PrivateKeys
+from common.protocol.envelope import PublicKeys
 
-KEYS = Keys.generate("north_bank")
+KEYS = PrivateKeys.generate("north_bank")
 
 
 def code_of(call) -> str:
@@ -25,7 +26,7 @@ def code_of(call) -> str:
 def test_saved_keys_load_again_and_only_their_owner_may_touch_them(tmp_path: Path) -> None:
     directory = tmp_path / "bank" / "keys"
     KEYS.save(directory)
-    assert Keys.load(directory) == KEYS
+    assert PrivateKeys.load(directory) == KEYS
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert stat.S_IMODE((directory / "private.json").stat().st_mode) == 0o600
     assert PublicKeys.from_json((directory / "public.json").read_text()) == KEYS.public
@@ -36,15 +37,15 @@ def test_a_key_file_that_others_may_touch_is_refused_with_what_to_do(tmp_path: P
     KEYS.save(tmp_path)
     (tmp_path / "private.json").chmod(mode)
     with pytest.raises(EnvelopeError, match=r"private\.json: others may read it .*chmod 600") as caught:
-        Keys.load(tmp_path)
+        PrivateKeys.load(tmp_path)
     assert caught.value.code == "permissions"
 
 
 def test_saving_never_overwrites_other_keys_but_may_repeat_the_same(tmp_path: Path) -> None:
     KEYS.save(tmp_path)
     KEYS.save(tmp_path)
-    assert code_of(lambda: Keys.generate("north_bank").save(tmp_path)) == "keys"
-    assert Keys.load(tmp_path) == KEYS
+    assert code_of(lambda: PrivateKeys.generate("north_bank").save(tmp_path)) == "keys"
+    assert PrivateKeys.load(tmp_path) == KEYS
 
 
 def test_a_directory_that_was_open_is_closed_before_a_key_is_written(tmp_path: Path) -> None:
@@ -67,12 +68,12 @@ def test_the_public_file_holds_no_private_key(tmp_path: Path) -> None:
 
 
 def test_an_absent_file_a_directory_and_a_pipe_are_refused_at_once(tmp_path: Path) -> None:
-    assert code_of(lambda: Keys.load(tmp_path / "nowhere")) == "keys"
+    assert code_of(lambda: PrivateKeys.load(tmp_path / "nowhere")) == "keys"
     (tmp_path / "a" / "private.json").mkdir(parents=True)
-    assert code_of(lambda: Keys.load(tmp_path / "a")) == "keys"
+    assert code_of(lambda: PrivateKeys.load(tmp_path / "a")) == "keys"
     (tmp_path / "b").mkdir()
     os.mkfifo(tmp_path / "b" / "private.json", 0o600)
-    assert code_of(lambda: Keys.load(tmp_path / "b")) == "keys"
+    assert code_of(lambda: PrivateKeys.load(tmp_path / "b")) == "keys"
 
 
 def damaged() -> list[bytes]:
@@ -102,7 +103,7 @@ def damaged() -> list[bytes]:
 def test_a_damaged_key_file_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "private.json").write_bytes(text)
     (tmp_path / "private.json").chmod(0o600)
-    assert code_of(lambda: Keys.load(tmp_path)) == "keys"
+    assert code_of(lambda: PrivateKeys.load(tmp_path)) == "keys"
 
 
 def test_public_keys_survive_their_json() -> None:
@@ -126,7 +127,7 @@ def test_an_edited_public_key_has_another_fingerprint_or_is_refused(at: int, cha
 
 
 def test_the_fingerprint_covers_the_name_and_both_keys() -> None:
-    other = Keys.generate("south_bank").public
+    other = PrivateKeys.generate("south_bank").public
     public = KEYS.public
     variants = [
         public,
@@ -139,11 +140,11 @@ def test_the_fingerprint_covers_the_name_and_both_keys() -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\n", "a\0b", "é", "x" * 129, ".hidden"])
 def test_a_name_that_is_unsafe_in_a_path_or_a_log_is_refused(name: str) -> None:
-    assert code_of(lambda: Keys.generate(name)) == "keys"
+    assert code_of(lambda: PrivateKeys.generate(name)) == "keys"
 
 
 def test_the_fingerprint_key_is_stable_and_no_other_key() -> None:
     key = KEYS.fingerprint_key()
     assert key == KEYS.fingerprint_key()
     assert len(key) == 32
-    assert key not in (KEYS.signing, KEYS.x25519, Keys.generate("north_bank").fingerprint_key())
+    assert key not in (KEYS.signing, KEYS.x25519, PrivateKeys.generate("north_bank").fingerprint_key())

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from common import files
 from common.errors import LedgerError
-from common.identity.keys import Keys
+from common.identity.keys import PrivateKeys
 from common.journal import journal, line_format
 from common.journal.journal import Journal, verify
 
 ROOT = Path(__file__).parents[3]
-KEYS = Keys.generate("bank")
+KEYS = PrivateKeys.generate("bank")
 
 
 def fill(path, count=4):
@@ -135,7 +135,7 @@ def test_one_that_was_begun_does_not_begin_again(path):
 
 
 def test_another_key_or_another_purpose_cannot_pose_as_this_journal(path, tmp_path):
-    other = Keys.generate("other")
+    other = PrivateKeys.generate("other")
     with pytest.raises(LedgerError, match="another key"):
         Journal.open(path, other)
     with pytest.raises(LedgerError, match="another key"):
@@ -150,7 +150,7 @@ def test_another_key_or_another_purpose_cannot_pose_as_this_journal(path, tmp_pa
 
 
 def test_a_signature_that_the_chain_covers_but_the_key_did_not_make_is_found_offline(path):
-    forged = Keys.generate("forger")
+    forged = PrivateKeys.generate("forger")
     entries = list(verify(path, KEYS.public))
     opened = Journal.open(path, KEYS)
     opened._keys = forged

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from common.identity.keys import Keys
+from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent
-from common.privacy.ledger import PrivacyLedger, Use, read_charges
+from common.privacy.ledger import ChargeContext, PrivacyLedger, read_charges
 
 KILLS_A_LEDGER = 20  # so that reading it back stays cheap
 STEPS_RESERVED, STEPS_DONE = 3, 2
@@ -24,13 +24,14 @@ EVENT = DpSgdEvent(1.5, 0.2, STEPS_RESERVED)
 MOMENTS = ("open", "reserve", "train", "settle")
 
 
-def live(ledger_path: Path, keys: Keys, moment: mmap.mmap) -> None:
+def live(ledger_path: Path, keys: PrivateKeys, moment: mmap.mmap) -> None:
     """Reserve, train, settle, until killed."""
     spent = os.open(ledger_path.with_name("spent"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     with PrivacyLedger.open(ledger_path, keys) as ledger:
         for number in range(10_000):
             moment[0] = 1
-            use = Use(run_id="run", round=number, asked_by="hub", task="t", base_digest="b", data_fingerprint="f",
+            use = ChargeContext(run_id="run", round=number, asked_by="hub", task="t", base_digest="b",
+            data_fingerprint="f",
                       population=9, delta=1e-5, clipping_norm=1.0)  # fmt: skip
             reservation = ledger.reserve(EVENT, use, None)
             moment[0] = 2
@@ -41,7 +42,7 @@ def live(ledger_path: Path, keys: Keys, moment: mmap.mmap) -> None:
             ledger.settle(reservation, STEPS_DONE)
 
 
-def check(ledger_path: Path, keys: Keys) -> None:
+def check(ledger_path: Path, keys: PrivateKeys) -> None:
     """The ledger verifies, opens, and shows at least what was spent, and at most a reservation more for each kill."""
     if not ledger_path.with_name("ledger.jsonl.head").exists():
         return  # killed before anything was reserved
@@ -58,7 +59,7 @@ def check(ledger_path: Path, keys: Keys) -> None:
 
 
 def main(directory: Path, kills: int, seed: int) -> None:
-    chance, keys, moment = random.Random(seed), Keys.generate("bank"), mmap.mmap(-1, 1)
+    chance, keys, moment = random.Random(seed), PrivateKeys.generate("bank"), mmap.mmap(-1, 1)
     hits = dict.fromkeys(MOMENTS, 0)
     for number in range(kills):
         ledger_path = directory / str(number // KILLS_A_LEDGER) / "ledger.jsonl"

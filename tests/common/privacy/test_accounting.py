@@ -18,15 +18,15 @@ from common.errors import ConfigurationError, LedgerError
 from common.privacy import accounting, pld
 from common.privacy.accounting import (
     DpSgdEvent,
-    Limit,
+    PrivacyLimit,
     calibrate,
     epsilon,
     epsilon_rdp,
-    fold,
     loss_distribution,
+    steps_by_mechanism,
     steps_left,
 )
-from common.privacy.pld import Losses
+from common.privacy.pld import PrivacyLossDistribution
 
 ROOT = Path(__file__).parents[3]
 _SPEC = importlib.util.spec_from_file_location("reference", ROOT / "tests/reference/subsampled_gaussian.py")
@@ -84,7 +84,7 @@ def test_a_group_costs_no_more_than_the_chain_of_its_members_would(group):
 @pytest.mark.parametrize(("noise", "probability"), [(0.3, 0.001), (1.0, 0.01), (0.6, 0.2), (2.0, 0.5), (8.0, 0.9)])
 def test_one_steps_divergences_are_those_of_the_library_to_rounding(noise, probability):
     width = 2.0**-7
-    ours = Losses(pld._step(noise, probability, 1, width))
+    ours = PrivacyLossDistribution(pld._step(noise, probability, 1, width))
     library = privacy_loss_distribution.from_gaussian_mechanism(
         noise, sampling_prob=probability, value_discretization_interval=width
     )
@@ -144,7 +144,7 @@ def test_the_analytic_gaussians_published_noise_is_found():
 
 def test_epsilon_is_a_fold_that_knows_no_order_and_no_rounds():
     a, b = DpSgdEvent(1.2, 0.1, 30), DpSgdEvent(0.9, 0.05, 7)
-    assert fold([a, b, a]) == {(1.2, 0.1): 60, (0.9, 0.05): 7}
+    assert steps_by_mechanism([a, b, a]) == {(1.2, 0.1): 60, (0.9, 0.05): 7}
     whole = epsilon([DpSgdEvent(1.2, 0.1, 60), b], 1e-5)
     assert epsilon([a, b, a], 1e-5) == whole
     assert epsilon([b, a, a], 1e-5) == pytest.approx(whole, rel=1e-9)
@@ -187,7 +187,7 @@ def test_edges_of_epsilon():
 def test_an_impossible_delta_is_refused(delta):
     with pytest.raises(ConfigurationError, match="group"):
         epsilon([], 1e-5, 0)
-    for call in (lambda: epsilon([], delta), lambda: epsilon_rdp([], delta), lambda: Limit(1.0, delta)):
+    for call in (lambda: epsilon([], delta), lambda: epsilon_rdp([], delta), lambda: PrivacyLimit(1.0, delta)):
         with pytest.raises(ConfigurationError, match="delta"):
             call()
 
@@ -255,14 +255,14 @@ def test_calibration_refuses_what_cannot_be():
 
 
 def test_steps_left_is_the_last_step_that_fits():
-    spent, event, limit = [DpSgdEvent(1.0, 0.01, 500)], DpSgdEvent(1.3, 0.02, 1), Limit(3.0, 1e-5)
+    spent, event, limit = [DpSgdEvent(1.0, 0.01, 500)], DpSgdEvent(1.3, 0.02, 1), PrivacyLimit(3.0, 1e-5)
     left = steps_left(spent, event, limit)
     assert left > 1
     assert epsilon([*spent, DpSgdEvent(1.3, 0.02, left)], 1e-5) <= 3.0
     assert epsilon([*spent, DpSgdEvent(1.3, 0.02, left + 1)], 1e-5) > 3.0
-    assert steps_left(spent, event, Limit(0.01, 1e-5)) == 0
+    assert steps_left(spent, event, PrivacyLimit(0.01, 1e-5)) == 0
     assert steps_left(spent, DpSgdEvent(0.0, 0.02, 1), limit) == 0
-    assert steps_left([], event, Limit(math.inf, 1e-5)) == accounting.MAX_STEPS
+    assert steps_left([], event, PrivacyLimit(math.inf, 1e-5)) == accounting.MAX_STEPS
 
 
 def test_rounds_of_one_setting_cost_milliseconds_and_a_long_ledger_under_a_second():

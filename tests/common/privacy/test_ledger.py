@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from common.errors import BudgetExceeded, LedgerError
-from common.identity.keys import Keys
+from common.identity.keys import PrivateKeys
 from common.journal.journal import Journal
-from common.privacy.accounting import DpSgdEvent, Limit, calibrate, epsilon
-from common.privacy.ledger import PURPOSE, PrivacyLedger, Use, read_charges
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, calibrate, epsilon
+from common.privacy.ledger import PURPOSE, ChargeContext, PrivacyLedger, read_charges
 
 ROOT = Path(__file__).parents[3]
-KEYS = Keys.generate("bank")
+KEYS = PrivateKeys.generate("bank")
 EVENT = DpSgdEvent(1.5, 0.2, 5)
 
 
@@ -31,11 +31,11 @@ DELTA = 1e-5
 def use(**changes):
     given = {"run_id": "run", "round": 1, "asked_by": "hub", "task": "sentiment_analysis", "base_digest": "b",
              "data_fingerprint": "f", "population": 1000, "delta": DELTA, "clipping_norm": 1.0}  # fmt: skip
-    return Use(**given | changes)
+    return ChargeContext(**given | changes)
 
 
 def reserve(ledger, event=EVENT, *, max_epsilon=None, **changes):
-    return ledger.reserve(event, use(**changes), None if max_epsilon is None else Limit(max_epsilon, DELTA))
+    return ledger.reserve(event, use(**changes), None if max_epsilon is None else PrivacyLimit(max_epsilon, DELTA))
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_the_ledger_holds_what_an_auditor_asks_for(path):
 
 
 def test_the_limit_is_meant_at_its_own_delta_whatever_the_run_says(path):
-    limit = Limit(epsilon([EVENT], 1e-6), 1e-6)
+    limit = PrivacyLimit(epsilon([EVENT], 1e-6), 1e-6)
     with PrivacyLedger.open(path, KEYS) as ledger:
         ledger.reserve(EVENT, use(delta=1e-3), limit)
         for delta in (1e-9, 1e-6, 0.5):  # at 0.5 twice the event costs less than the limit allows at 1e-6

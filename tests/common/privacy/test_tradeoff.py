@@ -6,7 +6,7 @@ from statistics import NormalDist
 import pytest
 
 from common.privacy.accounting import DpSgdEvent, loss_distribution
-from common.privacy.tradeoff import Profile, gaussian_delta, profile
+from common.privacy.tradeoff import PrivacyProfile, gaussian_delta, profile
 from tests.reference.subsampled_gaussian import few_steps_delta
 from tests.reference.subsampled_gaussian import gaussian_delta as closed_form
 
@@ -14,7 +14,7 @@ NORMAL = NormalDist()
 RATES = (1e-3, 1e-2, 1e-1)
 
 
-def of(*events: DpSgdEvent) -> Profile:
+def of(*events: DpSgdEvent) -> PrivacyProfile:
     return profile(loss_distribution(events))
 
 

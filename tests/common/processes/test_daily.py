@@ -3,13 +3,13 @@
 import pytest
 
 from common.errors import EnrolmentError
-from common.processes.daily import Reminder
+from common.processes.daily import DailyReminder
 
 
 def test_what_is_due_is_said_at_once_and_then_once_a_day() -> None:
     said: list[str] = []
     due, now = ["the certificate of server expires in 3 days"], [0.0]
-    reminder = Reminder(lambda: due, said.append, lambda: now[0])
+    reminder = DailyReminder(lambda: due, said.append, lambda: now[0])
     assert said == due
     for now[0] in (1.0, 3_600.0, 86_399.0):
         reminder.tick()
@@ -33,9 +33,9 @@ def test_an_error_ends_the_start_and_nothing_that_runs() -> None:
         return []
 
     with pytest.raises(EnrolmentError):
-        Reminder(due, said.append, lambda: now[0])
+        DailyReminder(due, said.append, lambda: now[0])
     damaged[0] = False
-    reminder = Reminder(due, said.append, lambda: now[0])
+    reminder = DailyReminder(due, said.append, lambda: now[0])
     damaged[0], now[0] = True, 1e6
     reminder.tick()
     assert said == ["certificate: not an X.509 certificate in PEM"]

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from common.flower.records import RelayError, to_record
-from common.identity.enrolment import Request
+from common.identity.enrolment import EnrolmentRequest
 from common.protocol.disclosures import DISCLOSURES, Basis
 from common.protocol.messages import Contribution, PrivacyStatement, Refusal, RefusalCode
 
 ROOT = Path(__file__).parents[3]
-SENT = (Contribution, PrivacyStatement, Refusal, Request)
+SENT = (Contribution, PrivacyStatement, Refusal, EnrolmentRequest)
 
 
 def test_every_field_that_the_hub_receives_was_decided_and_nothing_else_was() -> None:

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import EnvelopeError
-from common.protocol.envelope import Context, Keys, PublicKeys, open_sealed, peek, seal
+from common.identity.keys import PrivateKeys
+from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek, seal
 
-HUB, BANK, MALLORY = Keys.generate("hub"), Keys.generate("north_bank"), Keys.generate("mallory")
-CONTEXT = Context("run-1", 3, "contribution", "north_bank", "hub")
+HUB, BANK, MALLORY = PrivateKeys.generate("hub"), PrivateKeys.generate("north_bank"), PrivateKeys.generate("mallory")
+CONTEXT = MessageContext("run-1", 3, "contribution", "north_bank", "hub")
 PAYLOAD = b"an adapter" * 20
 SEALED = seal(PAYLOAD, BANK, HUB.public, CONTEXT)
 MAGIC = b"fedfin envelope 1\n"
@@ -31,7 +32,13 @@ def assemble(header: bytes, signature: bytes, ciphertext: bytes) -> bytes:
     return MAGIC + len(header).to_bytes(4, "big") + header + signature + ciphertext
 
 
-def refusal(data: bytes, recipient: Keys = HUB, sender: PublicKeys = BANK.public, context: Context = CONTEXT, **limits):
+def refusal(
+    data: bytes,
+    recipient: PrivateKeys = HUB,
+    sender: PublicKeys = BANK.public,
+    context: MessageContext = CONTEXT,
+    **limits,
+):
     with pytest.raises(EnvelopeError) as caught:
         open_sealed(data, recipient, sender, context, **limits)
     assert "\n" not in str(caught.value)
@@ -58,14 +65,14 @@ def test_an_envelope_opens_in_its_own_place_alone(change: dict) -> None:
 
 
 def test_an_envelope_for_another_is_refused() -> None:
-    other = Keys.generate("south_bank")
+    other = PrivateKeys.generate("south_bank")
     assert refusal(SEALED, recipient=other, context=replace(CONTEXT, recipient="south_bank")) == "context"
     assert refusal(SEALED, sender=other.public, context=replace(CONTEXT, sender="south_bank")) == "context"
 
 
 def test_the_same_names_with_other_keys_are_refused() -> None:
-    assert refusal(SEALED, sender=Keys.generate("north_bank").public) == "keys"
-    assert refusal(SEALED, recipient=Keys.generate("hub")) == "keys"
+    assert refusal(SEALED, sender=PrivateKeys.generate("north_bank").public) == "keys"
+    assert refusal(SEALED, recipient=PrivateKeys.generate("hub")) == "keys"
 
 
 def test_keys_that_are_not_the_parties_are_refused_on_both_sides() -> None:
@@ -172,7 +179,7 @@ def test_a_header_of_other_types_is_refused_by_opening_and_gives_peek_a_context_
         return
     assert refusal(data) in {"malformed", "context", "keys"}
     with contextlib.suppress(EnvelopeError):
-        assert isinstance(peek(data), Context)
+        assert isinstance(peek(data), MessageContext)
 
 
 def test_a_header_nested_too_deeply_is_malformed() -> None:

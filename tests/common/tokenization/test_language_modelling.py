@@ -3,7 +3,7 @@
 import numpy as np
 
 from common.tokenization.batches import IGNORED, TokenizedSet, tokenize_texts
-from common.tokenization.language_modelling import MASKED_SHARE, masked
+from common.tokenization.language_modelling import MASKED_SHARE, mask_tokens
 from tests.tiny_models import VOCABULARY, tiny_tokenizer
 
 WORDS = [word for word in VOCABULARY if len(word) > 3 and not word.startswith("[")]
@@ -17,7 +17,7 @@ def texts(count: int, words: int = 20, seed: int = 0) -> list[str]:
 def mask(given: list[str], seed: int = 0) -> tuple[TokenizedSet, TokenizedSet]:
     tokenizer = tiny_tokenizer()
     tokens = tokenize_texts(tokenizer, given, 64)
-    return tokens, masked(tokens, tokenizer, seed)
+    return tokens, mask_tokens(tokens, tokenizer, seed)
 
 
 def test_a_texts_masks_are_the_same_whatever_other_texts_are_there() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from server.flower.server_app import play
-from server.hub.directory import ENVIRONMENT, HubHome
+from server.flower.server_app import execute_run
+from server.hub.directory import ENVIRONMENT, HubDirectory
 from server.hub.enrolment import approve
 from server.runs.run import FAILED, Run
 from tests.server.hub.test_directory import make_request
@@ -17,7 +17,7 @@ from tests.tiny_models import save_tiny_model
 def test_a_run_whose_base_model_is_no_longer_the_same_ends_before_anybody_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = HubHome.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [])
+    home = HubDirectory.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [])
     approve(home, make_request("north"))
     base = save_tiny_model(tmp_path / "base")
     (tmp_path / "run.toml").write_text(f'{TOML}[model]\nbase = "{base}"\n')
@@ -26,7 +26,7 @@ def test_a_run_whose_base_model_is_no_longer_the_same_ends_before_anybody_is_ask
         file.write("\n")
     monkeypatch.setenv(ENVIRONMENT, str(home.directory))
     nobody: Any = object()
-    play(nobody, run.name, "7")
+    execute_run(nobody, run.name, "7")
     outcome = run.outcome()
     assert outcome is not None
     assert outcome["state"] == FAILED

@@ -11,7 +11,7 @@ import pytest
 
 from common.identity.authority import Certificate
 from server.gateway.gateway import Doorkeeper, Gateway
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve
 from tests.server.hub.test_directory import make_request
 
@@ -19,15 +19,15 @@ Upstream = Callable[[httpx.Request], httpx.Response]
 
 
 @pytest.fixture(scope="module")
-def member(tmp_path_factory: pytest.TempPathFactory) -> tuple[HubHome, Certificate, str]:
-    home = HubHome.create(tmp_path_factory.mktemp("g") / "hub", "hub", "127.0.0.1:8443", [])
+def member(tmp_path_factory: pytest.TempPathFactory) -> tuple[HubDirectory, Certificate, str]:
+    home = HubDirectory.create(tmp_path_factory.mktemp("g") / "hub", "hub", "127.0.0.1:8443", [])
     request = make_request("bank")
     certificate = Certificate.read(approve(home, request)[0].certificate)
     return home, certificate, base64.b64encode(request.node_key.encode()).decode()
 
 
 def call(
-    member: tuple[HubHome, Certificate, str],
+    member: tuple[HubDirectory, Certificate, str],
     upstream: Upstream,
     path: str = "/v1/fleet/pull-messages",
     method: str = "POST",
@@ -68,7 +68,9 @@ def never(_: httpx.Request) -> httpx.Response:
     raise AssertionError("it reached the SuperLink")
 
 
-def test_a_fleet_call_is_passed_on_with_its_body_and_flowers_headers(member: tuple[HubHome, Certificate, str]) -> None:
+def test_a_fleet_call_is_passed_on_with_its_body_and_flowers_headers(
+    member: tuple[HubDirectory, Certificate, str],
+) -> None:
     seen: list[httpx.Request] = []
 
     def upstream(request: httpx.Request) -> httpx.Response:
@@ -85,11 +87,13 @@ def test_a_fleet_call_is_passed_on_with_its_body_and_flowers_headers(member: tup
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 413, 500, 503])
-def test_the_superlinks_own_answers_are_left_as_they_are(member: tuple[HubHome, Certificate, str], status: int) -> None:
+def test_the_superlinks_own_answers_are_left_as_they_are(
+    member: tuple[HubDirectory, Certificate, str], status: int
+) -> None:
     assert call(member, lambda _: httpx.Response(status, content=b"why"))[::2] == (status, b"why")
 
 
-def test_a_superlink_that_does_not_answer_is_to_be_tried_again(member: tuple[HubHome, Certificate, str]) -> None:
+def test_a_superlink_that_does_not_answer_is_to_be_tried_again(member: tuple[HubDirectory, Certificate, str]) -> None:
     def down(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
 
@@ -97,7 +101,7 @@ def test_a_superlink_that_does_not_answer_is_to_be_tried_again(member: tuple[Hub
 
 
 def test_damaged_files_of_the_hub_let_nobody_in_and_say_try_again(
-    member: tuple[HubHome, Certificate, str], monkeypatch: pytest.MonkeyPatch
+    member: tuple[HubDirectory, Certificate, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path: Path = member[0].revocations_path
     path.write_text("{}")
@@ -124,5 +128,5 @@ def test_damaged_files_of_the_hub_let_nobody_in_and_say_try_again(
         ({"headers": {"content-length": "-1"}}, 413),
     ],
 )
-def test_nothing_else_passes(member: tuple[HubHome, Certificate, str], given: dict[str, Any], status: int) -> None:
+def test_nothing_else_passes(member: tuple[HubDirectory, Certificate, str], given: dict[str, Any], status: int) -> None:
     assert call(member, never, **given) == (status, {}, b"")

@@ -9,27 +9,27 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.errors import ConfigurationError, EnrolmentError, LedgerError, ServiceError
 from common.identity.authority import Authority, Certificate, new_key_and_request, node_key_text
-from common.identity.enrolment import Package, Request
-from common.identity.keys import Keys
+from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
+from common.identity.keys import PrivateKeys
 from common.journal.journal import verify
 from server.gateway.gateway import Doorkeeper
 from server.hub.audit_log import HUB_PURPOSE, note, verify_all
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve, renew_institution, renew_server, revoke
 from server.runs.status import certificates, expiring, institutions, is_started, starting
 
 
-def make_request(name: str, keys: Keys | None = None) -> Request:
+def make_request(name: str, keys: PrivateKeys | None = None) -> EnrolmentRequest:
     node = node_key_text(ec.generate_private_key(ec.SECP384R1()).public_key())
-    return Request.make(keys or Keys.generate(name), new_key_and_request(name)[1], node)
+    return EnrolmentRequest.make(keys or PrivateKeys.generate(name), new_key_and_request(name)[1], node)
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> HubHome:
-    return HubHome.create(tmp_path / "hub", "hub", "127.0.0.1:8443", ["hub.example.org"])
+def home(tmp_path: Path) -> HubDirectory:
+    return HubDirectory.create(tmp_path / "hub", "hub", "127.0.0.1:8443", ["hub.example.org"])
 
 
-def test_secrets_are_the_owners_alone(home: HubHome) -> None:
+def test_secrets_are_the_owners_alone(home: HubDirectory) -> None:
     for secret in ("keys/private.json", "ca/ca.key", "tls/server.key"):
         assert (home.directory / secret).stat().st_mode & 0o077 == 0
     assert home.directory.stat().st_mode & 0o077 == 0
@@ -39,23 +39,23 @@ def test_secrets_are_the_owners_alone(home: HubHome) -> None:
 
 
 def test_a_hub_that_others_dial_listens_for_them(tmp_path: Path) -> None:
-    made = HubHome.create(tmp_path / "hub", "hub", "hub.example.org:9443", [])
+    made = HubDirectory.create(tmp_path / "hub", "hub", "hub.example.org:9443", [])
     assert made.settings().gateway.listen == "0.0.0.0:9443"
 
 
-def test_nothing_is_overwritten_and_bad_names_leave_nothing_behind(home: HubHome, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_bad_names_leave_nothing_behind(home: HubDirectory, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not empty"):
-        HubHome.create(home.directory, "hub", "127.0.0.1:8443", [])
+        HubDirectory.create(home.directory, "hub", "127.0.0.1:8443", [])
     for name, address, also in (("", "h:1", []), ("hub", "nowhere", []), ("hub", "h:1", ["two words"])):
         with pytest.raises(EnrolmentError):
-            HubHome.create(tmp_path / "other", name, address, also)
+            HubDirectory.create(tmp_path / "other", name, address, also)
         assert not (tmp_path / "other").exists()
 
 
 def test_a_directory_without_a_hub_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDFIN_HUB", str(tmp_path))
     with pytest.raises(ConfigurationError, match="--hub or FEDFIN_HUB"):
-        HubHome.open(None)
+        HubDirectory.open(None)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_directory_without_a_hub_says_what_to_do(tmp_path: Path, monkeypatch: 
         ("max_body_mib = 16", "max_body_mib = 1", "gateway.max_body_mib"),
     ],
 )
-def test_a_wrong_setting_is_named(home: HubHome, old: str, new: str, named: str) -> None:
+def test_a_wrong_setting_is_named(home: HubDirectory, old: str, new: str, named: str) -> None:
     text = home.settings_path.read_text()
     assert old in text
     home.settings_path.write_text(text.replace(old, new))
@@ -75,10 +75,10 @@ def test_a_wrong_setting_is_named(home: HubHome, old: str, new: str, named: str)
         home.settings()
 
 
-def test_an_approved_institution_gets_a_package_that_answers_its_request(home: HubHome) -> None:
+def test_an_approved_institution_gets_a_package_that_answers_its_request(home: HubDirectory) -> None:
     request = make_request("bank")
     package, path = approve(home, request)
-    assert Package.from_json(path.read_bytes()) == package
+    assert EnrolmentPackage.from_json(path.read_bytes()) == package
     package.check_answers(request)
     assert home.authority().issued(Certificate.read(package.certificate))
     assert package.hub == home.keys().public
@@ -88,12 +88,12 @@ def test_an_approved_institution_gets_a_package_that_answers_its_request(home: H
     ]
 
 
-def test_a_name_or_a_key_that_is_taken_is_refused(home: HubHome) -> None:
-    keys = Keys.generate("bank")
+def test_a_name_or_a_key_that_is_taken_is_refused(home: HubDirectory) -> None:
+    keys = PrivateKeys.generate("bank")
     approve(home, make_request("bank", keys))
     with pytest.raises(EnrolmentError, match="other keys"):
         approve(home, make_request("bank"))
-    stolen = Keys(name="other", signing=keys.signing, mlkem768=keys.mlkem768, x25519=keys.x25519)
+    stolen = PrivateKeys(name="other", signing=keys.signing, mlkem768=keys.mlkem768, x25519=keys.x25519)
     with pytest.raises(EnrolmentError, match="bank's"):
         approve(home, make_request("other", stolen))
     with pytest.raises(EnrolmentError, match="the hub's own"):
@@ -101,8 +101,8 @@ def test_a_name_or_a_key_that_is_taken_is_refused(home: HubHome) -> None:
     assert list(home.members()) == ["bank"]
 
 
-def test_a_revoked_institution_returns_only_with_new_keys_for_its_machines(home: HubHome) -> None:
-    keys = Keys.generate("bank")
+def test_a_revoked_institution_returns_only_with_new_keys_for_its_machines(home: HubDirectory) -> None:
+    keys = PrivateKeys.generate("bank")
     request = make_request("bank", keys)
     package, _ = approve(home, request)
     revoke(home, "bank")
@@ -113,7 +113,7 @@ def test_a_revoked_institution_returns_only_with_new_keys_for_its_machines(home:
     with pytest.raises(EnrolmentError, match="no institution"):
         revoke(home, "bank")
     again = make_request("bank", keys)  # what `init --renew` makes: the signing keys stay
-    half = Request.make(keys, request.csr, again.node_key)
+    half = EnrolmentRequest.make(keys, request.csr, again.node_key)
     with pytest.raises(EnrolmentError, match="--renew"):
         approve(home, half)
     approve(home, again)
@@ -122,12 +122,12 @@ def test_a_revoked_institution_returns_only_with_new_keys_for_its_machines(home:
     assert home.revocations().covers(Certificate.read(package.certificate))
 
 
-def header(request: Request) -> str:
+def header(request: EnrolmentRequest) -> str:
 
     return base64.b64encode(request.node_key.encode()).decode()
 
 
-def test_the_doorkeeper_binds_certificate_and_node_key_and_sees_a_revocation_at_once(home: HubHome) -> None:
+def test_the_doorkeeper_binds_certificate_and_node_key_and_sees_a_revocation_at_once(home: HubDirectory) -> None:
     bank, other = make_request("bank"), make_request("other")
     certificate = Certificate.read(approve(home, bank)[0].certificate)
     others = Certificate.read(approve(home, other)[0].certificate)
@@ -147,7 +147,7 @@ def test_the_doorkeeper_binds_certificate_and_node_key_and_sees_a_revocation_at_
     assert door.objection(others, header(other)) == ""
 
 
-def test_a_damaged_list_of_revocations_lets_nobody_in(home: HubHome) -> None:
+def test_a_damaged_list_of_revocations_lets_nobody_in(home: HubDirectory) -> None:
     bank = make_request("bank")
     certificate = Certificate.read(approve(home, bank)[0].certificate)
     home.revocations_path.write_text("{}")
@@ -155,7 +155,7 @@ def test_a_damaged_list_of_revocations_lets_nobody_in(home: HubHome) -> None:
         Doorkeeper(home).objection(certificate, header(bank))
 
 
-def test_certificates_are_renewed_for_the_same_keys_and_both_pass(home: HubHome) -> None:
+def test_certificates_are_renewed_for_the_same_keys_and_both_pass(home: HubDirectory) -> None:
     bank = make_request("bank")
     first = Certificate.read(approve(home, bank)[0].certificate)
     second = Certificate.read(renew_institution(home, "bank")[0].certificate)
@@ -169,7 +169,7 @@ def test_certificates_are_renewed_for_the_same_keys_and_both_pass(home: HubHome)
     assert kinds == ["institution_enrolled", "institution_renewed", "server_certificate_renewed"]
 
 
-def test_what_expires_soon_is_said(home: HubHome) -> None:
+def test_what_expires_soon_is_said(home: HubDirectory) -> None:
     text = home.settings_path.read_text()
     approve(home, make_request("bank"))
     assert {entry["name"]: entry["state"] for entry in certificates(home)} == {
@@ -185,7 +185,7 @@ def test_what_expires_soon_is_said(home: HubHome) -> None:
     assert [entry["state"] for entry in institutions(home)] == ["enrolled"]
 
 
-def test_a_hub_is_started_once(home: HubHome) -> None:
+def test_a_hub_is_started_once(home: HubDirectory) -> None:
     assert not is_started(home)
     with starting(home):
         assert is_started(home)
@@ -194,13 +194,13 @@ def test_a_hub_is_started_once(home: HubHome) -> None:
     assert not is_started(home)
 
 
-def test_the_audit_log_waits_for_another_writer_and_shows_edits(home: HubHome) -> None:
+def test_the_audit_log_waits_for_another_writer_and_shows_edits(home: HubDirectory) -> None:
     note(home, "a", {"x": 1})
     note(home, "b", {"x": 2})
     assert verify_all(home.directory).hub == 2
     assert verify_all(home.directory, home.keys().public).hub == 2
     with pytest.raises(LedgerError):
-        verify_all(home.directory, Keys.generate("hub").public)
+        verify_all(home.directory, PrivateKeys.generate("hub").public)
     lines = home.audit_path.read_text().splitlines(keepends=True)
     home.audit_path.write_text(lines[0])
     with pytest.raises(LedgerError):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.errors import CheckpointError
 from common.protocol.messages import RefusalCode
-from common.report.formatting import epsilon, reason
+from common.report.formatting import explain_outcome, format_epsilon
 from server.report.report import write_report
 from server.rounds import admission
 from tests.server.report.report_example import DOES_NOT_COVER, write_audit, write_example
@@ -130,8 +130,10 @@ def test_every_code_a_round_can_end_with_has_a_meaning() -> None:
     source = Path(admission.__file__).read_text()
     codes = [*RefusalCode, *re.findall(r'_require\(.*, "(\w+)"\)', source)]
     assert len(codes) > 15
-    assert [code for code in codes if reason(f"refused:{code}" if code != "error" else "declined:error") is None] == []
-    assert reason("refused:of_another_version") is None
+    assert [
+        code for code in codes if explain_outcome(f"refused:{code}" if code != "error" else "declined:error") is None
+    ] == []
+    assert explain_outcome("refused:of_another_version") is None
 
 
 def test_an_answer_that_nobody_asked_for_is_told(tmp_path: Path) -> None:
@@ -213,8 +215,8 @@ def test_equal_lines_are_one_line_named_after_all(tmp_path: Path) -> None:
 
 @given(st.floats(0, 1e9))
 def test_epsilon_is_never_shown_smaller_than_it_is(value: float) -> None:
-    assert float(epsilon(value)) >= value - 1e-8
-    assert float(epsilon(value)) - value <= 0.0010001 + value * 1e-12
+    assert float(format_epsilon(value)) >= value - 1e-8
+    assert float(format_epsilon(value)) - value <= 0.0010001 + value * 1e-12
 
 
 def test_infinite_epsilon_is_shown_and_not_plotted(tmp_path: Path) -> None:

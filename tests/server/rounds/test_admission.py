@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from common.errors import QuorumError
+from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, decode, encode
-from common.protocol.envelope import Keys
 from common.protocol.messages import Assignment, Contribution, PrivacyStatement, Refusal, RefusalCode
 from server.rounds.coordinator import Failure
 
@@ -134,7 +134,7 @@ def as_outcomes(federation: Any) -> dict[str, str]:
     return dict(federation.run().history[-1].outcomes)
 
 
-def test_a_reply_signed_by_another_institution_is_refused(federate: Any, all_keys: dict[str, Keys]) -> None:
+def test_a_reply_signed_by_another_institution_is_refused(federate: Any, all_keys: dict[str, PrivateKeys]) -> None:
     federation = limited(federate)
     other = all_keys["bank-c"]
 
@@ -159,7 +159,7 @@ def test_a_reply_signed_by_another_institution_is_refused(federate: Any, all_key
     assert as_outcomes(federation)[BAD] == "refused:signature"
 
 
-def test_a_reply_sealed_to_another_hub_is_refused(federate: Any, all_keys: dict[str, Keys]) -> None:
+def test_a_reply_sealed_to_another_hub_is_refused(federate: Any, all_keys: dict[str, PrivateKeys]) -> None:
     federation = limited(federate)
 
     def meddle(institution: Any, round_: int, reply: bytes) -> bytes:
@@ -170,7 +170,7 @@ def test_a_reply_sealed_to_another_hub_is_refused(federate: Any, all_keys: dict[
     assert as_outcomes(federation)[BAD] == "refused:wrong_recipient"
 
 
-def test_an_unknown_sender_is_recorded_and_touches_nothing(federate: Any, all_keys: dict[str, Keys]) -> None:
+def test_an_unknown_sender_is_recorded_and_touches_nothing(federate: Any, all_keys: dict[str, PrivateKeys]) -> None:
     plain, federation = limited(federate), limited(federate)
     stranger = replace(federation.institutions[BAD], keys=all_keys["stranger"])
     sealed = stranger.reseal(Contribution("run-1", 1, b"", "0" * 64, "0" * 64, None, None))

@@ -18,7 +18,7 @@ from common.errors import CheckpointError, ConfigurationError, QuorumError
 from common.protocol.messages import Assignment, PrivacyStatement
 from server.rounds import checkpoint
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import choose
+from server.rounds.coordinator import sample_institutions
 
 BANKS = ("bank-a", "bank-b", "bank-c")
 UNIFORM = {"aggregation": {"weighting": "uniform"}}
@@ -158,7 +158,7 @@ def test_a_sample_of_institutions_is_drawn_from_the_public_seed(federate: Any) -
 def test_every_pair_is_drawn_equally_often(federate: Any) -> None:
     federation = federate(banks=5, aggregation={"institutions_per_round": 2})
     hub, draws = federation.hub, 4000
-    counts = Counter(choose(replace(federation.start(), next_round=k), hub) for k in range(draws))
+    counts = Counter(sample_institutions(replace(federation.start(), next_round=k), hub) for k in range(draws))
     pairs = list(itertools.combinations(sorted(hub.institutions), 2))
     expected = draws / len(pairs)
     chi_squared = sum((counts[pair] - expected) ** 2 / expected for pair in pairs)
@@ -168,7 +168,7 @@ def test_every_pair_is_drawn_equally_often(federate: Any) -> None:
 
 def test_another_attempt_at_a_round_asks_another_sample(federate: Any) -> None:
     federation = federate(banks=6, aggregation={"institutions_per_round": 2, "quorum": 2})
-    first = choose(federation.start(), federation.hub)
+    first = sample_institutions(federation.start(), federation.hub)
     federation.meddle[first[0]] = lambda institution, round_, reply: None
     with pytest.raises(QuorumError):
         federation.run()

@@ -15,10 +15,10 @@ from common.errors import CheckpointError, ConfigurationError, DataError, ModelE
 from common.flower.internals import FINISHED as FLOWER_FINISHED
 from common.flower.internals import NodeState
 from server.hub.audit_log import note, run_ended, verify_all
-from server.hub.directory import HubHome
+from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve, revoke
 from server.hub.public_data import read_public_texts, read_test_set
-from server.runs.reconciler import Keeper, start_playing, stop_playing
+from server.runs.reconciler import Reconciler, cancel_run, submit_run
 from server.runs.run import FAILED, STOPPED, Run
 from tests.server.hub.test_directory import make_request
 
@@ -41,8 +41,8 @@ delta = 1e-5
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> HubHome:
-    made = HubHome.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [])
+def home(tmp_path: Path) -> HubDirectory:
+    made = HubDirectory.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [])
     for name in ("north", "south"):
         approve(made, make_request(name))
     return made
@@ -92,12 +92,12 @@ class FakeControl:
 @pytest.fixture
 def control(monkeypatch: pytest.MonkeyPatch) -> FakeControl:
     fake = FakeControl()
-    monkeypatch.setattr(HubHome, "control", lambda _: fake)
+    monkeypatch.setattr(HubDirectory, "control", lambda _: fake)
     monkeypatch.setattr("server.runs.reconciler._LOOK_EVERY_S", 0.0)
     return fake
 
 
-def test_a_run_is_laid_out_whole_and_read_back(home: HubHome, source: Path) -> None:
+def test_a_run_is_laid_out_whole_and_read_back(home: HubDirectory, source: Path) -> None:
     run = Run.create(home, source, changes=["run.rounds=3"])
     assert run.name.startswith("two-words-")
     config, data = Run.open(home, run.name).config()
@@ -127,7 +127,7 @@ def test_a_run_is_laid_out_whole_and_read_back(home: HubHome, source: Path) -> N
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_played_is_refused_before_anything_is_written(
-    home: HubHome, source: Path, old: str, new: str, error: type[Exception] | None, words: str
+    home: HubDirectory, source: Path, old: str, new: str, error: type[Exception] | None, words: str
 ) -> None:
     assert old in source.read_text()
     source.write_text(source.read_text().replace(old, new))
@@ -139,7 +139,7 @@ def test_a_run_that_cannot_be_played_is_refused_before_anything_is_written(
     assert not home.runs_path.exists()
 
 
-def test_a_run_without_labels_reads_its_texts_before_anything_is_written(home: HubHome, source: Path) -> None:
+def test_a_run_without_labels_reads_its_texts_before_anything_is_written(home: HubDirectory, source: Path) -> None:
     labelled = 'name = "sentiment_analysis"\nlabels = ["negative", "positive"]'
     text = source.read_text().replace(labelled, 'name = "masked_language_modelling"')
     source.write_text(text + 'public = "filings"\n')
@@ -155,7 +155,7 @@ def test_a_run_without_labels_reads_its_texts_before_anything_is_written(home: H
     assert len(read_public_texts(None, config)) > 500
 
 
-def test_names_that_lead_out_of_the_directory_are_no_runs(home: HubHome, source: Path) -> None:
+def test_names_that_lead_out_of_the_directory_are_no_runs(home: HubDirectory, source: Path) -> None:
     Run.create(home, source)
     for name in ("..", "../hub", "", "absent", "a/b"):
         with pytest.raises(CheckpointError, match="none of that name"):
@@ -164,7 +164,7 @@ def test_names_that_lead_out_of_the_directory_are_no_runs(home: HubHome, source:
         Run.create(home, source, "../x")
 
 
-def test_one_process_plays_a_run_and_its_death_lets_go(home: HubHome, source: Path) -> None:
+def test_one_process_plays_a_run_and_its_death_lets_go(home: HubDirectory, source: Path) -> None:
     run = Run.create(home, source)
     assert not run.is_playing()
     with run.playing("7"):
@@ -183,8 +183,8 @@ with Run.open(HubHome(Path({str(home.directory)!r})), {run.name!r}).playing("9")
     assert not run.is_playing()
 
 
-def test_registrations_follow_enrolment(home: HubHome, control: FakeControl) -> None:
-    keeper = Keeper(home)
+def test_registrations_follow_enrolment(home: HubDirectory, control: FakeControl) -> None:
+    keeper = Reconciler(home)
     keeper.tick()
     keys = {entry.request.node_key for entry in home.members().values()}
     assert set(control.known) == keys
@@ -193,10 +193,10 @@ def test_registrations_follow_enrolment(home: HubHome, control: FakeControl) -> 
     assert {key for key, node in control.known.items() if node.registered} == {home.members()["north"].request.node_key}
 
 
-def test_a_run_whose_process_died_is_played_on(home: HubHome, source: Path, control: FakeControl) -> None:
+def test_a_run_whose_process_died_is_played_on(home: HubDirectory, source: Path, control: FakeControl) -> None:
     run = Run.create(home, source)
-    start_playing(run, control)  # type: ignore[arg-type]
-    keeper = Keeper(home)
+    submit_run(run, control)  # type: ignore[arg-type]
+    keeper = Reconciler(home)
     with run.playing("1"):
         keeper.tick()
         assert run.submission()["flower_run"] == "1"
@@ -209,12 +209,12 @@ def test_a_run_whose_process_died_is_played_on(home: HubHome, source: Path, cont
 
 
 def test_a_finished_round_starts_the_count_again_and_three_deaths_in_one_end_the_run(
-    home: HubHome, source: Path, control: FakeControl
+    home: HubDirectory, source: Path, control: FakeControl
 ) -> None:
     run = Run.create(home, source)
     note(home, "run_created", {"run": run.name})
-    start_playing(run, control)  # type: ignore[arg-type]
-    keeper = Keeper(home)
+    submit_run(run, control)  # type: ignore[arg-type]
+    keeper = Reconciler(home)
     for attempt in (2, 3):
         control.runs[len(control.runs)] = FLOWER_FINISHED
         keeper.tick()
@@ -235,18 +235,18 @@ def test_a_finished_round_starts_the_count_again_and_three_deaths_in_one_end_the
     assert len(control.runs) == 6
 
 
-def test_a_run_that_has_ended_is_left_alone(home: HubHome, source: Path, control: FakeControl) -> None:
+def test_a_run_that_has_ended_is_left_alone(home: HubDirectory, source: Path, control: FakeControl) -> None:
     run = Run.create(home, source)
-    start_playing(run, control)  # type: ignore[arg-type]
+    submit_run(run, control)  # type: ignore[arg-type]
     run.end(STOPPED)
-    stop_playing(run, control)  # type: ignore[arg-type]
-    Keeper(home).tick()
+    cancel_run(run, control)  # type: ignore[arg-type]
+    Reconciler(home).tick()
     assert control.runs == {1: FLOWER_FINISHED}
     run.reopen()
     assert run.outcome() is None
 
 
-def test_the_hubs_log_names_every_run_and_how_far_its_own_log_went(home: HubHome, source: Path) -> None:
+def test_the_hubs_log_names_every_run_and_how_far_its_own_log_went(home: HubDirectory, source: Path) -> None:
     from common.errors import LedgerError
     from common.journal.journal import Journal
     from server.hub.audit_log import RUN_PURPOSE

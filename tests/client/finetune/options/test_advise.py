@@ -7,7 +7,7 @@ import pytest
 from client.cli import main, parser
 from client.finetune.options.advise import Advice, Machine, Model, Rows, advise
 from client.finetune.options.defaults import Defaults
-from client.finetune.options.memory import Need
+from client.finetune.options.memory import MemoryEstimate
 from common.tasks import TASKS
 from tests.tiny_models import VOCABULARY, save_tiny_model
 
@@ -20,10 +20,10 @@ GB = 10**9
 def needed(weights: float) -> "object":
     """A model of so many GB in 32 bits, an eighth in 4, and 1 GB a 1,000 tokens of a batch, a tenth recomputed."""
 
-    def need(settings: Defaults, tokens: int, checkpointing: bool) -> Need:
+    def need(settings: Defaults, tokens: int, checkpointing: bool) -> MemoryEstimate:
         part = 8 if settings.method == "qlora" else 1
         batch = settings.batch_size * tokens * 1_000_000 // (10 if checkpointing else 1)
-        return Need(0, int(weights * GB / part), 1, batch, int(weights * GB / 4), 1000)
+        return MemoryEstimate(0, int(weights * GB / part), 1, batch, int(weights * GB / 4), 1000)
 
     return need
 

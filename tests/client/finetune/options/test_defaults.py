@@ -2,7 +2,7 @@
 
 import pytest
 
-from client.finetune.job import AdapterChoice, Method, TrainingChoice
+from client.finetune.job import AdapterOptions, Method, TrainingOptions
 from client.finetune.options.defaults import Defaults, defaults
 from common.tasks import Head
 
@@ -10,7 +10,7 @@ from common.tasks import Head
 def chosen(
     method: Method = "lora", head: Head = Head.SEQUENCE, width: int = 384, rows: int = 2000, fresh_head: bool = True
 ) -> Defaults:
-    return defaults(AdapterChoice(method=method), TrainingChoice(), head, width, rows, fresh_head=fresh_head)
+    return defaults(AdapterOptions(method=method), TrainingOptions(), head, width, rows, fresh_head=fresh_head)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.finetune.job import AdapterChoice, TrainingChoice
+from client.finetune.job import AdapterOptions, TrainingOptions
 from client.finetune.options.defaults import Defaults, defaults
-from client.finetune.options.memory import held, memory_need, refuse_beyond
+from client.finetune.options.memory import estimate_memory, memory_limit, refuse_beyond
 from common.adapters.adapted_model import adapt
 from common.base_models.load import load_base
 from common.config.run import AdapterConfig, ModelConfig
@@ -21,14 +21,14 @@ SENTIMENT, SUMMARY = TASKS["sentiment_analysis"], TASKS["document_summarization"
 
 def settings(method: str = "lora", rank: int = 4, batch: int = 8) -> Defaults:
     rank_of = {} if method in ("prefix_tuning", "p_tuning") else {"rank": rank}
-    adapter = AdapterChoice(method=method, **rank_of)  # type: ignore[arg-type]
-    return defaults(adapter, TrainingChoice(batch_size=batch), Head.SEQUENCE, 32, 100)
+    adapter = AdapterOptions(method=method, **rank_of)  # type: ignore[arg-type]
+    return defaults(adapter, TrainingOptions(batch_size=batch), Head.SEQUENCE, 32, 100)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "llama"])
 def test_weights_and_trained_numbers_are_those_of_the_model_itself(tmp_path: Path, family: str) -> None:
     path = save_tiny_model(tmp_path / family, family)
-    need = memory_need(family, path, SENTIMENT, settings(), 16, 8192)
+    need = estimate_memory(family, path, SENTIMENT, settings(), 16, 8192)
     base = load_base(ModelConfig(base=str(path)), SENTIMENT, 3)
     assert need.weights == pytest.approx(4 * sum(p.numel() for p in base.model.parameters()), rel=0.05)
     model = adapt(base, ADAPTER, SENTIMENT, seed=0)
@@ -57,7 +57,7 @@ def test_what_a_batch_keeps_for_the_backward_pass_is_estimated_to_a_third(
     model.train_mode()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = base.model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    estimate = memory_need(family, path, SENTIMENT, settings(batch=batch), 64, 8192).activations
+    estimate = estimate_memory(family, path, SENTIMENT, settings(batch=batch), 64, 8192).activations
     assert output.logits.shape == (batch, 3)
     assert 0.67 < estimate / sum(kept.values()) < 1.5
 
@@ -66,7 +66,7 @@ def test_fewer_tokens_at_once_blocks_and_recomputing_need_less(tmp_path: Path) -
     path = save_tiny_model(tmp_path / "bert", "bert", layers=4)
 
     def activations(how: Defaults, tokens: int = 64, most: int = 8192, again: bool = False) -> int:
-        return memory_need("bert", path, SENTIMENT, how, tokens, most, again).activations
+        return estimate_memory("bert", path, SENTIMENT, how, tokens, most, again).activations
 
     plain = activations(settings())
     assert activations(settings(batch=4)) == plain // 2
@@ -78,24 +78,24 @@ def test_fewer_tokens_at_once_blocks_and_recomputing_need_less(tmp_path: Path) -
 
 def test_four_bits_take_about_an_eighth_of_the_linear_layers_and_prompts_train_little(tmp_path: Path) -> None:
     path = save_tiny_model(tmp_path / "llama", "llama", hidden=128)
-    whole, four = (memory_need("llama", path, SUMMARY, settings(method), 16, 8192) for method in ("lora", "qlora"))
+    whole, four = (estimate_memory("llama", path, SUMMARY, settings(method), 16, 8192) for method in ("lora", "qlora"))
     assert 0.12 < four.weights / whole.weights < 0.3, "embeddings stay in 16 bits"
-    prompt = memory_need("llama", path, SUMMARY, settings("p_tuning"), 16, 8192)
+    prompt = estimate_memory("llama", path, SUMMARY, settings("p_tuning"), 16, 8192)
     assert prompt.trainable == 8 * 128
 
 
 def test_a_model_that_cannot_do_the_task_is_one_line(tmp_path: Path) -> None:
     path = save_tiny_model(tmp_path / "bert", "bert")
     with pytest.raises(ModelError, match=r"base model bert \(bert\): it cannot write summaries: use a decoder"):
-        memory_need("bert", path, SUMMARY, settings(), 16, 8192)
+        estimate_memory("bert", path, SUMMARY, settings(), 16, 8192)
     (path / "config.json").write_text('{"model_type": "no such"}')
     with pytest.raises(ModelError, match=r"its config\.json cannot be read"):
-        memory_need("bert", path, SENTIMENT, settings(), 16, 8192)
+        estimate_memory("bert", path, SENTIMENT, settings(), 16, 8192)
 
 
 def test_what_will_not_fit_is_refused_with_the_estimate_and_a_way_out(tmp_path: Path) -> None:
     path = save_tiny_model(tmp_path / "bert", "bert")
-    need = memory_need("tiny", path, SENTIMENT, settings(), 16, 8192)
+    need = estimate_memory("tiny", path, SENTIMENT, settings(), 16, 8192)
     refuse_beyond(need, need.total / 1e9 + 0.001)
     large = replace(need, activations=10**12, program=0)
     with pytest.raises(ModelError, match=r"max_memory_gb is 2: this training needs about 1000 GB .* --batch-size"):
@@ -107,11 +107,11 @@ def test_what_will_not_fit_is_refused_with_the_estimate_and_a_way_out(tmp_path: 
 def test_a_training_that_passes_its_limit_is_stopped_with_one_line_and_the_limit_is_lifted() -> None:
     before = resource.getrlimit(resource.RLIMIT_DATA)
     stopped = pytest.raises(ModelError, match="the training reached it and was stopped: choose a smaller --batch-size")
-    with stopped, held(0.001, "cpu"):
+    with stopped, memory_limit(0.001, "cpu"):
         torch.ones(500_000_000)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert torch.ones(50_000_000).sum() == 50_000_000
-    with pytest.raises(ValueError, match="another"), held(100.0, "cpu"):
+    with pytest.raises(ValueError, match="another"), memory_limit(100.0, "cpu"):
         raise ValueError("another")
 
 
@@ -151,5 +151,7 @@ def test_where_nothing_can_be_computed_again_it_is_refused_and_not_counted_on(tm
     model = adapt(load_base(ModelConfig(base=str(path)), SENTIMENT, 3), ADAPTER, SENTIMENT, seed=0)
     with pytest.raises(ModelError, match=r"\(mpnet\): it has no gradient checkpointing: leave it out"):
         model.recompute()
-    with_it, without = (memory_need("mpnet", path, SENTIMENT, settings(), 16, 8192, again) for again in (True, False))
+    with_it, without = (
+        estimate_memory("mpnet", path, SENTIMENT, settings(), 16, 8192, again) for again in (True, False)
+    )
     assert with_it.activations == without.activations

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from client.finetune.job import Job, TaskData, TrainingChoice
+from client.finetune.job import FineTuningJob, TaskData, TrainingOptions
 from client.finetune.strategies import continual_pretraining
 from client.finetune.strategies.continual_pretraining import objective
 from client.finetune.strategies.domain_terms import mine
@@ -19,10 +19,10 @@ from common.base_models.extend import extend, provenance
 from common.base_models.load import load_base
 from common.config.run import AdapterConfig, ModelConfig
 from common.errors import ModelError
-from common.evaluation.evaluate import guessed
+from common.evaluation.evaluate import evaluate_language_model
 from common.tasks import task
 from common.tokenization.batches import IGNORED
-from common.tokenization.language_modelling import followed
+from common.tokenization.language_modelling import next_token_labels
 from tests.client.finetune.example_data import save_tiny_writer
 from tests.client.finetune.strategies import test_continual_pretraining
 from tests.client.finetune.strategies.test_continual_pretraining import corpus, labelled
@@ -86,15 +86,15 @@ def test_the_new_base_model_computes_what_the_adapter_does_and_perplexity_is_the
             total += float(model(input_ids=row, labels=row).loss) * (ids.size - 1)
         count += ids.size - 1
     usual = np.exp(total / count)
-    assert guessed(with_adapter, tokens).perplexity == pytest.approx(usual, rel=1e-4)
+    assert evaluate_language_model(with_adapter, tokens).perplexity == pytest.approx(usual, rel=1e-4)
     assert outcome.metrics["after"]["domain"]["perplexity"] == pytest.approx(usual, rel=1e-4)
 
 
 def test_finetune_and_predict_work_on_what_comes_out(adapted, tmp_path: Path) -> None:
     _, outcome = adapted
     rows = TaskData(task("document_classification"), labelled(), labelled(20, seed=1))
-    training = TrainingChoice(epochs=6, batch_size=8, learning_rate=0.01, validation=0.0)
-    job = Job(data=(rows,), out=tmp_path, base_model=outcome.base_model, max_tokens=32, training=training)
+    training = TrainingOptions(epochs=6, batch_size=8, learning_rate=0.01, validation=0.0)
+    job = FineTuningJob(data=(rows,), out=tmp_path, base_model=outcome.base_model, max_tokens=32, training=training)
     tuned = finetune_one(job)
     assert tuned.metrics["accuracy"] > 0.9
     assert tuned.predict(["loss falls falls loss falls", "profit rises rises profit profit"]) == ["down", "up"]
@@ -105,7 +105,7 @@ def test_what_follows_is_the_label_and_the_last_token_has_none(tmp_path: Path) -
     save_tiny_writer(tmp_path / "base", hidden_size=32)
     base = load_base(ModelConfig(base=str(tmp_path / "base"), max_tokens=16), KIND, 0)
     model = adapt(base, AdapterConfig(rank=1, alpha=1, dropout=0, train="AB"), KIND, seed=0)
-    tokens = followed(model.encode(["profit rises", "loss"]))
+    tokens = next_token_labels(model.encode(["profit rises", "loss"]))
     for ids, labels in zip(tokens.input_ids, tokens.labels or (), strict=True):
         assert labels.tolist() == [*ids[1:].tolist(), IGNORED]
     batch = tokens.batch([0, 1])

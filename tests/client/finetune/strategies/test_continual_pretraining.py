@@ -8,13 +8,13 @@ import pytest
 
 from client.cli import main
 from client.finetune import finetune
-from client.finetune.job import Job, TaskData, TrainingChoice
+from client.finetune.job import FineTuningJob, TaskData, TrainingOptions
 from client.finetune.strategies import continual_pretraining
 from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
 from client.finetune.strategies.domain_terms import TermList
-from client.finetune.strategies.linear_probe import probe
+from client.finetune.strategies.linear_probe import linear_probe
 from client.finetune.strategies.single_task import run as finetune_one
-from client.finetune.training.time_budget import said
+from client.finetune.training.time_budget import describe_time_budget
 from common.base_models.extend import provenance
 from common.data.corpora import read_split
 from common.data.datasets import Dataset, Example
@@ -52,7 +52,7 @@ def job(tmp_path: Path, **changes) -> AdaptationJob:
         "strategy": "continual_pretraining",
         "base_model": str(base),
         "max_tokens": 32,
-        "training": TrainingChoice(epochs=3, batch_size=8, learning_rate=0.01, validation=0.0),
+        "training": TrainingOptions(epochs=3, batch_size=8, learning_rate=0.01, validation=0.0),
         "terms": TermList(("ebitda", "goodwill"), "private", "test"),
         "general": GENERAL,
     }
@@ -77,12 +77,12 @@ def test_what_comes_out_is_a_base_model_that_finetune_takes(tmp_path: Path) -> N
     outcome = continual_pretraining.run(job(tmp_path))
     rows = TaskData(task("document_classification"), labelled(), labelled(20, seed=1))
     tuned = finetune_one(
-        Job(
+        FineTuningJob(
             data=(rows,),
             out=tmp_path / "task",
             base_model=outcome.base_model,
             max_tokens=32,
-            training=TrainingChoice(epochs=4, batch_size=8, learning_rate=0.01, validation=0.0),
+            training=TrainingOptions(epochs=4, batch_size=8, learning_rate=0.01, validation=0.0),
         )
     )
     assert tuned.metrics["accuracy"] > 0.9
@@ -120,7 +120,7 @@ def test_cut_in_the_middle_it_ends_in_the_same_model(tmp_path: Path) -> None:
 def test_it_plans_for_its_hours_and_its_memory_and_refuses_what_cannot_be(tmp_path: Path) -> None:
     outcome = finetune(job(tmp_path, max_hours=10.0))
     assert outcome.train_metrics["planned_steps"] == outcome.train_metrics["wanted_steps"] == 24
-    assert said(outcome.train_metrics).startswith("24 steps planned: ")
+    assert describe_time_budget(outcome.train_metrics).startswith("24 steps planned: ")
     with pytest.raises(ConfigurationError, match="max_hours"):
         finetune(job(tmp_path, out=tmp_path / "none", max_hours=1e-9))
     with pytest.raises(ModelError, match="max_memory_gb"):
@@ -163,11 +163,11 @@ def test_forgetting_past_the_threshold_is_said() -> None:
 def test_a_probe_sees_what_the_base_model_can_tell_apart(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "base")
     rows = TaskData(task("document_classification"), labelled(), labelled(20, seed=1))
-    assert probe(str(tmp_path / "base"), rows, 32)["accuracy"] > 0.9
+    assert linear_probe(str(tmp_path / "base"), rows, 32)["accuracy"] > 0.9
     other = labelled(20, seed=1)
     turned = Dataset(tuple(Example(e.text, 1 - e.label) for e in other.examples), other.labels, "turned")
     wrong = TaskData(task("document_classification"), labelled(), turned)
-    assert probe(str(tmp_path / "base"), wrong, 32)["accuracy"] < 0.1
+    assert linear_probe(str(tmp_path / "base"), wrong, 32)["accuracy"] < 0.1
 
 
 def test_a_company_is_on_one_side_only(tmp_path: Path) -> None:

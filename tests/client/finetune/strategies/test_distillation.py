@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.finetune.job import Job, TaskData, TrainingChoice
+from client.finetune.job import FineTuningJob, TaskData, TrainingOptions
 from client.finetune.strategies import distillation, single_task
 from client.finetune.strategies.distillation import DistillationJob, distillation_losses, teacher_logits, write_student
 from common.adapters.manifest import load_adapter
@@ -23,7 +23,7 @@ def settings(tmp_path: Path) -> dict:
     base = tmp_path / "base"
     if not base.exists():
         save_tiny_model(base, layers=4)
-    training = TrainingChoice(epochs=5, batch_size=8, learning_rate=0.01, validation=0.0)
+    training = TrainingOptions(epochs=5, batch_size=8, learning_rate=0.01, validation=0.0)
     data = (TaskData(KIND, labelled(), labelled(20, seed=1)),)
     return {"base_model": str(base), "max_tokens": 32, "training": training, "data": data}
 
@@ -54,7 +54,7 @@ def test_a_student_who_answers_as_the_teacher_has_nothing_left_to_learn() -> Non
 
 def test_a_smaller_student_matches_its_teacher(tmp_path: Path) -> None:
     common = settings(tmp_path)
-    teacher = single_task.run(Job(out=tmp_path / "teacher", **common))
+    teacher = single_task.run(FineTuningJob(out=tmp_path / "teacher", **common))
     outcome = distillation.run(
         DistillationJob(
             out=tmp_path / "out",
@@ -91,7 +91,7 @@ def test_a_students_blocks_are_the_bases_own_and_evenly_spaced(tmp_path: Path) -
 
 def test_a_teacher_of_another_task_is_refused(tmp_path: Path) -> None:
     common = settings(tmp_path)
-    teacher = single_task.run(Job(out=tmp_path / "teacher", **common))
+    teacher = single_task.run(FineTuningJob(out=tmp_path / "teacher", **common))
     rows = labelled()
     other = TaskData(task("risk_classification"), rows, labelled(20, seed=1))
     with pytest.raises(ConfigurationError, match="teacher"):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from client.finetune import AdapterChoice, Job, Outcome, PrivacyChoice, TrainingChoice, finetune
-from client.institution.directory import Home
+from client.finetune import AdapterOptions, FineTuningJob, FineTuningResult, PrivacyOptions, TrainingOptions, finetune
+from client.institution.directory import InstitutionDirectory
 from common.errors import BudgetExceeded, ConfigurationError, LedgerError
 from common.privacy.ledger import Charge, read_charges
 from tests.client.finetune.example_data import TinyModels, task_data
@@ -21,21 +21,23 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     return TinyModels(tmp_path_factory.mktemp("models"))
 
 
-def institution(directory: Path, limits: str = LIMITS) -> Home:
-    home = Home.create(directory, "bank")
+def institution(directory: Path, limits: str = LIMITS) -> InstitutionDirectory:
+    home = InstitutionDirectory.create(directory, "bank")
     home.settings_path.write_text(f'[institution]\nname = "bank"\n[limits]\n{limits}')
     return home
 
 
-def charges(home: Home) -> tuple[Charge, ...]:
+def charges(home: InstitutionDirectory) -> tuple[Charge, ...]:
     return read_charges(home.ledger_path, home.public_keys())
 
 
-def train(models: TinyModels, out: Path, home: Home, epsilon: float = 3.0, **changes: Any) -> Outcome:
-    values: dict[str, Any] = {"training": TrainingChoice(epochs=1), "seed": 3, **changes}
-    privacy = PrivacyChoice(epsilon=epsilon, institution=home.directory)
+def train(
+    models: TinyModels, out: Path, home: InstitutionDirectory, epsilon: float = 3.0, **changes: Any
+) -> FineTuningResult:
+    values: dict[str, Any] = {"training": TrainingOptions(epochs=1), "seed": 3, **changes}
+    privacy = PrivacyOptions(epsilon=epsilon, institution=home.directory)
     data = (task_data("sentiment_analysis"),)
-    return finetune(Job(data=data, out=out, base_model=models("bert"), privacy=privacy, **values))
+    return finetune(FineTuningJob(data=data, out=out, base_model=models("bert"), privacy=privacy, **values))
 
 
 def test_it_is_charged_to_the_institutions_ledger_and_refused_beyond_its_limit(
@@ -83,7 +85,7 @@ def test_a_ledger_that_is_gone_is_a_loss_and_no_fresh_budget(models: TinyModels,
 def test_nothing_is_dropped_under_privacy(models: TinyModels, tmp_path: Path) -> None:
     home = institution(tmp_path / "bank")
     with pytest.raises(ConfigurationError, match="dropout does not go with privacy"):
-        train(models, tmp_path / "out", home, adapter=AdapterChoice(dropout=0.1))
+        train(models, tmp_path / "out", home, adapter=AdapterOptions(dropout=0.1))
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,7 @@ from client.cli import main
 from client.finetune.job import TaskData
 from client.finetune.strategies import stages
 from client.finetune.strategies.stages import PUBLISHED, STAGES, Stage, StagesJob
-from client.finetune.training.time_budget import OutOfHours
+from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.adapters.manifest import load_adapter
 from common.base_models.extend import provenance
 from common.data.datasets import Dataset, TokenExample
@@ -100,7 +100,7 @@ def test_stages_can_be_left_out(tmp_path: Path) -> None:
 
 def test_without_hours_for_the_target_it_says_so_and_continues_later(tmp_path: Path) -> None:
     short = job(tmp_path, "out", corpus=None, intermediate=(), student_blocks=None, max_hours=1e-9)
-    with pytest.raises(OutOfHours, match="max_hours"):
+    with pytest.raises(TimeBudgetExceeded, match="max_hours"):
         stages.run(short)
     longer = job(tmp_path, "out", corpus=None, intermediate=(), student_blocks=None, max_hours=1.0)
     assert stages.run(longer).metrics["best"] == "target_task"
@@ -124,7 +124,7 @@ def test_a_stage_that_does_not_fit_at_the_end_is_left_out_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: object) -> None:
-        raise OutOfHours("max_hours: too few")
+        raise TimeBudgetExceeded("max_hours: too few")
 
     monkeypatch.setattr(stages.distillation, "run", refuse)
     outcome = stages.run(job(tmp_path, "out", corpus=None, intermediate=(), max_hours=1.0))

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.strategies.incremental import Spring
-from client.finetune.strategies.multi_task import mixed_minibatches, shares
-from client.finetune.training.loop import History, LoopPlan, Minibatch, Part, fit, grouped_minibatches
-from client.finetune.training.time_budget import OutOfHours
+from client.finetune.strategies.incremental import L2SPPenalty
+from client.finetune.strategies.multi_task import mixed_minibatches, task_shares
+from client.finetune.training.loop import History, LoopPlan, Minibatch, TrainingSet, fit, grouped_minibatches
+from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Recipe, build
+from common.adapters.manifest import Manifest, build
 from common.errors import CheckpointError, ConfigurationError
 from tests.client.finetune.example_data import TinyModels, dataset, labels_of
 
@@ -44,7 +44,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def model_of(base: str) -> AdaptedModel:
     return build(
-        Recipe(
+        Manifest(
             base_model=base,
             pooling="mean",
             max_tokens=32,
@@ -90,7 +90,7 @@ def train(
     watcher: Watcher | None = None,
     scores: list[float] | None = None,
 ) -> History:
-    part = Part(model.encode_dataset(dataset(TASK, 40, 3)), model.logits)
+    part = TrainingSet(model.encode_dataset(dataset(TASK, 40, 3)), model.logits)
 
     def minibatches(generator: np.random.Generator) -> list[Minibatch]:
         return [((0, rows),) for rows in grouped_minibatches(part.tokens.lengths, 8, generator)]
@@ -152,7 +152,7 @@ def test_every_epoch_is_cut_to_what_fits_in_the_hours_and_less_than_a_step_is_re
     plan = replace(PLAN, max_hours=0.15)  # 540 s for three epochs of steps that take 60 s and the slack
     history = train(model_of(base), tmp_path / "state", plan)
     assert (history.steps, len(history.epochs)) == (6, 3)
-    with pytest.raises(OutOfHours, match="max_hours"):
+    with pytest.raises(TimeBudgetExceeded, match="max_hours"):
         train(model_of(base), tmp_path / "none", replace(PLAN, max_hours=0.05))
 
 
@@ -232,7 +232,7 @@ def test_mixed_minibatches_use_each_row_of_a_task_as_often_as_any_other(sizes: l
 
 
 def test_a_task_of_a_hundredth_of_the_rows_gets_a_tenth_of_the_other_ones_share() -> None:
-    small, large = shares([10, 1000])
+    small, large = task_shares([10, 1000])
     assert large / small == pytest.approx(10)
 
 
@@ -277,7 +277,7 @@ def test_bfloat16_autocast_learns_what_float32_learns(base: str, tmp_path: Path)
 
 def test_the_spring_pulls_every_weight_back_in_proportion_to_its_distance(base: str) -> None:
     model = model_of(base)
-    spring = Spring(model, strength=3.0)
+    spring = L2SPPenalty(model, strength=3.0)
     assert spring().item() == 0.0
     with torch.no_grad():
         for parameter in model.trainable().values():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from client.finetune import AdapterChoice, Job, Outcome, TaskData, TrainingChoice, finetune
+from client.finetune import AdapterOptions, FineTuningJob, FineTuningResult, TaskData, TrainingOptions, finetune
 from client.finetune.events import EpochEvent, StepEvent
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.losses import example_losses
@@ -21,7 +21,7 @@ from common.errors import ModelError
 from common.evaluation.summaries import summarise
 from common.tasks import task
 from common.tokenization.batches import IGNORED
-from common.tokenization.summary_prompt import INSTRUCTION, instructions, prompts
+from common.tokenization.summary_prompt import INSTRUCTION, instruction_prompts, summary_prompts
 from tests.client.finetune.example_data import save_tiny_writer
 from tests.tiny_models import tiny_tokenizer
 
@@ -60,14 +60,14 @@ class Seen:
         self.epochs.append(event)
 
 
-def job(base: Path, out: Path, *observers: Seen, method: Any = "qlora", **choices: Any) -> Job:
-    return Job(
+def job(base: Path, out: Path, *observers: Seen, method: Any = "qlora", **choices: Any) -> FineTuningJob:
+    return FineTuningJob(
         data=(TaskData(SUMMARY, pairs(64), pairs(6, start=1000)),),
         out=out,
         base_model=str(base),
         max_tokens=32,
-        adapter=AdapterChoice(method=method, rank=8),
-        training=TrainingChoice(epochs=3, batch_size=8, learning_rate=2e-2, validation=0.34, **choices),
+        adapter=AdapterOptions(method=method, rank=8),
+        training=TrainingOptions(epochs=3, batch_size=8, learning_rate=2e-2, validation=0.34, **choices),
         observers=observers,
     )
 
@@ -81,14 +81,14 @@ def adapted(base: Path) -> AdaptedModel:
 def test_only_the_answer_is_learned_and_a_long_text_is_cut_but_never_the_question() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.eos_token = "[SEP]"
-    rows = instructions(tokenizer, ["profit rises", "sales " * 50], ["profit", "loss falls"], max_tokens=10)
+    rows = instruction_prompts(tokenizer, ["profit rises", "sales " * 50], ["profit", "loss falls"], max_tokens=10)
     assert rows.labels is not None
     for ids, labels, answer in zip(rows.input_ids, rows.labels, (["profit"], ["loss", "falls"]), strict=True):
         learned = labels[labels != IGNORED].tolist()
         assert tokenizer.convert_ids_to_tokens(learned) == [*answer, "[SEP]"]
         assert learned == ids[-len(learned) :].tolist(), "each is the next token of the place it stands at"
         assert np.flatnonzero(labels != IGNORED).tolist() == list(range(ids.size - 1 - len(learned), ids.size - 1))
-    short, long = prompts(tokenizer, ["", "sales " * 50], max_tokens=10)
+    short, long = summary_prompts(tokenizer, ["", "sales " * 50], max_tokens=10)
     assert long.size == short.size + 10
     assert tokenizer.decode(long).startswith(tokenizer.decode(tokenizer(INSTRUCTION)["input_ids"][1:-1]))
 
@@ -121,12 +121,12 @@ def few_rows_may_choose() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Seen]:
+def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FineTuningResult, Seen]:
     seen = Seen()
     return finetune(job(base, tmp_path_factory.mktemp("run") / "out", seen)), seen
 
 
-def test_qlora_of_a_decoder_lowers_the_loss_on_rows_it_did_not_see(trained: tuple[Outcome, Seen]) -> None:
+def test_qlora_of_a_decoder_lowers_the_loss_on_rows_it_did_not_see(trained: tuple[FineTuningResult, Seen]) -> None:
     outcome, seen = trained
     held = [event.metrics["loss"] for event in seen.epochs]
     assert len(held) == 3
@@ -137,7 +137,7 @@ def test_qlora_of_a_decoder_lowers_the_loss_on_rows_it_did_not_see(trained: tupl
     assert 0.0 <= outcome.metrics["rouge_l"] <= 1.0
 
 
-def test_every_step_is_told_with_what_the_tracker_needs(trained: tuple[Outcome, Seen]) -> None:
+def test_every_step_is_told_with_what_the_tracker_needs(trained: tuple[FineTuningResult, Seen]) -> None:
     _, seen = trained
     steps = -(-42 // 8)  # 64 rows, 22 of them held out
     assert [event.step for event in seen.steps] == list(range(1, 3 * steps + 1))
@@ -152,13 +152,15 @@ def test_every_step_is_told_with_what_the_tracker_needs(trained: tuple[Outcome, 
     assert rates[-1] < 0.1 * max(rates), "the cosine's end"
 
 
-def test_parameters_are_counted_as_numbers_not_as_packed_bytes(trained: tuple[Outcome, Seen], base: Path) -> None:
+def test_parameters_are_counted_as_numbers_not_as_packed_bytes(
+    trained: tuple[FineTuningResult, Seen], base: Path
+) -> None:
     plain = LlamaForCausalLM.from_pretrained(base)
     expected = sum(p.numel() for p in plain.parameters()) + trained[0].trainable_parameters
     assert trained[0].total_parameters == expected
 
 
-def test_the_adapter_it_leaves_writes_the_same_again(trained: tuple[Outcome, Seen]) -> None:
+def test_the_adapter_it_leaves_writes_the_same_again(trained: tuple[FineTuningResult, Seen]) -> None:
     outcome, _ = trained
     assert not (outcome.adapter.parent / "checkpoints").exists()
     first, _, _ = load_adapter(outcome.adapter)
@@ -188,5 +190,5 @@ def test_lora_of_a_decoder_takes_the_projects_own_loop(base: Path, tmp_path: Pat
 def test_too_little_memory_is_refused_before_anything_is_written(base: Path, tmp_path: Path) -> None:
     asked = job(base, tmp_path / "out")
     with pytest.raises(ModelError, match=r"max_memory_gb is 0\.01: this training needs about"):
-        finetune(Job(**{**vars(asked), "max_memory_gb": 0.01}))
+        finetune(FineTuningJob(**{**vars(asked), "max_memory_gb": 0.01}))
     assert not (tmp_path / "out").exists()
