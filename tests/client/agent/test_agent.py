@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from client.agent.agent import Agent, LocalModel
+from client.federation import local_round
 from client.federation.local_round import PreparedData
 from client.federation.planning import AssignmentRefused
 from client.institution.config import InstitutionSettings
