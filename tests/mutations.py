@@ -73,7 +73,7 @@ MUTATIONS = (
         ("tests/client/dp/test_noise.py", "seeding_every_generator_does_not_repeat_system_noise"),
     ),
     Mutation(
-        "the training is charged after it",
+        "the training is charged after it was done",
         "client/federation/local_round.py",
         "    reservation = _repeated(job, event) or _reserve_private(job, event, delta)\n"
         "    stats = train(job.model, job.data.tokens, plan, noise_source(job), cache=job.data.cache, "
@@ -98,7 +98,7 @@ MUTATIONS = (
         ("tests/common/privacy/test_ledger.py", "other_data_another_run_and_reopening_start_no_fresh_budget"),
     ),
     Mutation(
-        "the limit is meant at whatever delta the run states",
+        "the limit is checked at the delta that the run states",
         "client/federation/local_round.py",
         "job.ledger.reserve(event, use, job.settings.limit)",
         "job.ledger.reserve(event, use, job.settings.limit and replace(job.settings.limit, delta=privacy.delta))",
@@ -140,7 +140,7 @@ MUTATIONS = (
         ("tests/common/protocol/test_disclosures.py", "every_field_that_the_hub_receives_was_decided"),
     ),
     Mutation(
-        "whoever can write the ledger's lines needs no key",
+        "the lines of the ledger can be written without the key",
         "common/journal/line_format.py",
         "        _check_signature(public, head.signature, head.signed())\n",
         "",
@@ -161,7 +161,7 @@ MUTATIONS = (
         ("tests/client/dp/test_mechanism.py", "a_customers_gradients_are_added_up_and_then_clipped"),
     ),
     Mutation(
-        "rows are drawn where customers are accounted",
+        "rows are drawn, but customers are accounted",
         "client/dp/training.py",
         "np.flatnonzero(noise.uniform_mask(int(owners.max()) + 1, plan.sampling_probability)[owners])",
         "np.flatnonzero(noise.uniform_mask(examples, plan.sampling_probability))",

@@ -16,6 +16,7 @@ from common.config.sections import Range, Section
 from common.tasks import TASKS, Head
 from server.hub import config as hub
 from simulation.config import DataConfig, InstitutionsConfig, load_simulation
+from tests.mutations import MUTATIONS
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
@@ -141,3 +142,46 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
+
+
+TREE = (ROOT / "README.md").read_text().split("## The house")[1].split("```")[1]
+
+
+def test_the_captioned_tree_has_one_caption_for_each_room_and_no_other() -> None:
+    captioned: list[str] = []
+    for line in TREE.strip("\n").splitlines():
+        name, _, caption = line.strip().partition(" ")
+        depth = (len(line) - len(line.lstrip())) // 2
+        assert name.endswith("/"), line
+        assert caption.strip(), line
+        parents = captioned[-1].split("/")[:depth] if depth else []
+        captioned.append("/".join([*parents, name.rstrip("/")]))
+    packages = [path.parent for path in ROOT.glob("*/__init__.py")]
+    rooms = [path.parent.relative_to(ROOT) for package in packages for path in package.rglob("__init__.py")]
+    assert sorted(captioned) == sorted(map(str, rooms))
+
+
+@pytest.mark.parametrize("page", ["privacy.md", "threat-model.md"])
+def test_every_test_that_a_page_names_exists(page: str) -> None:
+    """A row names files by their path in `tests/`, each followed by names of tests in it, which may end in "…"."""
+    text = (ROOT / "docs" / page).read_text().split("\n## Mutations")[0]
+    rows = [line for line in text.splitlines() if re.search(r"`[\w/]*test_\w+`", line)]
+    assert len(rows) > 10
+    for row in rows:
+        for file, names in re.findall(r"`((?:\w+/)*test_\w+)`(?:: ((?:`(?!test_)[^`/]+`(?:, )?)+))?", row):
+            path = ROOT / "tests" / f"{file}.py"
+            assert path.is_file(), file
+            tests = re.findall(r"^def test_(\w+)", path.read_text(), re.M)
+            for name in re.findall("`([^`]+)`", names):
+                wanted = re.compile(name.removesuffix("…") + (r"\w*" if name.endswith("…") else ""))
+                assert any(map(wanted.fullmatch, tests)), f"{file}: {name}"
+
+
+def test_every_mutation_is_in_the_page_with_its_test() -> None:
+    table = (ROOT / "docs" / "privacy.md").read_text().split("\n## Mutations")[1]
+    listed = re.findall(r"^\| (\d+) \| (.+?) \| `(.+?)`: `(.+?)` \|$", table, re.M)
+    expected = [
+        (str(number), mutation.fault, mutation.test[0].removeprefix("tests/").removesuffix(".py"), mutation.test[1])
+        for number, mutation in enumerate(MUTATIONS, start=1)
+    ]
+    assert listed == expected

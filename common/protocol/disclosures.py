@@ -46,9 +46,9 @@ DISCLOSURES: Mapping[str, tuple[Basis, str]] = MappingProxyType(
         "Refusal.round": (Basis.CHOSEN, "the hub's own"),
         "Refusal.code": (Basis.CLOSED, "`messages.RefusalCode`"),
         "RelayError": (Basis.CLOSED, "`flower_records.RelayError`, from the process that can read nothing"),
-        "Request.keys": (Basis.CHOSEN, "public keys, and the institution's name"),
-        "Request.csr": (Basis.CHOSEN, "a public key and the institution's name"),
-        "Request.node_key": (Basis.CHOSEN, "a public key"),
-        "Request.signature": (Basis.CHOSEN, "over the three above"),
+        "EnrolmentRequest.keys": (Basis.CHOSEN, "public keys, and the institution's name"),
+        "EnrolmentRequest.csr": (Basis.CHOSEN, "a public key and the institution's name"),
+        "EnrolmentRequest.node_key": (Basis.CHOSEN, "a public key"),
+        "EnrolmentRequest.signature": (Basis.CHOSEN, "over the three above"),
     }
 )
