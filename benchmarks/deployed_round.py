@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from common.base_models.load import resolve_base
+from common.base_models.resolve import resolve_base
 from simulation.partition import synthetic_banks
 
 __all__ = ["fedfin_rounds", "plain_rounds"]

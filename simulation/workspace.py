@@ -19,8 +19,8 @@ from client.institution.config import InstitutionSettings
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.warm_up import needs_warm_up, warm_up
-from common.base_models.extend import refuse_private_base
 from common.base_models.load import LoadedBase, load_base
+from common.base_models.provenance import refuse_private_base
 from common.base_models.resolve import pinned
 from common.config.run import RunConfig
 from common.data.corpora import public_texts

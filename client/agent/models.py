@@ -11,8 +11,8 @@ from client.federation.planning import AssignmentRefused, read_for_run, select_r
 from client.institution.config import InstitutionConfig
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
-from common.base_models.extend import refuse_private_base
 from common.base_models.load import LoadedBase, load_base
+from common.base_models.provenance import refuse_private_base
 from common.config.run import ModelConfig, RunConfig
 from common.errors import ConfigurationError, ModelError
 from common.protocol.messages import RefusalCode

@@ -112,7 +112,7 @@ def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
 def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> "TermList | None":
     """The words to add: of the domain, of a file, and mined from the corpus; private if any of them is."""
     from client.finetune.strategies.domain_terms import TermList, curated, mine, read_terms
-    from common.base_models.extend import load_tokenizer
+    from common.base_models.pretrained import load_tokenizer
 
     if given.no_new_words:
         return None

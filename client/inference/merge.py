@@ -13,9 +13,8 @@ from torch import nn
 from client.inference import merged_head
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, adapter_directory, build, read_manifest, unprotected
-from common.base_models.extend import Provenance, provenance, write_provenance
-from common.base_models.heads import SharedEncoder
-from common.base_models.load import MeanPoolClassifier
+from common.base_models.heads import MeanPoolClassifier, SharedEncoder
+from common.base_models.provenance import Provenance, read_provenance, write_provenance
 from common.base_models.transformers_logging import quiet
 from common.errors import ConfigurationError, ModelError
 from common.tasks import Head
@@ -45,7 +44,7 @@ def merge(adapter: Path, out: Path, task: str | None = None) -> str:
     if model.base.digest != digest:
         raise ModelError(f"{adapter}: the adapter was trained on another copy of {recipe.base_model}: give it that one")
     model.restore(load_file(adapter_directory(adapter) / "adapter_model.safetensors"))
-    before = provenance(recipe.base_model)
+    before = read_provenance(recipe.base_model)
     # Rows shape weights as they shape an adapter: without differential privacy no federation may take it as its base.
     private = before.private_text or unprotected(facts)
     return _write(model, recipe, name, out, Provenance(recipe.base_model, before.new_tokens, private))

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.adapters.target_modules import block_stacks
-from common.base_models.heads import SharedEncoder
-from common.base_models.load import LoadedBase, MeanPoolClassifier
+from common.base_models.heads import MeanPoolClassifier, SharedEncoder
+from common.base_models.load import LoadedBase
 from common.base_models.masked_lm import MaskedLanguageModel
 from common.tasks import Head
 from common.tokenization.batches import Batch, TokenizedSet, token_batches, unpadded

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.soft_prompts import adapt_prompt
-from common.base_models.extend import provenance
 from common.base_models.load import load_base, load_shared_base
+from common.base_models.provenance import read_provenance
 from common.config.run import AdapterConfig, ModelConfig
 from common.errors import ModelError
 from common.tasks import Head, Task, task
@@ -89,7 +89,7 @@ def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
         layers=recipe.layers,
         train=recipe.train,
         # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
-        new_tokens=provenance(recipe.base_model).new_tokens if kind.reads_text else 0,
+        new_tokens=read_provenance(recipe.base_model).new_tokens if kind.reads_text else 0,
     )
     return adapt(base, config, kind, recipe.seed)
 

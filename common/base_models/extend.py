@@ -4,52 +4,27 @@ A new token's embedding starts at the mean of the pieces that it replaces, so th
 before (Hewitt 2021; Yao et al. 2021, arXiv 2106.13474).
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from common.base_models.resolve import resolve_base
+from common.base_models.pretrained import load_pretrained
+from common.base_models.provenance import Provenance, read_provenance, write_provenance
 from common.base_models.transformers_logging import quiet
-from common.errors import ConfigurationError, ModelError
-from common.files import write_atomic
 
 __all__ = [
-    "Provenance",
     "extend",
     "holds_blanks",
-    "load_plain",
-    "load_tokenizer",
-    "provenance",
-    "refuse_private_base",
     "save_base",
     "tokens_per_word",
     "write_extended_base",
     "write_merged_base",
-    "write_provenance",
 ]
-
-_PROVENANCE = "provenance.json"
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a base model's directory comes from.
-
-    base_model: what it was made from.
-    new_tokens: how many tokens were added at the end of the vocabulary.
-    private_text: whether its words or weights were learned from private text without differential privacy.
-    """
-
-    base_model: str
-    new_tokens: int
-    private_text: bool
 
 
 def extend(model: Any, tokenizer: Any, terms: Iterable[str]) -> list[str]:
@@ -99,45 +74,14 @@ def tokens_per_word(tokenizer: Any, texts: Sequence[str]) -> float:
     return sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]) / max(1, words)
 
 
-def load_plain(base: str) -> tuple[Any, Any]:
-    """Model and tokenizer of a base model, in the architecture that its files name.
-
-    Raises:
-        ModelError: absent or damaged.
-    """
-    path = resolve_base(base)
-    try:
-        with quiet():
-            config = transformers.AutoConfig.from_pretrained(path)
-            name = (config.architectures or [""])[0]
-            kind = getattr(transformers, name, transformers.AutoModel)
-            return kind.from_pretrained(path), transformers.AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"base model {base}: could not be loaded ({type(error).__name__}): check its files") from error
-
-
-def load_tokenizer(base: str) -> Any:
-    """The tokenizer of a base model.
-
-    Raises:
-        ModelError: absent or damaged.
-    """
-    path = resolve_base(base)
-    try:
-        with quiet():
-            return transformers.AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"base model {base}: its tokenizer could not be loaded: check its files") from error
-
-
 def write_extended_base(base: str, terms: Sequence[str], out: Path, private: bool) -> list[str]:
     """Write `base` with `terms` in its vocabulary to `out`; returns the terms that were new.
 
     private: whether the list was learned from private text without differential privacy.
     """
-    model, tokenizer = load_plain(base)
+    model, tokenizer = load_pretrained(base)
     added = extend(model, tokenizer, terms)
-    before = provenance(base)
+    before = read_provenance(base)
     save_base(model, tokenizer, out, Provenance(base, len(added), private or before.private_text))
     return added
 
@@ -147,8 +91,8 @@ def write_merged_base(adapted: Any, base: str, out: Path, private: bool) -> None
 
     Its architecture is that of `base`; task heads stay behind. private: whether it was trained on private text.
     """
-    model, tokenizer = load_plain(base)
-    origin = provenance(base)
+    model, tokenizer = load_pretrained(base)
+    origin = read_provenance(base)
     trained = adapted.merge().model
     body = trained.encoder if hasattr(trained, "encoder") else trained.base_model
     model.base_model.load_state_dict(body.state_dict(), strict=False)
@@ -173,32 +117,3 @@ def save_base(model: Any, tokenizer: Any, out: Path, origin: Provenance) -> None
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-
-
-def write_provenance(directory: Path, origin: Provenance) -> None:
-    """Say in a model's directory what it was made from."""
-    write_atomic(directory / _PROVENANCE, (json.dumps(asdict(origin), indent=2) + "\n").encode())
-
-
-def provenance(base: str) -> Provenance:
-    """What is known of a base model's directory; of one that was not made here: nothing added, nothing private."""
-    path = Path(resolve_base(base)) / _PROVENANCE
-    if not path.exists():
-        return Provenance(base, 0, False)
-    try:
-        return Provenance(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        raise ModelError(f"{path}: damaged: make the directory again") from None
-
-
-def refuse_private_base(base: str) -> None:
-    """Refuse a base model that carries private text into a federation, where everybody, the hub first, must hold it.
-
-    Raises:
-        ConfigurationError: its vocabulary or weights were learned from private text without differential privacy.
-    """
-    if provenance(base).private_text:
-        raise ConfigurationError(
-            f"model.base {base}: its vocabulary or weights were learned from private text, and a federation's base "
-            "model is given to all: use one that was made from public text"
-        )

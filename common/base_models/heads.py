@@ -1,4 +1,4 @@
-"""One encoder, and a linear head for each of several tasks on it."""
+"""Linear heads on an encoder: one on mean-pooled features, or one for each of several tasks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from common.base_models.architecture import hidden_size
 from common.tasks import Head
 
-__all__ = ["SharedEncoder", "pool_mean"]
+__all__ = ["FEATURE_NORM", "MeanPoolClassifier", "SharedEncoder", "pool_mean"]
 
 FEATURE_NORM = 4.0
 """L2 norm of the mean-pooled features that a linear head sees. Fixed, so that no example's head gradient is larger
@@ -21,6 +22,54 @@ def pool_mean(hidden: Tensor, mask: Tensor) -> Tensor:
     weights = mask.unsqueeze(-1).to(torch.float32)
     mean = (hidden.to(torch.float32) * weights).sum(1) / weights.sum(1).clamp(min=1)
     return FEATURE_NORM * nn.functional.normalize(mean, dim=-1)
+
+
+class MeanPoolClassifier(nn.Module):
+    """Encoder, mean over the real tokens, scaled to norm `FEATURE_NORM`, linear `classifier`.
+
+    For encoders whose own pooler was never trained. Forward as in transformers: (B, T) ids and mask to an output
+    with `logits` (B, C), and `loss` when (B,) labels are given.
+    """
+
+    def __init__(self, encoder: nn.Module, labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = encoder.config
+        self.is_loaded_in_4bit = getattr(encoder, "is_loaded_in_4bit", False)  # PEFT asks
+        self.classifier = nn.Linear(hidden_size(encoder.config), labels)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """See the class. The mask also covers a prefix in `past_key_values`, which is attended to and not pooled."""
+        given = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "past_key_values": past_key_values}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
+        hidden = self.encoder(attention_mask=attention_mask, **kwargs).last_hidden_state
+        mask = hidden.new_ones(hidden.shape[:2]) if attention_mask is None else attention_mask[:, -hidden.shape[1] :]
+        logits = self.classifier(self.pool(hidden, mask))
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's, by the name that PEFT asks for."""
+        found: Any = self.encoder
+        embeddings: nn.Module = found.get_input_embeddings()
+        return embeddings
+
+    @property
+    def device(self) -> torch.device:
+        """Of its weights; PEFT asks."""
+        return self.classifier.weight.device
+
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, H) to (B, H), in float32."""
+        return pool_mean(hidden, mask)
 
 
 class SharedEncoder(nn.Module):

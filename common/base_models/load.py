@@ -1,22 +1,20 @@
 """The base model, loaded with a task head. Hub and institutions load it the same way."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from torch import Tensor, nn
-from transformers.modeling_outputs import SequenceClassifierOutput
+from torch import nn
 
 from common.base_models.architecture import generator_class, hidden_size, is_decoder, read_config
 from common.base_models.digest import base_digest
-from common.base_models.heads import FEATURE_NORM, SharedEncoder, pool_mean
+from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.masked_lm import MaskedLanguageModel
+from common.base_models.pretrained import one_line_errors, refuse_missing
 from common.base_models.resolve import resolve_base
 from common.base_models.transformers_logging import quiet
 from common.config.run import ModelConfig
@@ -24,9 +22,7 @@ from common.errors import ModelError
 from common.tasks import MULTI_TASK, TASKS, Head, Task, tasks_of
 
 __all__ = [
-    "FEATURE_NORM",
     "LoadedBase",
-    "MeanPoolClassifier",
     "load_base",
     "load_classifier",
     "load_shared_base",
@@ -78,54 +74,6 @@ class LoadedBase:
         return bool(config.is_encoder_decoder)
 
 
-class MeanPoolClassifier(nn.Module):
-    """Encoder, mean over the real tokens, scaled to norm `FEATURE_NORM`, linear `classifier`.
-
-    For encoders whose own pooler was never trained. Forward as in transformers: (B, T) ids and mask to an output
-    with `logits` (B, C), and `loss` when (B,) labels are given.
-    """
-
-    def __init__(self, encoder: nn.Module, labels: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.config = encoder.config
-        self.is_loaded_in_4bit = getattr(encoder, "is_loaded_in_4bit", False)  # PEFT asks
-        self.classifier = nn.Linear(hidden_size(encoder.config), labels)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        past_key_values: Any = None,
-        inputs_embeds: Tensor | None = None,
-        **kwargs: Any,
-    ) -> SequenceClassifierOutput:
-        """See the class. The mask also covers a prefix in `past_key_values`, which is attended to and not pooled."""
-        given = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "past_key_values": past_key_values}
-        kwargs |= {name: value for name, value in given.items() if value is not None}
-        hidden = self.encoder(attention_mask=attention_mask, **kwargs).last_hidden_state
-        mask = hidden.new_ones(hidden.shape[:2]) if attention_mask is None else attention_mask[:, -hidden.shape[1] :]
-        logits = self.classifier(self.pool(hidden, mask))
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The encoder's, by the name that PEFT asks for."""
-        found: Any = self.encoder
-        embeddings: nn.Module = found.get_input_embeddings()
-        return embeddings
-
-    @property
-    def device(self) -> torch.device:
-        """Of its weights; PEFT asks."""
-        return self.classifier.weight.device
-
-    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, H) to (B, H), in float32."""
-        return pool_mean(hidden, mask)
-
-
 def load_classifier(
     base: str,
     labels: int | tuple[str, ...] | list[str],
@@ -161,13 +109,13 @@ def load_classifier(
             transformers.AutoModelForTokenClassification if token else transformers.AutoModelForSequenceClassification
         )
         kwargs["num_labels"] = count
-    with quiet(), torch.random.fork_rng(), _one_line(base):
+    with quiet(), torch.random.fork_rng(), one_line_errors(base):
         loaded, info = auto.from_pretrained(path, output_loading_info=True, **kwargs)
         model: nn.Module = loaded if native else MeanPoolClassifier(_encoder(loaded), count)
     advice = "copy the whole model there"
     if native and any(".pooler." in key for key in info["missing_keys"]):
         advice = "set model.pooling to 'mean'"
-    _refuse_missing(base, info, _head_names(model) if native else ("pooler",), advice)
+    refuse_missing(base, info, _head_names(model) if native else ("pooler",), advice)
     return model.eval()
 
 
@@ -184,23 +132,16 @@ def load_shared_encoder(base: str, heads: Mapping[str, tuple[str, int]], **kwarg
     path = resolve_base(base)
     if writing := [name for name, (head, _) in heads.items() if head not in (Head.SEQUENCE, Head.TOKEN)]:
         raise ModelError(f"{writing[0]}: it shares no encoder with other tasks: train it with strategy single_task")
-    with quiet(), torch.random.fork_rng(), _one_line(base):
+    with quiet(), torch.random.fork_rng(), one_line_errors(base):
         loaded, info = transformers.AutoModel.from_pretrained(path, output_loading_info=True, **kwargs)
         kinds = {name: (Head(head), labels) for name, (head, labels) in heads.items()}
         model = SharedEncoder(_encoder(loaded), hidden_size(loaded.config), kinds)
-    _refuse_missing(base, info, ("pooler",), "copy the whole model there")
+    refuse_missing(base, info, ("pooler",), "copy the whole model there")
     return model.eval()
 
 
-def _refuse_missing(base: str, info: Mapping[str, Any], untrained: Sequence[str], advice: str) -> None:
-    """transformers fills what the files lack with random numbers, others at every institution."""
-    absent = sorted(key for key in info["missing_keys"] if key.split(".")[0] not in untrained)
-    if absent:
-        raise ModelError(f"base model {base}: its files lack {absent[0]}: {advice}")
-
-
 def _load_masked(base: str, path: str, **kwargs: Any) -> nn.Module:
-    with quiet(), torch.random.fork_rng(), _one_line(base):
+    with quiet(), torch.random.fork_rng(), one_line_errors(base):
         loaded, info = transformers.AutoModelForMaskedLM.from_pretrained(path, output_loading_info=True, **kwargs)
     body = f"{loaded.base_model_prefix}."
     absent = sorted(key for key in info["missing_keys"] if key.startswith(body))
@@ -215,9 +156,9 @@ def _load_writer(base: str, path: str, decoder: bool, **kwargs: Any) -> nn.Modul
     if decoder and not is_decoder(config):
         raise ModelError(f"base model {base} ({config.model_type}): it does not guess the next word: choose a decoder")
     kind = generator_class(base, config)
-    with quiet(), torch.random.fork_rng(), _one_line(base):
+    with quiet(), torch.random.fork_rng(), one_line_errors(base):
         model, info = kind.from_pretrained(path, output_loading_info=True, **kwargs)
-    _refuse_missing(base, info, (), "copy the whole model there")
+    refuse_missing(base, info, (), "copy the whole model there")
     result: nn.Module = model.eval()
     return result
 
@@ -228,15 +169,6 @@ def _encoder(model: Any) -> Any:
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model
-
-
-@contextmanager
-def _one_line(base: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise ModelError(f"base model {base}: could not be loaded: {reason}") from error
 
 
 def load_base(
@@ -296,7 +228,7 @@ def _frozen(
         # bitsandbytes would repack frozen 4-bit weights for inference on a CPU, in a form without a backward pass.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
-    with quiet(), _one_line(cfg.base):
+    with quiet(), one_line_errors(cfg.base):
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     if head == Head.MASKED and tokenizer.mask_token_id is None:
         raise ModelError(f"base model {cfg.base}: its tokenizer has no mask token: choose an encoder, such as minilm")

@@ -14,8 +14,8 @@ from flwr.serverapp import Grid
 
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.warm_up import needs_warm_up, warm_up
-from common.base_models.extend import refuse_private_base
 from common.base_models.load import load_base
+from common.base_models.provenance import refuse_private_base
 from common.config.run import RunConfig
 from common.errors import FedfinError, LedgerError, ModelError, QuorumError
 from common.files import write_json

@@ -23,8 +23,9 @@ from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_m
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.warm_up import needs_warm_up, warm_up
 from common.base_models.architecture import is_decoder, read_config
-from common.base_models.extend import provenance, tokens_per_word, write_extended_base, write_merged_base
+from common.base_models.extend import tokens_per_word, write_extended_base, write_merged_base
 from common.base_models.load import load_base
+from common.base_models.provenance import read_provenance
 from common.base_models.resolve import resolve_base
 from common.config.run import AdapterConfig, ModelConfig
 from common.data.corpora import python_reference_text
@@ -209,7 +210,7 @@ def _figures(job: AdaptationJob, base: str, before: Mapping[str, Any], after: Ma
     return {
         "before": before,
         "after": after,
-        "new_tokens": provenance(base).new_tokens if base != job.base_model else 0,
+        "new_tokens": read_provenance(base).new_tokens if base != job.base_model else 0,
         "general_loss_rise": rise,
     }
 

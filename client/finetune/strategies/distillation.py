@@ -22,7 +22,9 @@ from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import load_adapter
 from common.adapters.target_modules import block_stacks
 from common.base_models.architecture import read_config
-from common.base_models.extend import Provenance, load_plain, provenance, save_base
+from common.base_models.extend import save_base
+from common.base_models.pretrained import load_pretrained
+from common.base_models.provenance import Provenance, read_provenance
 from common.base_models.resolve import resolve_base
 from common.errors import ConfigurationError, ModelError
 from common.evaluation.evaluator import make_evaluator
@@ -126,7 +128,7 @@ def write_student(base: str, blocks: int, out: Path) -> None:
         ModelError: it has more than one stack of blocks, or not more than `blocks`.
     """
     refuse_student(base, blocks)
-    model, tokenizer = load_plain(base)
+    model, tokenizer = load_pretrained(base)
     stacks = block_stacks(model)
     if len(stacks) != 1:
         raise ModelError(f"base model {base}: it has {len(stacks)} stacks of blocks: give a student model of your own")
@@ -135,7 +137,7 @@ def write_student(base: str, blocks: int, out: Path) -> None:
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, nn.ModuleList([stack[index] for index in kept]))
     model.config.num_hidden_layers = blocks
-    before = provenance(base)
+    before = read_provenance(base)
     save_base(model, tokenizer, out, Provenance(base, before.new_tokens, before.private_text))
 
 

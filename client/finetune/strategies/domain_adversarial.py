@@ -24,7 +24,7 @@ from client.finetune.strategies.session import Session, loop_plan, open_session,
 from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.losses import example_losses
-from common.base_models.load import MeanPoolClassifier
+from common.base_models.heads import MeanPoolClassifier
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError
 from common.evaluation.evaluator import make_evaluator

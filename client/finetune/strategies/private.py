@@ -24,7 +24,7 @@ from client.finetune.strategies.session import Session
 from client.institution.config import InstitutionSettings
 from client.institution.directory import InstitutionDirectory
 from common.adapters.manifest import read_manifest, unprotected
-from common.base_models.extend import provenance
+from common.base_models.provenance import read_provenance
 from common.config.run import LEVELS
 from common.errors import ConfigurationError, DataError
 from common.privacy.accounting import DpSgdEvent, calibrate
@@ -121,7 +121,7 @@ _NEVER_COVERED = (
 
 def _unprotected_before(session: Session) -> bool:
     """Whether the training began from what private rows had made without differential privacy."""
-    if provenance(session.recipe.base_model).private_text:
+    if read_provenance(session.recipe.base_model).private_text:
         return True
     if session.job.previous is None:
         return False
@@ -135,7 +135,7 @@ def _uncovered(session: Session) -> list[str]:
         spent = read_manifest(session.job.previous.adapter)[2].get("privacy")
         how = f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g}" if spent else "no privacy"
         found.append(f"the rows of the adapter that was continued, which was trained with {how}")
-    if provenance(session.recipe.base_model).private_text:
+    if read_provenance(session.recipe.base_model).private_text:
         found.append("the private text that the base model was made from")
     return [*found, *_NEVER_COVERED]
 

@@ -17,7 +17,7 @@ from client.inference.predictor import Predictor
 from client.institution.directory import InstitutionDirectory
 from client.tracking.progress_bar import ProgressBar
 from common.adapters.manifest import load_adapter
-from common.base_models.extend import refuse_private_base
+from common.base_models.provenance import refuse_private_base
 from common.data.datasets import Dataset, Example, SummaryExample, TokenExample
 from common.errors import ConfigurationError
 from common.privacy.ledger import PrivacyLedger

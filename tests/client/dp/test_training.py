@@ -15,7 +15,8 @@ from client.dp.training import DpTrainingPlan, train
 from common.adapters.adapted_model import adapt
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import example_losses
-from common.base_models.load import FEATURE_NORM, load_base
+from common.base_models.heads import FEATURE_NORM
+from common.base_models.load import load_base
 from common.config.run import AdapterConfig, ModelConfig
 from common.errors import ConfigurationError, DataError, ModelError
 from common.tasks import task

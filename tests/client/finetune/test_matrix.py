@@ -27,7 +27,8 @@ from client.inference.merge import merge
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build, load_adapter
 from common.adapters.tensors import seeded
-from common.base_models.extend import refuse_private_base, write_extended_base
+from common.base_models.extend import write_extended_base
+from common.base_models.provenance import refuse_private_base
 from common.errors import ConfigurationError, ModelError
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger

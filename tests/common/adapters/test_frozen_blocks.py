@@ -9,7 +9,7 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import nn
 
-from common.base_models.load import FEATURE_NORM
+from common.base_models.heads import FEATURE_NORM
 from common.tasks import task
 from tests.tiny_models import FAMILIES, shaken, tiny_adapted
 

@@ -8,16 +8,9 @@ import pytest
 import torch
 
 from client.dp.training import DpTrainingPlan, train
-from common.base_models.extend import (
-    Provenance,
-    extend,
-    load_plain,
-    provenance,
-    refuse_private_base,
-    save_base,
-    tokens_per_word,
-    write_extended_base,
-)
+from common.base_models.extend import extend, save_base, tokens_per_word, write_extended_base
+from common.base_models.pretrained import load_pretrained
+from common.base_models.provenance import Provenance, read_provenance, refuse_private_base
 from common.config.run import parse_run
 from common.errors import ConfigurationError
 from common.tasks import task
@@ -35,7 +28,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_a_new_embedding_is_the_mean_of_the_pieces_it_replaces(tmp_path: Path, family: str) -> None:
-    model, tokenizer = load_plain(str(save_tiny_model(tmp_path / "m", family)))
+    model, tokenizer = load_pretrained(str(save_tiny_model(tmp_path / "m", family)))
     before = model.get_input_embeddings().weight.detach().clone()
     pieces = tokenizer("ebitda", add_special_tokens=False)["input_ids"]
     added = extend(model, tokenizer, TERMS)
@@ -48,14 +41,14 @@ def test_a_new_embedding_is_the_mean_of_the_pieces_it_replaces(tmp_path: Path, f
 
 
 def test_a_term_is_matched_as_a_whole_word_in_any_case(tmp_path: Path, base: Path) -> None:
-    model, tokenizer = load_plain(str(base))
+    model, tokenizer = load_pretrained(str(base))
     extend(model, tokenizer, ["ebitda"])
     assert tokenizer("EBITDA", add_special_tokens=False)["input_ids"] == [len(VOCABULARY)]
     assert len(VOCABULARY) not in tokenizer("ebitdas", add_special_tokens=False)["input_ids"]
 
 
 def test_texts_take_fewer_tokens_a_word_afterwards(base: Path) -> None:
-    model, tokenizer = load_plain(str(base))
+    model, tokenizer = load_pretrained(str(base))
     texts = ["ebitda rises", "bank goodwill"]
     before = tokens_per_word(tokenizer, texts)
     assert before == (6 + 1 + 1 + 8) / 4
@@ -108,11 +101,11 @@ def test_a_base_that_carries_private_text_is_refused_in_a_federation(tmp_path: P
     write_extended_base(str(base), TERMS, tmp_path / "public", private=False)
     refuse_private_base(str(tmp_path / "public"))
     refuse_private_base(str(base))
-    assert provenance(str(tmp_path / "public")).new_tokens == 3
+    assert read_provenance(str(tmp_path / "public")).new_tokens == 3
 
 
 def test_a_directory_is_replaced_whole(tmp_path: Path, base: Path) -> None:
-    model, tokenizer = load_plain(str(base))
+    model, tokenizer = load_pretrained(str(base))
     for number in (1, 2):
         save_base(model, tokenizer, tmp_path / "out", Provenance("x", number, False))
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["new_tokens"] == 2

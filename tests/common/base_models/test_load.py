@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from common.base_models.digest import base_digest
-from common.base_models.load import FEATURE_NORM, MeanPoolClassifier, load_base, load_classifier
+from common.base_models.heads import FEATURE_NORM, MeanPoolClassifier
+from common.base_models.load import load_base, load_classifier
 from common.base_models.resolve import resolve_base
 from common.config.run import ModelConfig
 from common.errors import ModelError

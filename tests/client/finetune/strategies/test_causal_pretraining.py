@@ -15,8 +15,9 @@ from client.finetune.strategies.domain_terms import mine
 from client.finetune.strategies.single_task import run as finetune_one
 from common.adapters.adapted_model import adapt
 from common.adapters.manifest import load_adapter
-from common.base_models.extend import extend, provenance
+from common.base_models.extend import extend
 from common.base_models.load import load_base
+from common.base_models.provenance import read_provenance
 from common.config.run import AdapterConfig, ModelConfig
 from common.errors import ModelError
 from common.evaluation.evaluate import evaluate_language_model
@@ -98,7 +99,7 @@ def test_finetune_and_predict_work_on_what_comes_out(adapted, tmp_path: Path) ->
     tuned = finetune_one(job)
     assert tuned.metrics["accuracy"] > 0.9
     assert tuned.predict(["loss falls falls loss falls", "profit rises rises profit profit"]) == ["down", "up"]
-    assert provenance(outcome.base_model).private_text
+    assert read_provenance(outcome.base_model).private_text
 
 
 def test_what_follows_is_the_label_and_the_last_token_has_none(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from client.finetune.strategies.domain_terms import TermList
 from client.finetune.strategies.linear_probe import linear_probe
 from client.finetune.strategies.single_task import run as finetune_one
 from client.finetune.training.time_budget import describe_time_budget
-from common.base_models.extend import provenance
+from common.base_models.provenance import read_provenance
 from common.data.corpora import read_split
 from common.data.datasets import Dataset, Example
 from common.errors import CheckpointError, ConfigurationError, DataError, FedfinError, ModelError
@@ -86,12 +86,12 @@ def test_what_comes_out_is_a_base_model_that_finetune_takes(tmp_path: Path) -> N
         )
     )
     assert tuned.metrics["accuracy"] > 0.9
-    assert provenance(outcome.base_model).private_text
+    assert read_provenance(outcome.base_model).private_text
 
 
 def test_public_text_leaves_a_base_model_that_may_be_shared(tmp_path: Path) -> None:
     outcome = continual_pretraining.run(job(tmp_path, public=True, terms=TermList(("ebitda",), "public", "list")))
-    assert not provenance(outcome.base_model).private_text
+    assert not read_provenance(outcome.base_model).private_text
 
 
 def test_cut_in_the_middle_it_ends_in_the_same_model(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from client.finetune.strategies import stages
 from client.finetune.strategies.stages import PUBLISHED, STAGES, Stage, StagesJob
 from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.adapters.manifest import load_adapter
-from common.base_models.extend import provenance
+from common.base_models.provenance import read_provenance
 from common.data.datasets import Dataset, TokenExample
 from common.errors import ConfigurationError, DataError, ModelError
 from common.tasks import task
@@ -80,7 +80,7 @@ def test_every_stage_is_measured_and_killed_half_way_the_rest_ends_in_the_same_r
     assert all(0 < entry["parameter_efficiency"] < 1 for entry in history)
     assert whole.metrics["total_seconds"] == pytest.approx(sum(entry["seconds"] for entry in history), abs=0.1)
     assert whole.metrics["best"] in ("target_task", "knowledge_distillation")
-    assert provenance(history[2]["base_model"]).private_text
+    assert read_provenance(history[2]["base_model"]).private_text
     assert load_adapter(whole.adapter)[1].tasks == {"document_classification": ("down", "up")}
     for step in (5, 40):
         with pytest.raises(Cut):
