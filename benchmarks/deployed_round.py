@@ -67,7 +67,7 @@ local_steps = 1
 sampling_rate = 0.05
 learning_rate = 0.1
 [privacy]
-level = "high"
+mode = "high"
 delta = 1e-4
 [evaluation]
 every_rounds = 1000

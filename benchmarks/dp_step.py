@@ -29,8 +29,8 @@ from common.tokenization.batches import TokenizedSet
 AIM = 1.10
 STEPS = 3  # of one training; a round of the shipped configurations takes 5
 CASES = (
-    Case("whole encoder, 64 x 64 tokens", rows=64, tokens=64, layers="all", train="AB"),
-    Case("last 2 blocks, B only, 256 x ~20 tokens", rows=256, tokens=20, layers="last:2", train="B"),
+    Case("whole encoder, 64 x 64 tokens", rows=64, tokens=64, layers="all", trained_factors="AB"),
+    Case("last 2 blocks, B only, 256 x ~20 tokens", rows=256, tokens=20, layers="last:2", trained_factors="B"),
 )
 
 

@@ -29,7 +29,7 @@ class Case:
     rows: int
     tokens: int
     layers: str
-    train: Literal["AB", "B"]
+    trained_factors: Literal["AB", "B"]
     spread: float = 0.0
 
 
@@ -46,7 +46,12 @@ def adapted(case: Case, max_tokens: int = 256) -> AdaptedModel:
     """MiniLM with rank 8 on all linear layers of the case's blocks, without dropout."""
     kind = task("sentiment_analysis")
     config = AdapterConfig(
-        rank=8, alpha=16, dropout=0.0, target_modules="all-linear", layers=case.layers, train=case.train
+        rank=8,
+        alpha=16,
+        dropout=0.0,
+        target_modules="all-linear",
+        layers=case.layers,
+        trained_factors=case.trained_factors,
     )
     return adapt(load_base(ModelConfig(max_tokens=max_tokens), kind, LABELS), config, kind, seed=0)
 

@@ -63,7 +63,7 @@ def config() -> RunConfig:
             "run": {"name": "overhead", "seed": 0, "rounds": ROUNDS},
             "task": {"name": "sentiment_analysis"},
             "training": {"local_steps": 1, "sampling_rate": 0.1, "learning_rate": 1.0},
-            "privacy": {"level": "none"},
+            "privacy": {"mode": "none"},
         },
         "benchmarks/round_overhead.py",
     )

@@ -25,9 +25,9 @@ from common.base_models.load import load_classifier
 from common.base_models.resolve import resolve_base
 
 CASES = (
-    Case("headlines, whole encoder", rows=192, tokens=20, layers="all", train="AB", spread=0.4),
-    Case("complaints, whole encoder", rows=96, tokens=70, layers="all", train="AB", spread=0.7),
-    Case("headlines, last 2 blocks", rows=192, tokens=20, layers="last:2", train="AB", spread=0.4),
+    Case("headlines, whole encoder", rows=192, tokens=20, layers="all", trained_factors="AB", spread=0.4),
+    Case("complaints, whole encoder", rows=96, tokens=70, layers="all", trained_factors="AB", spread=0.7),
+    Case("headlines, last 2 blocks", rows=192, tokens=20, layers="last:2", trained_factors="AB", spread=0.4),
 )
 STEPS, MICRO, RATE = 3, 32, 1e-3
 

@@ -84,13 +84,13 @@ class DataConfig(Section):
 class InstitutionsConfig(Section):
     """What every simulated institution decides for itself.
 
-    max_epsilon: limit of its ledger at the run's delta. size_bands: whether it declares the power of two below its
+    max_epsilon: limit of its ledger at the run's delta. declare_units: whether it declares the power of two below its
     number of records. noise: "fixed" repeats itself for tests and protects nobody.
     """
 
     section = "institutions"
     max_epsilon: Annotated[float | None, Range(0, above=True)] = None
-    size_bands: bool = True
+    declare_units: bool = True
     noise: Literal["system", "fixed"] = "system"
 
 

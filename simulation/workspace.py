@@ -143,8 +143,10 @@ class Workspace:
             name=name,
             max_epsilon=given.max_epsilon,
             delta=self.config.privacy.delta,
-            allow_without_privacy=self.config.privacy.level == "none",
-            size_band=power_of_two_at_most(self.federation.train[name].units(unit)) if given.size_bands else None,
+            allow_without_privacy=self.config.privacy.mode == "none",
+            declared_units=power_of_two_at_most(self.federation.train[name].units(unit))
+            if given.declare_units
+            else None,
             noise=given.noise,
             unit=unit,
         )

@@ -128,15 +128,15 @@ MUTATIONS = (
     Mutation(
         "sums are divided by the true number of records",
         "client/federation/local_round.py",
-        "expected_batch_size=rate * declared_size(settings),",
+        "expected_batch_size=rate * assumed_units(settings),",
         "expected_batch_size=rate * units,",
         ("tests/client/federation/test_local_round.py", "divided_by_what_was_declared_and_never_by_what_was_counted"),
     ),
     Mutation(
         "a contribution carries the training loss",
         "common/protocol/messages.py",
-        "    size_band: int | None\n\n    def __post_init__",
-        "    size_band: int | None\n    loss: float = 0.0\n\n    def __post_init__",
+        "    declared_units: int | None\n\n    def __post_init__",
+        "    declared_units: int | None\n    loss: float = 0.0\n\n    def __post_init__",
         ("tests/common/protocol/test_disclosures.py", "every_field_that_the_hub_receives_was_decided"),
     ),
     Mutation(

@@ -129,12 +129,12 @@ def test_the_file_to_start_from_is_a_valid_one(tmp_path: Path) -> None:
     (tmp_path / "first.toml").write_text(text)
     assert load_simulation(tmp_path / "first.toml").run.privacy.target_epsilon == 8.0
     tables = tomllib.loads(text)
-    tables["privacy"] = {"level": "none"}
+    tables["privacy"] = {"mode": "none"}
     tables["training"] = {
         "local_epochs": 1, "expected_batch_size": 16, "optimizer": "adam", "learning_rate": 1e-3
     }  # fmt: skip
     del tables["data"]
-    assert parse_run(tables, "the page").adapter.train == "AB"
+    assert parse_run(tables, "the page").adapter.trained_factors == "AB"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)

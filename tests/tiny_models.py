@@ -146,7 +146,7 @@ def tiny_adapted(
     if not directory.exists():
         save_tiny_model(directory, family, layers=blocks)
     base = load_base(ModelConfig(base=str(directory), pooling=pooling), which, labels)
-    settings: dict[str, Any] = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "train": "B", **adapter}
+    settings: dict[str, Any] = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "trained_factors": "B", **adapter}
     return adapt(base, AdapterConfig(**settings), which, seed=7)
 
 

@@ -143,7 +143,7 @@ class Agent:
             spec_digest=spec.digest(),
             code_digest=code_digest(),
             statement=outcome.statement,
-            size_band=self.settings.size_band,
+            declared_units=self.settings.declared_units,
         )
 
     def _seal(self, payload: bytes, context: MessageContext, kind: str) -> bytes:

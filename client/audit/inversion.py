@@ -85,7 +85,9 @@ def invert(
     report = progress or (lambda *_: None)
     rank = max(_LEAST_RANK, subject.config.adapter.rank)
     subject.model.release()
-    target = AdapterConfig(rank=rank, alpha=2.0 * rank, dropout=0.0, target_modules=("query",), layers="all", train="B")
+    target = AdapterConfig(
+        rank=rank, alpha=2.0 * rank, dropout=0.0, target_modules=("query",), layers="all", trained_factors="B"
+    )
     model = adapt(subject.base, target, task(subject.config.task), seed=subject.config.seed)
     # As after some rounds: a head of zeros would send nothing back.
     model.load({n: seeded(0, n, v.shape) if n in model.head_names() else v for n, v in model.initial().items()})

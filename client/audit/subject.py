@@ -38,7 +38,7 @@ def default_run() -> RunConfig:
         "task": {"name": "sentiment_analysis"},
         "adapter": {"rank": 8, "alpha": 16, "target_modules": "all-linear", "layers": "last:1"},
         "training": {"local_steps": 5, "sampling_rate": 0.25, "learning_rate": 2.0, "head_learning_rate": 6.0},
-        "privacy": {"level": "target", "target_epsilon": 2.0, "delta": 1e-5, "clipping_norm": 0.5},
+        "privacy": {"mode": "target", "target_epsilon": 2.0, "delta": 1e-5, "clipping_norm": 0.5},
     }
     return parse_run(tables, "the audit's own run")
 
@@ -90,19 +90,19 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
         ConfigurationError: the run claims nothing, or cannot be trained on so few units.
         ModelError: see `load_base`.
     """
-    if config.privacy.level == "none":
-        raise ConfigurationError('privacy.level is "none": such a run claims nothing that could be audited')
+    if config.privacy.mode == "none":
+        raise ConfigurationError('privacy.mode is "none": such a run claims nothing that could be audited')
     kind = task(config.task)
     if kind.head not in (Head.SEQUENCE, Head.TOKEN):
         raise ConfigurationError(f"task.name: {config.task} cannot be audited: choose one that labels texts or words")
     size = 1 << (units.bit_length() - 1)
     try:
-        plan = plan_training(config, units, InstitutionSettings("audit", size_band=size, unit=config.privacy.unit))
+        plan = plan_training(config, units, InstitutionSettings("audit", declared_units=size, unit=config.privacy.unit))
     except AssignmentRefused as refused:
         raise ConfigurationError(f"audit: {refused}, with {units} of them: give more canaries") from None
     steps = plan.steps * config.rounds
     dp = replace(plan.dp, steps=steps) if plan.dp else None
-    plan = replace(plan, steps=steps, dp=dp, optimizer="sgd", adam_bias_correction=False)
+    plan = replace(plan, steps=steps, dp=dp, optimizer="sgd", adam_noise_correction=False)
     base = load_base(config.model, kind, len(config.labels or _LABELS), device)
     model = adapt(base, config.adapter, kind, seed=config.seed)
     event = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, steps) if dp else DpSgdEvent(0.0, 1.0, steps)

@@ -146,7 +146,7 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _forecast(given: argparse.Namespace) -> int:
     from client.federation.forecast import forecast
-    from client.federation.planning import UNDECLARED_SIZE, read_run
+    from client.federation.planning import UNDECLARED_UNITS, read_run
 
     home, ledger = _open(given.directory)
     config, settings = read_run(given.config), home.settings()
@@ -180,9 +180,9 @@ def _forecast(given: argparse.Namespace) -> int:
         limit = f" of {found.limit.epsilon:g}" if found.limit else " (no limit is set)"
         print(f"ledger: epsilon {_figure(found.spent)} now, {_figure(found.after)} after it{limit}, "
               f"at delta {found.delta or 0:g}")  # fmt: skip
-    band = settings.limits.size_band or UNDECLARED_SIZE
+    band = settings.limits.declared_units or UNDECLARED_UNITS
     if found.units is not None and not 0.5 <= band / max(found.units, 1) <= 2:
-        print(f"advice: updates are divided as if there were {band} {config.privacy.unit}s: see release.size_band")
+        print(f"advice: updates are divided as if there were {band} {config.privacy.unit}s: see release.declared_units")
     if refused:
         some = f"after {_count(found.rounds_that_fit, 'round')} " if found.rounds_that_fit else ""
         print(f"REFUSED {some}({refused[0]}): {refused[1]}")

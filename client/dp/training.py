@@ -42,7 +42,7 @@ class DpTrainingPlan:
     max_batch_tokens: padded tokens of a physical batch.
     dp: None trains without privacy.
     seed: without `dp`, of the order of the minibatches and of dropout; privacy's randomness never comes from it.
-    adam_bias_correction: with `dp` and Adam, take the noise's known variance out of the second moment.
+    adam_noise_correction: with `dp` and Adam, take the noise's known variance out of the second moment.
 
     Raises:
         ConfigurationError: what would be trained is not what `dp` says, or the optimiser is unknown.
@@ -56,7 +56,7 @@ class DpTrainingPlan:
     max_batch_tokens: int
     dp: DpSettings | None
     seed: int
-    adam_bias_correction: bool = False
+    adam_noise_correction: bool = False
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -68,7 +68,7 @@ class DpTrainingPlan:
         dp = self.dp
         if dp is not None and (dp.steps, dp.sampling_probability) != (self.steps, self.sampling_probability):
             raise ConfigurationError("training: steps and sampling probability differ from those that are accounted")
-        if self.adam_bias_correction and (dp is None or self.optimizer == "sgd"):
+        if self.adam_noise_correction and (dp is None or self.optimizer == "sgd"):
             raise ConfigurationError("training: Adam's second moment is corrected with privacy and adam or adamw only")
 
 
@@ -217,7 +217,7 @@ def _optimizer(model: AdaptedModel, plan: DpTrainingPlan) -> torch.optim.Optimiz
         {"params": [p for name, p in trained.items() if name in heads], "lr": plan.head_learning_rate},
     ]
     noise = None
-    if plan.adam_bias_correction and plan.dp is not None:
+    if plan.adam_noise_correction and plan.dp is not None:
         noise = (plan.dp.noise_multiplier * plan.dp.clipping_norm / plan.dp.expected_batch_size) ** 2
     return make_optimizer(plan.optimizer, [group for group in groups if group["params"]], noise)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, NoiseSource, SystemNoise
 from client.dp.training import DpTrainingPlan, train
-from client.federation.planning import AssignmentRefused, declared_size, event_of_round, sampling_rate
+from client.federation.planning import AssignmentRefused, assumed_units, event_of_round, sampling_rate
 from client.institution.config import InstitutionSettings
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
@@ -83,13 +83,13 @@ def plan_training(config: RunConfig, units: int, settings: InstitutionSettings) 
     privacy, rate = config.privacy, sampling_rate(config, units, settings)
     event = event_of_round(config, units, settings)
     dp = None
-    if privacy.level != "none":
+    if privacy.mode != "none":
         dp = DpSettings(
             noise_multiplier=event.noise_multiplier,
             clipping_norm=privacy.clipping_norm,
             sampling_probability=event.sampling_probability,
             steps=event.steps,
-            expected_batch_size=rate * declared_size(settings),
+            expected_batch_size=rate * assumed_units(settings),
             clipping=privacy.clipping,
             unit=privacy.unit,
         )
@@ -102,7 +102,7 @@ def plan_training(config: RunConfig, units: int, settings: InstitutionSettings) 
         max_batch_tokens=config.training.max_batch_tokens,
         dp=dp,
         seed=config.seed,
-        adam_bias_correction=config.training.adam_bias_correction,
+        adam_noise_correction=config.training.adam_noise_correction,
     )
 
 

@@ -18,10 +18,10 @@ from common.protocol.messages import RefusalCode
 from common.tasks import Head, task
 
 __all__ = [
-    "UNDECLARED_SIZE",
+    "UNDECLARED_UNITS",
     "AssignmentRefused",
+    "assumed_units",
     "data_kind",
-    "declared_size",
     "event_of_round",
     "probe_data",
     "read_for_run",
@@ -32,7 +32,7 @@ __all__ = [
     "steps_per_round",
 ]
 
-UNDECLARED_SIZE = 1024
+UNDECLARED_UNITS = 1024
 """What sums are divided by, times q, at an institution that declares no size; right for about so many units."""
 
 
@@ -118,7 +118,7 @@ def sampling_rate(config: RunConfig, units: int, settings: InstitutionSettings) 
     """Poisson sampling probability q of every step: given by the run, or its expected batch over these units."""
     training = config.training
     if training.sampling_rate is not None:
-        if training.sampling_rate * declared_size(settings) < 1:
+        if training.sampling_rate * assumed_units(settings) < 1:
             unit = config.privacy.unit
             raise AssignmentRefused(
                 RefusalCode.CONFIG, f"the run's sampling rate draws less than one {unit} a step of the declared size"
@@ -148,7 +148,7 @@ def event_of_round(config: RunConfig, units: int, settings: InstitutionSettings)
     """
     privacy, rate = config.privacy, sampling_rate(config, units, settings)
     steps = steps_per_round(config, rate)
-    if privacy.level == "none":
+    if privacy.mode == "none":
         if not settings.allow_without_privacy:
             raise AssignmentRefused(
                 RefusalCode.PRIVACY_LIMIT, "this institution does not train without differential privacy"
@@ -166,12 +166,12 @@ def event_of_round(config: RunConfig, units: int, settings: InstitutionSettings)
     return DpSgdEvent(noise_multiplier=noise, sampling_probability=rate, steps=steps)
 
 
-def declared_size(settings: InstitutionSettings) -> int:
+def assumed_units(settings: InstitutionSettings) -> int:
     """The number of units that sums are divided by: the declared size band, and never anything counted.
 
-    An update's noise shows what it was divided by. Where no band is declared, that is `UNDECLARED_SIZE` for everyone.
+    An update's noise shows what it was divided by. Where no band is declared, that is `UNDECLARED_UNITS` for everyone.
     """
-    return settings.size_band or UNDECLARED_SIZE
+    return settings.declared_units or UNDECLARED_UNITS
 
 
 def _checked_delta(delta: float | None, units: int, settings: InstitutionSettings) -> float:

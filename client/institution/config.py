@@ -23,9 +23,9 @@ class InstitutionSettings:
     delta: at which `max_epsilon` is meant, whatever a run says; below one over the number of records. A run that
         states its epsilon at a larger delta is refused.
     min_noise_multiplier: trainings with less noise than this are refused.
-    allow_without_privacy: whether a run of privacy level "none" is accepted at all.
-    size_band: declared power of two, of records or customers, that the hub may weight by and sums are divided by; a
-        decision, not a statistic. None declares nothing: sums are divided as if there were 1,024.
+    allow_without_privacy: whether a run with privacy mode "none" is accepted at all.
+    declared_units: power of two near the number of records or customers. The hub may weight by it, and gradient sums
+        are divided by it. It is a decision, not a statistic. None declares nothing: sums are divided by 1,024 q.
     unit: what `max_epsilon` protects: a record, or a customer with all its records. Runs of another unit are refused.
     noise: "system" draws from the operating system; "fixed" repeats itself, protects nobody, and is for simulation.
     """
@@ -35,7 +35,7 @@ class InstitutionSettings:
     delta: float | None = None
     min_noise_multiplier: float = 0.0
     allow_without_privacy: bool = False
-    size_band: int | None = None
+    declared_units: int | None = None
     noise: Literal["system", "fixed"] = "system"
     unit: Literal["record", "customer"] = "record"
 
@@ -52,10 +52,10 @@ class InstitutionSettings:
             )
         if not self.min_noise_multiplier >= 0:
             raise ConfigurationError(f"settings of {self.name}: min_noise_multiplier must be 0 or more")
-        band = self.size_band
+        band = self.declared_units
         if band is not None and (band < 1 or band & (band - 1)):
             raise ConfigurationError(
-                f"settings of {self.name}: size_band is {band}: use a power of two, or leave it out"
+                f"settings of {self.name}: declared_units is {band}: use a power of two, or leave it out"
             )
 
     @property
@@ -108,7 +108,7 @@ class _Limits(Section):
 @dataclass(frozen=True, kw_only=True)
 class _Release(Section):
     section = "release"
-    size_band: Annotated[int | None, Range(1, 2**40)] = None
+    declared_units: Annotated[int | None, Range(1, 2**40)] = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _settings(tables: Mapping[str, Any], start: Path) -> InstitutionConfig:
             delta=limits.delta,
             min_noise_multiplier=limits.min_noise_multiplier,
             allow_without_privacy=limits.allow_without_privacy,
-            size_band=release.size_band,
+            declared_units=release.declared_units,
             unit=limits.unit,
         ),
         tasks=limits.tasks,

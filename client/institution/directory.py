@@ -43,8 +43,9 @@ unit = "record"                # unit that max_epsilon protects: "record", or "c
 
 # Facts about the data that the hub may learn. None is sent unless it is declared here.
 [release]
-# size_band = 1024             # a power of two near the number of records (or customers). The hub weights by it, and
-                               # gradient sums are divided by it. If it is not declared: as if there were 1,024
+# A power of two near the number of records (or customers). The hub weights by it, and gradient sums are divided by it.
+# If it is not declared, sums are divided as if there were 1,024.
+# declared_units = 1024
 """
 
 

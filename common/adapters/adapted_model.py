@@ -57,7 +57,13 @@ class AdaptedModel:
     """
 
     def __init__(
-        self, base: LoadedBase, module: Any, config: peft.PeftConfig, seed: int, train: str, layers: str = "all"
+        self,
+        base: LoadedBase,
+        module: Any,
+        config: peft.PeftConfig,
+        seed: int,
+        trained_factors: str,
+        layers: str = "all",
     ) -> None:
         self.base = base
         self.module: nn.Module = module
@@ -67,7 +73,7 @@ class AdaptedModel:
         self._parameters = {wire_name(name): p for name, p in module.named_parameters() if is_ours(name)}
         for name, parameter in self._parameters.items():
             parameter.data = parameter.data.to(torch.float32)
-            parameter.requires_grad_(train == "AB" or ".lora_A." not in name)
+            parameter.requires_grad_(trained_factors == "AB" or ".lora_A." not in name)
         self._new_rows = {name: array(p) for name, p in self._parameters.items() if NEW_ROWS in name}
         self._trainable = {name: p for name, p in sorted(self._parameters.items()) if p.requires_grad}
         self._owners = [m for m in module.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
@@ -324,4 +330,4 @@ def adapt(base: LoadedBase, cfg: AdapterConfig, task: Task, seed: int) -> Adapte
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         module = peft.get_peft_model(base.model, lora_config(base, cfg, names))
     config.base_model_name_or_path = base.name
-    return AdaptedModel(base, module, config, seed, cfg.train, cfg.layers)
+    return AdaptedModel(base, module, config, seed, cfg.trained_factors, cfg.layers)

@@ -37,7 +37,7 @@ class Manifest:
     """Everything that decides which model an adapter sits on, and what its outputs mean.
 
     tasks: name and labels of each task, in the order of the model's outputs; more than one share one encoder.
-    train: "AB", or "B" with A frozen (see `common.config.run.AdapterConfig`).
+    trained_factors: "AB", or "B" with A frozen (see `common.config.run.AdapterConfig`).
     seed: of the weights it starts from.
     """
 
@@ -51,7 +51,7 @@ class Manifest:
     dropout: float
     target_modules: str | tuple[str, ...]
     layers: str
-    train: Literal["AB", "B"]
+    trained_factors: Literal["AB", "B"]
     virtual_tokens: int
     seed: int
 
@@ -87,7 +87,7 @@ def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
         dropout=recipe.dropout,
         target_modules=cast(Any, recipe.target_modules),
         layers=recipe.layers,
-        train=recipe.train,
+        trained_factors=recipe.trained_factors,
         # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
         new_tokens=read_provenance(recipe.base_model).new_tokens if kind.reads_text else 0,
     )
@@ -113,6 +113,8 @@ def read_manifest(directory: Path) -> tuple[Manifest, str, dict[str, Any]]:
             raise ModelError(f"{path}: of version {content['version']}: this program reads {_VERSION}")
         fields = content["recipe"]
         fields["tasks"] = {name: tuple(labels) for name, labels in fields["tasks"].items()}
+        if "train" in fields:  # the name of this field up to release 0.1
+            fields["trained_factors"] = fields.pop("train")
         if isinstance(fields["target_modules"], list):
             fields["target_modules"] = tuple(fields["target_modules"])
         return Manifest(**fields), content["base_digest"], content["facts"]

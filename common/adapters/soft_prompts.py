@@ -38,7 +38,7 @@ class PromptedModel(AdaptedModel):
         self._embedding: nn.Embedding = module.prompt_encoder["default"].embedding
         self._virtual_tokens = int(config.num_virtual_tokens)
         self._is_prefix = config.peft_type == peft.PeftType.PREFIX_TUNING
-        super().__init__(base, module, config, seed, train="AB")
+        super().__init__(base, module, config, seed, trained_factors="AB")
 
     def logits(self, batch: Batch) -> Tensor:
         """As `AdaptedModel.logits`, behind the virtual tokens; equal to PEFT's own forward pass.

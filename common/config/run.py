@@ -31,7 +31,7 @@ __all__ = [
     "parse_run",
 ]
 
-# What a privacy level fixes: noise multiplier, clipping norm.
+# What a privacy mode fixes: noise multiplier, clipping norm.
 LEVELS: Mapping[str, tuple[float, float]] = MappingProxyType({"high": (1.0, 1.0), "standard": (0.5, 2.0)})
 
 
@@ -57,12 +57,12 @@ class ModelConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig(Section):
-    """The LoRA adapter; `parse_run` fills what is left out from the task and the privacy level.
+    """The LoRA adapter; `parse_run` fills what is left out from the task and the privacy mode.
 
     target_modules: "task" (the task's roles), "all-linear", or role names.
     layers: "all", "last:K" (the last K blocks), or "none" (the head alone, no LoRA).
     dropout: of LoRA's input. Not under differential privacy.
-    train: "AB", or "B" with A frozen at values derived from the run's seed (FFA-LoRA, arXiv 2403.12313).
+    trained_factors: "AB", or "B" with A frozen at values derived from the run's seed (FFA-LoRA, arXiv 2403.12313).
     new_tokens: how many rows at the end of the embeddings are trained too, those of words that were added to the base
         model's vocabulary. Not under differential privacy, where there is no per-example rule for them.
     """
@@ -73,7 +73,7 @@ class AdapterConfig(Section):
     dropout: Annotated[float, Range(0, 1, below=True)]
     target_modules: Literal["task", "all-linear"] | tuple[str, ...] = "task"
     layers: str = "all"
-    train: Literal["AB", "B"]
+    trained_factors: Literal["AB", "B"]
     new_tokens: Annotated[int, Range(0, 1_000_000)] = 0
 
     def check(self) -> None:
@@ -81,8 +81,10 @@ class AdapterConfig(Section):
             self.refuse("target_modules", 'is empty: name roles, or use layers = "none" to train the head alone')
         if self.layers not in ("all", "none") and not re.fullmatch("last:[1-9][0-9]{0,3}", self.layers):
             self.refuse("layers", f'is {format_value(self.layers)}: use "all", "none", or "last:K" with K at least 1')
-        if self.layers == "none" and self.train == "B":
-            self.refuse("train", 'is "B", but layers = "none" trains no LoRA factors: leave train out, or name layers')
+        if self.layers == "none" and self.trained_factors == "B":
+            self.refuse(
+                "trained_factors", 'is "B", but layers = "none" trains no LoRA factors: leave it out, or name layers'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,8 @@ class TrainingConfig(Section):
 
     local_steps or local_epochs (an epoch is 1/q steps); sampling_rate q, of the unit that `PrivacyConfig` protects, or
     expected_batch_size (records).
-    adam_bias_correction: under privacy, take the noise's known variance out of Adam's second moment (arXiv 2312.14334).
+    adam_noise_correction: under privacy, subtract the noise's known variance from Adam's second moment
+        (arXiv 2312.14334).
     max_batch_tokens: padded tokens of one physical batch; it bounds memory and changes no result.
     """
 
@@ -103,7 +106,7 @@ class TrainingConfig(Section):
     learning_rate: Annotated[float, Range(0, above=True)]
     head_learning_rate: Annotated[float | None, Range(0, above=True)] = None
     optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
-    adam_bias_correction: bool = False
+    adam_noise_correction: bool = False
     max_batch_tokens: Annotated[int, Range(4, 2**40)] = 4096
 
     def check(self) -> None:
@@ -111,8 +114,8 @@ class TrainingConfig(Section):
             if (getattr(self, one) is None) == (getattr(self, other) is None):
                 both = "is missing" if getattr(self, one) is None else f"stands beside {self.place(other)}"
                 self.refuse(one, f"{both}: give exactly one of {one} and {other}")
-        if self.adam_bias_correction and self.optimizer == "sgd":
-            self.refuse("adam_bias_correction", 'is true, but optimizer = "sgd" has no second moment: leave it out')
+        if self.adam_noise_correction and self.optimizer == "sgd":
+            self.refuse("adam_noise_correction", 'is true, but optimizer = "sgd" has no second moment: leave it out')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +123,7 @@ class PrivacyConfig(Section):
     """Differential privacy of one unit (add or remove one), over the whole run.
 
     unit: "record", one row; or "customer", all rows that carry one customer's id at an institution.
-    level: "high" and "standard" fix noise and clip (see `LEVELS`); "custom" takes both; "target" takes a clip and the
+    mode: "high" and "standard" fix noise and clip (see `LEVELS`); "custom" takes both; "target" takes a clip and the
     epsilon of the whole run, for which every institution calibrates its own noise; "none" trains without privacy.
     noise_multiplier: standard deviation of the noise over `clipping_norm` (L2, of one unit's gradient); with "none",
     `clipping_norm` is 0.
@@ -129,7 +132,7 @@ class PrivacyConfig(Section):
     """
 
     section = "privacy"
-    level: Literal["high", "standard", "target", "custom", "none"]
+    mode: Literal["high", "standard", "target", "custom", "none"]
     unit: Literal["record", "customer"] = "record"
     noise_multiplier: Annotated[float | None, Range(0, 1000, above=True)] = None
     clipping_norm: Annotated[float, Range(0)]
@@ -138,27 +141,27 @@ class PrivacyConfig(Section):
     delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
 
     def check(self) -> None:
-        level = f'level = "{self.level}"'
-        if self.level == "none" and self.clipping_norm != 0:
-            self.refuse("clipping_norm", f"is given, but {level} clips nothing: leave it out, or choose another level")
+        mode = f'mode = "{self.mode}"'
+        if self.mode == "none" and self.clipping_norm != 0:
+            self.refuse("clipping_norm", f"is given, but {mode} clips nothing: leave it out, or choose another mode")
         for key, plain in (("unit", "record"), ("clipping", "flat")):
-            if self.level == "none" and getattr(self, key) != plain:
-                self.refuse(key, f"is {format_value(getattr(self, key))}, but {level} protects nothing: leave it out")
-        if self.level != "none" and self.clipping_norm == 0:
-            self.refuse("clipping_norm", f"is 0: {level} needs a number above 0")
+            if self.mode == "none" and getattr(self, key) != plain:
+                self.refuse(key, f"is {format_value(getattr(self, key))}, but {mode} protects nothing: leave it out")
+        if self.mode != "none" and self.clipping_norm == 0:
+            self.refuse("clipping_norm", f"is 0: {mode} needs a number above 0")
         wanted = {
-            "noise_multiplier": self.level in (*LEVELS, "custom"),
-            "target_epsilon": self.level == "target",
-            "delta": self.level != "none",
+            "noise_multiplier": self.mode in (*LEVELS, "custom"),
+            "target_epsilon": self.mode == "target",
+            "delta": self.mode != "none",
         }
         for key, needed in wanted.items():
             if needed and getattr(self, key) is None:
-                self.refuse(key, f"is missing: {level} needs it")
+                self.refuse(key, f"is missing: {mode} needs it")
             if not needed and getattr(self, key) is not None:
-                self.refuse(key, f"is given, but {level} does not use it: leave it out, or choose another level")
-        for key, fixed in _fixed(self.level).items():
+                self.refuse(key, f"is given, but {mode} does not use it: leave it out, or choose another mode")
+        for key, fixed in _fixed(self.mode).items():
             if getattr(self, key) != fixed:
-                self.refuse(key, f'is {getattr(self, key):g}, but {level} fixes it at {fixed:g}: use level = "custom"')
+                self.refuse(key, f'is {getattr(self, key):g}, but {mode} fixes it at {fixed:g}: use mode = "custom"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +176,7 @@ class AggregationConfig(Section):
     """
 
     section = "aggregation"
-    weighting: Literal["size_band", "least_noise", "uniform"] = "size_band"
+    weighting: Literal["declared_units", "inverse_variance", "uniform"] = "declared_units"
     server_optimizer: Literal["none", "momentum", "adam"] = "none"
     server_learning_rate: Annotated[float, Range(0, above=True)] = 1.0
     server_momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
@@ -229,26 +232,26 @@ class RunConfig(Section):
         least = max(preset.high_risk, default=1) + 1
         if 0 < len(self.labels) < least:
             self.refuse("labels", f"holds {len(self.labels)} label: {self.task} needs at least {least}")
-        if self.privacy.level != "none" and self.training.sampling_rate is None:
+        if self.privacy.mode != "none" and self.training.sampling_rate is None:
             # With a batch size, q and so noise and epsilon are functions of the exact number of rows.
             way = "is given, but under differential privacy it would give row counts away: give sampling_rate"
             self.training.refuse("expected_batch_size", way)
-        if self.privacy.level != "none" and self.adapter.new_tokens:
+        if self.privacy.mode != "none" and self.adapter.new_tokens:
             way = "is given, but under differential privacy new rows stay at the mean of their pieces: leave it out"
             self.adapter.refuse("new_tokens", way)
-        if self.privacy.level != "none" and self.adapter.dropout:
+        if self.privacy.mode != "none" and self.adapter.dropout:
             # Its masks follow from the run's seed and an example's place in its batch: one more would move all others.
             way = f"is {self.adapter.dropout:g}, but under differential privacy nothing may be dropped: leave it out"
             self.adapter.refuse("dropout", way)
-        if self.privacy.level == "none" and self.aggregation.weighting == "least_noise":
-            way = 'is "least_noise", but privacy.level = "none" adds no noise: use "size_band"'
+        if self.privacy.mode == "none" and self.aggregation.weighting == "inverse_variance":
+            way = 'is "inverse_variance", but privacy.mode = "none" adds no noise: use "declared_units"'
             self.aggregation.refuse("weighting", way)
         if (self.aggregation.server_decay_rounds or 0) > self.rounds:
             way = f"is {self.aggregation.server_decay_rounds}, but the run has {self.rounds} rounds: lower it"
             self.aggregation.refuse("server_decay_rounds", way)
-        if self.privacy.level == "none" and self.training.adam_bias_correction:
+        if self.privacy.mode == "none" and self.training.adam_noise_correction:
             self.training.refuse(
-                "adam_bias_correction", 'is true, but privacy.level = "none" adds no noise: leave it out'
+                "adam_noise_correction", 'is true, but privacy.mode = "none" adds no noise: leave it out'
             )
         if self.training.max_batch_tokens < self.model.max_tokens:
             budget = f"is {self.training.max_batch_tokens}, less than one text of model.max_tokens"
@@ -304,13 +307,13 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
             if key not in tables[section]:
                 raise ConfigurationError(f"{section}.{key} is missing: add it under [{section}]")
         preset = task(check_value(tables["task"]["name"], str, "task.name"))
-        privacy = build(PrivacyConfig, _fixed(tables["privacy"].get("level")) | tables["privacy"])
-        private = privacy.level != "none"
+        privacy = build(PrivacyConfig, _fixed(tables["privacy"].get("mode")) | tables["privacy"])
+        private = privacy.mode != "none"
         adapter = {
             "rank": preset.rank,
             "alpha": preset.alpha,
             "dropout": 0.0 if private else preset.dropout,
-            "train": "B" if private and tables["adapter"].get("layers") != "none" else "AB",
+            "trained_factors": "B" if private and tables["adapter"].get("layers") != "none" else "AB",
         }
         return RunConfig(
             **tables["run"],
@@ -325,11 +328,11 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
         )
 
 
-def _fixed(level: object) -> dict[str, float]:
-    """The values that a privacy level leaves no choice about."""
-    if level == "none":
+def _fixed(mode: object) -> dict[str, float]:
+    """The values that a privacy mode leaves no choice about."""
+    if mode == "none":
         return {"clipping_norm": 0.0}
-    noise_and_clip = LEVELS.get(level) if isinstance(level, str) else None
+    noise_and_clip = LEVELS.get(mode) if isinstance(mode, str) else None
     return dict(zip(("noise_multiplier", "clipping_norm"), noise_and_clip, strict=True)) if noise_and_clip else {}
 
 

@@ -8,7 +8,7 @@ A field may leave for one of three reasons, and there is no fourth:
   can be read at all and fit the run's labels, and on their number only where the officer set no delta.
 
 There is no setting that releases a count, a loss, a metric or a clip fraction, noised or not: nobody who trains a
-shared model needs one, and each would take budget from the model. `size_band` is the one declaration.
+shared model needs one, and each would take budget from the model. `declared_units` is the one declaration.
 A test fails when a message gains a field that is not decided here.
 """
 
@@ -35,7 +35,7 @@ DISCLOSURES: Mapping[str, tuple[Basis, str]] = MappingProxyType(
         "Contribution.spec_digest": (Basis.CHOSEN, "names and shapes that the run fixed"),
         "Contribution.code_digest": (Basis.CHOSEN, "the installed package"),
         "Contribution.statement": (Basis.CHOSEN, "see PrivacyStatement; None without privacy"),
-        "Contribution.size_band": (Basis.CHOSEN, "a power of two that the officer declares, or None"),
+        "Contribution.declared_units": (Basis.CHOSEN, "a power of two that the officer declares, or None"),
         "PrivacyStatement.noise_multiplier": (Basis.CHOSEN, "by the run, or calibrated from the run's values alone"),
         "PrivacyStatement.clipping_norm": (Basis.CHOSEN, "by the run"),
         "PrivacyStatement.steps": (Basis.CHOSEN, "by the run"),

@@ -20,7 +20,7 @@ __all__ = ["Assignment", "Contribution", "PrivacyStatement", "Refusal", "Refusal
 
 _MAX_HEADER_BYTES = 12 * 2**20
 _MAX_ROUND = 2**31 - 1
-_MAX_SIZE_BAND = 2**40
+_MAX_DECLARED_UNITS = 2**40
 _ROOMS = ("client", "common", "server")
 
 
@@ -149,7 +149,7 @@ class Assignment(_Message):
 class Contribution(_Message):
     """One institution's answer. `statement` is None only where the run trains without differential privacy.
 
-    `size_band` is a power of two that the institution's privacy officer chose to declare, or None.
+    `declared_units` is a power of two that the institution's privacy officer chose to declare, or None.
     """
 
     run_id: str
@@ -158,7 +158,7 @@ class Contribution(_Message):
     spec_digest: str
     code_digest: str
     statement: PrivacyStatement | None
-    size_band: int | None
+    declared_units: int | None
 
     def __post_init__(self) -> None:
         _check_round("contribution", self.run_id, self.round)
@@ -167,10 +167,10 @@ class Contribution(_Message):
         _digest("contribution: code_digest", self.code_digest)
         if self.statement is not None and not isinstance(self.statement, PrivacyStatement):
             _wrong("contribution: statement", "a privacy statement or nothing")
-        if self.size_band is not None:
-            _integer("contribution: size_band", self.size_band, 1, _MAX_SIZE_BAND)
-            if self.size_band.bit_count() != 1:
-                _wrong("contribution: size_band", "a power of two")
+        if self.declared_units is not None:
+            _integer("contribution: declared_units", self.declared_units, 1, _MAX_DECLARED_UNITS)
+            if self.declared_units.bit_count() != 1:
+                _wrong("contribution: declared_units", "a power of two")
 
     @classmethod
     def _of(cls, fields: dict[str, Any]) -> Self:

@@ -54,7 +54,7 @@ delta = 1e-4
 min_noise_multiplier = 0.3
 
 [release]
-size_band = 512
+declared_units = 512
 SETTINGS
 done
 

@@ -153,7 +153,7 @@ def _largest_by_institution(history: tuple[RoundRecord, ...]) -> dict[str, float
 
 
 def _protection(config: RunConfig, epsilon: Mapping[str, float]) -> str:
-    if config.privacy.level == "none":
+    if config.privacy.mode == "none":
         return "none: trained without differential privacy"
     return (
         f"epsilon {max(epsilon.values(), default=0.0):.3f} at delta {config.privacy.delta:g} "

@@ -65,7 +65,7 @@ class RunFiles:
     def without_privacy(self) -> bool:
         """Whether the run trained without differential privacy at all."""
         privacy = self.config.get("privacy")
-        if isinstance(privacy, dict) and privacy.get("level") == "none":
+        if isinstance(privacy, dict) and privacy.get("mode") == "none":
             return True
         return bool(self.statements) and all(s.get("epsilon_run") is None for s in self.statements.values())
 

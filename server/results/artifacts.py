@@ -46,7 +46,7 @@ def save_adapter(
         dropout=config.adapter.dropout,
         target_modules=config.adapter.target_modules,
         layers=config.adapter.layers,
-        train=config.adapter.train,
+        trained_factors=config.adapter.trained_factors,
         virtual_tokens=0,
         seed=config.seed,
     )

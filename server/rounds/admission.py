@@ -58,7 +58,7 @@ class Admitted:
 
     adapter: Tensors
     digest: str
-    size_band: int | None
+    declared_units: int | None
     statement: PrivacyStatement | None
 
 
@@ -118,7 +118,7 @@ def _admit_one(name: str, reply: bytes | Failure, expected: Expected) -> Admitte
     _require(digest not in expected.seen or norm == 0, "replayed")
     limit = expected.config.aggregation.max_update_norm
     _require(limit is None or norm <= limit, "norm")
-    return Admitted(adapter, digest, contribution.size_band, contribution.statement)
+    return Admitted(adapter, digest, contribution.declared_units, contribution.statement)
 
 
 def _open(name: str, reply: bytes, expected: Expected) -> tuple[str, bytes]:
@@ -143,7 +143,7 @@ def _check_place(message: Contribution | Refusal, expected: Expected) -> None:
 def _states_what_was_asked(statement: PrivacyStatement | None, config: RunConfig) -> bool:
     """Whether the statement is that of the run's own privacy; more noise than asked for is welcome."""
     privacy = config.privacy
-    if privacy.level == "none":
+    if privacy.mode == "none":
         return True
     return (
         statement is not None

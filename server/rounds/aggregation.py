@@ -1,7 +1,7 @@
 """How contributions combine: pure NumPy, a function of names and values, never of the order of arrival.
 
-Averaging is exact where one LoRA factor is common to all (`train = "B"`). With A and B both averaged, the mean of
-the products differs from the product of the means by the covariance of the factors (FFA-LoRA, arXiv 2403.12313).
+Averaging is exact if one LoRA factor is common to all (`trained_factors = "B"`). With A and B both averaged, the mean
+of the products differs from the product of the means by the covariance of the factors (FFA-LoRA, arXiv 2403.12313).
 """
 
 from collections.abc import Mapping
@@ -27,12 +27,12 @@ OptimizerState = dict[str, Tensors]
 
 
 def weights(
-    bands: Mapping[str, int | None], weighting: Literal["size_band", "least_noise", "uniform"]
+    bands: Mapping[str, int | None], weighting: Literal["declared_units", "inverse_variance", "uniform"]
 ) -> dict[str, float]:
     """Each institution's share of the mean; shares sum to 1.
 
-    "size_band" is proportional to the declared band, as a mean over all records would be. "least_noise" is proportional
-    to its square: a run gives all one noise multiplier and each divides its sums by its band, so that the variance of a
+    "declared_units" is proportional to the declared size, as a mean over all records would be. "inverse_variance" is
+    proportional to its square: a run gives all one noise multiplier and each divides its sums by its band, so that the variance of a
     contribution's noise goes with 1 / band^2, and weights by inverse variance leave the least noise beside the signal.
 
     Who declares none counts as the smallest band declared, so that silence gains nothing; where nobody declares any,
@@ -41,7 +41,7 @@ def weights(
     declared = [band for band in bands.values() if band is not None]
     if weighting == "uniform" or not declared:
         return {name: 1.0 / len(bands) for name in sorted(bands)}
-    power = 2 if weighting == "least_noise" else 1
+    power = 2 if weighting == "inverse_variance" else 1
     sizes = {name: (min(declared) if (band := bands[name]) is None else band) ** power for name in sorted(bands)}
     total = sum(sizes.values())
     return {name: size / total for name, size in sizes.items()}

@@ -231,7 +231,7 @@ def _combine(
 ) -> tuple[Tensors, aggregation.OptimizerState, dict[str, float]]:
     """The next adapter and optimiser state, and each contributor's share."""
     settings = hub.config.aggregation
-    bands = {name: reply.size_band for name, reply in verdict.accepted.items()}
+    bands = {name: reply.declared_units for name, reply in verdict.accepted.items()}
     shares = aggregation.weights(bands, settings.weighting)
     mean = aggregation.weighted_mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
     optimizer = optimizer_of_round(settings, state.next_round, hub.config.rounds)

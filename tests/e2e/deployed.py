@@ -343,7 +343,7 @@ local_steps = 2
 sampling_rate = 0.25
 learning_rate = 1.0
 [privacy]
-level = "custom"
+mode = "custom"
 noise_multiplier = 1.0
 clipping_norm = 0.5
 delta = 1e-4

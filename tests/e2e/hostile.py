@@ -47,7 +47,7 @@ class Question:
             spec_digest=self.spec.digest(),
             code_digest=self.assignment.code_digest,
             statement=statement,
-            size_band=None,
+            declared_units=None,
         )
 
     def moved(self, by: float) -> Tensors:

@@ -68,7 +68,7 @@ class Institution:
             spec_digest=spec.digest(),
             code_digest=code_digest(),
             statement=self.statement,
-            size_band=self.band,
+            declared_units=self.band,
         )
 
     def reseal(self, message: Any, kind: str = "contribution", keys: PrivateKeys | None = None, **place: Any) -> bytes:
@@ -139,7 +139,7 @@ def federate(all_keys: dict[str, PrivateKeys]) -> Callable[..., Federation]:
             "run": {"name": "test", "seed": 11, "rounds": rounds},
             "task": {"name": "sentiment_analysis", "labels": ["negative", "neutral", "positive"]},
             "training": {"local_steps": 1, "sampling_rate": 0.1, "learning_rate": 1.0},
-            "privacy": {"level": "none"},
+            "privacy": {"mode": "none"},
             **sections,
         }
         hub = all_keys["hub"]

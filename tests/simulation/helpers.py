@@ -28,7 +28,7 @@ def write_rows(path: Path) -> None:
 def write_simulation(
     directory: Path,
     *,
-    train: str = "B",
+    trained_factors: str = "B",
     noise: str = "system",
     rounds: int = 2,
     local_steps: int = 2,
@@ -41,7 +41,7 @@ def write_simulation(
         write_rows(directory / "rows.csv")
         save_tiny_model(directory / "base")
     limit = "" if max_epsilon is None else f"max_epsilon = {max_epsilon}"
-    path = directory / f"{train}-{noise}.toml"
+    path = directory / f"{trained_factors}-{noise}.toml"
     path.write_text(
         f"""
 [run]
@@ -63,13 +63,13 @@ rank = 4
 alpha = 8
 target_modules = "all-linear"
 layers = "last:1"
-train = "{train}"
+trained_factors = "{trained_factors}"
 [training]
 local_steps = {local_steps}
 sampling_rate = 0.25
 learning_rate = 1.0
 [privacy]
-level = "target"
+mode = "target"
 target_epsilon = {target_epsilon}
 delta = 1e-4
 clipping_norm = 0.5

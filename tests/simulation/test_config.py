@@ -25,7 +25,7 @@ RUN: dict[str, dict[str, Any]] = {
     "run": {"name": "desks", "seed": 1, "rounds": 3},
     "task": {"name": "sentiment_analysis"},
     "training": {"local_steps": 5, "sampling_rate": 0.25, "learning_rate": 4.0},
-    "privacy": {"level": "high", "delta": 1e-4},
+    "privacy": {"mode": "high", "delta": 1e-4},
 }
 BY_COLUMN = {"train": "rows.csv", "institution_column": "desk"}
 BY_SKEW = {"train": "rows.csv", "institutions": 4, "dirichlet_alpha": 0.5}
@@ -47,7 +47,7 @@ WRONG: dict[str, list[Any]] = {
     "data.dirichlet_alpha": [0.0, -1.0, NAN, "0.5"],
     "data.test_fraction": [0, 1, 0.0, 1.0, -0.2, NAN, "0.2"],
     "institutions.max_epsilon": [0.0, -8, NAN, math.inf, "8"],
-    "institutions.size_bands": [1, "true", 0.0],
+    "institutions.declare_units": [1, "true", 0.0],
     "institutions.noise": ["none", "", True],
 }
 

@@ -48,7 +48,7 @@ def model(tmp_path: Path) -> AdaptedModel:
     save_tiny_model(tmp_path / "base")
     kind = task("multi_task")
     base = load_base(ModelConfig(base=str(tmp_path / "base"), max_tokens=16), kind, LABELS)
-    return shaken(adapt(base, AdapterConfig(rank=2, alpha=4, dropout=0, train="B"), kind, seed=0))
+    return shaken(adapt(base, AdapterConfig(rank=2, alpha=4, dropout=0, trained_factors="B"), kind, seed=0))
 
 
 def test_a_row_is_a_matter_of_its_own_task_alone(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_bank_alone_is_a_federation_of_one(tmp_path: Path) -> None:
     """The comparison with each bank alone gives it what the federation has: the rounds and the hub's optimiser."""
     config = write_simulation(tmp_path, extra='[aggregation]\nserver_optimizer = "momentum"', rounds=3)
     one = ["data.institution_column=", "data.institutions=1"]
-    plain = ["privacy.level=none", "privacy.target_epsilon=", "privacy.delta=", "privacy.clipping_norm="]
+    plain = ["privacy.mode=none", "privacy.target_epsilon=", "privacy.delta=", "privacy.clipping_norm="]
     workspace = Workspace.create(config, tmp_path / "one", [*one, *plain])
     run_simulation(workspace)
     found: list[Tensors] = []
@@ -101,8 +101,8 @@ def test_a_bank_alone_is_a_federation_of_one(tmp_path: Path) -> None:
 
 
 def test_only_adapter_tensors_travel_and_b_is_half(tmp_path: Path) -> None:
-    both = run_simulation(Workspace.create(write_simulation(tmp_path, train="AB"), tmp_path / "ab"))
-    only_b = run_simulation(Workspace.create(write_simulation(tmp_path, train="B"), tmp_path / "b"))
+    both = run_simulation(Workspace.create(write_simulation(tmp_path, trained_factors="AB"), tmp_path / "ab"))
+    only_b = run_simulation(Workspace.create(write_simulation(tmp_path, trained_factors="B"), tmp_path / "b"))
     assert only_b["bytes_up"] < both["bytes_up"]
 
 

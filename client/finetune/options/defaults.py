@@ -42,7 +42,7 @@ class Defaults:
         there is nothing to move, and it is AdamW).
     schedule: how the rate falls to zero after the warm-up: "linear" or "cosine"; a private training's is constant.
     warmup: share of the steps in which the rate rises.
-    train: "AB", or "B" with A frozen.
+    trained_factors: "AB", or "B" with A frozen.
     sampling_rate, clipping_norm: of a private training; 0 without privacy. Its epoch is one over the sampling rate.
     """
 
@@ -60,7 +60,7 @@ class Defaults:
     optimizer: str
     schedule: str
     warmup: float
-    train: Literal["AB", "B"] = "AB"
+    trained_factors: Literal["AB", "B"] = "AB"
     sampling_rate: float = 0.0
     clipping_norm: float = 0.0
 
@@ -161,7 +161,7 @@ def _with_privacy(plain: Defaults, adapter: AdapterOptions, training: TrainingOp
         optimizer="adam" if prompt else "sgd",
         schedule="constant",
         warmup=0.0,
-        train="AB" if prompt or layers == "none" else "B",
+        trained_factors="AB" if prompt or layers == "none" else "B",
         sampling_rate=min(1.0, batch / band),
         clipping_norm=0.5,
     )

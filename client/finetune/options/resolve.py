@@ -56,7 +56,7 @@ def _recipe(job: FineTuningJob, settings: Defaults, max_tokens: int) -> Manifest
         dropout=settings.dropout,
         target_modules=settings.target_modules,
         layers=settings.layers,
-        train=settings.train,
+        trained_factors=settings.trained_factors,
         virtual_tokens=settings.virtual_tokens,
         seed=job.seed,
     )

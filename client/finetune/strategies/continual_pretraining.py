@@ -157,7 +157,9 @@ def _warmed(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
     loaded = load_base(ModelConfig(base=base, max_tokens=_max_tokens(job)), kind, 0)
     # Nothing but a head is to be trained; where there is none, an adapter that changes nothing stands in.
     layers = "none" if kind.head is Head.MASKED else "last:1"
-    model = adapt(loaded, AdapterConfig(rank=1, alpha=1, dropout=0.0, layers=layers, train="AB"), kind, seed=job.seed)
+    model = adapt(
+        loaded, AdapterConfig(rank=1, alpha=1, dropout=0.0, layers=layers, trained_factors="AB"), kind, seed=job.seed
+    )
     texts = _texts(job.data[0])[:_WARM_UP_TEXTS]
     if needs_warm_up(model):
         warm_up(model, [*texts, *_general(job)[: len(texts) // 4]], epochs=_WARM_UP_EPOCHS, seed=job.seed)

@@ -144,7 +144,7 @@ def _plan(
     session: Session, choice: PrivacyOptions, delta: float, records: int, limits: InstitutionSettings | None
 ) -> DpTrainingPlan:
     rate = session.settings.sampling_rate
-    batch = rate * power_of_two_at_most(records, limits.size_band if limits else None)
+    batch = rate * power_of_two_at_most(records, limits.declared_units if limits else None)
     if rate * records < 1:
         raise DataError(f"privacy: {records} training rows are too few: a step would draw less than one")
     steps = max(1, math.ceil(session.settings.epochs / rate))

@@ -25,7 +25,7 @@ from tests.tiny_models import tiny_adapted
 
 HUB, BANK, OTHER = PrivateKeys.generate("hub"), PrivateKeys.generate("bank"), PrivateKeys.generate("other")
 RECORDS, RUN, STEPS = 30, "run 1", 2
-PRIVATE: dict[str, Any] = {"level": "custom", "noise_multiplier": 1.5, "clipping_norm": 0.5, "delta": 1e-4}
+PRIVATE: dict[str, Any] = {"mode": "custom", "noise_multiplier": 1.5, "clipping_norm": 0.5, "delta": 1e-4}
 
 
 def config(rounds: int = 3, **privacy: Any) -> RunConfig:
@@ -33,7 +33,7 @@ def config(rounds: int = 3, **privacy: Any) -> RunConfig:
         {
             "run": {"name": "tiny", "seed": 3, "rounds": rounds},
             "task": {"name": "sentiment_analysis"},
-            "adapter": {"rank": 2, "alpha": 4, "dropout": 0.0, "layers": "last:1", "train": "B"},
+            "adapter": {"rank": 2, "alpha": 4, "dropout": 0.0, "layers": "last:1", "trained_factors": "B"},
             "training": {"local_steps": STEPS, "sampling_rate": 0.25, "learning_rate": 0.5},
             "privacy": privacy or PRIVATE,
         },
@@ -124,7 +124,7 @@ def test_a_contribution_is_a_changed_adapter_and_a_statement_of_what_was_charged
     assert charge.steps_done == STEPS
     assert answer.statement is not None
     assert (answer.statement.steps, answer.statement.noise_multiplier) == (STEPS, charge.event.noise_multiplier)
-    assert answer.size_band is None
+    assert answer.declared_units is None
 
 
 def test_only_the_hubs_own_signature_over_an_assignment_to_this_institution_counts(bank: Bank, ask: Ask) -> None:
@@ -234,7 +234,7 @@ def test_a_malformed_adapter_is_refused_and_the_model_is_left_alone(bank: Bank, 
 def test_a_run_without_privacy_is_refused_unless_the_institution_allows_it(
     tmp_path: Path, ask: Ask, local: LocalModel
 ) -> None:
-    assignment = ask(run=config(level="none"))
+    assignment = ask(run=config(mode="none"))
     assert Bank(tmp_path / "strict", local).refusal(assignment) == RefusalCode.PRIVACY_LIMIT
     open_minded = Bank(tmp_path / "open", local, allow_without_privacy=True)
     answer = open_minded.ask(assignment)

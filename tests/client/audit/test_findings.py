@@ -60,7 +60,7 @@ def run(
         "model": {"base": base, "pooling": pooling, "max_tokens": 32, "dtype": dtype},
         "adapter": {"rank": 2, "alpha": 4, "target_modules": "all-linear", "layers": layers},
         "training": {"local_steps": 10, "sampling_rate": 0.25, "learning_rate": 0.1},
-        "privacy": {"level": "target", "target_epsilon": 1.0, "clipping_norm": 0.1, "delta": 1e-5} | privacy,
+        "privacy": {"mode": "target", "target_epsilon": 1.0, "clipping_norm": 0.1, "delta": 1e-5} | privacy,
     }
     return parse_run(tables, "test")
 
@@ -250,7 +250,7 @@ def test_canary_texts_are_random_tokens_of_their_own(subject: Subject) -> None:
 
 
 def test_what_claims_nothing_cannot_be_audited(base: Callable[[str], str]) -> None:
-    with pytest.raises(ConfigurationError, match=r'privacy\.level is "none"'):
+    with pytest.raises(ConfigurationError, match=r'privacy\.mode is "none"'):
         load_subject(replace_privacy(run(base("bert"))), 50)
     with pytest.raises(ConfigurationError, match="give more canaries"):
         load_subject(run(base("bert"), delta=0.1), 50)
@@ -259,7 +259,7 @@ def test_what_claims_nothing_cannot_be_audited(base: Callable[[str], str]) -> No
 def replace_privacy(config: RunConfig) -> RunConfig:
     from common.config.run import PrivacyConfig
 
-    return replace(config, privacy=PrivacyConfig(level="none", clipping_norm=0.0))
+    return replace(config, privacy=PrivacyConfig(mode="none", clipping_norm=0.0))
 
 
 def test_the_default_is_the_demos_training_with_a_claim_that_500_canaries_can_refute() -> None:

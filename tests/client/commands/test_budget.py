@@ -36,7 +36,7 @@ local_steps = 20
 sampling_rate = 0.1
 learning_rate = 1.0
 [privacy]
-level = "{level}"
+mode = "{mode}"
 {privacy}
 [data]
 test = "of-the-hub.csv"
@@ -80,9 +80,9 @@ def configure(home: InstitutionDirectory, old: str, new: str) -> None:
     home.settings_path.write_text(text.replace(old, new))
 
 
-def run_file(home: InstitutionDirectory, rounds: int = 3, level: str = "custom", privacy: str = CUSTOM) -> Path:
+def run_file(home: InstitutionDirectory, rounds: int = 3, mode: str = "custom", privacy: str = CUSTOM) -> Path:
     path = home.directory / "run.toml"
-    path.write_text(RUN.format(rounds=rounds, level=level, privacy=privacy))
+    path.write_text(RUN.format(rounds=rounds, mode=mode, privacy=privacy))
     return path
 
 
@@ -171,7 +171,7 @@ def test_an_auditor_verifies_with_the_public_key_alone(
 
 
 @pytest.mark.parametrize(
-    ("rounds", "level", "privacy"),
+    ("rounds", "mode", "privacy"),
     [
         (3, "custom", CUSTOM),
         (200, "custom", CUSTOM),
@@ -180,9 +180,9 @@ def test_an_auditor_verifies_with_the_public_key_alone(
     ],
 )
 def test_the_forecast_is_what_reserving_round_after_round_then_gives(
-    spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str], rounds: int, level: str, privacy: str
+    spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str], rounds: int, mode: str, privacy: str
 ) -> None:
-    found = told(capsys, "forecast", run_file(spent, rounds, level, privacy), spent.directory)
+    found = told(capsys, "forecast", run_file(spent, rounds, mode, privacy), spent.directory)
     event = DpSgdEvent.from_json(found["event_of_round"])
     limit, played = spent.settings().limits.limit, 0
     with PrivacyLedger.open(spent.ledger_path, spent.keys()) as ledger:
@@ -234,7 +234,7 @@ def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: Institu
     tables = {
         "run": {"name": "r", "seed": 1, "rounds": 1}, "task": {"name": "sentiment_analysis"},
         "training": {"local_steps": 1, "sampling_rate": 0.1, "learning_rate": 1.0},
-        "privacy": {"level": "custom", "unit": "customer", "noise_multiplier": 2.0, "clipping_norm": 1.0,
+        "privacy": {"mode": "custom", "unit": "customer", "noise_multiplier": 2.0, "clipping_norm": 1.0,
                     "delta": 1e-6},
     }  # fmt: skip
     config, settings = parse_run(tables, "test"), spent.settings()

@@ -39,7 +39,7 @@ def saved(tmp_path_factory):
     return get
 
 
-def build(path, *, kind="mean", layers="all", train="B", dropout=0.0, weights=1, dtype="float32"):
+def build(path, *, kind="mean", layers="all", trained_factors="B", dropout=0.0, weights=1, dtype="float32"):
     name = "financial_ner" if kind == "token" else "sentiment_analysis"
     pooling = "mean" if kind == "mean" else "native"
     base = load_base(ModelConfig(base=path, pooling=pooling, dtype=dtype), task(name), labels=CLASSES)
@@ -49,7 +49,7 @@ def build(path, *, kind="mean", layers="all", train="B", dropout=0.0, weights=1,
         dropout=dropout,
         target_modules="all-linear",
         layers=layers,
-        train="AB" if layers == "none" else train,
+        trained_factors="AB" if layers == "none" else trained_factors,
     )
     model = adapt(base, cfg, task(name), seed=5)
     if weights is not None:
@@ -140,9 +140,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("family", "kind", "layers", "train_"), CASES)
-def test_the_clipped_sum_is_the_slow_per_example_loop(saved, family, kind, layers, train_):
-    model = build(saved(family), kind=kind, layers=layers, train=train_)
+@pytest.mark.parametrize(("family", "kind", "layers", "factors"), CASES)
+def test_the_clipped_sum_is_the_slow_per_example_loop(saved, family, kind, layers, factors):
+    model = build(saved(family), kind=kind, layers=layers, trained_factors=factors)
     data = examples(model, 12, kind)
     rows = np.flatnonzero(FixedNoise(b"rows").uniform_mask(12, 0.6))
     _, norms = slow(model, data, rows, 1.0)
@@ -433,7 +433,7 @@ def test_bad_requests_are_refused_before_anything_is_trained(saved):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"adam_bias_correction": True},
+        {"adam_noise_correction": True},
         {"optimizer": "lion"},
         {"steps": 0},
         {"sampling_probability": 0.0},

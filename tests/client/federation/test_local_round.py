@@ -36,12 +36,12 @@ def config(
 ) -> RunConfig:
     """A run at noise 1.5 unless `privacy` says otherwise; `rate` None leaves the batch to `training`."""
     sampling = {} if rate is None else {"sampling_rate": rate}
-    given = privacy or {"level": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": DELTA}
+    given = privacy or {"mode": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": DELTA}
     return parse_run(
         {
             "run": {"name": "tiny", "seed": 3, "rounds": rounds},
             "task": {"name": "sentiment_analysis"},
-            "adapter": {"rank": 2, "alpha": 4, "dropout": 0.0, "layers": "last:1", "train": "B"},
+            "adapter": {"rank": 2, "alpha": 4, "dropout": 0.0, "layers": "last:1", "trained_factors": "B"},
             "training": {"learning_rate": 0.5, **sampling, **(training or {"local_steps": STEPS})},
             "privacy": given,
         },
@@ -50,7 +50,7 @@ def config(
 
 
 def custom(**changes: Any) -> RunConfig:
-    return config(**({"level": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": DELTA} | changes))
+    return config(**({"mode": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": DELTA} | changes))
 
 
 def target(value: float, rounds: int, rate: float, steps: int) -> RunConfig:
@@ -58,7 +58,7 @@ def target(value: float, rounds: int, rate: float, steps: int) -> RunConfig:
         rounds=rounds,
         rate=rate,
         training={"local_steps": steps},
-        level="target",
+        mode="target",
         target_epsilon=value,
         clipping_norm=0.5,
         delta=DELTA,
@@ -213,7 +213,7 @@ def test_the_statement_holds_the_runs_parameters_and_this_runs_epsilon(job: Job,
 
 
 def test_training_without_privacy_is_refused_unless_allowed(job: Job) -> None:
-    assert refused(job(config(level="none"))) == RefusalCode.PRIVACY_LIMIT
+    assert refused(job(config(mode="none"))) == RefusalCode.PRIVACY_LIMIT
 
 
 def test_training_without_privacy_makes_the_ledgers_epsilon_infinite_for_ever(
@@ -222,16 +222,16 @@ def test_training_without_privacy_makes_the_ledgers_epsilon_infinite_for_ever(
     with monkeypatch.context() as patch:
         patch.setattr(local_round, "train", crash)
         with pytest.raises(Crash):
-            local_round.run(job(config(level="none"), allow_without_privacy=True))
+            local_round.run(job(config(mode="none"), allow_without_privacy=True))
     assert ledger.epsilon(DELTA) == math.inf  # before the data was touched
-    assert local_round.run(job(config(level="none"), round_=2, allow_without_privacy=True)).statement is None
+    assert local_round.run(job(config(mode="none"), round_=2, allow_without_privacy=True)).statement is None
     local_round.run(job(run_id="run 2"))
     assert ledger.epsilon(DELTA) == math.inf
     assert len(ledger.charges) == 3
 
 
 def test_training_without_privacy_fits_no_budget(job: Job) -> None:
-    allowed = job(config(level="none"), allow_without_privacy=True, max_epsilon=1e6)
+    allowed = job(config(mode="none"), allow_without_privacy=True, max_epsilon=1e6)
     assert refused(allowed) == RefusalCode.BUDGET
 
 
@@ -253,7 +253,7 @@ def test_an_officers_delta_is_held_against_the_records_so_that_no_question_of_th
     declared = InstitutionSettings("bank", delta=1e-3)
 
     def answer(records: int, delta: float, rate: float = RATE) -> RefusalCode | None:
-        private = {"level": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": delta}
+        private = {"mode": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": delta}
         try:
             plan_training(config(rate=rate, **private), records, declared)
         except AssignmentRefused as error:
@@ -294,7 +294,7 @@ def test_noise_too_small_for_any_finite_epsilon_is_refused_before_it_is_charged(
 
 
 def test_a_run_that_trained_without_privacy_cannot_go_on_with_it(job: Job) -> None:
-    local_round.run(job(config(level="none"), allow_without_privacy=True))
+    local_round.run(job(config(mode="none"), allow_without_privacy=True))
     assert refused(job(round_=2)) == RefusalCode.PRIVACY_LIMIT
 
 
@@ -344,12 +344,12 @@ def test_the_rounds_of_a_run_are_charged_up_to_its_target_epsilon(job: Job, ledg
 
 
 def test_noise_is_calibrated_without_regard_to_the_number_of_records() -> None:
-    settings = InstitutionSettings("bank", size_band=64)
+    settings = InstitutionSettings("bank", declared_units=64)
     plans = [plan_training(target(2.0, 2, RATE, STEPS), n, settings) for n in (20, 2000)]
     assert plans[0] == plans[1]
 
 
-@pytest.mark.parametrize(("settings", "size"), [({"size_band": 256}, 256), ({}, 1024)])
+@pytest.mark.parametrize(("settings", "size"), [({"declared_units": 256}, 256), ({}, 1024)])
 def test_sums_are_divided_by_what_was_declared_and_never_by_what_was_counted(
     settings: dict[str, Any], size: int
 ) -> None:
@@ -389,9 +389,9 @@ def test_an_epoch_is_one_over_q_steps_and_never_less_than_one() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused(job: Job) -> None:
-    run = config(rate=None, training={"local_steps": 1, "expected_batch_size": RECORDS + 1}, level="none")
+    run = config(rate=None, training={"local_steps": 1, "expected_batch_size": RECORDS + 1}, mode="none")
     assert refused(job(run, allow_without_privacy=True)) == RefusalCode.CONFIG
-    fits = config(rate=None, training={"local_steps": 1, "expected_batch_size": RECORDS}, level="none")
+    fits = config(rate=None, training={"local_steps": 1, "expected_batch_size": RECORDS}, mode="none")
     allowed = InstitutionSettings("bank", allow_without_privacy=True)
     assert plan_training(fits, RECORDS, allowed).sampling_probability == 1.0
 
@@ -405,9 +405,9 @@ def test_a_batch_larger_than_the_data_is_refused(job: Job) -> None:
         {"max_epsilon": math.nan},
         {"min_noise_multiplier": -0.1},
         {"min_noise_multiplier": math.nan},
-        {"size_band": 0},
-        {"size_band": 3},
-        {"size_band": -4},
+        {"declared_units": 0},
+        {"declared_units": 3},
+        {"declared_units": -4},
     ],
 )
 def test_settings_that_limit_nothing_are_refused(wrong: dict[str, Any]) -> None:

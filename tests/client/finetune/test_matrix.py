@@ -122,7 +122,7 @@ def recipe(base: str, task: str, method: str, pooling: str = "mean", **other: ob
         "dropout": 0.0,
         "target_modules": "all-linear",
         "layers": "all",
-        "train": "AB",
+        "trained_factors": "AB",
         "virtual_tokens": 3,
         "seed": 5,
     }

@@ -59,7 +59,7 @@ def test_rows_without_labels_are_text_where_nothing_else_may_be_trained(tmp_path
         ('[institution]\nname = "a"\n[limits]\nmax_epsilon = 8\n', "limits.delta"),
         ('[institution]\nname = "a"\n[limits]\nmax_epsilon = -1\ndelta = 1e-5\n', "limits.max_epsilon"),
         ('[institution]\nname = "a"\n[limits]\ntasks = ["poetry"]\n', "limits.tasks"),
-        ('[institution]\nname = "a"\n[release]\nsize_band = 1000\n', "size_band"),
+        ('[institution]\nname = "a"\n[release]\nsize_band = 1000\n', "declared_units"),
         ('[institution]\nname = "a"\n[elsewhere]\n', "elsewhere"),
         ('[institution]\nname = "a"\n[data]\n', "data.train"),
         ("[institution\n", "not TOML"),

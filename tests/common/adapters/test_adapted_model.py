@@ -86,10 +86,10 @@ def test_the_cards_lines_load_the_model_and_a_second_save_replaces_the_first(pat
 def test_wire_names_are_pefts_own_and_only_what_is_trained_travels(
     path: Path, pooling: Any, family: str, which: Any
 ) -> None:
-    both = tiny_adapted(path, family=family, pooling=pooling, which=which, train="AB")
+    both = tiny_adapted(path, family=family, pooling=pooling, which=which, trained_factors="AB")
     saved = {name: tuple(value.shape) for name, value in peft.get_peft_model_state_dict(both.module).items()}
     assert {name: shape for name, shape, _ in both.spec.tensors} == saved
-    only_b = tiny_adapted(path, family=family, pooling=pooling, which=which, train="B")
+    only_b = tiny_adapted(path, family=family, pooling=pooling, which=which, trained_factors="B")
     assert {name for name, _, _ in only_b.spec.tensors} == {name for name in saved if ".lora_A." not in name}
     assert only_b.spec.parameters == only_b.parameters_trained < both.parameters_trained
     heads = {name for name in saved if ".lora_" not in name}
@@ -107,17 +107,17 @@ def _wrapped(name: str, model: AdaptedModel) -> str:
 
 def test_the_start_is_the_same_wherever_it_is_made_and_depends_on_the_seed_alone(path: Path) -> None:
     torch.manual_seed(1)
-    one = tiny_adapted(path, train="AB")
+    one = tiny_adapted(path, trained_factors="AB")
     torch.manual_seed(2)
-    other = tiny_adapted(path, train="AB")
+    other = tiny_adapted(path, trained_factors="AB")
     assert digest(one.initial()) == digest(other.initial()) == digest(one.export())
-    frozen, again = tiny_adapted(path, train="B"), tiny_adapted(path, train="B")
+    frozen, again = tiny_adapted(path, trained_factors="B"), tiny_adapted(path, trained_factors="B")
     assert frozen.base.model is not again.base.model
     assert _factors_a(frozen) == _factors_a(again)
     start = one.initial()
     assert {n: v.tobytes() for n, v in start.items() if ".lora_A." in n} == _factors_a(frozen)
     assert (
-        adapt(one.release(), AdapterConfig(rank=2, alpha=4.0, dropout=0.0, train="AB"), SEQUENCE, seed=8)
+        adapt(one.release(), AdapterConfig(rank=2, alpha=4.0, dropout=0.0, trained_factors="AB"), SEQUENCE, seed=8)
         .initial()[min(_factors_a(frozen))]
         .tobytes()
         not in _factors_a(frozen).values()
@@ -160,7 +160,7 @@ def test_the_starting_numbers_are_these_on_every_machine() -> None:
 
 
 def test_the_start_predicts_nothing_and_changes_nothing(path: Path) -> None:
-    model = tiny_adapted(path, family="roberta", pooling="native", train="AB")
+    model = tiny_adapted(path, family="roberta", pooling="native", trained_factors="AB")
     start = model.initial()
     assert all(not value.any() for name, value in start.items() if ".lora_B." in name or ".out_proj." in name)
     assert all(value.any() for name, value in start.items() if ".lora_A." in name or name.endswith("dense.weight"))
@@ -212,7 +212,7 @@ def _owners(model: AdaptedModel) -> set[str]:
 
 def test_a_base_carries_one_adapter_at_a_time_and_is_itself_again_after_release(path: Path) -> None:
     model = shaken(tiny_adapted(path))
-    config = AdapterConfig(rank=2, alpha=4.0, dropout=0.0, train="AB")
+    config = AdapterConfig(rank=2, alpha=4.0, dropout=0.0, trained_factors="AB")
     with pytest.raises(ModelError, match="release"):
         adapt(model.base, config, SEQUENCE, seed=1)
     batch = batch_of(model)
@@ -223,7 +223,7 @@ def test_a_base_carries_one_adapter_at_a_time_and_is_itself_again_after_release(
         encoder: Any = base.model.encoder
         assert torch.equal(encoder(ids, mask).last_hidden_state, clean(ids, mask).last_hidden_state)  # type: ignore[operator]
     again = adapt(base, config, SEQUENCE, seed=7)
-    assert digest(again.initial()) == digest(tiny_adapted(path, train="AB").initial())
+    assert digest(again.initial()) == digest(tiny_adapted(path, trained_factors="AB").initial())
     assert not again.logits(batch).any()
 
 
@@ -231,7 +231,9 @@ def test_a_bfloat16_base_keeps_adapter_and_head_in_float32(path: Path) -> None:
     for pooling in ("mean", "native"):
         directory = tiny_adapted(path).base.path
         base = load_base(ModelConfig(base=str(directory), pooling=pooling, dtype="bfloat16"), SEQUENCE, 3)  # type: ignore[arg-type]
-        model = shaken(adapt(base, AdapterConfig(rank=2, alpha=4.0, dropout=0.0, train="B"), SEQUENCE, seed=7))
+        model = shaken(
+            adapt(base, AdapterConfig(rank=2, alpha=4.0, dropout=0.0, trained_factors="B"), SEQUENCE, seed=7)
+        )
         assert {p.dtype for p in model.trainable().values()} == {torch.float32}
         assert next(iter(base.model.parameters())).dtype == torch.bfloat16
         logits = model.logits(batch_of(model))
@@ -243,7 +245,9 @@ def test_a_bfloat16_base_keeps_adapter_and_head_in_float32(path: Path) -> None:
 @pytest.mark.encoder
 def test_the_packaged_encoder_is_adapted_split_saved_and_loaded(tmp_path: Path) -> None:
     base = load_base(ModelConfig(), SEQUENCE, 3)
-    config = AdapterConfig(rank=8, alpha=16.0, dropout=0.0, target_modules="all-linear", layers="last:2", train="B")
+    config = AdapterConfig(
+        rank=8, alpha=16.0, dropout=0.0, target_modules="all-linear", layers="last:2", trained_factors="B"
+    )
     model = shaken(adapt(base, config, SEQUENCE, seed=1))
     assert model.parameters_trained == 56_451
     tokens = model.encode(["The bank's operating profit rose 12 %.", "It lost EUR 3 mn."])

@@ -32,7 +32,7 @@ def test_the_frozen_part_computed_once_gives_the_whole_models_logits_and_gradien
 ) -> None:
     if family == "bart" and which is TOKEN:
         pytest.skip("transformers has no token head for BART")
-    model = shaken(tiny_adapted(path, family=family, pooling=pooling, which=which, layers=layers, train="AB"))
+    model = shaken(tiny_adapted(path, family=family, pooling=pooling, which=which, layers=layers, trained_factors="AB"))
     tokens = model.encode(TEXTS, [0, 1, 2])
     features = model.features(tokens, max_batch_tokens=64)  # one padded batch
     if features is None:
@@ -83,7 +83,7 @@ def test_features_stay_true_whatever_is_loaded(path: Path) -> None:
 def test_opacus_gives_each_examples_own_gradient_through_pefts_wrappers(
     path: Path, family: str, pooling: Any, which: Any, layers: str
 ) -> None:
-    model = shaken(tiny_adapted(path, family=family, pooling=pooling, which=which, layers=layers, train="AB"))
+    model = shaken(tiny_adapted(path, family=family, pooling=pooling, which=which, layers=layers, trained_factors="AB"))
     model.train_mode()
     parameters = model.trainable()
     tokens = model.encode(TEXTS, [0, 1, 2])

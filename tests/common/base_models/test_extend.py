@@ -58,7 +58,7 @@ def test_texts_take_fewer_tokens_a_word_afterwards(base: Path) -> None:
 
 def test_only_the_new_rows_train_and_they_are_saved_without_the_table(tmp_path: Path, base: Path) -> None:
     added = write_extended_base(str(base), TERMS, tmp_path / "bert3", private=False)
-    model = tiny_adapted(tmp_path, which=KIND, labels=0, blocks=3, train="AB", new_tokens=len(added))
+    model = tiny_adapted(tmp_path, which=KIND, labels=0, blocks=3, trained_factors="AB", new_tokens=len(added))
     [name] = [name for name in model.trainable() if "token" in name]
     assert model.trainable()[name].shape == (len(added), 32)
     table = model.base.model.encoder.embeddings.word_embeddings
@@ -77,7 +77,7 @@ def test_only_the_new_rows_train_and_they_are_saved_without_the_table(tmp_path: 
 
 def test_logits_after_merging_are_those_with_the_adapter(tmp_path: Path, base: Path) -> None:
     added = write_extended_base(str(base), TERMS, tmp_path / "bert3", private=False)
-    model = tiny_adapted(tmp_path, which=KIND, labels=0, blocks=3, train="AB", new_tokens=len(added))
+    model = tiny_adapted(tmp_path, which=KIND, labels=0, blocks=3, trained_factors="AB", new_tokens=len(added))
     tokens = mask_tokens(model.encode(["ebitda of bank rises goodwill"] * 8), model.base.tokenizer, 0)
     train(model, tokens, DpTrainingPlan(3, 0.5, 0.05, 0.05, "adam", 4096, None, 0), None)
     batch = tokens.batch([0, 1])
@@ -118,7 +118,7 @@ def test_new_rows_are_refused_under_differential_privacy() -> None:
         "task": {"name": KIND.name},
         "adapter": {"new_tokens": 3},
         "training": {"local_steps": 1, "sampling_rate": 0.5, "learning_rate": 1.0},
-        "privacy": {"level": "high", "delta": 1e-5},
+        "privacy": {"mode": "high", "delta": 1e-5},
     }
     with pytest.raises(ConfigurationError, match="new_tokens"):
         parse_run(tables, "x.toml")

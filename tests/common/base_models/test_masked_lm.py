@@ -98,7 +98,7 @@ def test_per_example_gradients_are_those_of_each_text_alone(tmp_path):
 
 @pytest.mark.parametrize("layers", ["last:1", "none"])
 def test_from_kept_states_the_loss_is_the_same(tmp_path, layers):
-    model = shaken(model_of(tmp_path, layers=layers, **({"train": "AB"} if layers == "none" else {})))
+    model = shaken(model_of(tmp_path, layers=layers, **({"trained_factors": "AB"} if layers == "none" else {})))
     tokens = mask_tokens(model.encode(texts(7)), model.base.tokenizer, 0)
     features = model.features(tokens)
     assert features is not None
@@ -126,7 +126,7 @@ def test_perplexity_is_that_of_the_definition_and_parts_add_up(tmp_path):
 
 
 def test_training_lowers_the_perplexity_of_text_it_did_not_see(tmp_path):
-    model = model_of(tmp_path, train="AB")
+    model = model_of(tmp_path, trained_factors="AB")
     pattern = ["profit rises", "loss falls", "bank grew"]
     seen = mask_tokens(model.encode([" ".join(pattern) for _ in range(12)] + texts(12)), model.base.tokenizer, 1)
     unseen = mask_tokens(model.encode([" ".join(pattern) for _ in range(4)]), model.base.tokenizer, 2)

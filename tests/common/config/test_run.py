@@ -27,7 +27,7 @@ VALID: dict[str, dict[str, Any]] = {
     "run": {"name": "desks", "seed": 1, "rounds": 3},
     "task": {"name": "sentiment_analysis"},
     "training": {"local_steps": 5, "sampling_rate": 0.25, "learning_rate": 4.0},
-    "privacy": {"level": "target", "target_epsilon": 8.0, "delta": 1e-4, "clipping_norm": 0.3},
+    "privacy": {"mode": "target", "target_epsilon": 8.0, "delta": 1e-4, "clipping_norm": 0.3},
 }
 
 # Wrong values of the right type, field by field; wrong types are tried on every field besides.
@@ -47,7 +47,7 @@ WRONG: dict[str, list[Any]] = {
     "adapter.dropout": [-0.1, 1.0, NAN],
     "adapter.target_modules": ["all_linear", [], ["query", "query"], [""], ["query", 1]],
     "adapter.layers": ["last:0", "last:-1", "last:x", "last", "first:2", "last:2 ", ""],
-    "adapter.train": ["A", "b", ""],
+    "adapter.trained_factors": ["A", "b", ""],
     "adapter.new_tokens": [-1, 1_000_001],
     "training.local_steps": [0, -5],
     "training.local_epochs": [0.0, -1.0, NAN, INF],
@@ -56,9 +56,9 @@ WRONG: dict[str, list[Any]] = {
     "training.learning_rate": [0.0, -1e-3, NAN, INF],
     "training.head_learning_rate": [0, -1.0, NAN, INF],
     "training.optimizer": ["SGD", "adamax", ""],
-    "training.adam_bias_correction": [True],  # beside optimizer = "sgd"
+    "training.adam_noise_correction": [True],  # beside optimizer = "sgd"
     "training.max_batch_tokens": [0, 3, 63],
-    "privacy.level": ["low", "None", ""],
+    "privacy.mode": ["low", "None", ""],
     "privacy.unit": ["person", "Customer", ""],
     "privacy.clipping": ["auto", "Flat", ""],
     "privacy.noise_multiplier": [0.0, -1.0, NAN, INF],
@@ -100,7 +100,7 @@ def changed(place: str, value: Any) -> dict[str, dict[str, Any]]:
     tables[section].pop(excluded.get(key, ""), None) if section in tables else None
     tables.setdefault(section, {})[key] = value
     if key == "noise_multiplier":
-        tables["privacy"] |= {"level": "custom"}
+        tables["privacy"] |= {"mode": "custom"}
         del tables["privacy"]["target_epsilon"]
     return tables
 
@@ -181,24 +181,28 @@ COMBINATIONS = {
     ),
     "dropout under privacy": ("adapter", {"dropout": 0.1}, "adapter.dropout is 0.1, but under differential privacy"),
     "small budget": ("training", {"max_batch_tokens": 63}, "training.max_batch_tokens is 63, less than one text"),
-    "B of nothing": ("adapter", {"layers": "none", "train": "B"}, 'adapter.train is "B", but layers = "none"'),
+    "B of nothing": (
+        "adapter",
+        {"layers": "none", "trained_factors": "B"},
+        'adapter.trained_factors is "B", but layers = "none"',
+    ),
     "quorum": ("aggregation", {"quorum": 3, "institutions_per_round": 2}, "aggregation.quorum is 3, but"),
-    "level is a level": ("privacy", {"level": "high", "target_epsilon": None}, "privacy.clipping_norm is 0.3, but"),
+    "mode is a mode": ("privacy", {"mode": "high", "target_epsilon": None}, "privacy.clipping_norm is 0.3, but"),
     "noise and target": ("privacy", {"noise_multiplier": 1.0}, "privacy.noise_multiplier is given, but"),
-    "epsilon of none": ("privacy", {"level": "none", "clipping_norm": None}, "privacy.target_epsilon is given, but"),
-    "clip of none": ("privacy", {"level": "none", "target_epsilon": None}, "privacy.clipping_norm is given, but"),
-    "epsilon of custom": ("privacy", {"level": "custom", "noise_multiplier": 1.0}, "privacy.target_epsilon is given"),
+    "epsilon of none": ("privacy", {"mode": "none", "clipping_norm": None}, "privacy.target_epsilon is given, but"),
+    "clip of none": ("privacy", {"mode": "none", "target_epsilon": None}, "privacy.clipping_norm is given, but"),
+    "epsilon of custom": ("privacy", {"mode": "custom", "noise_multiplier": 1.0}, "privacy.target_epsilon is given"),
     "unit of none": (
         "privacy",
-        {"level": "none", "unit": "customer", "clipping_norm": None, "target_epsilon": None, "delta": None},
-        'privacy.unit is "customer", but level = "none" protects nothing',
+        {"mode": "none", "unit": "customer", "clipping_norm": None, "target_epsilon": None, "delta": None},
+        'privacy.unit is "customer", but mode = "none" protects nothing',
     ),
     "clipping of none": (
         "privacy",
-        {"level": "none", "clipping": "automatic", "clipping_norm": None, "target_epsilon": None, "delta": None},
-        'privacy.clipping is "automatic", but level = "none" protects nothing',
+        {"mode": "none", "clipping": "automatic", "clipping_norm": None, "target_epsilon": None, "delta": None},
+        'privacy.clipping is "automatic", but mode = "none" protects nothing',
     ),
-    "correction of sgd": ("training", {"adam_bias_correction": True}, "training.adam_bias_correction is true, but"),
+    "correction of sgd": ("training", {"adam_noise_correction": True}, "training.adam_noise_correction is true, but"),
     "decay": (
         "aggregation",
         {"server_decay_rounds": 10_000},
@@ -222,32 +226,32 @@ def test_values_that_do_not_go_together_are_refused(case: str) -> None:
 
 
 def test_least_noise_goes_with_privacy_alone() -> None:
-    said = refused(VALID | {"aggregation": {"weighting": "least_noise"}, "privacy": {"level": "none"}})
-    assert 'aggregation.weighting is "least_noise", but privacy.level = "none" adds no noise' in said
+    said = refused(VALID | {"aggregation": {"weighting": "inverse_variance"}, "privacy": {"mode": "none"}})
+    assert 'aggregation.weighting is "inverse_variance", but privacy.mode = "none" adds no noise' in said
 
 
 def test_adams_bias_is_corrected_under_privacy_alone() -> None:
-    training = VALID["training"] | {"optimizer": "adam", "adam_bias_correction": True}
-    assert parse_run(VALID | {"training": training}, "desks.toml").training.adam_bias_correction
-    said = refused(VALID | {"training": training, "privacy": {"level": "none"}})
-    assert 'training.adam_bias_correction is true, but privacy.level = "none" adds no noise' in said
+    training = VALID["training"] | {"optimizer": "adam", "adam_noise_correction": True}
+    assert parse_run(VALID | {"training": training}, "desks.toml").training.adam_noise_correction
+    said = refused(VALID | {"training": training, "privacy": {"mode": "none"}})
+    assert 'training.adam_noise_correction is true, but privacy.mode = "none" adds no noise' in said
 
 
 def run(**tables: dict[str, Any]) -> RunConfig:
     return parse_run(VALID | tables, "desks.toml")
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_level_fixes_noise_and_clip(level: str) -> None:
-    privacy = run(privacy={"level": level, "delta": 1e-5}).privacy
-    assert (privacy.noise_multiplier, privacy.clipping_norm) == {"high": (1.0, 1.0), "standard": (0.5, 2.0)}[level]
+@pytest.mark.parametrize("mode", LEVELS)
+def test_a_level_fixes_noise_and_clip(mode: str) -> None:
+    privacy = run(privacy={"mode": mode, "delta": 1e-5}).privacy
+    assert (privacy.noise_multiplier, privacy.clipping_norm) == {"high": (1.0, 1.0), "standard": (0.5, 2.0)}[mode]
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_adapter_comes_from_the_task_and_the_privacy_level(name: str) -> None:
     preset = TASKS[name]
     private, plain = (
-        run(task={"name": name}, privacy=privacy).adapter for privacy in (VALID["privacy"], {"level": "none"})
+        run(task={"name": name}, privacy=privacy).adapter for privacy in (VALID["privacy"], {"mode": "none"})
     )
     assert (private.rank, private.alpha) == (plain.rank, plain.alpha) == (preset.rank, preset.alpha)
     assert (private.dropout, private.train) == (0.0, "B")
@@ -256,11 +260,11 @@ def test_the_adapter_comes_from_the_task_and_the_privacy_level(name: str) -> Non
 
 
 def test_a_choice_beats_the_default_it_replaces() -> None:
-    given = {"rank": 4, "alpha": 1, "dropout": 0.2, "train": "AB", "target_modules": ["query"]}
-    adapter = run(adapter=given, privacy={"level": "none"}).adapter
-    assert (adapter.rank, adapter.alpha, adapter.dropout, adapter.train) == (4, 1.0, 0.2, "AB")
+    given = {"rank": 4, "alpha": 1, "dropout": 0.2, "trained_factors": "AB", "target_modules": ["query"]}
+    adapter = run(adapter=given, privacy={"mode": "none"}).adapter
+    assert (adapter.rank, adapter.alpha, adapter.dropout, adapter.trained_factors) == (4, 1.0, 0.2, "AB")
     assert adapter.target_modules == ("query",)
-    assert run(adapter={"layers": "none"}).adapter.train == "AB"
+    assert run(adapter={"layers": "none"}).adapter.trained_factors == "AB"
 
 
 def test_one_meaning_has_one_digest_and_another_has_another() -> None:
@@ -344,16 +348,16 @@ def optional(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, An
 @st.composite
 def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     """Any valid file, field by field; `test_valid_tables_reach_every_field` holds it to that."""
-    level = draw(st.sampled_from(["high", "standard", "target", "custom", "none"]))
-    privacy: dict[str, Any] = {"level": level}
-    if level != "none":
+    mode = draw(st.sampled_from(["high", "standard", "target", "custom", "none"]))
+    privacy: dict[str, Any] = {"mode": mode}
+    if mode != "none":
         privacy["delta"] = draw(st.floats(1e-12, 0.999))
         units, clippings = st.sampled_from(["record", "customer"]), st.sampled_from(["flat", "automatic"])
         privacy |= draw(optional(unit=units, clipping=clippings))
-    if level in ("target", "custom"):
+    if mode in ("target", "custom"):
         privacy["clipping_norm"] = draw(POSITIVE)
         key, values = {"target": ("target_epsilon", POSITIVE), "custom": ("noise_multiplier", st.floats(1e-9, 1000))}[
-            level
+            mode
         ]
         privacy[key] = draw(values)
     name = draw(st.sampled_from(sorted(TASKS)))
@@ -369,13 +373,13 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         optional(
             rank=st.integers(1, 1024),
             alpha=POSITIVE,
-            dropout=st.floats(0, 0.99) if level == "none" else st.just(0.0),
+            dropout=st.floats(0, 0.99) if mode == "none" else st.just(0.0),
             target_modules=modules,
         )
     )
     if layers != "none" and draw(st.booleans()):
         adapter["train"] = draw(st.sampled_from(["AB", "B"]))
-    if level == "none" and layers != "none" and draw(st.booleans()):
+    if mode == "none" and layers != "none" and draw(st.booleans()):
         adapter["new_tokens"] = draw(st.integers(0, 1_000_000))
     length = draw(st.sampled_from([{"local_steps": 7}, {"local_epochs": 0.5}]))
     batch = draw(st.sampled_from([{"sampling_rate": 1}, {"sampling_rate": 1e-3}]))
@@ -386,11 +390,11 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
             max_batch_tokens=st.integers(512, 2**40),
         )
     )
-    if level != "none" and training.get("optimizer", "sgd") != "sgd":
-        training |= draw(optional(adam_bias_correction=st.booleans()))
+    if mode != "none" and training.get("optimizer", "sgd") != "sgd":
+        training |= draw(optional(adam_noise_correction=st.booleans()))
     aggregation = draw(
         optional(
-            weighting=st.sampled_from(["size_band", "uniform"] + ["least_noise"] * (level != "none")),
+            weighting=st.sampled_from(["declared_units", "uniform"] + ["inverse_variance"] * (mode != "none")),
             server_optimizer=st.sampled_from(["none", "momentum", "adam"]),
             server_learning_rate=POSITIVE,
             server_momentum=st.floats(0, 0.999),
@@ -408,7 +412,7 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         dtype=st.sampled_from(["float32", "bfloat16"]),
         base_digest=st.sampled_from(["0" * 64, "9f" * 32]),
     )
-    if privacy["level"] == "none" and draw(st.booleans()):
+    if privacy["mode"] == "none" and draw(st.booleans()):
         batch = {"expected_batch_size": 64}
     return {
         "run": {"name": "a run", "seed": draw(st.integers(0, 2**63 - 1)), "rounds": draw(st.integers(1, 10**6))},

@@ -29,7 +29,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("layers", ["all", "last:1", "none"])
 def test_counts_are_those_of_one_example_at_a_time(path: Path, layers: str) -> None:
-    model = shaken(tiny_adapted(path, layers=layers, train="AB"))
+    model = shaken(tiny_adapted(path, layers=layers, trained_factors="AB"))
     prepared = prepare(model, DATASET)
     assert (prepared.features is None) == (layers == "all")
     for seed in (1, 2):

@@ -50,7 +50,7 @@ CONTRIBUTIONS = st.builds(
     spec_digest=DIGESTS,
     code_digest=DIGESTS,
     statement=st.none() | STATEMENTS,
-    size_band=st.none() | st.integers(0, 40).map(lambda power: 1 << power),
+    declared_units=st.none() | st.integers(0, 40).map(lambda power: 1 << power),
 )
 REFUSALS = st.builds(Refusal, run_id=RUNS, round=ROUNDS, code=st.sampled_from(RefusalCode))
 MESSAGES = ASSIGNMENTS | CONTRIBUTIONS | REFUSALS
@@ -84,7 +84,7 @@ def test_a_message_is_not_read_as_one_of_another_kind(message) -> None:
 def test_what_leaves_an_institution_is_this_and_no_more() -> None:
     """A new field here is a new disclosure: change docs/ and this list on purpose, or not at all."""
     assert {field.name for field in fields(Contribution)} == {
-        "run_id", "round", "adapter", "spec_digest", "code_digest", "statement", "size_band",
+        "run_id", "round", "adapter", "spec_digest", "code_digest", "statement", "declared_units",
     }  # fmt: skip
     assert {field.name for field in fields(PrivacyStatement)} == {
         "noise_multiplier", "clipping_norm", "steps", "delta", "epsilon", "sampling_probability",
@@ -191,10 +191,10 @@ def test_a_message_too_large_for_its_receiver_is_not_sent() -> None:
         (CONTRIBUTION, {"spec_digest": "A" * 64}),
         (CONTRIBUTION, {"adapter": None}),
         (CONTRIBUTION, {"statement": {"epsilon": 1}}),
-        (CONTRIBUTION, {"size_band": 0}),
-        (CONTRIBUTION, {"size_band": 500}),
-        (CONTRIBUTION, {"size_band": 2**41}),
-        (CONTRIBUTION, {"size_band": True}),
+        (CONTRIBUTION, {"declared_units": 0}),
+        (CONTRIBUTION, {"declared_units": 500}),
+        (CONTRIBUTION, {"declared_units": 2**41}),
+        (CONTRIBUTION, {"declared_units": True}),
         (REFUSAL, {"code": "a loss of 0.3"}),
         (REFUSAL, {"code": []}),
         (STATEMENT, {"noise_multiplier": 0.0}),

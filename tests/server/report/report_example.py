@@ -23,10 +23,15 @@ CONFIG: dict[str, Any] = {
     "task": "sentiment_analysis",
     "labels": ["negative", "neutral", "positive"],
     "model": {"base": "minilm", "pooling": "mean", "max_tokens": 64, "dtype": "float32"},
-    "adapter": {"rank": 8, "alpha": 16.0, "target_modules": "all-linear", "layers": "last:2", "train": "B"},
+    "adapter": {"rank": 8, "alpha": 16.0, "target_modules": "all-linear", "layers": "last:2", "trained_factors": "B"},
     "training": {"local_steps": 20, "sampling_rate": 0.125, "learning_rate": 0.01, "optimizer": "adam"},
-    "privacy": {"level": "target", "target_epsilon": 8.0, "clipping_norm": 1.0, "delta": 1e-4},
-    "aggregation": {"weighting": "size_band", "server_optimizer": "none", "institutions_per_round": None, "quorum": 2},
+    "privacy": {"mode": "target", "target_epsilon": 8.0, "clipping_norm": 1.0, "delta": 1e-4},
+    "aggregation": {
+        "weighting": "declared_units",
+        "server_optimizer": "none",
+        "institutions_per_round": None,
+        "quorum": 2,
+    },
 }
 
 

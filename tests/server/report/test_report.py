@@ -193,7 +193,7 @@ def test_one_statement_of_fixed_noise_is_enough_for_the_warning(tmp_path: Path) 
 
 def test_run_without_privacy_says_so_and_claims_no_epsilon(tmp_path: Path) -> None:
     out = write_example(tmp_path)
-    change(out / "config.json", privacy={"level": "none"})
+    change(out / "config.json", privacy={"mode": "none"})
     change(
         out / "result.json", epsilon=dict.fromkeys(json.loads((out / "result.json").read_text())["epsilon"]), delta=None
     )

@@ -251,7 +251,7 @@ def test_the_norm_limit_is_the_limit(federate: Any) -> None:
         assert as_outcomes(federation)[BAD] == outcome
 
 
-PRIVATE = {"level": "custom", "noise_multiplier": 1.5, "clipping_norm": 0.5, "delta": 1e-4}
+PRIVATE = {"mode": "custom", "noise_multiplier": 1.5, "clipping_norm": 0.5, "delta": 1e-4}
 STATED = PrivacyStatement(noise_multiplier=1.5, clipping_norm=0.5, steps=1, delta=1e-4, epsilon=0.7)
 
 

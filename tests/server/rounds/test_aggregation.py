@@ -25,7 +25,7 @@ def tensors(*values: float) -> dict[str, Any]:
 
 @given(bands)
 def test_shares_are_proportional_to_the_declared_bands(declared: dict[str, int | None]) -> None:
-    shares = weights(declared, "size_band")
+    shares = weights(declared, "declared_units")
     known = [band for band in declared.values() if band is not None]
     sizes = {name: band or min(known, default=1) for name, band in declared.items()}
     exact = {name: Fraction(size, sum(sizes.values())) for name, size in sizes.items()}
@@ -37,7 +37,7 @@ def test_shares_are_proportional_to_the_declared_bands(declared: dict[str, int |
 @given(st.lists(st.integers(0, 20).map(lambda k: 2**k), min_size=2, max_size=6), st.integers(0, 2**32 - 1))
 def test_least_noise_leaves_less_noise_than_any_other_weights(sizes: list[int], seed: int) -> None:
     """Contributions are one signal each, with noise of standard deviation 1 / band: that of the mean is least."""
-    shares = weights({f"bank-{i}": size for i, size in enumerate(sizes)}, "least_noise")
+    shares = weights({f"bank-{i}": size for i, size in enumerate(sizes)}, "inverse_variance")
     found = [shares[f"bank-{i}"] for i in range(len(sizes))]
     assert math.fsum(found) == pytest.approx(1, abs=1e-12)
     other = np.random.default_rng(seed).dirichlet(np.ones(len(sizes)))
@@ -62,7 +62,7 @@ def test_uniform_weighting_ignores_what_was_declared(declared: dict[str, int | N
 
 
 def test_who_declares_nothing_counts_as_the_smallest_that_did() -> None:
-    assert weights({"a": 1024, "b": 256, "c": None}, "size_band") == {
+    assert weights({"a": 1024, "b": 256, "c": None}, "declared_units") == {
         "a": 1024 / 1536,
         "b": 256 / 1536,
         "c": 256 / 1536,
@@ -70,13 +70,13 @@ def test_who_declares_nothing_counts_as_the_smallest_that_did() -> None:
 
 
 def test_where_nobody_declares_shares_are_equal() -> None:
-    assert weights({"a": None, "b": None}, "size_band") == {"a": 0.5, "b": 0.5}
+    assert weights({"a": None, "b": None}, "declared_units") == {"a": 0.5, "b": 0.5}
 
 
 @given(st.lists(st.tuples(floats, st.integers(0, 12)), min_size=1, max_size=6))
 def test_the_mean_is_the_exact_mean_rounded_to_float32(rows: list[tuple[float, int]]) -> None:
     names = [f"bank-{i}" for i in range(len(rows))]
-    shares = weights({name: 2**k for name, (_, k) in zip(names, rows, strict=True)}, "size_band")
+    shares = weights({name: 2**k for name, (_, k) in zip(names, rows, strict=True)}, "declared_units")
     combined = weighted_mean({name: tensors(value) for name, (value, _) in zip(names, rows, strict=True)}, shares)
     exact = sum(Fraction(value) * 2**k for value, k in rows) / sum(2**k for _, k in rows)
     largest = max(abs(value) for value, _ in rows)

@@ -36,7 +36,7 @@ def as_bytes(state: RunState) -> Any:
 
 
 def test_the_global_adapter_is_the_weighted_mean_by_hand(federate: Any) -> None:
-    federation = federate(rounds=2, aggregation={"weighting": "size_band"})
+    federation = federate(rounds=2, aggregation={"weighting": "declared_units"})
     sizes = {"bank-a": 1024, "bank-b": 256, "bank-c": None}
     for name, band in sizes.items():
         federation.institutions[name].band = band
@@ -81,7 +81,7 @@ def test_a_record_says_what_happened(federate: Any) -> None:
 
 def test_epsilon_is_what_each_institution_states(federate: Any) -> None:
     federation = federate(
-        privacy={"level": "custom", "noise_multiplier": 1.0, "clipping_norm": 1.0, "delta": 1e-4}, rounds=1
+        privacy={"mode": "custom", "noise_multiplier": 1.0, "clipping_norm": 1.0, "delta": 1e-4}, rounds=1
     )
     for i, institution in enumerate(federation.institutions.values()):
         institution.statement = PrivacyStatement(1.0, 1.0, 1, 1e-4, epsilon=0.5 + i)

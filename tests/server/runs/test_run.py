@@ -35,7 +35,7 @@ local_steps = 2
 sampling_rate = 0.25
 learning_rate = 1.0
 [privacy]
-level = "high"
+mode = "high"
 delta = 1e-5
 """
 

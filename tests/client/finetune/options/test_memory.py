@@ -15,7 +15,7 @@ from common.errors import ModelError
 from common.tasks import TASKS, Head
 from tests.tiny_models import save_tiny_model
 
-ADAPTER = AdapterConfig(rank=4, alpha=8, dropout=0.05, target_modules="all-linear", train="AB")
+ADAPTER = AdapterConfig(rank=4, alpha=8, dropout=0.05, target_modules="all-linear", trained_factors="AB")
 SENTIMENT, SUMMARY = TASKS["sentiment_analysis"], TASKS["document_summarization"]
 
 

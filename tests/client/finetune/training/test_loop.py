@@ -55,7 +55,7 @@ def model_of(base: str) -> AdaptedModel:
             dropout=0.2,  # so that a step that drops otherwise shows
             target_modules="all-linear",
             layers="all",
-            train="AB",
+            trained_factors="AB",
             virtual_tokens=0,
             seed=1,
         )
