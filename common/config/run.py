@@ -82,9 +82,7 @@ class AdapterConfig(Section):
         if self.layers not in ("all", "none") and not re.fullmatch("last:[1-9][0-9]{0,3}", self.layers):
             self.refuse("layers", f'is {format_value(self.layers)}: use "all", "none", or "last:K" with K at least 1')
         if self.layers == "none" and self.trained_factors == "B":
-            self.refuse(
-                "trained_factors", 'is "B", but layers = "none" trains no LoRA factors: leave it out, or name layers'
-            )
+            self.refuse("trained_factors", 'is "B", but layers = "none" trains no LoRA factors: leave it out')
 
 
 @dataclass(frozen=True, kw_only=True)

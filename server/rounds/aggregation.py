@@ -32,8 +32,9 @@ def weights(
     """Each institution's share of the mean; shares sum to 1.
 
     "declared_units" is proportional to the declared size, as a mean over all records would be. "inverse_variance" is
-    proportional to its square: a run gives all one noise multiplier and each divides its sums by its band, so that the variance of a
-    contribution's noise goes with 1 / band^2, and weights by inverse variance leave the least noise beside the signal.
+    proportional to its square. All institutions of a run use one noise multiplier, and each divides its sums by its
+    declared size, so the variance of a contribution's noise goes with 1 / size^2. Weights by inverse variance leave the
+    least noise beside the signal.
 
     Who declares none counts as the smallest band declared, so that silence gains nothing; where nobody declares any,
     shares are equal.

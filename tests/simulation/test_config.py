@@ -184,7 +184,7 @@ def test_every_shipped_file_is_valid(path: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("FEDFIN_DATA", str(tmp_path))
     simulation = loaded(path)
     assert RunConfig.from_json(simulation.run.to_json()) == simulation.run
-    assert simulation.partition.noise == "system", "a shipped run must protect its records"
+    assert simulation.institutions.noise == "system", "a shipped run must protect its records"
     unprotected = path.name == "sentfin_plain.toml"  # says so in its first line: what privacy is measured against
     assert simulation.run.privacy.delta == (None if unprotected else 1e-4)
 

@@ -254,8 +254,8 @@ def test_the_adapter_comes_from_the_task_and_the_privacy_level(name: str) -> Non
         run(task={"name": name}, privacy=privacy).adapter for privacy in (VALID["privacy"], {"mode": "none"})
     )
     assert (private.rank, private.alpha) == (plain.rank, plain.alpha) == (preset.rank, preset.alpha)
-    assert (private.dropout, private.train) == (0.0, "B")
-    assert (plain.dropout, plain.train) == (preset.dropout, "AB")
+    assert (private.dropout, private.trained_factors) == (0.0, "B")
+    assert (plain.dropout, plain.trained_factors) == (preset.dropout, "AB")
     assert run(task={"name": name}).labels == preset.labels
 
 
@@ -378,7 +378,7 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         )
     )
     if layers != "none" and draw(st.booleans()):
-        adapter["train"] = draw(st.sampled_from(["AB", "B"]))
+        adapter["trained_factors"] = draw(st.sampled_from(["AB", "B"]))
     if mode == "none" and layers != "none" and draw(st.booleans()):
         adapter["new_tokens"] = draw(st.integers(0, 1_000_000))
     length = draw(st.sampled_from([{"local_steps": 7}, {"local_epochs": 0.5}]))
