@@ -190,10 +190,10 @@ MUTATIONS = (
     ),
     Mutation(
         "Adam's second moment loses twice the noise's variance",
-        "client/dp/optimizers.py",
+        "common/adapters/optimizer.py",
         '(1 - second ** state["step"]) - self._noise_variance',
         '(1 - second ** state["step"]) - 2 * self._noise_variance',
-        ("tests/client/dp/test_optimizers.py", "each_coordinate_moves_as_the_paper_says"),
+        ("tests/common/adapters/test_optimizer.py", "each_coordinate_moves_as_the_paper_says"),
     ),
     Mutation(
         "an audit's confidence is not shared out between its tries",

@@ -18,10 +18,10 @@ from torch import Tensor
 from client.dp.gradient_check import verify_model
 from client.dp.mechanism import DpSettings, make_private
 from client.dp.noise import NoiseSource
-from client.dp.optimizers import OPTIMIZERS, make_optimizer
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
+from common.adapters.optimizer import OPTIMIZERS, make_optimizer, parameter_groups
 from common.errors import ConfigurationError, DataError
 from common.tokenization.batches import TokenizedSet, minibatches, token_batches, unpadded
 
@@ -210,16 +210,11 @@ def _logical_batches(
 
 
 def _optimizer(model: AdaptedModel, plan: DpTrainingPlan) -> torch.optim.Optimizer:
-    heads = model.head_names()
-    trained = model.trainable()
-    groups = [
-        {"params": [p for name, p in trained.items() if name not in heads], "lr": plan.learning_rate},
-        {"params": [p for name, p in trained.items() if name in heads], "lr": plan.head_learning_rate},
-    ]
+    groups = parameter_groups(model, plan.learning_rate, plan.head_learning_rate)
     noise = None
     if plan.adam_noise_correction and plan.dp is not None:
         noise = (plan.dp.noise_multiplier * plan.dp.clipping_norm / plan.dp.expected_batch_size) ** 2
-    return make_optimizer(plan.optimizer, [group for group in groups if group["params"]], noise)
+    return make_optimizer(plan.optimizer, groups, device=model.base.device, noise_variance=noise)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.losses import batch_losses
+from common.adapters.optimizer import make_optimizer, parameter_groups
 from common.base_models.masked_lm import MaskedLanguageModel
 from common.errors import DataError
 from common.tokenization.batches import minibatches, token_batches
@@ -46,9 +47,7 @@ def warm_up(
     features = model.features(tokens, max_batch_tokens)
     size = min(_BATCH, len(tokens))
     steps = max(1, round(epochs * len(tokens) / size))
-    heads = model.head_names()
-    rates = [{"params": [p], "lr": _HEAD_RATE if name in heads else _RATE} for name, p in model.trainable().items()]
-    optimizer = torch.optim.Adam(rates)
+    optimizer = make_optimizer("adam", parameter_groups(model, _RATE, _HEAD_RATE), device=model.base.device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model.train_mode()

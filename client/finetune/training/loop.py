@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
-from client.finetune.training.optimization import compute_precision, device_kind, make_optimizer, rate_factor
+from client.finetune.training.schedule import compute_precision, device_kind, rate_factor
 from client.finetune.training.time_budget import TRIAL_STEPS, TimePlan, plan_time
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import example_losses
+from common.adapters.optimizer import make_optimizer, parameter_groups
 from common.errors import CheckpointError, ConfigurationError, DataError
 from common.files import write_atomic
 from common.protocol.adapter_codec import Tensors
@@ -150,7 +151,8 @@ class _Fit:
         self.model, self.parts, self.minibatches, self.plan = model, parts, minibatches, plan
         self.validate, self.state, self.observers, self.penalty = validate, state, observers, penalty
         self.parameters = list(model.trainable().values())
-        self.optimizer = make_optimizer(model, plan.optimizer, plan.learning_rate, plan.head_learning_rate)
+        groups = parameter_groups(model, plan.learning_rate, plan.head_learning_rate)
+        self.optimizer = make_optimizer(plan.optimizer, groups, device=model.base.device)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps_an_epoch = len(minibatches(np.random.default_rng([plan.seed, 0])))
         self.steps = self.steps_an_epoch * plan.epochs

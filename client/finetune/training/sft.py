@@ -23,6 +23,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
 from client.finetune.training.loop import History, LoopPlan
 from common.adapters.adapted_model import AdaptedModel
+from common.adapters.optimizer import WEIGHT_DECAY
 from common.base_models.transformers_logging import quiet
 from common.errors import ConfigurationError, ModelError
 from common.tokenization.batches import IGNORED, TokenizedSet
@@ -65,7 +66,7 @@ def instruct(
             per_device_eval_batch_size=micro,
             gradient_accumulation_steps=batch_size // micro,
             learning_rate=plan.learning_rate,
-            weight_decay=0.01,
+            weight_decay=WEIGHT_DECAY,
             optim=plan.optimizer if plan.optimizer.startswith("paged") else "adamw_torch",
             lr_scheduler_type=plan.schedule,
             warmup_steps=plan.warmup,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from client.dp.optimizers import make_optimizer
+from common.adapters.optimizer import WEIGHT_DECAY, make_optimizer, parameter_groups
+from tests.tiny_models import tiny_adapted
 
 
 def update(gradients, lr, variance, decay):
@@ -21,7 +22,7 @@ def update(gradients, lr, variance, decay):
 
 def run(name, gradients, lr, variance):
     parameter = torch.nn.Parameter(torch.full((gradients.shape[1],), 0.5, dtype=torch.float64))
-    optimizer = make_optimizer(name, [{"params": [parameter], "lr": lr}], variance)
+    optimizer = make_optimizer(name, [{"params": [parameter], "lr": lr}], noise_variance=variance)
     for gradient in gradients:
         parameter.grad = torch.from_numpy(gradient)
         optimizer.step()
@@ -49,3 +50,23 @@ def test_a_large_gradient_moves_further_than_a_small_one_although_both_drown_in_
     corrected = 0.5 - run("adam", gradients, 1e-3, 9.0)
     plain = 0.5 - run("adam", gradients, 1e-3, None)
     assert corrected[1] > 1.5 * plain[1] > 0
+
+
+def test_adapter_and_head_have_a_learning_rate_each_and_no_parameter_is_left_out(tmp_path):
+    model = tiny_adapted(tmp_path)
+    adapter, head = parameter_groups(model, 0.1, 0.2)
+    assert (adapter["lr"], head["lr"]) == (0.1, 0.2)
+    assert {id(p) for p in head["params"]} == {id(model.trainable()[name]) for name in model.head_names()}
+    held = sorted(id(p) for group in (adapter, head) for p in group["params"])
+    assert held == sorted(id(p) for p in model.trainable().values())
+
+
+def test_a_model_without_lora_has_one_group(tmp_path):
+    [only] = parameter_groups(tiny_adapted(tmp_path, layers="none", train="AB"), 0.1, 0.2)
+    assert only["lr"] == 0.2
+
+
+@pytest.mark.parametrize(("name", "decay"), [("adamw", WEIGHT_DECAY), ("paged_adamw_32bit", WEIGHT_DECAY), ("adam", 0)])
+def test_both_forms_of_adamw_decay_weights_alike_and_adam_does_not(name, decay):
+    parameter = torch.nn.Parameter(torch.ones(1))
+    assert make_optimizer(name, [{"params": [parameter], "lr": 1.0}]).param_groups[0]["weight_decay"] == decay
