@@ -62,7 +62,7 @@ def test_adapter_and_head_have_a_learning_rate_each_and_no_parameter_is_left_out
 
 
 def test_a_model_without_lora_has_one_group(tmp_path):
-    [only] = parameter_groups(tiny_adapted(tmp_path, layers="none", train="AB"), 0.1, 0.2)
+    [only] = parameter_groups(tiny_adapted(tmp_path, layers="none", trained_factors="AB"), 0.1, 0.2)
     assert only["lr"] == 0.2
 
 
