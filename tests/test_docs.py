@@ -1,14 +1,20 @@
 """What a reader is told is what the code does: configuration keys, links, the captioned tree."""
 
+import argparse
 import dataclasses
 import re
+import shlex
 import tomllib
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
+import client.cli
+import server.cli
+import simulation.cli
 from client.institution import config as institution
 from common.config import run
 from common.config.run import parse_run
@@ -135,6 +141,51 @@ def test_the_file_to_start_from_is_a_valid_one(tmp_path: Path) -> None:
     }  # fmt: skip
     del tables["data"]
     assert parse_run(tables, "the page").adapter.trained_factors == "AB"
+
+
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+SHOWN = [*PAGES, *sorted((ROOT / "benchmarks").glob("*.toml")), *sorted((ROOT / "examples").rglob("*.sh"))]
+PROGRAMS = {
+    "fedfin-hub": server.cli.parser,
+    "fedfin-institution": client.cli.parser,
+    "fedfin-simulate": simulation.cli.parser,
+}
+FOREIGN = {"--strict", "--exclude"}
+"""Options of other programs on our pages: mypy, tar."""
+
+
+def options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Every option of a command and of its subcommands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from options(command)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each of our commands in the code blocks of a page, without redirections and shell variables."""
+    blocks = "\n".join(re.findall(r"```(?:bash|sh|text|console)?\n(.*?)```", page.read_text(), flags=re.DOTALL))
+    lines = [re.sub(r"^\$ ", "", line).strip() for line in blocks.replace("\\\n", " ").splitlines()]
+    split = [shlex.split(line, comments=True) for line in lines if line.startswith("fedfin-")]
+    return [words for words in split if not any(set("|<>[$") & set(word) or word == "..." for word in words)]
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=lambda path: path.name)
+def test_every_option_on_a_page_exists(page: Path) -> None:
+    known = {option for make in PROGRAMS.values() for option in options(make())} | FOREIGN
+    for file in [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
+        known.update(re.findall(r'"(--[a-z][a-z0-9-]*)"', file.read_text()))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page.read_text())) - known == set()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "errors.md"], ids=lambda path: path.name)
+def test_every_command_in_a_code_block_parses(page: Path) -> None:
+    for words in commands(page):
+        try:
+            PROGRAMS[words[0]]().parse_args(words[1:])
+        except SystemExit:
+            pytest.fail(f"the command line refuses: {shlex.join(words)}")
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
