@@ -20,7 +20,8 @@ from common.identity.keys import PrivateKeys
 from common.journal.journal import Journal
 from common.protocol.adapter_codec import Spec, Tensors, encode
 from common.protocol.envelope import MessageContext, open_sealed, seal
-from common.protocol.messages import Assignment, Contribution, code_digest
+from common.protocol.messages import Assignment, Contribution
+from common.source import code_digest
 from server.rounds import checkpoint, coordinator
 from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import Evaluation, Failure, FederationContext

@@ -1,13 +1,16 @@
-"""Files that matter are written whole or not at all; JSON that is printed or written is JSON to every reader."""
+"""Write files and directories whole or not at all, lock files, and write standard JSON."""
 
+import fcntl
 import json
 import math
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["INFINITE", "json_text", "write_atomic", "write_json"]
+__all__ = ["INFINITE", "json_text", "replace_directory", "try_lock", "write_atomic", "write_json"]
 
 INFINITE = "infinity"
 """What stands for an infinite epsilon in JSON, which has no such number; `float(INFINITE)` reads it. null is "none"."""
@@ -59,3 +62,42 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+@contextmanager
+def replace_directory(directory: Path) -> Iterator[Path]:
+    """Yield an empty draft directory that replaces `directory` if the block ends without an error.
+
+    The draft lies beside `directory` under a hidden name. If the block fails, the draft is removed and `directory` is
+    unchanged. A kill may leave a draft behind, never a half-written `directory`.
+
+    Raises:
+        OSError: the disk refuses a write.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        if directory.exists():
+            shutil.rmtree(directory)
+        draft.replace(directory)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def try_lock(handle: int, shared: bool = False) -> bool:
+    """Lock an open file without waiting, and return whether the lock was free.
+
+    The lock (`flock`) belongs to the open file. Closing the handle, or the end of the process, releases it.
+
+    Args:
+        handle: file descriptor.
+        shared: take a lock that other shared locks may accompany.
+    """
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -4,18 +4,15 @@ Hub and institutions are the deployed ones; here they only live under one roof, 
 """
 
 import functools
-import importlib.metadata
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from client.agent.agent import Agent, LocalModel
 from client.federation.local_round import PreparedData, plan_training
 from client.federation.planning import AssignmentRefused
-from client.institution.config import InstitutionSettings
+from client.institution.config import InstitutionSettings, power_of_two_at_most
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.warm_up import needs_warm_up, warm_up
@@ -31,18 +28,12 @@ from common.privacy.ledger import PrivacyLedger
 from common.protocol.adapter_codec import Tensors, decode, encode
 from common.protocol.envelope import PublicKeys
 from common.tasks import task
+from common.versions import package_versions
 from server.rounds.coordinator import FederationContext
 from simulation.config import SimulationConfig, load_simulation
 from simulation.partition import Federation, load_federation
 
 __all__ = ["Workspace"]
-
-PACKAGES = ("torch", "transformers", "peft", "opacus", "flwr", "dp-accounting", "cryptography", "numpy", "safetensors")
-
-
-def power_of_two_at_most(units: int) -> int:
-    """The power of two at or below `units`: what a simulated privacy officer declares."""
-    return 1 << (units.bit_length() - 1)
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ class Workspace:
         workspace._check()
         workspace.base  # noqa: B018 - an absent base model must be known before anything is written
         write_atomic(out / "config.toml", simulation.text.encode())
-        write_json(out / "versions.json", versions())
+        write_json(out / "versions.json", package_versions())
         write_json(out / "config.json", json.loads(workspace.config.to_json()))
         PrivateKeys.generate("hub").save(out / "hub")
         for name in workspace.federation.train:
@@ -215,9 +206,3 @@ class Workspace:
         return FederationContext(
             keys=self.hub_keys, institutions=institutions, config=self.config, spec=self.adapted.spec
         )
-
-
-def versions() -> dict[str, Any]:
-    """What this run was computed with."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), "machine": platform.machine(), **found}

@@ -23,7 +23,8 @@ from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
 from common.protocol.adapter_codec import decode, encode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek, seal
-from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode, code_digest
+from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode
+from common.source import code_digest
 
 __all__ = ["Agent", "LocalModel"]
 

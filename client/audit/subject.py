@@ -14,7 +14,7 @@ from client.dp.mechanism import DpSettings
 from client.dp.training import DpTrainingPlan
 from client.federation.local_round import plan_training
 from client.federation.planning import AssignmentRefused
-from client.institution.config import InstitutionSettings
+from client.institution.config import InstitutionSettings, power_of_two_at_most
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.tensors import seeded
 from common.base_models.load import LoadedBase, load_base
@@ -95,7 +95,7 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
     kind = task(config.task)
     if kind.head not in (Head.SEQUENCE, Head.TOKEN):
         raise ConfigurationError(f"task.name: {config.task} cannot be audited: choose one that labels texts or words")
-    size = 1 << (units.bit_length() - 1)
+    size = power_of_two_at_most(units)
     try:
         plan = plan_training(config, units, InstitutionSettings("audit", declared_units=size, unit=config.privacy.unit))
     except AssignmentRefused as refused:

@@ -1,7 +1,5 @@
 """An adapter merged into its base model: a directory that transformers loads, with nothing of PEFT or fedfin."""
 
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.provenance import Provenance, read_provenance, write_provenance
 from common.base_models.transformers_logging import quiet
 from common.errors import ConfigurationError, ModelError
+from common.files import replace_directory
 from common.tasks import Head
 
 __all__ = ["merge"]
@@ -70,9 +69,7 @@ def _write(model: AdaptedModel, recipe: Manifest, name: str, out: Path, origin: 
     whole, auto, code = _standalone(merged, name, head, len(labels))
     whole.config.id2label = dict(enumerate(labels))
     whole.config.label2id = {label: index for index, label in enumerate(labels)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with replace_directory(out) as draft:
         with quiet():
             if code:
                 whole.config.auto_map = {auto: f"{code}.MeanPoolForSequenceClassification"}
@@ -82,13 +79,6 @@ def _write(model: AdaptedModel, recipe: Manifest, name: str, out: Path, origin: 
         if code:
             text = Path(merged_head.__file__).read_text()
             (draft / f"{code}.py").write_text(text.replace("BertConfig", type(whole.config).__name__))
-        draft.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        draft.replace(out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return f'transformers.{auto}.from_pretrained("{out}"{", trust_remote_code=True" if code else ""})'
 
 

@@ -12,7 +12,14 @@ from common.errors import ConfigurationError
 from common.privacy.accounting import PrivacyLimit
 from common.tasks import TASKS
 
-__all__ = ["DataSettings", "InstitutionConfig", "InstitutionSettings", "ModelSettings", "load_institution_config"]
+__all__ = [
+    "DataSettings",
+    "InstitutionConfig",
+    "InstitutionSettings",
+    "ModelSettings",
+    "load_institution_config",
+    "power_of_two_at_most",
+]
 
 
 @dataclass(frozen=True)
@@ -160,3 +167,14 @@ def _settings(tables: Mapping[str, Any], start: Path) -> InstitutionConfig:
         data=replace(data, train=start / data.train.expanduser()) if data else None,
         model=build(ModelSettings, tables.get("model", {})),
     )
+
+
+def power_of_two_at_most(units: int) -> int:
+    """Return the largest power of two that is at most `units`, and 1 for 0 units.
+
+    It is the size that an institution with `units` records or customers would declare.
+
+    >>> power_of_two_at_most(1000)
+    512
+    """
+    return 1 << (max(1, units).bit_length() - 1)

@@ -1,6 +1,5 @@
 """The three processes of an institution, as its supervisor starts them: agent, SuperNode, SuperExec."""
 
-import fcntl
 import json
 import os
 import secrets
@@ -14,7 +13,8 @@ from typing import Any, Literal
 from client.institution.directory import InstitutionDirectory
 from client.node.flower_node import install_bundle
 from common.errors import ConfigurationError
-from common.files import write_atomic
+from common.files import try_lock, write_atomic
+from common.processes.ports import free_port
 from common.processes.supervisor import Service
 
 __all__ = ["Part", "agent_status", "services", "single_instance_lock", "state_path"]
@@ -54,10 +54,8 @@ def single_instance_lock(lock: Path, what: str) -> Iterator[None]:
     """
     lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(f"{lock}: {what} is running there already: stop that one first") from None
+        if not try_lock(file.fileno()):
+            raise ConfigurationError(f"{lock}: {what} is running there already: stop that one first")
         yield
 
 
@@ -92,9 +90,7 @@ def _prepare_node(home: InstitutionDirectory) -> int:
     (home.run / "hub.json").unlink(missing_ok=True)
     write_atomic(home.run / "node.toml", f"agent-socket = {json.dumps(str(home.socket))}\n".encode(), mode=0o600)
     write_atomic(home.run / "superexec.secret", secrets.token_bytes(48), mode=0o600)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 def _answers(path: Path) -> bool:

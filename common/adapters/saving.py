@@ -1,8 +1,6 @@
 """An adapter as a directory in PEFT's format: weights, configuration, and a card that says how to load them."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import peft
 
 from common.base_models.heads import SharedEncoder
 from common.base_models.load import LoadedBase
-from common.files import write_atomic
+from common.files import replace_directory, write_atomic
 from common.protocol.adapter_codec import Tensors, encode
 from common.tasks import Head
 
@@ -30,21 +28,12 @@ def write_adapter(
 
     Equal adapters give equal bytes. Raises OSError where the disk refuses; the old directory then still stands.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
+    with replace_directory(directory) as draft:
         write_atomic(draft / "adapter_model.safetensors", encode(tensors))
         write_atomic(draft / "adapter_config.json", _config_json(config).encode())
         write_atomic(draft / "README.md", _card(base, config, card).encode())
         for name, content in beside.items():
             write_atomic(draft / name, content)
-        draft.chmod(0o755)
-        if directory.exists():
-            shutil.rmtree(directory)
-        draft.replace(directory)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def _config_json(config: peft.PeftConfig) -> str:

@@ -4,8 +4,6 @@ A new token's embedding starts at the mean of the pieces that it replaces, so th
 before (Hewitt 2021; Yao et al. 2021, arXiv 2106.13474).
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import transformers
 from common.base_models.pretrained import load_pretrained
 from common.base_models.provenance import Provenance, read_provenance, write_provenance
 from common.base_models.transformers_logging import quiet
+from common.files import replace_directory
 
 __all__ = [
     "extend",
@@ -103,17 +102,8 @@ def write_merged_base(adapted: Any, base: str, out: Path, private: bool) -> None
 
 def save_base(model: Any, tokenizer: Any, out: Path, origin: Provenance) -> None:
     """Write a base model's directory whole or not at all; it replaces what stood there."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with replace_directory(out) as draft:
         with quiet():
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
         write_provenance(draft, origin)
-        draft.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        draft.replace(out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise

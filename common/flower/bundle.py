@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 
 from common.errors import ConfigurationError
+from common.source import package_root, source_files
 
 __all__ = ["bundle", "bundle_sha256"]
 
-_ROOMS = ("client", "common", "server")
 _DATE = (1980, 1, 1, 0, 0, 0)
 _PROJECT = """\
 [project]
@@ -49,7 +49,7 @@ def bundle() -> bytes:
     Raises:
         ConfigurationError: fedfin or Flower is not installed as a distribution.
     """
-    return bundle_of(Path(__file__).resolve().parents[2])
+    return bundle_of(package_root())
 
 
 def bundle_sha256() -> str:
@@ -65,9 +65,7 @@ def bundle_of(root: Path) -> bytes:
         raise ConfigurationError(f"{error.name} is not installed as a package: install fedfin with pip") from None
     project = _PROJECT.format(version=version, flower=flower)
     files = {"pyproject.toml": project.encode(), "LICENSE": _NOTICE.encode()}
-    for room in _ROOMS:
-        for path in sorted((root / room).rglob("*.py")):
-            files[path.relative_to(root).as_posix()] = path.read_bytes()
+    files |= {name: path.read_bytes() for name, path in source_files(root).items()}
     listed = [f"{name},{hashlib.sha256(data).hexdigest()},{len(data) * 8}" for name, data in files.items()]
     files[".info/CONTENT"] = "\n".join(listed).encode()
     buffer = io.BytesIO()

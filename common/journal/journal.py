@@ -10,7 +10,6 @@ deleted is seen where it is known that the journal was begun. Compare their coun
 """
 
 import contextlib
-import fcntl
 import os
 import threading
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from typing import Any, Self
 
 from common.canonical import canonical, is_name, parse_object
 from common.errors import LedgerError
-from common.files import write_atomic
+from common.files import try_lock, write_atomic
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.journal.line_format import (
     Entry,
@@ -61,10 +60,8 @@ class Journal:
         except OSError as error:
             raise _bad(path, f"cannot be opened ({error.strerror})") from None
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise _bad(path, "held by another process: let that one end first") from None
+            if not try_lock(handle):
+                raise _bad(path, "held by another process: let that one end first")
             return cls._load(path, keys, handle, purpose, begun)
         except OSError as error:
             os.close(handle)

@@ -5,23 +5,19 @@ the run fixed, its own epsilon; or a refusal code from a closed list. There is n
 metric or a text; why each field may leave stands in `common.protocol.disclosures`.
 """
 
-import hashlib
 import math
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import cache
-from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from common.canonical import MAX_MESSAGE_BYTES, canonical, frame, is_name, parse_object, unframe
 from common.errors import MessageError
 
-__all__ = ["Assignment", "Contribution", "PrivacyStatement", "Refusal", "RefusalCode", "code_digest"]
+__all__ = ["Assignment", "Contribution", "PrivacyStatement", "Refusal", "RefusalCode"]
 
 _MAX_HEADER_BYTES = 12 * 2**20
 _MAX_ROUND = 2**31 - 1
 _MAX_DECLARED_UNITS = 2**40
-_ROOMS = ("client", "common", "server")
 
 
 class RefusalCode(StrEnum):
@@ -194,25 +190,6 @@ class Refusal(_Message):
             object.__setattr__(self, "code", RefusalCode(self.code))
         except ValueError:
             _wrong("refusal: code", "one of " + ", ".join(RefusalCode))
-
-
-@cache
-def code_digest() -> str:
-    """SHA-256, in hex, over this package's own source: what an institution reviewed and what the hub runs.
-
-    Read once per process.
-    """
-    return _digest_source(Path(__file__).resolve().parents[2])
-
-
-def _digest_source(root: Path) -> str:
-    total = hashlib.sha256()
-    for room in _ROOMS:
-        for path in sorted((root / room).rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
-            name = path.relative_to(root).as_posix().encode()
-            # Both by digest: no choice of names and contents can be read as another.
-            total.update(hashlib.sha256(name).digest() + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
 
 
 def _wrong(field: str, expected: str) -> NoReturn:

@@ -16,6 +16,7 @@ from common.errors import ServiceError
 from common.files import write_atomic, write_json
 from common.identity.authority import new_key_and_request
 from common.identity.enrolment import split_address
+from common.processes.ports import free_port
 from common.processes.supervisor import Service
 from server.hub.directory import ENVIRONMENT, HubDirectory
 
@@ -36,7 +37,7 @@ def prepare_services(home: HubDirectory) -> list[Service]:
     settings = home.settings().gateway
     listen = split_address(settings.listen)
     _check_free(*listen, home)
-    state, port = home.state, _free_port()
+    state, port = home.state, free_port()
     for name in ("logs", "flwr", "work"):
         (state / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     certificate, key, secret = state / "loopback.pem", state / "loopback.key", state / "superexec.secret"
@@ -121,8 +122,3 @@ def _check_free(host: str, port: int, home: HubDirectory) -> None:
             f"{home.settings_path}: gateway.listen: {host}:{port} cannot be used ({error.strerror}): end what listens "
             "there, or choose another port"
         ) from None
-
-
-def _free_port() -> int:
-    with socket.create_server((_LOOPBACK, 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -15,7 +15,8 @@ from common.errors import CheckpointError, ConfigurationError, QuorumError
 from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, digest
 from common.protocol.envelope import MessageContext, PublicKeys, seal
-from common.protocol.messages import Assignment, code_digest
+from common.protocol.messages import Assignment
+from common.source import code_digest
 from server.rounds import aggregation
 from server.rounds.admission import CONTRIBUTED, Expected, Failure, Verdict, admit
 from server.rounds.aggregation import optimizer_of_round

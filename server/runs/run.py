@@ -7,11 +7,8 @@ progress.json                                      who has answered in the round
 outcome.json                                       how it ended; absent while it should be running
 """
 
-import fcntl
-import importlib.metadata
 import json
 import os
-import platform
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,8 +24,9 @@ from common.config.run import RUN_SECTIONS, RunConfig, parse_run
 from common.config.sections import error_prefix, refuse_unknown
 from common.config.toml import apply_overrides, load_toml, parse_toml, read_config
 from common.errors import CheckpointError, ConfigurationError
-from common.files import write_atomic, write_json
+from common.files import try_lock, write_atomic, write_json
 from common.tasks import Head, task
+from common.versions import package_versions
 from server.hub.config import TestData, test_data
 from server.hub.directory import HubDirectory
 from server.hub.public_data import read_public_texts, read_test_set
@@ -36,7 +34,6 @@ from server.hub.public_data import read_public_texts, read_test_set
 __all__ = ["FAILED", "FINISHED", "QUORUM", "STOPPED", "Run"]
 
 FINISHED, QUORUM, STOPPED, FAILED = "finished", "quorum_missed", "stopped", "failed"
-PACKAGES = ("torch", "transformers", "peft", "flwr", "cryptography", "numpy", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Run:
             kept["data"] = {key: value for key, value in found.items() if value is not None}
         write_atomic(run.directory / "config.toml", tomli_w.dumps(kept).encode())
         write_json(run.directory / "config.json", json.loads(config.to_json()))
-        write_json(run.directory / "versions.json", versions())
+        write_json(run.directory / "versions.json", package_versions())
         # Written last: a directory with run.json is a complete one.
         write_json(run.directory / "run.json", {"run_id": run.name, "source": str(source.resolve())})
         return run
@@ -163,10 +160,8 @@ class Run:
         """
         handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CheckpointError(f"run {self.name}: another process plays it already") from None
+            if not try_lock(handle):
+                raise CheckpointError(f"run {self.name}: another process executes it already: wait for it to end")
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps({"flower_run": flower_run, "pid": os.getpid()}).encode(), 0)
             yield
@@ -180,12 +175,9 @@ class Run:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not try_lock(handle, shared=True)
         finally:
             os.close(handle)
-        return False
 
     def played_by(self) -> Mapping[str, Any]:
         """`flower_run` and `pid` of the process that plays it, or was the last to."""
@@ -194,12 +186,6 @@ class Run:
     @property
     def _lock(self) -> Path:
         return self.directory / "playing"
-
-
-def versions() -> dict[str, Any]:
-    """What this run was computed with, at the hub."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), "machine": platform.machine(), **found}
 
 
 def _read(tables: Mapping[str, Any], source: str, start: Path) -> tuple[RunConfig, TestData | None]:

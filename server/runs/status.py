@@ -1,7 +1,6 @@
 """What a hub can say about itself, from its files and its SuperLink: for `status`, `institutions`, `certs`, `start`."""
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ServiceError
+from common.files import try_lock
 from common.identity.authority import Certificate
 from common.processes.supervisor import running_services
 from server.hub.directory import HubDirectory
@@ -31,7 +31,7 @@ def starting(home: HubDirectory) -> Iterator[None]:
     try:
         # Whoever only looks (`is_started`) holds it for a moment, too.
         for _ in range(10):
-            if _takes(handle, fcntl.LOCK_EX):
+            if try_lock(handle):
                 break
             time.sleep(0.1)
         else:
@@ -45,17 +45,9 @@ def is_started(home: HubDirectory) -> bool:
     """Whether a `start` holds the hub now."""
     handle = os.open(_lock(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        return not _takes(handle, fcntl.LOCK_SH)
+        return not try_lock(handle, shared=True)
     finally:
         os.close(handle)
-
-
-def _takes(handle: int, kind: int) -> bool:
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def institutions(home: HubDirectory) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from common.config.run import RunConfig, parse_run
 from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, decode, digest, encode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, seal
-from common.protocol.messages import Assignment, Contribution, PrivacyStatement, code_digest
+from common.protocol.messages import Assignment, Contribution, PrivacyStatement
+from common.source import code_digest
 from server.rounds import coordinator
 from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import Evaluation, Failure, FederationContext

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from client.finetune.job import AdapterOptions, Method, TrainingOptions
+from client.institution.config import power_of_two_at_most
 from common.tasks import Head
 
-__all__ = ["Defaults", "defaults", "power_of_two_at_most"]
+__all__ = ["Defaults", "defaults"]
 
 _SMALL_WIDTH = 512
 """Hidden sizes below it take a larger rate: MiniLM (384) at 2e-4 is far from done where 1e-3 is."""
@@ -63,11 +64,6 @@ class Defaults:
     trained_factors: Literal["AB", "B"] = "AB"
     sampling_rate: float = 0.0
     clipping_norm: float = 0.0
-
-
-def power_of_two_at_most(rows: int, declared: int | None = None) -> int:
-    """What a private training takes for the number of rows: the declared power of two, else the one at or below it."""
-    return declared or 2 ** math.floor(math.log2(max(1, rows)))
 
 
 def defaults(

@@ -19,9 +19,8 @@ from client.dp.noise import SystemNoise
 from client.dp.training import DpTrainingPlan, DpTrainingStats, train
 from client.finetune.events import StepEvent, tell_step
 from client.finetune.job import PrivacyOptions
-from client.finetune.options.defaults import power_of_two_at_most
 from client.finetune.strategies.session import Session
-from client.institution.config import InstitutionSettings
+from client.institution.config import InstitutionSettings, power_of_two_at_most
 from client.institution.directory import InstitutionDirectory
 from common.adapters.manifest import read_manifest, unprotected
 from common.base_models.provenance import read_provenance
@@ -144,7 +143,7 @@ def _plan(
     session: Session, choice: PrivacyOptions, delta: float, records: int, limits: InstitutionSettings | None
 ) -> DpTrainingPlan:
     rate = session.settings.sampling_rate
-    batch = rate * power_of_two_at_most(records, limits.declared_units if limits else None)
+    batch = rate * ((limits.declared_units if limits else None) or power_of_two_at_most(records))
     if rate * records < 1:
         raise DataError(f"privacy: {records} training rows are too few: a step would draw less than one")
     steps = max(1, math.ceil(session.settings.epochs / rate))

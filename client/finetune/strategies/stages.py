@@ -27,7 +27,7 @@ from client.finetune.training.time_budget import TimeBudgetExceeded, describe_ti
 from common.adapters.manifest import load_adapter
 from common.base_models.extend import write_merged_base
 from common.errors import CheckpointError, ConfigurationError
-from common.files import write_json
+from common.files import replace_directory, write_json
 from common.tasks import Head
 
 __all__ = ["PUBLISHED", "STAGES", "Stage", "StagesJob", "run"]
@@ -277,11 +277,9 @@ class _Stages:
 
     def _copied(self, best: Path) -> Path:
         """The best adapter, where `predict` looks for one."""
-        place, draft = self.job.out / "adapter", self.job.out / ".adapter"
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(best, draft)
-        shutil.rmtree(place, ignore_errors=True)
-        draft.replace(place)
+        place = self.job.out / "adapter"
+        with replace_directory(place) as draft:
+            shutil.copytree(best, draft, dirs_exist_ok=True)
         return place
 
 

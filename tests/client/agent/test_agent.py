@@ -20,7 +20,8 @@ from common.identity.keys import PrivateKeys
 from common.privacy.ledger import Charge, PrivacyLedger, read_charges
 from common.protocol.adapter_codec import decode, encode
 from common.protocol.envelope import MessageContext, open_sealed, peek, seal
-from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode, code_digest
+from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode
+from common.source import code_digest
 from tests.tiny_models import tiny_adapted
 
 HUB, BANK, OTHER = PrivateKeys.generate("hub"), PrivateKeys.generate("bank"), PrivateKeys.generate("other")

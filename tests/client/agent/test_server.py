@@ -28,7 +28,8 @@ from common.identity.keys import PrivateKeys
 from common.privacy.ledger import Charge, read_charges
 from common.protocol.adapter_codec import encode
 from common.protocol.envelope import MessageContext, open_sealed, peek, seal
-from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode, code_digest
+from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode
+from common.source import code_digest
 from tests.client.enrolled import Enrolled, enrol
 from tests.tiny_models import save_tiny_model, tiny_adapted
 

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from common.flower.bundle import bundle, bundle_of, bundle_sha256
-from common.protocol.messages import _digest_source, code_digest
+from common.source import code_digest, digest_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -29,7 +29,7 @@ def test_the_bundle_carries_code_and_nothing_else() -> None:
 
 def test_code_unpacked_from_the_bundle_has_the_digest_of_the_installed_code(tmp_path: Path) -> None:
     zipfile.ZipFile(io.BytesIO(bundle())).extractall(tmp_path)
-    assert _digest_source(tmp_path) == code_digest()
+    assert digest_of(tmp_path) == code_digest()
 
 
 def test_flower_installs_and_names_the_bundle(tmp_path: Path, monkeypatch: object) -> None:
@@ -38,5 +38,5 @@ def test_flower_installs_and_names_the_bundle(tmp_path: Path, monkeypatch: objec
 
     assert get_fab_metadata(bundle())[0] == "fedfin/fedfin"
     installed = install_from_fab(bundle(), install_dir=tmp_path, skip_prompt=True)
-    assert (installed / "common" / "pki.py").is_file()
+    assert (installed / "common" / "identity" / "authority.py").is_file()
     assert installed.name.endswith(bundle_sha256()[:8])

@@ -273,8 +273,8 @@ def test_a_second_opener_is_told_at_once_and_a_reader_is_not_kept_out(path, tmp_
     KEYS.save(tmp_path / "keys")
     code = (
         "import sys; from pathlib import Path; from common.journal.journal import Journal\n"
-        "from common.identity.keys import Keys\n"
-        "try: Journal.open(Path(sys.argv[1]), Keys.load(Path(sys.argv[2])))\n"
+        "from common.identity.keys import PrivateKeys\n"
+        "try: Journal.open(Path(sys.argv[1]), PrivateKeys.load(Path(sys.argv[2])))\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
 

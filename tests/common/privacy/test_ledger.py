@@ -250,9 +250,9 @@ def test_kill_9_at_200_random_moments_never_loses_a_step(tmp_path):
 def test_one_process_at_a_time_holds_it(path):
     with PrivacyLedger.open(path, KEYS):
         code = (
-            "import sys; from pathlib import Path; from common.identity.keys import Keys; "
+            "import sys; from pathlib import Path; from common.identity.keys import PrivateKeys; "
             "from common.privacy.ledger import PrivacyLedger; "
-            "PrivacyLedger.open(Path(sys.argv[1]), Keys.generate('bank'))"
+            "PrivacyLedger.open(Path(sys.argv[1]), PrivateKeys.generate('bank'))"
         )
         other = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True)
         assert "held by another process" in other.stderr

@@ -170,7 +170,7 @@ def test_one_process_plays_a_run_and_its_death_lets_go(home: HubDirectory, sourc
     with run.playing("7"):
         assert run.is_playing()
         assert run.played_by() == {"flower_run": "7", "pid": os.getpid()}
-        with pytest.raises(CheckpointError, match="plays it already"), run.playing("8"):
+        with pytest.raises(CheckpointError, match="executes it already"), run.playing("8"):
             pass
     assert not run.is_playing()
     code = f"""
