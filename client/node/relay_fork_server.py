@@ -25,7 +25,7 @@ __all__ = ["main"]
 def main() -> None:
     """Serve until standard input ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the forks
-    # As `look_again_soon` in common/flower/internals.py, which says why.
+    # As `shorten_pull_backoff` in common/flower/internals.py, which says why.
     inflatable_utils.pull_and_inflate_object_from_tree.__kwdefaults__["initial_backoff"] = 0.1
     for line in sys.stdin:
         if os.fork() == 0:

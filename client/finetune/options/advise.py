@@ -90,7 +90,7 @@ class Advice:
 
 
 Needed = Callable[[Defaults, int, bool], MemoryEstimate]
-"""Memory for settings, a maximum of tokens, and whether activations are computed again; see `memory_need`."""
+"""Memory for settings, a maximum of tokens, and whether activations are computed again; see `estimate_memory`."""
 
 
 def advise(task: Task, rows: Rows, model: Model, machine: Machine, needed: Needed) -> Advice:

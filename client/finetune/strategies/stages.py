@@ -94,7 +94,7 @@ def run(job: StagesJob) -> FineTuningResult:
     parameters trained.
 
     Raises:
-        OutOfHours: they are too few for the target task.
+        TimeBudgetExceeded: they are too few for the target task.
         CheckpointError: `out` holds other stages.
         FedfinError: from a stage, one line naming the input that is wrong.
     """

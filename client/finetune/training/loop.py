@@ -46,7 +46,7 @@ _MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """One training; see `client.finetune.options.defaults.Defaults` and `TrainingChoice`.
+    """One training; see `client.finetune.options.defaults.Defaults` and `TrainingOptions`.
 
     metric: the validation figure that says which epoch is best; larger is better.
     identity: of the job; a saved state of another job is refused.
@@ -126,7 +126,7 @@ def fit(
     Raises:
         DataError: a part holds no labelled rows.
         ConfigurationError: the loss stopped being a number.
-        OutOfHours: not even one step an epoch fits in the plan's hours.
+        TimeBudgetExceeded: not even one step an epoch fits in the plan's hours.
         CheckpointError: `state` is of another job, or damaged.
     """
     if any(not len(part.tokens) or part.tokens.labels is None for part in parts):

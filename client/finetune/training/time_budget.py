@@ -43,7 +43,7 @@ def plan_time(seconds: Sequence[float], epochs: int, steps_wanted: int, max_hour
     """What fits in `max_hours`, by the median of the timed steps' `seconds`: each epoch is cut alike.
 
     Raises:
-        OutOfHours: not even one step an epoch fits.
+        TimeBudgetExceeded: not even one step an epoch fits.
     """
     pace = statistics.median(seconds)
     fits = int(max_hours * 3600 / (pace * _SLACK * epochs))

@@ -175,8 +175,8 @@ def test_one_process_plays_a_run_and_its_death_lets_go(home: HubDirectory, sourc
     assert not run.is_playing()
     code = f"""
 import os, sys; sys.path.insert(0, {str(Path.cwd())!r})
-from pathlib import Path; from server.hub.directory import HubHome; from server.runs.run import Run
-with Run.open(HubHome(Path({str(home.directory)!r})), {run.name!r}).playing("9"): os.kill(os.getpid(), 9)
+from pathlib import Path; from server.hub.directory import HubDirectory; from server.runs.run import Run
+with Run.open(HubDirectory(Path({str(home.directory)!r})), {run.name!r}).playing("9"): os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
     assert run.played_by()["flower_run"] == "9"
