@@ -1,1 +1,1 @@
-"""What the program costs, beside what a user would pick instead."""
+"""Benchmarks: the costs of the program, compared with the usual alternatives."""

@@ -1,7 +1,7 @@
-"""What four accountants say, what they cost, and how much noise each would ask for. `python -m benchmarks.accounting`
+"""Compare four privacy accountants: epsilon, time, and required noise. `python -m benchmarks.accounting`
 
-PLD is the figure of record. PRV and RDP are bounds too, the first with an error term, the second looser. GDP is a limit
-theorem (Bu et al. 2019, corollary 3): no bound, shown to say by how much it is wrong.
+The ledger uses PLD. PRV and RDP are bounds too. PRV has an error term, and RDP is looser. GDP is a limit theorem
+(Bu et al. 2019, corollary 3) and no bound. It is shown to measure its error.
 """
 
 import math
@@ -39,7 +39,7 @@ Accountant = Callable[[Sequence[DpSgdEvent], float], float | None]
 
 
 def epsilon_clt(events: Sequence[DpSgdEvent], delta: float) -> float:
-    """By the limit theorem: mu = q sqrt(T (e^(1/sigma^2) - 1)), squares added over settings. Not a bound."""
+    """Return epsilon by the limit theorem, no bound: mu = q sqrt(T (e^(1/sigma^2) - 1)), squares summed over events."""
     squares = (e.sampling_probability**2 * e.steps * math.expm1(e.noise_multiplier**-2) for e in events)
     mu, low, high = math.sqrt(math.fsum(squares)), 0.0, 1000.0
     while high - low > 1e-6:
@@ -49,10 +49,10 @@ def epsilon_clt(events: Sequence[DpSgdEvent], delta: float) -> float:
 
 
 def main() -> None:
-    """Print the tables; "-" where an accountant is not asked because it would take minutes."""
+    """Print the tables. A "-" stands for an accountant that is left out because it would take minutes."""
     for accountant in (epsilon, epsilon_prv, epsilon_rdp, epsilon_clt):
-        accountant([DpSgdEvent(3.0, 0.5, 1)], DELTA)  # imports are not what is measured
-    print(f"epsilon at delta {DELTA:g}; processor seconds of the first call of each setting\n")
+        accountant([DpSgdEvent(3.0, 0.5, 1)], DELTA)  # warm up: imports are not measured
+    print(f"epsilon at delta {DELTA:g}; CPU seconds of the first call of each setting\n")
     print(
         f"{'noise, q, steps':<22}{'PLD':>9}{'s':>7}{'again':>7}{'PRV':>9}{'s':>7}{'RDP':>9}{'s':>7}{'GDP*':>9}{'mu':>8}"
     )
@@ -66,7 +66,7 @@ def main() -> None:
         "* a limit theorem, no bound: below PLD it is too small. mu: proven from PLD, for error rates of delta and more"
     )
     cold_ledger()
-    print(f"\nnoise that each asks for at delta {DELTA:g}, and more than PLD in percent\n")
+    print(f"\nnoise that each accountant requires at delta {DELTA:g}, and its excess over PLD in percent\n")
     print(f"{'epsilon, q, steps':<22}{'PLD':>9}{'PRV':>9}{'%':>7}{'RDP':>9}{'%':>7}{'GDP*':>9}{'%':>7}")
     for target, q, steps in TARGETS:
         record = calibrate(target, DELTA, q, steps)
@@ -78,14 +78,14 @@ def main() -> None:
 
 
 def cold_ledger() -> None:
-    """10,000 steps in 100 settings, in a process of their own in which nothing was computed before."""
+    """Measure 10,000 steps in 100 settings in a fresh process without cached results."""
     done = subprocess.run([sys.executable, "-c", COLD], check=True, capture_output=True, text=True)
     processor, wall = map(float, done.stdout.split())
-    print(f"\n10,000 steps in 100 settings, nothing cached: {processor:.2f} processor s, {wall:.2f} s of wall time")
+    print(f"\n10,000 steps in 100 settings, nothing cached: {processor:.2f} CPU s, {wall:.2f} s of wall time")
 
 
 def needed(accountant: Accountant, target: float, q: float, steps: int, near: float) -> float:
-    """The least noise, to 0.05 %, with which `accountant` stays within `target`."""
+    """Return the smallest noise multiplier, to 0.05 %, for which `accountant` stays within `target`."""
     low, high = near / 2, near * 2
     while high / low > 1.0005:
         middle = math.sqrt(low * high)
@@ -95,7 +95,7 @@ def needed(accountant: Accountant, target: float, q: float, steps: int, near: fl
 
 
 def named(events: Sequence[DpSgdEvent]) -> str:
-    """A setting, as printed."""
+    """Return the printed form of a setting."""
     first = events[0]
     if len(events) > 1:
         return f"{len(events)} settings x {first.steps}"
@@ -103,7 +103,7 @@ def named(events: Sequence[DpSgdEvent]) -> str:
 
 
 def timed(accountant: Accountant, events: Sequence[DpSgdEvent]) -> tuple[str, str]:
-    """Epsilon and processor seconds, as printed."""
+    """Return epsilon and CPU seconds in printed form."""
     start = time.process_time()
     found = accountant(events, DELTA)
     seconds = time.process_time() - start

@@ -1,10 +1,10 @@
-"""What a finished run of benchmarks/beige_districts.toml makes of text that no district trained on.
+"""Evaluate a finished run of benchmarks/beige_districts.toml on text that no district trained on.
 
     FEDFIN_DATA=... fedfin-simulate run benchmarks/beige_districts.toml --out runs/beige
     FEDFIN_DATA=... python -m benchmarks.beige_summaries runs/beige
 
-The national summary is not in the data. The nearest there is are the summaries that open the districts' reports of
-2020: another kind of text than the sections that are trained on, of a year that nobody trained on.
+The national summary is not in the data. The nearest substitute are the summaries that open the districts' reports of
+2020. They are another kind of text than the training sections, from a year that no district trained on.
 """
 
 import gzip
@@ -25,7 +25,7 @@ YEAR = "2020"
 
 
 def summaries() -> Dataset:
-    """The summaries of `YEAR`, one a report."""
+    """Return the summaries of `YEAR`, one for each report."""
     with gzip.open(Path(os.environ.get("FEDFIN_DATA", "../shared/data")) / PAIRS, "rt") as file:
         rows = [json.loads(line) for line in file]
     texts = dict.fromkeys(row["summary"] for row in rows if str(row["year"]) == YEAR)

@@ -1,8 +1,8 @@
 """Rounds of the deployed federation, and of a plain Flower app that does the same, on loopback with two institutions.
 
 Both train the MiniLM encoder with LoRA, one step on about ten headlines, so that a round is nearly all overhead. The
-plain app is what Flower's documentation leads to: its client imports torch, transformers and peft and loads the model
-for every message; no TLS, no sealing, no privacy, Flower's settings as they come.
+plain app follows Flower's documentation. Its client imports torch, transformers and peft and loads the model for every
+message. It has no TLS, no sealing and no privacy, and runs with Flower's default settings.
 """
 
 import itertools
@@ -32,8 +32,9 @@ LABELS = ("negative", "neutral", "positive")
 
 
 def fedfin_rounds(root: Path, rank: int) -> tuple[list[float], list[float]]:
-    """Seconds of each round but the first (which loads the model) and the last (which is evaluated), and of these how
-    long the slower institution's agent was at work: opening, training, sealing.
+    """Return the seconds of each round, and the seconds that the slower institution's agent opened, trained and sealed.
+
+    The first round (which loads the model) and the last (which is evaluated) are left out.
     """
     port = _free_port()
     hub = root / "hub"
@@ -94,7 +95,7 @@ def _at_work(log: Path) -> list[float]:
 
 
 def plain_rounds(root: Path, rank: int) -> tuple[list[float], list[float]]:
-    """Seconds of each round but the first and the last of the plain Flower app; how long it trained is not known."""
+    """Return the seconds of each round of the plain Flower app but the first and last. Training time is not known."""
     app, times = root / "plain-app", root / "times.json"
     (app / "plain").mkdir(parents=True)
     for name in BANKS:

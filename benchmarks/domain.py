@@ -3,10 +3,10 @@
     FEDFIN_DATA=... python -m benchmarks.domain --out runs/domain
 
 Companies are split by the hash of their name, never by row. Every arm is trained on the same rows and measured on the
-same test rows; a bag of words is fitted on the same rows, and on all rows of the training companies. What comes before
-the target task (pretraining on the training companies' text, an intermediate task) is done once; a seed draws the
-labelled rows, their order and the adapter's start. Settings were chosen with --companies validation, which parts the
-training companies once more and never sees the others.
+same test rows. A bag of words is fitted on the same rows, and on all rows of the training companies. The stages before
+the target task (pretraining on the training companies' text, an intermediate task) run once. A seed draws the labelled
+rows, their order and the initial adapter. Settings were chosen with --companies validation, which splits the training
+companies again and never uses the test companies.
 """
 
 import argparse
@@ -46,13 +46,13 @@ Row = dict[str, Any]
 
 
 def rows_of(path: Path) -> list[Row]:
-    """The rows of a gzipped JSON-lines file."""
+    """Return the rows of a gzipped JSON-lines file."""
     with gzip.open(path, "rt") as file:
         return [json.loads(line) for line in file]
 
 
 def by_group(rows: Sequence[Row], column: str, share: float) -> tuple[list[Row], list[Row]]:
-    """Rows of groups that train, and of about `share` of the groups, which test."""
+    """Split rows by group into training rows and test rows. About `share` of the groups are test groups."""
     sides: tuple[list[Row], list[Row]] = ([], [])
     for row in rows:
         draw = int.from_bytes(hashlib.sha256(str(row[column]).encode()).digest()[:4])
@@ -61,19 +61,19 @@ def by_group(rows: Sequence[Row], column: str, share: float) -> tuple[list[Row],
 
 
 def dataset(rows: Sequence[Row], labels: tuple[str, ...], name: str) -> Dataset:
-    """Rows as labelled texts."""
+    """Convert rows to labelled texts."""
     return Dataset(tuple(Example(row["text"], labels.index(row["label"])) for row in rows), labels, name)
 
 
 def some(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
-    """`count` rows, drawn by `seed`; a text once."""
+    """Draw `count` rows with different texts by `seed`."""
     unique = list({row["text"]: row for row in rows}.values())
     random.Random(seed).shuffle(unique)  # noqa: S311 - an order, not a secret
     return unique[:count]
 
 
 def bag_of_words(train: Dataset, test: Dataset) -> dict[str, float]:
-    """TF-IDF (words and pairs) and logistic regression."""
+    """Measure TF-IDF (words and pairs) with logistic regression."""
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=10.0, max_iter=500)
     )
@@ -84,7 +84,7 @@ def bag_of_words(train: Dataset, test: Dataset) -> dict[str, float]:
 
 
 class Arms:
-    """The arms of one seed; each leaves its directory, so that an interrupted benchmark continues."""
+    """The arms of one seed. Each arm keeps its directory, so an interrupted benchmark continues."""
 
     def __init__(self, given: argparse.Namespace, seed: int) -> None:
         self.given, self.seed = given, seed
@@ -114,7 +114,7 @@ class Arms:
         )
 
     def finetune(self, name: str, base: str, layers: str = "", rate: float | None = None) -> FineTuningResult:
-        """LoRA (or the head alone) on the target's rows."""
+        """Train LoRA (or the head alone) on the rows of the target task."""
         common = self._common(base, layers or self.given.layers, rate)
         return single_task.run(FineTuningJob(data=(self.target,), out=self.out / name, **common))
 
@@ -132,7 +132,7 @@ class Arms:
         }
 
     def adapt(self) -> FineTuningResult:
-        """Words and continual pretraining on the training companies' paragraphs, once for all seeds."""
+        """Add words and pretrain on the training companies' paragraphs, once for all seeds."""
         texts = [example.text for example in self.corpus.train.examples if isinstance(example, Example)]
         mined = mine(texts, load_tokenizer("minilm"), 150, "public")
         words = tuple(dict.fromkeys((*curated("sec_filings").words, *mined.words)))
@@ -144,7 +144,7 @@ class Arms:
         return continual_pretraining.run(job)
 
     def intermediate(self, base: str) -> str:
-        """A base model that has learned the Beige Book's topics on the way, once for all seeds."""
+        """Train a base model on the Beige Book's topics as an intermediate task, once for all seeds."""
         place = (self.given.out / "intermediate").resolve()
         common = self._common(base, self.given.layers) | {"seed": 0}
         outcome = single_task.run(FineTuningJob(data=(self.topics,), out=place / "training", **common))
@@ -153,7 +153,7 @@ class Arms:
         return str(place / "base")
 
     def distil(self, base: str, teacher: FineTuningResult) -> FineTuningResult:
-        """The teacher's answers into three of the six blocks."""
+        """Distil the teacher into three of its six blocks."""
         job = DistillationJob(
             **self._common(base, "all"), data=(self.target,), out=self.out / "distilled", strategy="distillation",
             teacher=teacher.adapter, student_blocks=3,
@@ -161,7 +161,7 @@ class Arms:
         return distillation.run(job)
 
     def run(self) -> dict[str, Any]:
-        """Every arm in turn; figures on the test rows."""
+        """Run every arm and return the metrics on the test rows."""
         found: dict[str, Any] = {
             "bag of words, all rows": bag_of_words(self.all_train, self.target.test),
             "bag of words, same rows": bag_of_words(self.target.train, self.target.test),

@@ -1,4 +1,4 @@
-"""The packaged encoder with an adapter, and made-up headlines of chosen length: what the benchmarks train."""
+"""The packaged encoder with an adapter, and random headlines of a chosen length, for the benchmarks."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +23,7 @@ LABELS = 3
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: `rows` headlines of about `tokens` tokens, and which part of the encoder."""
+    """One training: `rows` headlines of about `tokens` tokens, and the trained part of the encoder."""
 
     name: str
     rows: int
@@ -34,7 +34,7 @@ class Case:
 
 
 def headlines(case: Case, seed: int = 0) -> tuple[list[str], list[int]]:
-    """Texts and labels. Lengths are log-normal with the case's spread: most texts short, few long."""
+    """Return texts and labels. Lengths are log-normal with the case's spread: most texts are short, few are long."""
     rng = np.random.default_rng(seed)
     words = np.exp(rng.normal(np.log(case.tokens - 2), case.spread, case.rows)).round().astype(int).clip(1, 254)
     return [" ".join(rng.choice(_WORDS, n)) for n in words], [
@@ -43,7 +43,7 @@ def headlines(case: Case, seed: int = 0) -> tuple[list[str], list[int]]:
 
 
 def adapted(case: Case, max_tokens: int = 256) -> AdaptedModel:
-    """MiniLM with rank 8 on all linear layers of the case's blocks, without dropout."""
+    """Return MiniLM with LoRA of rank 8 on all linear layers of the case's blocks, without dropout."""
     kind = task("sentiment_analysis")
     config = AdapterConfig(
         rank=8,
@@ -57,6 +57,6 @@ def adapted(case: Case, max_tokens: int = 256) -> AdaptedModel:
 
 
 def prepared(case: Case) -> tuple[AdaptedModel, TokenizedSet]:
-    """The model and its tokenised examples."""
+    """Return the model and its tokenised examples."""
     model = adapted(case)
     return model, model.encode(*headlines(case))

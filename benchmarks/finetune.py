@@ -1,16 +1,18 @@
-"""Fine-tuning alone beside plain Trainer + PEFT, on real data: `python -m benchmarks.finetune`.
+"""Compare fine-tuning alone with plain Trainer + PEFT on real data: `python -m benchmarks.finetune`.
 
-Both sides train the same encoder (MiniLM) with the same LoRA modules, rank, rates of adapter and head, schedule, batch,
-epochs and head on the same rows, measure the same held-out rows after each epoch and keep the best one, and score the
-same test rows by the same figure: words beyond the tokens that are read count as outside every entity, on both sides.
-What differs: where LoRA and the head start (each side's own), dropout inside the frozen base (the Trainer's side
-alone), how tokens weigh (the Trainer's all alike, ours as a part of their sentence), and the batches. The Trainer's are
-shuffled and padded to their longest row, as its users have them; `client.finetune.finetune` puts rows of like length
-together and pads little.
+Both sides train the same encoder (MiniLM) with the same LoRA modules, rank, learning rates of adapter and head,
+schedule, batch size, epochs and head on the same rows. Both evaluate the same held-out rows after each epoch, keep the
+best epoch, and score the same test rows by the same metric. Words beyond the token limit count as outside every entity
+on both sides.
 
-A seed draws the held-out rows, the start and the batches; training and test rows are the same. Each training is a
-process of its own with one thread; the two sides alternate. Time is processor seconds of training and evaluation
-(loading and tokenising left out), memory the process's peak. Data sets that are absent are skipped.
+The sides differ in four points. LoRA and head have each side's own initial values. Trainer has dropout inside the
+frozen base. Trainer weighs all tokens equally, and fedfin weighs a token as a part of its sentence. Trainer shuffles
+its batches and pads them to their longest row, as its users do, and `client.finetune.finetune` puts rows of similar
+length together and pads little.
+
+A seed draws the held-out rows, the initial values and the batches. Training and test rows do not depend on it. Each
+training is a separate process with one thread, and the two sides alternate. Time is CPU seconds of training and
+evaluation, without loading and tokenising. Memory is the peak of the process. Absent data sets are skipped.
 """
 
 import argparse
@@ -36,12 +38,12 @@ RANK, RATE, BATCH, WARMUP, VALIDATION = 16, 1e-3, 16, 0.06, 0.25
 
 
 def ours(case: Case, seed: int) -> dict[str, float]:
-    """`finetune`; its time is that of its steps, its validation and its test."""
+    """Run `finetune`. Its time is the time of steps, validation and test."""
     from client.finetune import AdapterOptions, FineTuningJob, TaskData, TrainingOptions, finetune
     from client.finetune.events import EpochEvent, StepEvent
 
     class Clock:
-        """When training began: at the end of the first step, from which the others are counted up."""
+        """CPU time at the end of the first step. The time of all steps is extrapolated from the later ones."""
 
         began = 0.0
         steps = 0
@@ -79,7 +81,7 @@ def ours(case: Case, seed: int) -> dict[str, float]:
 
 
 def plain(case: Case, seed: int) -> dict[str, float]:
-    """Trainer + PEFT on the same split, modules and settings."""
+    """Run Trainer + PEFT on the same split, modules and settings."""
     import peft
     import torch
     from transformers import (
@@ -173,7 +175,7 @@ def plain(case: Case, seed: int) -> dict[str, float]:
 
 
 def _head_rate(kind: Task) -> float:
-    """What `finetune` takes for the head; the number of rows does not matter."""
+    """Return the learning rate that `finetune` takes for the head. It does not depend on the number of rows."""
     from client.finetune.job import AdapterOptions, TrainingOptions
     from client.finetune.options.defaults import defaults
 
@@ -181,13 +183,13 @@ def _head_rate(kind: Task) -> float:
 
 
 def counts(rows: Dataset, truth: Any, given: Any) -> AnyCounts:
-    """Count as `common.evaluation.evaluate` does, from true and predicted labels of tokens."""
+    """Count true and predicted token labels in the same way as `common.evaluation.evaluate`."""
     sentences = [e.labels for e in rows.examples if isinstance(e, TokenExample)]
     if not sentences:
         return ConfusionMatrix.of(truth, given, len(rows.labels))
     outside = rows.labels.index("O")
     guesses = [row[tags != IGNORED].tolist() for tags, row in zip(truth, given, strict=True)]
-    # The sentence is what is judged, not the part of it that was read.
+    # The whole sentence is scored, not only the part that the model read.
     guesses = [row + [outside] * (len(real) - len(row)) for row, real in zip(guesses, sentences, strict=True)]
     return EntityCounts.of(*([[rows.labels[tag] for tag in row] for row in part] for part in (sentences, guesses)))
 
@@ -196,7 +198,7 @@ SIDES = {"fedfin": ours, "Trainer + PEFT": plain}
 
 
 def _child(case: Case, side: str, seed: int) -> dict[str, float]:
-    """One training in a process of its own."""
+    """Run one training in a separate process."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -213,7 +215,7 @@ def _child(case: Case, side: str, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print score (mean and deviation over the seeds), processor seconds and peak memory of both sides."""
+    """Print score (mean and deviation over the seeds), CPU seconds and peak memory of both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=[case.name for case in CASES], help="one data set alone")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each side and data set")
@@ -247,7 +249,7 @@ def main() -> None:
 
 
 def _row(runs: Sequence[dict[str, float]]) -> str:
-    """The means; with several runs, their scores' standard deviation too."""
+    """Format the means, and for several runs the standard deviation of the scores."""
     score, seconds, gib = (statistics.mean(run[key] for run in runs) for key in ("score", "seconds", "gib"))
     spread = f" ± {statistics.stdev(run['score'] for run in runs):.3f}" if len(runs) > 1 else ""
     return f"{score:.3f}{spread}  {seconds:6.1f} s  {gib:.2f} GiB"

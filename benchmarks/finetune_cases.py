@@ -1,4 +1,4 @@
-"""The data sets of `benchmarks.finetune`: rows that train and rows that measure, the same in every run."""
+"""The data sets of `benchmarks.finetune`: training and test rows, the same in every run."""
 
 import os
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ DATA = Path(os.environ.get("FEDFIN_DATA", "../shared/data"))
 
 @dataclass(frozen=True)
 class Case:
-    """A data set, how many of its rows train, how often, and at which length texts are cut."""
+    """A data set, its number of training rows and epochs, and the length in tokens at which texts are cut."""
 
     name: str
     task: str
@@ -35,7 +35,7 @@ CASES = (
 
 
 def read(case: Case, test_rows: int = 300) -> tuple[Dataset, Dataset]:
-    """Training and test rows; the first of a fixed shuffle where there are more than the case takes."""
+    """Return training and test rows. If there are more than the case takes, the first of a fixed shuffle."""
     folder = DATA / case.name
     if case.name == "fin_ner_alvarado":
         train = read_conll(folder / "FIN5.txt")

@@ -1,9 +1,9 @@
-"""QLoRA of a small language model on a processor: `python -m benchmarks.qlora`.
+"""Run QLoRA of a small language model on a CPU: `python -m benchmarks.qlora`.
 
-First the memory of SmolLM2-135M's tensors in NF4 (double quantisation) beside bf16 and fp32. Then
+It first prints the memory of SmolLM2-135M's tensors in NF4 (double quantisation), bf16 and fp32. Then it runs
 `finetune --adapter qlora` on summaries of the Federal Reserve's Beige Book: rank 64, alpha 128, all seven projections,
-cosine schedule, paged 32-bit AdamW (whose paging needs a GPU: on a processor it is plain 32-bit AdamW); the loss by
-step, and on rows that were not trained on. Nothing here was run on a GPU.
+cosine schedule, paged 32-bit AdamW. Paging needs a GPU, so on a CPU this is plain 32-bit AdamW. It prints the loss by
+step and on held-out rows. Nothing here was run on a GPU.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PRECISIONS = ("fp32", "bf16", "nf4")
 
 
 def weights(precision: str) -> float:
-    """Megabytes of the model's tensors."""
+    """Return the memory of the model's tensors in MB."""
     from common.base_models.load import load_base
     from common.config.run import ModelConfig
     from common.tasks import task
@@ -36,7 +36,7 @@ def weights(precision: str) -> float:
 
 
 def rows(count: int, start: int) -> Dataset:
-    """Sections of reports, cut short, with the first sentences of their summaries."""
+    """Return shortened sections of reports with the first sentences of their summaries."""
     found = read_summaries(DATA / "beige_book_summary_pairs_2017_2020.jsonl.gz", "document", "summary").examples
     pairs = [example for example in found if isinstance(example, SummaryExample)][start : start + count]
     short = (SummaryExample(p.text[:800], ". ".join(p.summary.split(". ")[:2])) for p in pairs)
@@ -44,7 +44,7 @@ def rows(count: int, start: int) -> Dataset:
 
 
 def training(count: int, epochs: int) -> dict[str, Any]:
-    """Losses by step and by epoch on held-out rows, and what it took."""
+    """Return losses by step, losses on held-out rows by epoch, time and memory."""
     from client.finetune import AdapterOptions, FineTuningJob, TaskData, TrainingOptions, finetune
     from client.finetune.events import EpochEvent, StepEvent
     from client.finetune.options.memory import estimate_memory
@@ -118,11 +118,11 @@ def main() -> None:
     found = _child("--train", "--rows", str(given.rows), "--epochs", str(given.epochs))
     quarter = max(1, len(found["steps"]) // 4)
     first, last = (statistics.fmean(part) for part in (found["steps"][:quarter], found["steps"][-quarter:]))
-    print(f"trained {found['trainable']:,} of {found['total']:,} numbers in {found['seconds']:.0f} s")
+    print(f"trained {found['trainable']:,} of {found['total']:,} parameters in {found['seconds']:.0f} s")
     print(f"loss: first quarter of the steps {first:.3f}, last quarter {last:.3f}")
     print(f"loss on held-out rows after each epoch: {', '.join(f'{value:.3f}' for value in found['held'])}")
     print(f"ROUGE-L of four test summaries: {found['rouge_l']:.3f}")
-    print(f"peak memory {found['peak']:.2f} GB; expected before loading {found['expected']:.2f} GB")
+    print(f"peak memory {found['peak']:.2f} GB, estimated before loading {found['expected']:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What a round costs beyond training: `python -m benchmarks.round_overhead [--deployed]`.
+"""Measure the overhead of a round besides training: `python -m benchmarks.round_overhead [--deployed]`.
 
-Four institutions answer a real, sealed assignment with the adapter they were sent, without training a step. What is
-left is what every round pays: signing, sealing, opening, checking, combining, the checkpoint and the audit log.
+Four institutions answer a real, sealed assignment with the adapter they were sent, without training a step. The rest
+is the overhead of every round: signing, sealing, opening, checking, combining, the checkpoint and the audit log.
 
-With --deployed, two institutions and a hub as processes on loopback beside a plain Flower app (`deployed_round.py`):
-six minutes on two quiet cores.
+With --deployed, two institutions and a hub run as processes on loopback, and are compared with a plain Flower app
+(`deployed_round.py`). This takes six minutes on two quiet cores.
 """
 
 import argparse
@@ -37,13 +37,13 @@ SHAPES = {
 
 
 class Echo:
-    """Institutions that open, check and answer, and do not train."""
+    """Institutions that open, check and answer without training."""
 
     def __init__(self, hub: PrivateKeys, institutions: dict[str, PrivateKeys], spec: Spec) -> None:
         self._hub, self._institutions, self._spec = hub, institutions, spec
 
     def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
-        """Answer for every institution."""
+        """Return the answer of every institution."""
         return {name: self._answer(self._institutions[name], round_, data) for name, data in sealed.items()}
 
     def _answer(self, keys: PrivateKeys, round_: int, sealed: bytes) -> bytes:
@@ -58,7 +58,7 @@ class Echo:
 
 
 def config() -> RunConfig:
-    """The smallest run that asks for what is measured."""
+    """Return the smallest run configuration for this measurement."""
     return parse_run(
         {
             "run": {"name": "overhead", "seed": 0, "rounds": ROUNDS},
@@ -71,7 +71,7 @@ def config() -> RunConfig:
 
 
 def main() -> None:
-    """Print the milliseconds of a round in process; with --deployed, also the seconds of a deployed one."""
+    """Print the milliseconds of a round in one process and, with --deployed, the seconds of a deployed round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deployed", action="store_true", help="also hub and institutions as processes on loopback")
     given = parser.parse_args()
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def deployed() -> None:
-    """The deployed design and a plain Flower app, one after the other, with a small and a 10 MB adapter."""
+    """Measure the deployed design and a plain Flower app in turn, with a small and a 10 MB adapter."""
     from benchmarks.deployed_round import fedfin_rounds, plain_rounds
 
     for rank, adapter in ((8, "0.7 MB"), (128, "10.6 MB")):
@@ -95,7 +95,7 @@ def deployed() -> None:
 
 
 def in_process() -> None:
-    """Four institutions as plain calls."""
+    """Measure rounds of four institutions as plain function calls."""
     rng = np.random.default_rng(0)
     adapter: Tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in sorted(SHAPES.items())}
     adapter["classifier.weight"] = rng.normal(size=(3, 384)).astype(np.float32)
@@ -126,7 +126,7 @@ def in_process() -> None:
     print(f"a round of {INSTITUTIONS} institutions, adapter of {size / 1e3:.0f} kB, no training, no evaluation:")
     middle = statistics.median(milliseconds)
     spread = f"min {milliseconds[0]:.1f}, max {milliseconds[-1]:.1f}, {len(milliseconds)} rounds"
-    print(f"  {middle:.1f} ms ({spread}); aim: under 20 ms")
+    print(f"  {middle:.1f} ms ({spread}), aim: below 20 ms")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Training speed beside Hugging Face `Trainer` + PEFT: `python -m benchmarks.throughput`.
+"""Compare the training speed with Hugging Face `Trainer` + PEFT: `python -m benchmarks.throughput`.
 
-The same encoder, adapter, optimiser, rows and number of examples a step, no privacy, no dropout, one process and one
-thread. The Trainer pads each shuffled batch to its longest row and sees no more than `MICRO` rows at once, as a user
-would set it; ours sorts each step's rows by length and packs them under a budget of padded tokens. Lengths are
-log-normal, as those of headlines and complaints are. Trainings alternate; medians of examples per processor second.
+Both sides have the same encoder, adapter, optimiser, rows and number of examples a step, no privacy, no dropout, one
+process and one thread. The Trainer pads each shuffled batch to its longest row and takes at most `MICRO` rows at once,
+as a user would set it. fedfin sorts the rows of each step by length and packs them under a limit of padded tokens.
+Lengths are log-normal, like those of headlines and complaints. Trainings alternate, and the figures are medians of
+examples per CPU second.
 """
 
 import argparse
@@ -33,7 +34,7 @@ STEPS, MICRO, RATE = 3, 32, 1e-3
 
 
 def ours(case: Case) -> Callable[[], float]:
-    """Examples per processor second of our loop; the frozen blocks' first computation is paid inside."""
+    """Return examples per CPU second of fedfin's loop, including the first computation of the frozen blocks."""
     model, data = prepared(case)
 
     def run() -> float:
@@ -46,7 +47,7 @@ def ours(case: Case) -> Callable[[], float]:
 
 
 def trainer(case: Case) -> Callable[[], float]:
-    """Examples per processor second of the Trainer on the same module names, rank and head."""
+    """Return examples per CPU second of the Trainer with the same module names, rank and head."""
     model, rows = _peft_model(case)
     tokenizer = prepared(case)[0].base.tokenizer
 

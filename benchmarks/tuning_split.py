@@ -1,4 +1,4 @@
-"""The desks' training rows alone, a fifth of them held out, so that settings are chosen without the test rows.
+"""Write the desks' training rows with a fifth of them held out, to choose settings without the test rows.
 
 python -m benchmarks.tuning_split desks_tuning.csv
 fedfin-simulate run benchmarks/sentfin_desks.toml --set data.train=$PWD/desks_tuning.csv --out runs/tuning
@@ -15,12 +15,12 @@ from common.errors import FedfinError
 from common.files import write_atomic
 from simulation.config import load_simulation
 
-HELD_OUT = 5  # one text in so many
+HELD_OUT = 5  # one text in 5 is held out
 COLUMNS = ("text", "label", "desk", "split")
 
 
 def main() -> int:
-    """Write the file named on the command line."""
+    """Write the file that the command line names."""
     if len(sys.argv) != 2:
         print("tuning_split: name the file to write: python -m benchmarks.tuning_split desks_tuning.csv")
         return 2

@@ -1,4 +1,7 @@
-"""What any model must beat on a configuration's data: `python -m benchmarks.floors benchmarks/sentfin_desks.toml`."""
+"""Measure trivial baselines, the majority guess and a bag of words, on a configuration's data.
+
+python -m benchmarks.trivial_baselines benchmarks/sentfin_desks.toml
+"""
 
 import sys
 from pathlib import Path
@@ -18,7 +21,7 @@ def main() -> int:
         run = simulation.run
         federation = load_federation(simulation.data, run.labels, head, task=run.task, seed=run.seed)
     except FedfinError as error:
-        print(f"floors: {error}", file=sys.stderr)
+        print(f"trivial_baselines: {error}", file=sys.stderr)
         return error.exit_code
     for row in (majority(federation), bag_of_words(federation)):
         print(f"{row.name}: accuracy {row.accuracy:.3f}, weighted F1 {row.weighted_f1:.3f} ({row.note})")
