@@ -69,7 +69,7 @@ _REASONS = {
 def explain_outcome(outcome: str) -> str | None:
     """What a round's outcome means, or None for one that is not known here.
 
-    >>> reason("refused:norm")
+    >>> explain_outcome("refused:norm")
     "the update was larger than the run's max_update_norm"
     """
     return _REASONS.get(outcome) or _REASONS.get(outcome.rpartition(":")[2])
@@ -78,7 +78,7 @@ def explain_outcome(outcome: str) -> str | None:
 def format_epsilon(value: float | None) -> str:
     """An epsilon at three decimals, rounded up: a privacy loss is never shown smaller than it is.
 
-    >>> epsilon(2.99961), epsilon(3.0), epsilon(float("inf")), epsilon(None)
+    >>> format_epsilon(2.99961), format_epsilon(3.0), format_epsilon(float("inf")), format_epsilon(None)
     ('3.000', '3.000', '∞', '–')
     """
     if value is None or math.isnan(value):
@@ -128,7 +128,7 @@ def format_percent(part: float | None, whole: float | None) -> str:
 def format_bytes(value: float | None) -> str:
     """Bytes in decimal units.
 
-    >>> size(999), size(1_240_000), size(None)
+    >>> format_bytes(999), format_bytes(1_240_000), format_bytes(None)
     ('999 B', '1.24 MB', '–')
     """
     if value is None:
@@ -142,7 +142,7 @@ def format_bytes(value: float | None) -> str:
 def join_names(names: Sequence[str]) -> str:
     """Names in a sentence.
 
-    >>> listed(["a", "b", "c"])
+    >>> join_names(["a", "b", "c"])
     'a, b and c'
     """
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
