@@ -97,7 +97,6 @@ def plain(case: Case, seed: int) -> dict[str, float]:
     from common.base_models.load import load_base
     from common.config.run import ModelConfig
     from common.evaluation.task_metrics import task_metrics
-    from common.tasks import Head
     from common.tokenization.batches import tokenize_dataset
 
     kind: Task = task(case.task)
@@ -130,7 +129,7 @@ def plain(case: Case, seed: int) -> dict[str, float]:
         best = output.predictions.argmax(-1)
         return task_metrics(kind, rows.labels, counts(rows, output.label_ids, best))
 
-    collate = DataCollatorForTokenClassification if kind.head is Head.TOKEN else DataCollatorWithPadding
+    collate = DataCollatorForTokenClassification if kind.head.labels_words else DataCollatorWithPadding
     with tempfile.TemporaryDirectory() as directory:
         arguments = TrainingArguments(
             directory,

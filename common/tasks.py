@@ -18,13 +18,52 @@ MULTI_TASK = "multi_task"
 
 
 class Head(StrEnum):
-    """What the model puts out: a label for a text, one for each word, a text, hidden words, or each next word."""
+    """The kind of output that a task needs from a model. Other modules ask for the properties, not for the member.
+
+    The value stands in configuration files, model cards and `load_classifier`. `common.adapters.task_heads` holds the
+    torch side: inputs, outputs and losses of each kind.
+    """
 
     SEQUENCE = "sequence"
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     SUMMARY = "summary"
     MASKED = "masked"
     CAUSAL = "causal"
+
+    @property
+    def labels_texts(self) -> bool:
+        """One label for a text."""
+        return self is Head.SEQUENCE
+
+    @property
+    def labels_words(self) -> bool:
+        """One label for each word of a text."""
+        return self is Head.TOKEN
+
+    @property
+    def writes_text(self) -> bool:
+        """A new text for each text: a summary."""
+        return self is Head.SUMMARY
+
+    @property
+    def is_language_modelling(self) -> bool:
+        """The text's own tokens, masked or next. Such a task trains on plain text without labels."""
+        return self in (Head.MASKED, Head.CAUSAL)
+
+    @property
+    def is_linear(self) -> bool:
+        """A linear layer with one output for each label, on features of the encoder."""
+        return self in (Head.SEQUENCE, Head.TOKEN)
+
+    @property
+    def generates(self) -> bool:
+        """A score for each entry of the vocabulary at every token, from the base model's own generating head."""
+        return self in (Head.SUMMARY, Head.CAUSAL)
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """The usual names of the text column and the target column in data sets of such tasks."""
+        return {Head.TOKEN: ("tokens", "ner_tags"), Head.SUMMARY: ("text", "summary")}.get(self, ("text", "label"))
 
 
 @dataclass(frozen=True)
@@ -46,11 +85,6 @@ class Task:
     dropout: float
     metric: str
     high_risk: tuple[int, ...] = ()
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether it learns from plain text without labels: a language model's task."""
-        return self.head in (Head.MASKED, Head.CAUSAL)
 
 
 _ALL = (
@@ -165,7 +199,7 @@ def tasks_of(labels: Sequence[str]) -> tuple[str, ...]:
     """
     names = tuple(label.partition("/")[0] for label in labels)
     for name, label in zip(names, labels, strict=True):
-        if "/" not in label or name == MULTI_TASK or name not in TASKS or TASKS[name].head is not Head.SEQUENCE:
+        if "/" not in label or name == MULTI_TASK or name not in TASKS or not TASKS[name].head.labels_texts:
             raise ConfigurationError(
                 f'task.labels holds "{label[:60]}": write task/label, with a task that labels texts'
             )

@@ -20,7 +20,7 @@ from common.adapters.feature_cache import FeatureCache
 from common.data.datasets import Dataset, Example
 from common.evaluation.metrics import ConfusionMatrix
 from common.protocol.adapter_codec import Tensors
-from common.tasks import Head, task
+from common.tasks import task
 from server.results.evaluation import HubEvaluator
 from server.rounds.aggregation import OptimizerState, optimizer_of_round
 from server.rounds.coordinator import Evaluation
@@ -105,7 +105,7 @@ def compute_baselines(
     Only for classification; a token task is compared with its base model and the banks alone.
     """
     rows: list[Baseline] = []
-    if task(workspace.config.task).head is Head.SEQUENCE:
+    if task(workspace.config.task).head.labels_texts:
         rows += [majority(workspace.federation), bag_of_words(workspace.federation)]
     untrained = evaluator(workspace.adapted.initial()).metrics
     rows.append(

@@ -117,7 +117,7 @@ def _epsilons(record: RoundRecord, names: Sequence[str]) -> list[str]:
 
 def _rounds_table(workspace: Workspace, history: Sequence[RoundRecord], names: Sequence[str]) -> Table:
     table = Table(title="By round: the hub's test set, and epsilon spent by each institution so far")
-    second = "perplexity" if task(workspace.config.task).reads_text else "weighted_f1"
+    second = "perplexity" if task(workspace.config.task).head.is_language_modelling else "weighted_f1"
     spent = names if len(names) <= _MOST_COLUMNS else ("epsilon",)
     for column in ("round", "participants", "accuracy", second.replace("_f1", " F1"), *spent, "MB sent"):
         table.add_column(column, justify="right")

@@ -34,7 +34,7 @@ def run_simulation(
     The state is saved after every round, so a process killed at any moment is continued by calling this again.
     """
     progress = progress or RoundObserver()
-    if baselines and task(workspace.config.task).reads_text:
+    if baselines and task(workspace.config.task).head.is_language_modelling:
         raise ConfigurationError(
             "--baselines: a language model is compared with itself before round 1, which the result holds: leave it out"
         )

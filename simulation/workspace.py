@@ -113,7 +113,7 @@ class Workspace:
 
     def _check(self) -> None:
         """Let every institution work out its own training before anyone starts; read the public text, if any."""
-        if task(self.config.task).reads_text:
+        if task(self.config.task).head.is_language_modelling:
             self._public_texts()
         for name, dataset in self.federation.train.items():
             try:

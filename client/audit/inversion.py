@@ -25,7 +25,7 @@ from common.adapters.feature_cache import FeatureCache
 from common.adapters.tensors import seeded
 from common.config.run import AdapterConfig
 from common.errors import ModelError
-from common.tasks import Head, task
+from common.tasks import task
 from common.tokenization.batches import IGNORED, TokenizedSet
 
 __all__ = ["InversionResult", "invert"]
@@ -205,7 +205,7 @@ def _gradient(
     """(out, rank) what one step of the real loop, on this sentence alone, does to the layer's B."""
     name, _ = layer
     label = np.where(np.isin(ids, model.encode([""]).input_ids[0]), IGNORED, 1)
-    labels = label if model.base.head is Head.TOKEN else np.array(1)
+    labels = label if model.base.head.labels_words else np.array(1)
     data = TokenizedSet((ids,), (labels,), model.base.tokenizer.pad_token_id, np.zeros(1, dtype=np.int64))
     before = model.export()
     train(model, data, plan, None if plan.dp is None else SystemNoise(), FeatureCache())

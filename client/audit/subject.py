@@ -21,7 +21,7 @@ from common.base_models.load import LoadedBase, load_base
 from common.config.run import RunConfig, parse_run
 from common.errors import ConfigurationError
 from common.privacy.accounting import DpSgdEvent, epsilon
-from common.tasks import Head, task
+from common.tasks import task
 from common.tokenization.batches import IGNORED, TokenizedSet
 
 __all__ = ["Subject", "default_run", "load_subject", "perturb", "random_texts", "step_sum", "units_of"]
@@ -93,7 +93,7 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
     if config.privacy.mode == "none":
         raise ConfigurationError('privacy.mode is "none": such a run claims nothing that could be audited')
     kind = task(config.task)
-    if kind.head not in (Head.SEQUENCE, Head.TOKEN):
+    if not kind.head.is_linear:
         raise ConfigurationError(f"task.name: {config.task} cannot be audited: choose one that labels texts or words")
     size = power_of_two_at_most(units)
     try:
@@ -118,7 +118,7 @@ def random_texts(model: AdaptedModel, units: int, rows_a_unit: int = 1) -> Token
     words = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
     ids = tuple(np.concatenate([frame[:1], rng.choice(words, length), frame[1:]]) for _ in range(count))
     labels: tuple[NDArray[np.int64], ...]
-    if model.base.head is Head.TOKEN:
+    if model.base.head.labels_words:
         labels = tuple(_tags(row, frame, rng.integers(0, model.base.labels, row.size)) for row in ids)
     else:
         labels = tuple(np.array(label) for label in rng.integers(0, model.base.labels, count))

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LABELLED_TASKS", "add_home", "home_of", "open_home"]
 
-LABELLED_TASKS = tuple(name for name, task in TASKS.items() if not task.reads_text and name != MULTI_TASK)
+LABELLED_TASKS = tuple(
+    name for name, task in TASKS.items() if not task.head.is_language_modelling and name != MULTI_TASK
+)
 """Those that one institution fine-tunes on rows of its own, one task at a time or several by `multi_task`."""
 
 _ENVIRONMENT = "FEDFIN_INSTITUTION"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from common import cli
 from common.errors import ConfigurationError, DataError
-from common.tasks import Head
 
 if TYPE_CHECKING:
     from client.inference.predictor import Predictor
@@ -78,13 +77,13 @@ def _texts(given: argparse.Namespace) -> list[str]:
 
 def _rows(predictor: "Predictor", texts: list[str]) -> list[dict[str, Any]]:
     """One for each text, in order."""
-    if predictor.task.head is Head.SEQUENCE:
+    if predictor.task.head.labels_texts:
         found = predictor.classify(texts)
         return [
             {"row": number, "label": each.label, **{f"p_{k}": round(v, 6) for k, v in each.probabilities.items()}}
             for number, each in enumerate(found, start=1)
         ]
-    name = "summary" if predictor.task.head is Head.SUMMARY else "labels"
+    name = "summary" if predictor.task.head.writes_text else "labels"
     return [{"row": number, name: each} for number, each in enumerate(predictor.answer(texts), start=1)]
 
 

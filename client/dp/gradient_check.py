@@ -38,7 +38,7 @@ def verify_model(model: AdaptedModel, per_token: bool, losses_of: Callable[[Adap
         first = torch.zeros_like(batch.input_ids[:, 0])
         labels = torch.where(batch.attention_mask.bool(), 0, IGNORED) if per_token else first
         model.eval_mode()
-        hidden = model.prefix(batch)
+        hidden = model.frozen_output(batch)
         model.train_mode(dropout=False)
         return losses_of(model, replace(batch, labels=labels, hidden=hidden))
 

@@ -68,7 +68,7 @@ def select_rows(settings: InstitutionConfig, config: RunConfig) -> DataSettings:
     if config.task not in settings.tasks:
         raise AssignmentRefused(RefusalCode.TASK, f"the run's task, {config.task}, is not among [limits] tasks")
     kind = task(config.task)
-    if not kind.reads_text and kind.head is not data_kind(data):
+    if not kind.head.is_language_modelling and kind.head is not data_kind(data):
         raise AssignmentRefused(RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on such rows")
     if config.model.base not in settings.model.allowed:
         raise AssignmentRefused(RefusalCode.BASE_MODEL, f"base model {config.model.base} is not among [model] allowed")
@@ -87,7 +87,7 @@ def read_run_data(data: DataSettings, labels: tuple[str, ...] | None = None) -> 
     Raises:
         DataError: see `common.data.datasets`.
     """
-    if data_kind(data) is Head.TOKEN:
+    if data_kind(data).labels_words:
         return read_conll(data.train, labels)
     return read_examples(data.train, data.text_column, data.label_column, labels, data.customer_column)
 
@@ -98,7 +98,7 @@ def probe_data(settings: InstitutionConfig, data: DataSettings) -> Dataset:
     Raises:
         DataError: see `common.data.datasets`.
     """
-    if all(task(name).reads_text for name in settings.tasks):
+    if all(task(name).head.is_language_modelling for name in settings.tasks):
         return read_text_dataset(data.train, data.text_column)
     return read_run_data(data)
 
@@ -109,7 +109,7 @@ def read_for_run(data: DataSettings, config: RunConfig) -> Dataset:
     Raises:
         DataError: see `common.data.datasets`.
     """
-    if task(config.task).reads_text:
+    if task(config.task).head.is_language_modelling:
         return read_text_dataset(data.train, data.text_column)
     return read_run_data(data, config.labels or None)
 

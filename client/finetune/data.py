@@ -21,11 +21,10 @@ from common.data.datasets import (
 from common.data.tables import class_names, read_lists, read_text
 from common.errors import ConfigurationError, DataError
 from common.evaluation.task_metrics import plain_label
-from common.tasks import MULTI_TASK, Head, Task
+from common.tasks import MULTI_TASK, Task
 
 __all__ = [
     "FEWEST_HELD_OUT",
-    "columns_of",
     "hold_out",
     "read_label_file",
     "read_labelled",
@@ -40,17 +39,6 @@ _FEWEST_TO_SHARE = 3
 """Rows of a label of which one may be held out."""
 
 
-def columns_of(task: Task) -> tuple[str, str]:
-    """The columns of text and label where none are named: those that data sets of the task usually have."""
-    match task.head:
-        case Head.TOKEN:
-            return "tokens", "ner_tags"
-        case Head.SUMMARY:
-            return "text", "summary"
-        case _:
-            return "text", "label"
-
-
 def read_labelled(
     task: Task, path: Path, text_column: str | None = None, label_column: str | None = None, labels: Sequence[str] = ()
 ) -> Dataset:
@@ -63,20 +51,20 @@ def read_labelled(
     Whole numbers stand for the names that are known, in their order, where no name is a number itself.
 
     Args:
-        text_column, label_column: None takes `columns_of(task)`.
+        text_column, label_column: None takes `task.head.columns`.
 
     Raises:
         DataError: one line naming file, row and column; see `common.data.datasets`.
     """
-    usual = columns_of(task)
+    usual = task.head.columns
     text, label = text_column or usual[0], label_column or usual[1]
-    if task.reads_text:
+    if task.head.is_language_modelling:
         raise ConfigurationError(f"{task.name}: it needs no labels: use `fedfin-institution adapt`")
     if task.name == MULTI_TASK:
         raise ConfigurationError("multi_task: it is a federation's: alone, give each task with --strategy multi_task")
-    if task.head is Head.SUMMARY:
+    if task.head.writes_text:
         return read_summaries(path, text, label)
-    if task.head is Head.TOKEN:
+    if task.head.labels_words:
         return _read_tagged(path, text, label, labels)
     rows = read_rows(path, (text, label))
     known = tuple(labels) or class_names(path, label) or ()

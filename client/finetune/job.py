@@ -9,7 +9,7 @@ from client.finetune.events import Observer
 from common.config.sections import Range, Section
 from common.data.datasets import Dataset
 from common.errors import ConfigurationError
-from common.tasks import Head, Task
+from common.tasks import Task
 
 __all__ = [
     "AdapterOptions",
@@ -181,7 +181,7 @@ class FineTuningJob:
             raise ConfigurationError(
                 "max_hours does not go with privacy, whose steps are charged beforehand: leave it out"
             )
-        if self.max_hours is not None and self.adapter.method == "qlora" and self.data[0].task.head is Head.SUMMARY:
+        if self.max_hours is not None and self.adapter.method == "qlora" and self.data[0].task.head.writes_text:
             raise ConfigurationError("max_hours does not go with qlora summaries, which TRL trains: leave it out")
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise ConfigurationError(f"max_memory_gb is {self.max_memory_gb}: use a number above 0")

@@ -88,10 +88,10 @@ def _head(recipe: Manifest, name: str) -> Head:
 
 def _standalone(merged: nn.Module, name: str, head: Head, labels: int) -> tuple[Any, str, str]:
     """The merged weights in a transformers class, the auto class that loads it, and the code file it needs or ""."""
-    if head is Head.SUMMARY:
+    if head.writes_text:
         writer: Any = merged
         return merged, "AutoModelForSeq2SeqLM" if writer.config.is_encoder_decoder else "AutoModelForCausalLM", ""
-    if isinstance(merged, SharedEncoder) and head is Head.TOKEN:
+    if isinstance(merged, SharedEncoder) and head.labels_words:
         return _token_model(merged, name, labels), "AutoModelForTokenClassification", ""
     if isinstance(merged, SharedEncoder | MeanPoolClassifier):
         config: Any = merged.config
@@ -101,7 +101,7 @@ def _standalone(merged: nn.Module, name: str, head: Head, labels: int) -> tuple[
         whole.encoder = merged.encoder
         whole.classifier.load_state_dict(merged.get_submodule(_classifier(merged, name)).state_dict())
         return whole, "AutoModelForSequenceClassification", "modeling_fedfin"
-    kind = "AutoModelForTokenClassification" if head is Head.TOKEN else "AutoModelForSequenceClassification"
+    kind = "AutoModelForTokenClassification" if head.labels_words else "AutoModelForSequenceClassification"
     return merged, kind, ""
 
 

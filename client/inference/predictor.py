@@ -11,7 +11,7 @@ from common.base_models.heads import SharedEncoder
 from common.errors import ConfigurationError
 from common.evaluation.evaluate import predict_words, probabilities
 from common.evaluation.summaries import summarise
-from common.tasks import MULTI_TASK, Head, Task, task
+from common.tasks import MULTI_TASK, Task, task
 
 __all__ = ["Label", "Predictor"]
 
@@ -50,7 +50,7 @@ class Predictor:
             self.task = task(chosen_task(recipe, name))
             self.labels = recipe.tasks[self.task.name]
         self._own = own
-        if self.task.reads_text:
+        if self.task.head.is_language_modelling:
             raise ConfigurationError(
                 f"{adapter}: it was taught to read and labels nothing: fine-tune the base model beside it on a task"
             )
@@ -75,8 +75,8 @@ class Predictor:
 
     def answer(self, texts: Sequence[str]) -> list[str]:
         """One string for each text: its label, its words' labels with spaces between them, or its summary."""
-        if self.task.head is Head.SUMMARY:
+        if self.task.head.writes_text:
             return self.summarise(texts)
-        if self.task.head is Head.TOKEN:
+        if self.task.head.labels_words:
             return [" ".join(tags) for tags in self.tag([text.split() for text in texts])]
         return [each.label for each in self.classify(texts)]

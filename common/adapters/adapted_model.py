@@ -21,6 +21,7 @@ from common.adapters.frozen_blocks import FrozenFeatures, split
 from common.adapters.peft_config import lora_config, refuse_adapted
 from common.adapters.saving import write_adapter
 from common.adapters.target_modules import parse_layers, target_names
+from common.adapters.task_heads import task_head
 from common.adapters.tensors import (
     NEW_ROWS,
     PROMPT,
@@ -35,13 +36,11 @@ from common.adapters.tensors import (
 from common.base_models.load import LoadedBase
 from common.base_models.masked_lm import MaskedLanguageModel
 from common.config.run import AdapterConfig
-from common.data.datasets import Dataset, SummaryExample
+from common.data.datasets import Dataset
 from common.errors import ModelError
 from common.protocol.adapter_codec import Spec, Tensors
-from common.tasks import Head, Task
-from common.tokenization.batches import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts, tokenize_words
-from common.tokenization.language_modelling import mask_tokens, next_token_labels
-from common.tokenization.summary_prompt import instruction_prompts, summary_prompts
+from common.tasks import Task
+from common.tokenization.batches import Batch, TokenizedSet, tokenize_words
 
 __all__ = ["AdaptedModel", "adapt"]
 
@@ -66,6 +65,7 @@ class AdaptedModel:
         layers: str = "all",
     ) -> None:
         self.base = base
+        self.head = task_head(base)
         self.module: nn.Module = module
         self._peft: Any = module
         self._config = config
@@ -91,8 +91,6 @@ class AdaptedModel:
         self._split = None if self._new_rows else split(base, parse_layers(layers))
         self.parameters_trained = sum(p.numel() for p in self._trainable.values())
         self.parameters_total = sum(numbers(p) for p in module.parameters())
-        names = base.tasks
-        self._same_task = torch.tensor([[one == other for other in names] for one in names]) if names else None
         self._frozen_a = {n: p for n, p in self._parameters.items() if not p.requires_grad}
         self.spec = Spec.of(self.export())
         write(self._frozen_a, {name: self._start(name, p) for name, p in self._frozen_a.items()})
@@ -142,77 +140,53 @@ class AdaptedModel:
             raise ModelError(f"adapter: {len(tensors)} tensors: this model holds {len(self._parameters)}")
         write(self._parameters, tensors)
 
-    @property
-    def _answers(self) -> bool:
-        """Whether summaries are written by a decoder, as answers to a question."""
-        return self.base.head == Head.SUMMARY and not self.base.is_encoder_decoder
-
     def export(self) -> Tensors:
         """A copy of what travels, sorted by name: trained LoRA factors and the head, never a frozen A."""
         return {name: array(parameter) for name, parameter in self._trainable.items()}
 
     def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
-        """Texts as ids, cut at the run's maximum of tokens; for a decoder, inside the question that it answers."""
-        if self._answers:
-            asked = summary_prompts(self.base.tokenizer, texts, self.base.max_tokens)
-            return TokenizedSet(tuple(asked), None, self.base.tokenizer.pad_token_id)
-        return tokenize_texts(self.base.tokenizer, texts, self.base.max_tokens, labels)
+        """Return the ids of `texts`, cut at the run's maximum of tokens. A decoder that writes summaries gets each
+        text inside the instruction that it answers."""
+        return self.head.encode(texts, labels)
 
     def encode_words(
         self, sentences: Sequence[Sequence[str]], labels: Sequence[Sequence[int]] | None = None
     ) -> TokenizedSet:
-        """Sentences of words as ids; see `tokens.tokenize_words` for the labels."""
+        """Return the ids of sentences that are split into words; see `tokenize_words` for the labels."""
         return tokenize_words(self.base.tokenizer, sentences, self.base.max_tokens, labels)
 
     def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
-        """A data set as ids and labels, in its order; for a language model, labels are what it is to guess.
+        """Return the ids and labels of a data set, in its order.
 
-        For a decoder, questions with their answers: see `instruction_prompts`.
+        The labels of a language model are the tokens that it is to predict. For a decoder that writes summaries, a
+        row is an instruction with its answer (see `instruction_prompts`).
         """
-        if self._answers:
-            pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
-            return instruction_prompts(
-                self.base.tokenizer, [e.text for e in pairs], [e.summary for e in pairs], self.base.max_tokens
-            )
-        tokens = tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
-        return self.to_guess(tokens) if self.base.head in (Head.MASKED, Head.CAUSAL) else tokens
+        return self.head.encode_dataset(dataset)
 
-    def to_guess(self, tokens: TokenizedSet, seed: int = 0) -> TokenizedSet:
-        """`tokens` with what a language model is to guess as labels: tokens hidden by `seed`, or each next one."""
-        return (
-            next_token_labels(tokens)
-            if self.base.head == Head.CAUSAL
-            else mask_tokens(tokens, self.base.tokenizer, seed)
-        )
+    def with_lm_labels(self, tokens: TokenizedSet, seed: int = 0) -> TokenizedSet:
+        """Return `tokens` with the labels of language modelling: tokens masked by `seed`, or each next token."""
+        return self.head.with_lm_labels(tokens, seed)
 
     def logits(self, batch: Batch) -> Tensor:
-        """(B, C), or (B, T, C) for a token head; from `batch.hidden` on where it is there.
+        """Return the model's scores for a batch, computed from `batch.hidden` if it is given.
 
-        For a language model (M, V): of the tokens alone that have a label. For a summary (B, T, V): each token of
-        `batch.labels` from those before it. Of several tasks, an example that has a label is asked about its own task
-        alone: labels of others cannot be given.
+        Returns:
+            (B, C), or (B, T, C) if words are labelled. Of a language model (M, V): one row for each of the M tokens
+            that have a label. Of a summary (B, T, V): each token of `batch.labels` from those before it. If there are
+            several tasks and labels, the labels of other tasks than an example's own get the lowest score.
         """
-        logits = self._logits(batch)
-        if self._same_task is not None and batch.labels is not None:
-            own = self._same_task.to(logits.device)[batch.labels]
-            return logits.masked_fill(~own, torch.finfo(logits.dtype).min)
-        return logits
-
-    def _logits(self, batch: Batch) -> Tensor:
-        masked_head = self.base.head == Head.MASKED and batch.labels is not None
-        chosen = batch.labels != IGNORED if masked_head and batch.labels is not None else None
         if batch.hidden is not None:
-            return self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids, chosen)
-        extra: dict[str, Tensor | None] = {} if chosen is None else {"chosen": chosen}
-        if self.base.head == Head.SUMMARY and not self._answers:
-            extra = {"labels": batch.labels}
-        logits: Tensor = self.base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits
-        if self.base.head == Head.CAUSAL and batch.labels is not None:
-            return logits[batch.labels != IGNORED]
-        return logits
+            scored = self.head.scored_tokens(batch)
+            return self.head.select(
+                self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids, scored), batch
+            )
+        output = self.base.model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, **self.head.inputs(batch)
+        )
+        return self.head.select(output.logits, batch)
 
-    def prefix(self, batch: Batch) -> Tensor | None:
-        """What the frozen part below the first trained parameter makes of a batch; None where there is no such part.
+    def frozen_output(self, batch: Batch) -> Tensor | None:
+        """Return the output of the frozen part below the first trained parameter, or None if there is no such part.
 
         (B, T, H) hidden states below the adapted blocks, or, with `layers = "none"`, the input of a linear head:
         (B, H) for a sequence, (B, T, H) for a token head. `logits_from` it equals `logits` to rounding.
@@ -222,7 +196,7 @@ class AdaptedModel:
     def logits_from(
         self, hidden: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None, chosen: Tensor | None = None
     ) -> Tensor:
-        """`logits`, from the output of `prefix` on. With a gradient.
+        """`logits`, from `frozen_output` on. With a gradient.
 
         Raises:
             ModelError: this model has no such split.
@@ -232,7 +206,7 @@ class AdaptedModel:
         return self._split.logits(hidden, attention_mask, input_ids, chosen)
 
     def features(self, data: TokenizedSet, max_batch_tokens: int = 8192) -> FrozenFeatures | None:
-        """`prefix` of a whole set, to be kept: it stays true whatever is loaded or trained. None as for `prefix`."""
+        """Compute `frozen_output` of a whole set once. It does not change while the model trains. None as for it."""
         if self._split is None:
             return None
         self.eval_mode()

@@ -179,7 +179,7 @@ def split(base: LoadedBase, trained_blocks: int | None) -> BlockSplit | HeadSpli
         return None
     model: Any = base.model
     wrapped = isinstance(model, MeanPoolClassifier | MaskedLanguageModel)
-    if isinstance(model, SharedEncoder) or base.head in (Head.SUMMARY, Head.CAUSAL):
+    if isinstance(model, SharedEncoder) or base.head.generates:
         return None
     pad = int(model.config.pad_token_id)
     head = getattr(model, base.head_names[0])

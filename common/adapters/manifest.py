@@ -89,7 +89,7 @@ def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
         layers=recipe.layers,
         trained_factors=recipe.trained_factors,
         # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
-        new_tokens=read_provenance(recipe.base_model).new_tokens if kind.reads_text else 0,
+        new_tokens=read_provenance(recipe.base_model).new_tokens if kind.head.is_language_modelling else 0,
     )
     return adapt(base, config, kind, recipe.seed)
 

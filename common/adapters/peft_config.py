@@ -8,12 +8,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from peft.utils.constants import DUMMY_TARGET_MODULES
 
+from common.adapters.task_heads import task_head
 from common.base_models.load import LoadedBase
 from common.config.run import AdapterConfig
 from common.errors import ModelError
-from common.tasks import Head
 
-__all__ = ["lora_config", "peft_task_type", "refuse_adapted"]
+__all__ = ["lora_config", "refuse_adapted"]
 
 
 def refuse_adapted(base: LoadedBase) -> None:
@@ -22,19 +22,10 @@ def refuse_adapted(base: LoadedBase) -> None:
         raise ModelError(f"base model {base.name}: it carries an adapter already: release that one first")
 
 
-def peft_task_type(base: LoadedBase) -> peft.TaskType | None:
-    """PEFT's name for what the model puts out; None for our own pooling head, which PEFT does not know."""
-    if base.head in (Head.SUMMARY, Head.CAUSAL):
-        return peft.TaskType.SEQ_2_SEQ_LM if base.is_encoder_decoder else peft.TaskType.CAUSAL_LM
-    if base.pooling != "native":
-        return None
-    return peft.TaskType.TOKEN_CLS if base.head == Head.TOKEN else peft.TaskType.SEQ_CLS
-
-
 def lora_config(base: LoadedBase, cfg: AdapterConfig, names: Sequence[str]) -> peft.LoraConfig:
     """PEFT's configuration: LoRA on `names`, the head saved whole."""
     return peft.LoraConfig(
-        task_type=peft_task_type(base),
+        task_type=task_head(base).peft_type,
         r=cfg.rank,
         lora_alpha=cfg.alpha,
         lora_dropout=cfg.dropout,
@@ -51,7 +42,7 @@ def _new_rows(base: LoadedBase, count: int) -> dict[str, list[int]] | None:
     model: Any = base.model
     embeddings = model.get_input_embeddings()
     tables = [embeddings]
-    if base.head == Head.CAUSAL and model.get_output_embeddings().weight is not embeddings.weight:
+    if base.head.generates and model.get_output_embeddings().weight is not embeddings.weight:
         tables.append(model.get_output_embeddings())
     if count > embeddings.num_embeddings:
         raise ModelError(f"adapter.new_tokens: {count}, but the base model has {embeddings.num_embeddings} tokens")

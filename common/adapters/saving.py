@@ -11,7 +11,6 @@ from common.base_models.heads import SharedEncoder
 from common.base_models.load import LoadedBase
 from common.files import replace_directory, write_atomic
 from common.protocol.adapter_codec import Tensors, encode
-from common.tasks import Head
 
 __all__ = ["write_adapter"]
 
@@ -48,7 +47,7 @@ def _loading_lines(base: LoadedBase) -> str:
         heads = {name: (str(kind), base.model.labels(name)) for name, kind in base.model.kinds.items()}
         function, model = "load_shared_encoder", f'load_shared_encoder("{base.name}", {heads})'
     else:
-        head = "" if base.head == Head.SEQUENCE else f', head="{base.head}"'
+        head = "" if base.head.labels_texts else f', head="{base.head}"'
         function = "load_classifier"
         model = f'load_classifier("{base.name}", {base.labels}, pooling="{base.pooling}"{head})'
     return (

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.peft_config import peft_task_type, refuse_adapted
+from common.adapters.peft_config import refuse_adapted
+from common.adapters.task_heads import task_head
 from common.adapters.tensors import PROMPT, seeded
 from common.base_models.load import LoadedBase
 from common.errors import ModelError
-from common.tasks import Head
 from common.tokenization.batches import Batch
 
 __all__ = ["PROMPT_TEXT", "PromptedModel", "adapt_prompt"]
@@ -48,7 +48,7 @@ class PromptedModel(AdaptedModel):
         """
         prompt = torch.arange(self._virtual_tokens, device=batch.input_ids.device).expand(len(batch), -1)
         mask = torch.cat([torch.ones_like(prompt), batch.attention_mask], dim=1)
-        writes = self.base.head == Head.SUMMARY
+        writes = self.base.head.writes_text
         # The prefix of an encoder-decoder stands before what it writes, not before what it reads.
         given: dict[str, Any] = {"attention_mask": batch.attention_mask if writes and self._is_prefix else mask}
         if writes:
@@ -60,7 +60,7 @@ class PromptedModel(AdaptedModel):
         words = self._peft.word_embeddings(batch.input_ids)
         embeds = torch.cat([self._embedding(prompt).to(words.dtype), words], dim=1)
         logits = self.base.model(inputs_embeds=embeds, **given).logits
-        of_words = logits.ndim == 3 and self.base.head != Head.SUMMARY
+        of_words = logits.ndim == 3 and not self.base.head.writes_text
         return logits[:, self._virtual_tokens :] if of_words else logits
 
     def _past(self, examples: int) -> Any:
@@ -87,7 +87,7 @@ def adapt_prompt(
         ModelError: `base` carries an adapter already, or cannot take this one; names a method that it can take.
     """
     refuse_adapted(base)
-    if method == "p_tuning" and base.pooling == "native" and base.head == Head.SEQUENCE and _is_decoder(base):
+    if method == "p_tuning" and base.pooling == "native" and base.head.labels_texts and _is_decoder(base):
         raise ModelError(
             f"base model {base.name} ({base.family}): its own head looks for the last word, which p_tuning hides: use "
             "pooling mean, prefix_tuning or lora"
@@ -115,7 +115,7 @@ def _config(base: LoadedBase, method: str, virtual_tokens: int) -> peft.PeftConf
         _first(shape, "hidden_size", "d_model"),
     )
     common = {
-        "task_type": peft_task_type(base) or peft.TaskType.SEQ_CLS,
+        "task_type": task_head(base).peft_type or peft.TaskType.SEQ_CLS,
         "num_virtual_tokens": virtual_tokens,
         "num_layers": _first(shape, "num_hidden_layers", "num_layers"),
         "modules_to_save": list(base.head_names) or None,
@@ -143,7 +143,7 @@ def _probe(model: PromptedModel, method: str) -> None:
             warnings.simplefilter("ignore")
             model.load({name: seeded(0, name, value.shape) for name, value in model.initial().items()})
             batch = model.encode(["net profit"]).batch([0], model.base.device)
-            if model.base.head == Head.SUMMARY:
+            if model.base.head.writes_text:
                 batch = Batch(batch.input_ids, batch.attention_mask, batch.input_ids)
             first = model.logits(batch)
             model.load({name: value * (5 if name == PROMPT else 1) for name, value in model.export().items()})

@@ -130,5 +130,5 @@ class SharedEncoder(nn.Module):
 
     def _head(self, name: str, hidden: Tensor, pooled: Tensor) -> Tensor:
         head = self.get_submodule(name)
-        logits: Tensor = head(hidden if self.kinds[name] is Head.TOKEN else pooled)
+        logits: Tensor = head(hidden if self.kinds[name].labels_words else pooled)
         return logits

@@ -1,7 +1,7 @@
 """The base model, loaded with a task head. Hub and institutions load it the same way."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -96,27 +96,29 @@ def load_classifier(
         ModelError: the model is absent or damaged, or its architecture has no such head.
     """
     count = labels if isinstance(labels, int) else len(labels)
-    path = resolve_base(base)
-    if head == Head.MASKED:
-        return _load_masked(base, path, **kwargs)
-    if head in (Head.SUMMARY, Head.CAUSAL):
-        return _load_writer(base, path, decoder=head == Head.CAUSAL, **kwargs)
-    native = pooling == "native" or head == Head.TOKEN
-    auto = transformers.AutoModel
-    if native:
-        token = head == Head.TOKEN
-        auto = (
-            transformers.AutoModelForTokenClassification if token else transformers.AutoModelForSequenceClassification
-        )
-        kwargs["num_labels"] = count
+    path, kind = resolve_base(base), Head(head)
+    if not kind.is_linear:
+        return _LANGUAGE_MODELS[kind](base, path, **kwargs)
+    if kind.labels_words:
+        return _load_native(transformers.AutoModelForTokenClassification, base, path, count, **kwargs)
+    if pooling == "native":
+        return _load_native(transformers.AutoModelForSequenceClassification, base, path, count, **kwargs)
     with quiet(), torch.random.fork_rng(), one_line_errors(base):
-        loaded, info = auto.from_pretrained(path, output_loading_info=True, **kwargs)
-        model: nn.Module = loaded if native else MeanPoolClassifier(_encoder(loaded), count)
-    advice = "copy the whole model there"
-    if native and any(".pooler." in key for key in info["missing_keys"]):
-        advice = "set model.pooling to 'mean'"
-    refuse_missing(base, info, _head_names(model) if native else ("pooler",), advice)
+        loaded, info = transformers.AutoModel.from_pretrained(path, output_loading_info=True, **kwargs)
+        model = MeanPoolClassifier(_encoder(loaded), count)
+    refuse_missing(base, info, ("pooler",), "copy the whole model there")
     return model.eval()
+
+
+def _load_native(auto: Any, base: str, path: str, labels: int, **kwargs: Any) -> nn.Module:
+    """The architecture's own classifier, its head untrained."""
+    with quiet(), torch.random.fork_rng(), one_line_errors(base):
+        model, info = auto.from_pretrained(path, output_loading_info=True, num_labels=labels, **kwargs)
+    without_pooler = any(".pooler." in key for key in info["missing_keys"])
+    advice = "set model.pooling to 'mean'" if without_pooler else "copy the whole model there"
+    refuse_missing(base, info, _head_names(model), advice)
+    result: nn.Module = model.eval()
+    return result
 
 
 def load_shared_encoder(base: str, heads: Mapping[str, tuple[str, int]], **kwargs: Any) -> SharedEncoder:
@@ -130,7 +132,7 @@ def load_shared_encoder(base: str, heads: Mapping[str, tuple[str, int]], **kwarg
         ModelError: the model is absent or damaged, or a task needs more than a linear head.
     """
     path = resolve_base(base)
-    if writing := [name for name, (head, _) in heads.items() if head not in (Head.SEQUENCE, Head.TOKEN)]:
+    if writing := [name for name, (head, _) in heads.items() if not Head(head).is_linear]:
         raise ModelError(f"{writing[0]}: it shares no encoder with other tasks: train it with strategy single_task")
     with quiet(), torch.random.fork_rng(), one_line_errors(base):
         loaded, info = transformers.AutoModel.from_pretrained(path, output_loading_info=True, **kwargs)
@@ -150,17 +152,29 @@ def _load_masked(base: str, path: str, **kwargs: Any) -> nn.Module:
     return MaskedLanguageModel(loaded, own_head=not info["missing_keys"]).eval()
 
 
-def _load_writer(base: str, path: str, decoder: bool, **kwargs: Any) -> nn.Module:
-    """A decoder or, unless `decoder`, an encoder-decoder, with its own language-modelling head."""
+def _load_decoder(base: str, path: str, **kwargs: Any) -> nn.Module:
+    """A decoder with its own language-modelling head."""
     config = read_config(base, path)
-    if decoder and not is_decoder(config):
+    if not is_decoder(config):
         raise ModelError(f"base model {base} ({config.model_type}): it does not guess the next word: choose a decoder")
-    kind = generator_class(base, config)
+    return _load_generator(base, path, **kwargs)
+
+
+def _load_generator(base: str, path: str, **kwargs: Any) -> nn.Module:
+    """A decoder or an encoder-decoder with its own language-modelling head."""
+    auto = generator_class(base, read_config(base, path))
     with quiet(), torch.random.fork_rng(), one_line_errors(base):
-        model, info = kind.from_pretrained(path, output_loading_info=True, **kwargs)
+        model, info = auto.from_pretrained(path, output_loading_info=True, **kwargs)
     refuse_missing(base, info, (), "copy the whole model there")
     result: nn.Module = model.eval()
     return result
+
+
+_LANGUAGE_MODELS: dict[Head, Callable[..., nn.Module]] = {
+    Head.SUMMARY: _load_generator,
+    Head.MASKED: _load_masked,
+    Head.CAUSAL: _load_decoder,
+}
 
 
 def _encoder(model: Any) -> Any:
@@ -186,7 +200,7 @@ def load_base(
         ModelError: as `resolve_base` and `load_classifier`.
     """
     path = resolve_base(cfg.base)
-    native = task.head is not Head.SEQUENCE or cfg.pooling == "native"
+    native = not task.head.labels_texts or cfg.pooling == "native"
     kwargs = _placement(cfg, device, quantize4bit)
     model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
     count = labels if isinstance(labels, int) else len(labels)
@@ -230,7 +244,7 @@ def _frozen(
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
     with quiet(), one_line_errors(cfg.base):
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    if head == Head.MASKED and tokenizer.mask_token_id is None:
+    if head is Head.MASKED and tokenizer.mask_token_id is None:
         raise ModelError(f"base model {cfg.base}: its tokenizer has no mask token: choose an encoder, such as minilm")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

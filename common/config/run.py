@@ -15,7 +15,7 @@ from common.canonical import canonical, parse_object
 from common.config.sections import Range, Section, build, check_value, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError
-from common.tasks import MULTI_TASK, Head, task, tasks_of
+from common.tasks import MULTI_TASK, task, tasks_of
 
 __all__ = [
     "LEVELS",
@@ -223,7 +223,7 @@ class RunConfig(Section):
         if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9 _.-]{0,79}", self.name):
             self.refuse("name", f"is {format_value(self.name)}: use at most 80 letters, digits, spaces, and . _ -")
         preset = task(self.task)
-        if self.labels and preset.head is Head.SUMMARY:
+        if self.labels and preset.head.writes_text:
             self.refuse("labels", f"is given, but {self.task} writes text: leave it out")
         if preset.name == MULTI_TASK:
             tasks_of(self.labels)

@@ -12,7 +12,6 @@ from common.adapters.frozen_blocks import FrozenFeatures
 from common.data.datasets import Dataset, Example, TokenExample
 from common.errors import DataError
 from common.evaluation.metrics import AnyCounts, ConfusionMatrix, EntityCounts, TokenCounts
-from common.tasks import Head
 from common.tokenization.batches import IGNORED, Batch, TokenizedSet, token_batches
 
 __all__ = ["Prepared", "evaluate", "evaluate_language_model", "predict", "predict_words", "prepare", "probabilities"]
@@ -49,7 +48,7 @@ def evaluate(model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: in
     """
     prepared = data if isinstance(data, Prepared) else prepare(model, data)
     dataset = prepared.dataset
-    if model.base.head in (Head.MASKED, Head.CAUSAL):
+    if model.base.head.is_language_modelling:
         return evaluate_language_model(model, prepared.tokens, prepared.features, max_batch_tokens)
     outputs = _outputs(model, prepared.tokens, prepared.features, max_batch_tokens)
     if _is_token_set(dataset):
@@ -81,7 +80,7 @@ def evaluate_language_model(
 ) -> TokenCounts:
     """What a language model makes of the tokens of `tokens` that have a label."""
     model.eval_mode()
-    if model.base.head == Head.CAUSAL:
+    if model.base.head.generates:
         max_batch_tokens = min(max_batch_tokens, _SCORED_TOKENS)
     counts = TokenCounts(0, 0, 0.0)
     for indices in token_batches(tokens.lengths, np.arange(len(tokens)), max_batch_tokens):

@@ -9,14 +9,14 @@ from common.data.datasets import Dataset
 from common.evaluation.evaluate import Prepared, evaluate, prepare
 from common.evaluation.summaries import summary_metrics
 from common.evaluation.task_metrics import task_metrics
-from common.tasks import Head, Task
+from common.tasks import Task
 
 __all__ = ["make_evaluator"]
 
 
 def make_evaluator(model: AdaptedModel, task: Task, rows: Dataset) -> Callable[[], dict[str, float]]:
     """The figures of `task` on `rows`, under the weights that `model` holds when it is asked."""
-    if task.head is Head.SUMMARY:
+    if task.head.writes_text:
         return partial(summary_metrics, model, rows)
     return partial(_figures, model, task, prepare(model, rows))
 

@@ -3,7 +3,7 @@
 from common.config.run import RunConfig
 from common.data.corpora import public_texts, read_text_dataset
 from common.data.datasets import Dataset, read_conll, read_examples
-from common.tasks import Head, task
+from common.tasks import task
 from server.hub.config import TestData
 
 __all__ = ["read_public_texts", "read_test_set"]
@@ -16,9 +16,9 @@ def read_test_set(data: TestData, config: RunConfig) -> Dataset:
         DataError: the file cannot be used.
     """
     kind = task(config.task)
-    if kind.head is Head.TOKEN:
+    if kind.head.labels_words:
         return read_conll(data.test, config.labels)
-    if kind.reads_text:
+    if kind.head.is_language_modelling:
         return read_text_dataset(data.test, data.text_column)
     return read_examples(data.test, data.text_column, data.label_column, config.labels)
 

@@ -25,7 +25,7 @@ from common.config.sections import error_prefix, refuse_unknown
 from common.config.toml import apply_overrides, load_toml, parse_toml, read_config
 from common.errors import CheckpointError, ConfigurationError
 from common.files import try_lock, write_atomic, write_json
-from common.tasks import Head, task
+from common.tasks import task
 from common.versions import package_versions
 from server.hub.config import TestData, test_data
 from server.hub.directory import HubDirectory
@@ -61,7 +61,7 @@ class Run:
             _check_members(config, len(members))
         if data is not None:
             read_test_set(data, config)
-            if task(config.task).reads_text:
+            if task(config.task).head.is_language_modelling:
                 read_public_texts(data, config)
         with error_prefix(str(source)):
             config = replace(config, model=pinned(config.model))
@@ -195,12 +195,12 @@ def _read(tables: Mapping[str, Any], source: str, start: Path) -> tuple[RunConfi
     config = parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, source)
     with error_prefix(source):
         kind = task(config.task)
-        if kind.head is Head.SUMMARY:
+        if kind.head.writes_text:
             raise ConfigurationError(
                 f"task.name is {config.task}: a federation trains labels or a language model: "
                 "let each institution fine-tune it with fedfin-institution finetune"
             )
-        if not config.labels and not kind.reads_text:
+        if not config.labels and not kind.head.is_language_modelling:
             raise ConfigurationError(
                 f"task.labels is missing: {config.task} has no labels of its own, and the hub sees no rows: name them"
             )

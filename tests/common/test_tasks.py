@@ -58,3 +58,14 @@ def test_labels_of_several_tasks_name_them() -> None:
 def test_labels_that_name_no_tasks_are_refused(labels: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         tasks_of(labels)
+
+
+def test_every_kind_of_head_is_one_of_text_labels_word_labels_summary_or_language_modelling() -> None:
+    for head in Head:
+        facts = (head.labels_texts, head.labels_words, head.writes_text, head.is_language_modelling)
+        assert facts.count(True) == 1, head
+        assert head.is_linear == (head.labels_texts or head.labels_words)
+
+
+def test_the_heads_that_score_the_whole_vocabulary_at_every_token_are_those_that_generate() -> None:
+    assert [head for head in Head if head.generates] == [Head.SUMMARY, Head.CAUSAL]

@@ -15,7 +15,7 @@ from client.finetune.job import AdapterOptions, Method, TrainingOptions
 from client.finetune.options.defaults import Defaults, defaults
 from client.finetune.options.memory import MemoryEstimate
 from common.report.formatting import format_bytes
-from common.tasks import Head, Task
+from common.tasks import Task
 
 __all__ = ["Advice", "Choice", "Machine", "Model", "Rows", "advise"]
 
@@ -193,7 +193,7 @@ def _why_rank(task: Task, rows: Rows, settings: Defaults) -> str:
         return "the rank of the QLoRA recipe: it makes up for the 4 bits"
     if settings.rank == 8:
         return f"{rows.count} rows only: a small adapter has less to overfit with"
-    if task.head is Head.TOKEN:
+    if task.head.labels_words:
         return f"each word carries one of {len(rows.by_label)} labels: tags need more directions than one label a text"
     return f"enough for {len(rows.by_label)} labels a text" if rows.by_label else "the project's default"
 
@@ -224,7 +224,7 @@ def _why_tokens(rows: Rows, tokens: int, model: Model) -> str:
 def _notes(task: Task, rows: Rows, machine: Machine, fitted: _Fitted) -> tuple[str, ...]:
     notes = []
     present = [count for count in rows.by_label if count]
-    if task.head is Head.SEQUENCE and present:
+    if task.head.labels_texts and present:
         ratio = max(present) / min(present)
         if ratio >= 5:
             notes.append(

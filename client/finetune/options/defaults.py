@@ -100,7 +100,7 @@ def _without_privacy(
 ) -> Defaults:
     prompt = adapter.method in ("prefix_tuning", "p_tuning")
     qlora = adapter.method == "qlora"
-    rank = adapter.rank or (64 if qlora else 32 if head is Head.TOKEN else 16)
+    rank = adapter.rank or (64 if qlora else 32 if head.labels_words else 16)
     batch = training.batch_size or 16
     steps_an_epoch = max(1, math.ceil(rows / batch))
     rate = training.learning_rate or _rate(prompt, head, hidden_size)
@@ -128,13 +128,13 @@ def _rate(prompt: bool, head: Head, hidden_size: int) -> float:
         return 1e-2
     if hidden_size >= _SMALL_WIDTH:
         return 2e-4
-    return 5e-4 if head is Head.TOKEN else 1e-3
+    return 5e-4 if head.labels_words else 1e-3
 
 
 def _head_rate(head: Head, fresh_head: bool) -> float:
-    if head is Head.TOKEN:
+    if head.labels_words:
         return _TOKEN_HEAD_RATE
-    return _TEXT_HEAD_RATE if head is Head.SEQUENCE and fresh_head else 1e-3
+    return _TEXT_HEAD_RATE if head.labels_texts and fresh_head else 1e-3
 
 
 def _with_privacy(plain: Defaults, adapter: AdapterOptions, training: TrainingOptions, rows: int) -> Defaults:

@@ -19,15 +19,12 @@ from common.base_models.architecture import generator_class, hidden_size, is_dec
 from common.base_models.transformers_logging import quiet
 from common.errors import ModelError
 from common.report.formatting import format_bytes
-from common.tasks import Head, Task
+from common.tasks import Task
 
 __all__ = ["MemoryEstimate", "estimate_memory", "memory_limit", "refuse_beyond"]
 
 _NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
 """Four bits a number; a byte for each 64 of them, and four for each 256 of those bytes (double quantisation)."""
-
-_SCORES_WORDS = (Head.SUMMARY, Head.CAUSAL)
-"""Heads that give every token a score for each word of the vocabulary."""
 
 _TRAINED_BYTES = 16
 """Of AdamW in float32: the number, its gradient, two moments."""
@@ -99,7 +96,7 @@ def estimate_memory(
     qlora = settings.method == "qlora"
     weights = _NF4_BYTES * quantised + 2 * (parameters - quantised) if qlora else 4 * parameters
     tokens = min(max_batch_tokens, settings.batch_size * max_tokens)
-    words = int(config.vocab_size) if task.head in _SCORES_WORDS else 0
+    words = int(config.vocab_size) if task.head.generates else 0
     kept = _per_token(config) * (3 if qlora else 4)
     again = checkpointing and getattr(model, "supports_gradient_checkpointing", False)
     activations = kept + hidden * 4 * adapted if again else kept * adapted
@@ -122,7 +119,7 @@ def _per_token(config: Any) -> int:
 
 def _shapes(name: str, config: Any, task: Task) -> nn.Module:
     """The model without its numbers."""
-    kind = generator_class(name, config) if task.head in _SCORES_WORDS else transformers.AutoModel
+    kind = generator_class(name, config) if task.head.generates else transformers.AutoModel
     try:
         with quiet(), torch.device("meta"):
             model: nn.Module = kind.from_config(config)

@@ -24,8 +24,8 @@ def resolve_settings(job: FineTuningJob, records: int) -> tuple[Defaults, Manife
     name = job.base_model if previous is None else previous.base_model
     config = read_config(name, resolve_base(name))
     heads = [data.task.head for data in job.data]
-    head = Head.TOKEN if Head.TOKEN in heads else heads[0]
-    if head is Head.SUMMARY:
+    head = next((head for head in heads if head.labels_words), heads[0])
+    if head.writes_text:
         generator_class(name, config)  # says which models can write, where this one cannot
     width = hidden_size(config)
     private, fresh_head = job.privacy is not None, job.pooling == "mean" and previous is None
@@ -38,7 +38,7 @@ def _max_tokens(job: FineTuningJob, settings: Defaults, head: Head, config: Any)
     prompt = settings.virtual_tokens if settings.method in ("prefix_tuning", "p_tuning") else 0
     most = max_positions(config) - prompt
     if job.max_tokens is None:
-        return min(512 if head is Head.TOKEN else 256, most)
+        return min(512 if head.labels_words else 256, most)
     if job.max_tokens > most:
         raise ConfigurationError(f"max_tokens is {job.max_tokens}: base model {job.base_model} reads at most {most}")
     return job.max_tokens

@@ -34,7 +34,7 @@ from common.evaluation.evaluate import evaluate_language_model
 from common.evaluation.evaluator import make_evaluator
 from common.files import write_json
 from common.protocol.adapter_codec import Tensors
-from common.tasks import Head, Task, task
+from common.tasks import Task, task
 
 __all__ = ["AdaptationJob", "forgotten", "objective", "run"]
 
@@ -65,7 +65,7 @@ class AdaptationJob(FineTuningJob):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.data[0].task.reads_text:
+        if not self.data[0].task.head.is_language_modelling:
             raise ConfigurationError(
                 f"continual_pretraining: its data is text without labels, not {self.data[0].task.name}"
             )
@@ -156,7 +156,7 @@ def _warmed(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
     kind = job.data[0].task
     loaded = load_base(ModelConfig(base=base, max_tokens=_max_tokens(job)), kind, 0)
     # Nothing but a head is to be trained; where there is none, an adapter that changes nothing stands in.
-    layers = "none" if kind.head is Head.MASKED else "last:1"
+    layers = "last:1" if kind.head.generates else "none"
     model = adapt(
         loaded, AdapterConfig(rank=1, alpha=1, dropout=0.0, layers=layers, trained_factors="AB"), kind, seed=job.seed
     )
@@ -174,7 +174,7 @@ def _measured(model: AdaptedModel, job: AdaptationJob) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, texts in sets.items():
         some = texts[:_MEASURED_TEXTS]
-        counts = evaluate_language_model(model, model.to_guess(model.encode(some)))
+        counts = evaluate_language_model(model, model.with_lm_labels(model.encode(some)))
         rate = tokens_per_word(tokenizer, some)
         loss = counts.loss / max(1, counts.tokens)
         found[name] = {
@@ -194,8 +194,8 @@ def _train(session: Session, job: AdaptationJob) -> dict[str, float]:
     model = session.model
     [part] = session.parts
     tokens = model.encode(_texts(TaskData(part.data.task, part.train, part.data.test)))
-    ways = _MASKINGS if part.data.task.head is Head.MASKED else 1
-    parts = [TrainingSet(model.to_guess(tokens, 1 + way), model.logits) for way in range(ways)]
+    ways = 1 if part.data.task.head.generates else _MASKINGS
+    parts = [TrainingSet(model.with_lm_labels(tokens, 1 + way), model.logits) for way in range(ways)]
     batches = partial(_minibatches, parts, session.settings.batch_size)
     validate = None if part.validation is None else make_evaluator(model, part.data.task, part.validation)
     plan = loop_plan(session, part.metric)

@@ -28,7 +28,6 @@ from common.base_models.provenance import Provenance, read_provenance
 from common.base_models.resolve import resolve_base
 from common.errors import ConfigurationError, ModelError
 from common.evaluation.evaluator import make_evaluator
-from common.tasks import Head
 from common.tokenization.batches import TokenizedSet, token_batches
 
 __all__ = ["DistillationJob", "distillation_losses", "refuse_student", "run", "teacher_logits", "write_student"]
@@ -57,7 +56,7 @@ class DistillationJob(FineTuningJob):
             )
         if not self.temperature > 0 or not 0 <= self.weight <= 1:
             raise ConfigurationError("distillation: temperature must be above 0, weight between 0 and 1")
-        if self.data[0].task.head is not Head.SEQUENCE:
+        if not self.data[0].task.head.labels_texts:
             raise ConfigurationError(f"distillation: {self.data[0].task.name} does not put a label on a text")
 
 

@@ -28,7 +28,6 @@ from common.base_models.heads import MeanPoolClassifier
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError
 from common.evaluation.evaluator import make_evaluator
-from common.tasks import Head
 from common.tokenization.batches import TokenizedSet, token_batches
 
 __all__ = ["AdversarialJob", "Adversary", "reversed_gradient", "run", "strength"]
@@ -51,7 +50,7 @@ class AdversarialJob(FineTuningJob):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data[0].task.head is not Head.SEQUENCE or self.pooling != "mean":
+        if not self.data[0].task.head.labels_texts or self.pooling != "mean":
             raise ConfigurationError("domain_adversarial: it needs a task that labels whole texts, and pooling mean")
         if self.privacy is not None:
             raise ConfigurationError("domain_adversarial: it trains without privacy: two domains share each step")

@@ -14,7 +14,6 @@ from common.config.run import AdapterConfig, ModelConfig
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError, ModelError
 from common.evaluation.metrics import ConfusionMatrix, headline
-from common.tasks import Head
 
 __all__ = ["linear_probe"]
 
@@ -29,7 +28,7 @@ def linear_probe(base: str, data: TaskData, max_tokens: int, device: str = "cpu"
     Raises:
         ConfigurationError: the task does not put a label on a text.
     """
-    if data.task.head is not Head.SEQUENCE:
+    if not data.task.head.labels_texts:
         raise ConfigurationError(f"{data.task.name}: a base model is probed with a task that labels whole texts")
     loaded = load_base(ModelConfig(base=base, max_tokens=max_tokens), data.task, len(data.train.labels), device)
     config = AdapterConfig(rank=1, alpha=1, dropout=0.0, layers="none", trained_factors="AB")

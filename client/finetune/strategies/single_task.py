@@ -10,7 +10,6 @@ from client.finetune.strategies.session import Session, loop_plan, open_session,
 from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from client.finetune.training.sft import instruct
 from common.evaluation.evaluator import make_evaluator
-from common.tasks import Head
 
 __all__ = ["run"]
 
@@ -43,7 +42,7 @@ def _train(session: Session) -> dict[str, float]:
     [part] = session.parts
     model, task, observers = session.model, part.data.task, session.job.observers
     plan = loop_plan(session, part.metric)
-    if session.settings.method == "qlora" and task.head is Head.SUMMARY and not model.base.is_encoder_decoder:
+    if session.settings.method == "qlora" and task.head.writes_text and not model.base.is_encoder_decoder:
         held = None if part.validation is None else model.encode_dataset(part.validation)
         return train_metrics(
             instruct(

@@ -28,7 +28,6 @@ from common.adapters.manifest import load_adapter
 from common.base_models.extend import write_merged_base
 from common.errors import CheckpointError, ConfigurationError
 from common.files import replace_directory, write_json
-from common.tasks import Head
 
 __all__ = ["PUBLISHED", "STAGES", "Stage", "StagesJob", "run"]
 
@@ -136,7 +135,7 @@ class _Stages:
         if job.intermediate:
             prepare_session(self._intermediate_job(job.out, "intermediate_task"))
         if job.student_blocks is not None:
-            if job.target.task.head is not Head.SEQUENCE:
+            if not job.target.task.head.labels_texts:
                 raise ConfigurationError(f"student_blocks: {job.target.task.name} does not put a label on a text")
             distillation.refuse_student(job.base_model, job.student_blocks)
 
@@ -206,7 +205,7 @@ class _Stages:
                 strategy="continual_pretraining",
                 terms=self.job.terms,
                 general=self.job.general,
-                probes=(self.job.target,) if self.job.target.task.head is Head.SEQUENCE else (),
+                probes=(self.job.target,) if self.job.target.task.head.labels_texts else (),
             )
         )
         self.base = outcome.base_model
@@ -255,7 +254,7 @@ class _Stages:
         }
 
     def _probe(self) -> dict[str, float] | None:
-        if self.job.target.task.head is not Head.SEQUENCE:
+        if not self.job.target.task.head.labels_texts:
             return None
         return linear_probe(self.base, self.job.target, self.job.max_tokens or 128)
 

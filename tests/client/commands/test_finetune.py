@@ -21,7 +21,7 @@ from common.base_models.provenance import refuse_private_base
 from common.data.datasets import Dataset, Example, SummaryExample, TokenExample
 from common.errors import ConfigurationError
 from common.privacy.ledger import PrivacyLedger
-from common.tasks import TASKS, Head
+from common.tasks import TASKS
 from common.tokenization.batches import Batch
 from tests.client.finetune.example_data import TinyModels, dataset
 
@@ -55,7 +55,7 @@ class Desk:
                 write(self.path(name, part), dataset(name, 64 if seed % 2 else 16, seed))
 
     def path(self, task: str, part: str) -> Path:
-        return self.directory / f"{task}-{part}.{'txt' if TASKS[task].head is Head.TOKEN else 'csv'}"
+        return self.directory / f"{task}-{part}.{'txt' if TASKS[task].head.labels_words else 'csv'}"
 
     def rows(self, *tasks: str, train: str = "train", test: str = "test") -> list[str]:
         found: list[str] = []

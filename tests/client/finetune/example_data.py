@@ -22,9 +22,9 @@ TAGS = ("O", "B-ORG", "I-ORG")
 
 def labels_of(task: str) -> tuple[str, ...]:
     """The label set that the rows of `task` use here."""
-    if TASKS[task].head is Head.TOKEN:
+    if TASKS[task].head.labels_words:
         return TAGS
-    if TASKS[task].head is Head.SUMMARY:
+    if TASKS[task].head.writes_text:
         return ()
     return TASKS[task].labels or ("contract", "report", "letter")
 

@@ -7,11 +7,11 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from common.tasks import MULTI_TASK, TASKS, Head
+from common.tasks import MULTI_TASK, TASKS
 
 METHODS = ("lora", "qlora", "prefix_tuning", "p_tuning")
-TASK_NAMES = tuple(name for name, task in TASKS.items() if not task.reads_text and name != MULTI_TASK)
-SHARED = tuple(name for name in TASK_NAMES if TASKS[name].head is not Head.SUMMARY)
+TASK_NAMES = tuple(name for name, task in TASKS.items() if not task.head.is_language_modelling and name != MULTI_TASK)
+SHARED = tuple(name for name in TASK_NAMES if not TASKS[name].head.writes_text)
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "llama", "t5", "bart")
 HEADS: tuple[tuple[str, str, Any], ...] = (
     ("text, mean pooling", "sentiment_analysis", "mean"),

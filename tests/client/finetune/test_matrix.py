@@ -32,7 +32,7 @@ from common.base_models.provenance import refuse_private_base
 from common.errors import ConfigurationError, ModelError
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
-from common.tasks import TASKS, Head, Task
+from common.tasks import TASKS, Task
 from common.tokenization.batches import IGNORED
 from tests.client.finetune.example_data import TinyModels, labels_of, task_data
 from tests.client.finetune.matrix import HEADS, METHODS, PRIVATE, REFUSED, SHARED, Cell, cells, grid, matrix
@@ -53,7 +53,7 @@ def _libraries_that_warn() -> None:
 
 def job(models: TinyModels, out: Path, cell: Cell, seed: int = 1) -> FineTuningJob:
     names = cell.task.split("+")
-    family = "t5" if TASKS[names[0]].head is Head.SUMMARY else "bert"
+    family = "t5" if TASKS[names[0]].head.writes_text else "bert"
     return FineTuningJob(
         data=tuple(task_data(name, seed=seed) for name in names),
         out=out,
@@ -107,7 +107,7 @@ def test_each_base_model_takes_the_methods_that_are_claimed_and_else_one_line_na
         return
     model = shaken(build(wanted))
     batch = model.encode(["profit rises", "net loss of the bank widens in the quarter"]).batch([0, 1])
-    if TASKS[task].head is Head.SUMMARY:
+    if TASKS[task].head.writes_text:
         batch = replace(batch, labels=batch.input_ids)
     logits = model.logits(batch)
     logits.square().sum().backward()

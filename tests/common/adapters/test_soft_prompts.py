@@ -11,7 +11,7 @@ from common.adapters.tensors import PROMPT, seeded
 from common.base_models.load import load_base, load_classifier
 from common.config.run import ModelConfig
 from common.errors import ModelError
-from common.tasks import TASKS, Head
+from common.tasks import TASKS
 from common.tokenization.batches import Batch
 from tests.tiny_models import save_tiny_model
 
@@ -46,7 +46,7 @@ def prompted(path: Path, family: str, task: str, pooling: str, method: str) -> P
 
 def batch_of(model: PromptedModel) -> Batch:
     batch = model.encode(TEXTS).batch([0, 1, 2])
-    labels = batch.input_ids if model.base.head is Head.SUMMARY else None
+    labels = batch.input_ids if model.base.head.writes_text else None
     return Batch(batch.input_ids, batch.attention_mask, labels)
 
 

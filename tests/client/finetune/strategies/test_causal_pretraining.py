@@ -78,7 +78,7 @@ def test_the_new_base_model_computes_what_the_adapter_does_and_perplexity_is_the
     job, outcome = adapted
     texts = [example.text for example in job.data[0].test.examples]
     with_adapter = load_adapter(outcome.adapter)[0]
-    tokens = with_adapter.to_guess(with_adapter.encode(texts))
+    tokens = with_adapter.with_lm_labels(with_adapter.encode(texts))
     model = LlamaForCausalLM.from_pretrained(outcome.base_model).eval()
     total, count = 0.0, 0
     for ids in tokens.input_ids:

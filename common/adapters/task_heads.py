@@ -1,0 +1,139 @@
+"""The torch side of `common.tasks.Head`: how texts become ids, and which logits belong to which label.
+
+One class for each kind of head. `AdaptedModel` asks its own and has no case of a kind itself.
+"""
+
+from collections.abc import Sequence
+
+import peft
+import torch
+from torch import Tensor
+
+from common.base_models.load import LoadedBase
+from common.data.datasets import Dataset, SummaryExample
+from common.tasks import Head
+from common.tokenization.batches import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts
+from common.tokenization.language_modelling import mask_tokens, next_token_labels
+from common.tokenization.summary_prompt import instruction_prompts, summary_prompts
+
+__all__ = ["TaskHead", "task_head"]
+
+
+class TaskHead:
+    """Label texts or words with a linear head; the base class of the other kinds.
+
+    Args:
+        base: the base model that carries the head.
+    """
+
+    peft_type: peft.TaskType | None = None
+    """PEFT's name for the kind. None for the project's own pooling head, which PEFT does not know."""
+
+    def __init__(self, base: LoadedBase) -> None:
+        self.base = base
+        if base.head.is_linear and base.pooling == "native":
+            self.peft_type = peft.TaskType.TOKEN_CLS if base.head.labels_words else peft.TaskType.SEQ_CLS
+        names = base.tasks
+        self._same_task = torch.tensor([[one == other for other in names] for one in names]) if names else None
+
+    def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
+        """Return the ids of `texts`, cut at the model's maximum of tokens."""
+        return tokenize_texts(self.base.tokenizer, texts, self.base.max_tokens, labels)
+
+    def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
+        """Return the ids and labels of the examples, in their order."""
+        return tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
+
+    def with_lm_labels(self, tokens: TokenizedSet, seed: int) -> TokenizedSet:
+        """Return `tokens` with masked tokens as labels (BERT). `seed` chooses which tokens are masked."""
+        return mask_tokens(tokens, self.base.tokenizer, seed)
+
+    def scored_tokens(self, batch: Batch) -> Tensor | None:
+        """Return the (B, T) mask of the tokens that the model scores, or None if it scores all outputs."""
+        del batch
+        return None
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor | None]:
+        """Return the arguments of the model's forward pass beside ids and attention mask."""
+        scored = self.scored_tokens(batch)
+        return {} if scored is None else {"chosen": scored}
+
+    def select(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the logits that the loss compares with `batch.labels`, from those of the forward pass.
+
+        If the labels are of several tasks, the labels of other tasks than an example's own get the lowest score.
+        """
+        if self._same_task is None or batch.labels is None:
+            return logits
+        own = self._same_task.to(logits.device)[batch.labels]
+        return logits.masked_fill(~own, torch.finfo(logits.dtype).min)
+
+
+class _SummaryHead(TaskHead):
+    """Write a summary with an encoder-decoder. It scores each token of the summary from those before it."""
+
+    peft_type = peft.TaskType.SEQ_2_SEQ_LM
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor | None]:
+        return {"labels": batch.labels}
+
+
+class _AnswerHead(TaskHead):
+    """Write a summary with a decoder, as the answer to an instruction."""
+
+    peft_type = peft.TaskType.CAUSAL_LM
+
+    def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
+        del labels
+        prompts = summary_prompts(self.base.tokenizer, texts, self.base.max_tokens)
+        return TokenizedSet(tuple(prompts), None, self.base.tokenizer.pad_token_id)
+
+    def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
+        pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
+        return instruction_prompts(
+            self.base.tokenizer, [e.text for e in pairs], [e.summary for e in pairs], self.base.max_tokens
+        )
+
+
+class _MaskedHead(TaskHead):
+    """Predict masked tokens with an encoder. It scores the masked tokens alone."""
+
+    peft_type = peft.TaskType.SEQ_CLS  # PEFT has no masked models, and only its saved name depends on the kind
+
+    def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
+        return self.with_lm_labels(super().encode_dataset(dataset), seed=0)
+
+    def scored_tokens(self, batch: Batch) -> Tensor | None:
+        return None if batch.labels is None else batch.labels != IGNORED
+
+
+class _CausalHead(TaskHead):
+    """Predict each next token with a decoder."""
+
+    peft_type = peft.TaskType.CAUSAL_LM
+
+    def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
+        return self.with_lm_labels(super().encode_dataset(dataset), seed=0)
+
+    def with_lm_labels(self, tokens: TokenizedSet, seed: int) -> TokenizedSet:
+        del seed
+        return next_token_labels(tokens)
+
+    def select(self, logits: Tensor, batch: Batch) -> Tensor:
+        return logits if batch.labels is None else logits[batch.labels != IGNORED]
+
+
+_KINDS: dict[Head, type[TaskHead]] = {
+    Head.SEQUENCE: TaskHead,
+    Head.TOKEN: TaskHead,
+    Head.SUMMARY: _AnswerHead,
+    Head.MASKED: _MaskedHead,
+    Head.CAUSAL: _CausalHead,
+}
+
+
+def task_head(base: LoadedBase) -> TaskHead:
+    """Return the head object of a loaded base model."""
+    if base.head.writes_text and base.is_encoder_decoder:
+        return _SummaryHead(base)
+    return _KINDS[base.head](base)
