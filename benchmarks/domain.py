@@ -25,7 +25,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from client.finetune.job import AdapterOptions, FineTuningJob, FineTuningResult, TaskData, TrainingOptions
+from client.finetune.job import AdapterOptions, FineTuningJob, TaskData, TrainingOptions
+from client.finetune.result import FineTuningResult
 from client.finetune.strategies import continual_pretraining, distillation, single_task
 from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
 from client.finetune.strategies.distillation import DistillationJob
@@ -172,7 +173,7 @@ class Arms:
             rate = PUBLISHED["target_task"].learning_rate
             self._note(found, "+ LoRA at the published rate", self.finetune("published", "minilm", rate=rate))
         adapted = self.adapt()
-        found["adaptation"] = {**adapted.metrics, "warnings": forgotten(adapted.metrics)}
+        found["adaptation"] = {**adapted.measured, "warnings": forgotten(adapted.measured)}
         self._note(found, "+ vocabulary and pretraining", self.finetune("adapted", adapted.base_model))
         base = self.intermediate(adapted.base_model)
         teacher = self.finetune("stages", base)
@@ -181,7 +182,7 @@ class Arms:
         return found
 
     def _note(self, found: dict[str, Any], name: str, outcome: FineTuningResult) -> None:
-        figures = {key: outcome.metrics[key] for key in ("accuracy", "macro_f1")}
+        figures = {key: outcome.measured[key] for key in ("accuracy", "macro_f1")}
         found[name] = figures | {"seconds": outcome.seconds, "parameters": outcome.total_parameters}
         print(
             f"seed {self.seed}: {name}: accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f}",

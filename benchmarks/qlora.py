@@ -83,7 +83,7 @@ def training(count: int, epochs: int) -> dict[str, Any]:
     return {
         "steps": losses.steps,
         "held": losses.held,
-        "rouge_l": outcome.metrics["rouge_l"],
+        "rouge_l": outcome.measured["rouge_l"],
         "trainable": outcome.trainable_parameters,
         "total": outcome.total_parameters,
         "peak": outcome.peak_memory_bytes / 1e9,

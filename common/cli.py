@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from common.errors import FedfinError
 from common.files import json_text
+from common.installation import foreign_package
 
 __all__ = ["Commands", "build_parser", "main", "print_json", "subcommand"]
 
@@ -65,6 +66,9 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
     given = parser.parse_args(arguments)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if (foreign := foreign_package()) is not None:
+        print(f"{parser.prog}: {foreign}", file=sys.stderr)
+        return 2
     try:
         return int(given.run(given))
     except FedfinError as error:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from common.errors import ConfigurationError
 
-__all__ = ["MULTI_TASK", "TASKS", "Head", "Task", "task", "tasks_of"]
+__all__ = ["MULTI_TASK", "TASKS", "Head", "Task", "as_task", "task", "tasks_of"]
 
 MULTI_TASK = "multi_task"
 
@@ -189,6 +189,15 @@ def task(name: str) -> Task:
     near = difflib.get_close_matches(name, TASKS, n=1)
     hint = f'did you mean "{near[0]}"? ' if near else ""
     raise ConfigurationError(f'task.name is "{name[:40]}": {hint}use one of {", ".join(TASKS)}')
+
+
+def as_task(wanted: Task | str) -> Task:
+    """Return `wanted` itself, or the task of that name.
+
+    Raises:
+        ConfigurationError: There is no such task. The message lists the tasks.
+    """
+    return wanted if isinstance(wanted, Task) else task(str(wanted))
 
 
 def tasks_of(labels: Sequence[str]) -> tuple[str, ...]:

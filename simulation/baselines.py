@@ -6,7 +6,7 @@ budget; so each bank alone is trained with exactly the privacy of the federated 
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -25,20 +25,10 @@ from server.results.evaluation import HubEvaluator
 from server.rounds.aggregation import OptimizerState, optimizer_of_round
 from server.rounds.coordinator import Evaluation
 from simulation.partition import Federation
+from simulation.result import Baseline
 from simulation.workspace import Workspace
 
-__all__ = ["Baseline", "alone", "bag_of_words", "compute_baselines", "majority"]
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """One row to compare with; `epsilon` is None where nothing protects the rows."""
-
-    name: str
-    accuracy: float
-    weighted_f1: float
-    epsilon: float | None
-    note: str
+__all__ = ["alone", "bag_of_words", "compute_baselines", "majority"]
 
 
 def _row(name: str, predicted: list[int], test: Dataset, note: str) -> Baseline:

@@ -96,12 +96,15 @@ class InstitutionsConfig(Section):
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """One simulation. `source` is the file; `text` is what stood in it, changes included."""
+    """One simulation. `source` is the file; `text` is what stood in it, changes included.
+
+    data: None if the rows were given from Python, by `simulation.simulate`.
+    """
 
     run: RunConfig
-    data: DataConfig
+    data: DataConfig | None
     institutions: InstitutionsConfig
-    source: Path
+    source: Path | None
     text: str
 
 

@@ -38,7 +38,15 @@ from simulation.wordings import BANKS, RISK, SENTIMENT, SHARED
 if TYPE_CHECKING:
     from simulation.config import DataConfig
 
-__all__ = ["Federation", "dirichlet_split", "load_federation", "split_by_column", "synthetic_banks"]
+__all__ = [
+    "HUB",
+    "Federation",
+    "dirichlet_split",
+    "load_federation",
+    "split_by_column",
+    "split_test",
+    "synthetic_banks",
+]
 
 MIN_ROWS = 10  # of an institution that a Dirichlet split makes
 HUB = "all"  # the one part of a test set whose rows belong to no institution
@@ -314,6 +322,16 @@ def _in_test(text: str, fraction: float, seed: int) -> bool:
     return int.from_bytes(hashlib.sha256(f"{seed}|{text}".encode()).digest()[:8]) < fraction * 2**64
 
 
+def split_test(dataset: Dataset, fraction: float, seed: int, name: str) -> tuple[Dataset, Dataset]:
+    """Split `dataset` into training rows and about `fraction` test rows, both called `name`, by each text's hash."""
+    sides: tuple[list[AnyExample], list[AnyExample]] = ([], [])
+    for example in dataset.examples:
+        text = " ".join(example.words) if isinstance(example, TokenExample) else example.text
+        sides[_in_test(text, fraction, seed)].append(example)
+    train, test = (replace(dataset, examples=tuple(side), name=name) for side in sides)
+    return train, test
+
+
 def _sentences(cfg: "DataConfig", source: Path, labels: tuple[str, ...], seed: int) -> Federation:
     """CoNLL files; their documents are the institutions where institution_column = "document"."""
     documents = read_conll_documents(source, labels)
@@ -321,16 +339,9 @@ def _sentences(cfg: "DataConfig", source: Path, labels: tuple[str, ...], seed: i
     if cfg.test is not None:
         test = merge(read_conll_documents(cfg.test, known), str(cfg.test))
     else:
-        sides: dict[bool, list[Dataset]] = {False: [], True: []}
-        for document in documents:
-            for testing in sides:
-                kept = tuple(
-                    e
-                    for e in document.examples
-                    if isinstance(e, TokenExample) and _in_test(" ".join(e.words), cfg.test_fraction, seed) is testing
-                )
-                sides[testing].append(replace(document, examples=kept))
-        documents, test = tuple(d for d in sides[False] if d.examples), merge(sides[True], str(source))
+        sides = [split_test(document, cfg.test_fraction, seed, document.name) for document in documents]
+        documents = tuple(train for train, _ in sides if train.examples)
+        test = merge([held_out for _, held_out in sides], str(source))
     pooled = merge(documents, str(source))
     validate(pooled)
     if not len(test):

@@ -20,7 +20,7 @@ from common.base_models.load import LoadedBase, load_base
 from common.base_models.provenance import refuse_private_base
 from common.base_models.resolve import pinned
 from common.config.run import RunConfig
-from common.data.corpora import public_texts
+from common.data.corpora import public_texts, python_reference_text
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic, write_json
 from common.identity.keys import PrivateKeys
@@ -57,29 +57,49 @@ class Workspace:
         Raises:
             ConfigurationError, DataError, ModelError: before anything is written.
         """
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigurationError(f"{out}: the output directory is not empty: choose another, or `resume` it")
+        _refuse_used(out)
         simulation = load_simulation(source, changes=changes)
-        refuse_private_base(simulation.run.model.base)
         workspace = cls._over(simulation, out)
-        workspace._check()
-        workspace.base  # noqa: B018 - an absent base model must be known before anything is written
-        write_atomic(out / "config.toml", simulation.text.encode())
+        workspace._lay_out()
+        return workspace
+
+    @classmethod
+    def over(cls, simulation: SimulationConfig, federation: Federation, out: Path) -> "Workspace":
+        """Return the run over data sets in memory: a new directory, or the one that an equal call began.
+
+        Raises:
+            ConfigurationError, DataError, ModelError: Before anything is written.
+            CheckpointError: `out` holds another run, or one over other data.
+        """
+        workspace = cls._with(simulation, federation, out)
+        if not (out / "run.json").exists():
+            _refuse_used(out)
+            workspace._lay_out()
+            return workspace
+        run_id, _, data = _noted(out)
+        if (run_id, data) != (workspace.run_id, workspace.data_digest()):
+            raise CheckpointError(f"{out}: it holds another run (other settings or data): choose another directory")
+        return workspace
+
+    def _lay_out(self) -> None:
+        """Check what can be checked, then write the directory of a new run."""
+        refuse_private_base(self.config.model.base)
+        self._check()
+        self.base  # noqa: B018 - an absent base model must be known before anything is written
+        out, source = self.out, self.simulation.source
+        write_atomic(out / "config.toml", self.simulation.text.encode())
         write_json(out / "versions.json", package_versions())
-        write_json(out / "config.json", json.loads(workspace.config.to_json()))
+        write_json(out / "config.json", json.loads(self.config.to_json()))
         PrivateKeys.generate("hub").save(out / "hub")
-        for name in workspace.federation.train:
+        for name in self.federation.train:
             directory = out / "institutions" / name
             keys = PrivateKeys.generate(name)
             keys.save(directory / "keys")
             PrivacyLedger.open(directory / "ledger.jsonl", keys).close()
-            write_json(directory / "settings.json", asdict(workspace.settings(name)))
+            write_json(directory / "settings.json", asdict(self.settings(name)))
         # Written last: a directory with run.json is a complete one.
-        write_json(
-            out / "run.json",
-            {"run_id": workspace.run_id, "source": str(source.resolve()), "data": workspace.data_digest()},
-        )
-        return workspace
+        place = None if source is None else str(source.resolve())
+        write_json(out / "run.json", {"run_id": self.run_id, "source": place, "data": self.data_digest()})
 
     @classmethod
     def reopen(cls, out: Path) -> "Workspace":
@@ -88,13 +108,11 @@ class Workspace:
         Raises:
             CheckpointError: it is not a run's directory, or the data has changed since.
         """
-        try:
-            run = json.loads((out / "run.json").read_text())
-            source, data = Path(run["source"]), str(run["data"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        _, source, data = _noted(out)
+        if source is None:
             raise CheckpointError(
-                f"{out}: not the directory of a run (run.json is absent or damaged): start one with `run`"
-            ) from error
+                f"{out}: its rows were given from Python and are in no file: call fedfin.simulate with them again"
+            )
         workspace = cls._over(load_simulation(out / "config.toml", relative_to=source.parent), out)
         if workspace.data_digest() != data:
             raise CheckpointError(f"{out}: the data has changed since this run began: start a new run")
@@ -102,10 +120,16 @@ class Workspace:
 
     @classmethod
     def _over(cls, simulation: SimulationConfig, out: Path) -> "Workspace":
+        if simulation.data is None:
+            raise ConfigurationError("data is missing: a simulation from a file names its rows in [data]")
         head = task(simulation.run.task).head
         federation = load_federation(
             simulation.data, simulation.run.labels, head, task=simulation.run.task, seed=simulation.run.seed
         )
+        return cls._with(simulation, federation, out)
+
+    @classmethod
+    def _with(cls, simulation: SimulationConfig, federation: Federation, out: Path) -> "Workspace":
         # What data and base model decide becomes part of what is signed.
         run = replace(simulation.run, labels=federation.test.labels, model=pinned(simulation.run.model))
         simulation = replace(simulation, run=run)
@@ -115,6 +139,9 @@ class Workspace:
         """Let every institution work out its own training before anyone starts; read the public text, if any."""
         if task(self.config.task).head.is_language_modelling:
             self._public_texts()
+        quorum, number = self.config.aggregation.quorum, len(self.federation.train)
+        if quorum > number:
+            self.config.aggregation.refuse("quorum", f"is {quorum}, but {number} institutions take part: lower it")
         for name, dataset in self.federation.train.items():
             try:
                 plan_training(self.config, dataset.units(self.config.privacy.unit), self.settings(name))
@@ -172,6 +199,8 @@ class Workspace:
 
     def _public_texts(self) -> list[str]:
         data = self.simulation.data
+        if data is None:
+            return python_reference_text()
         return public_texts(data.public, data.public_texts, self.config.seed)
 
     def institution(self, name: str) -> Agent:
@@ -206,3 +235,19 @@ class Workspace:
         return FederationContext(
             keys=self.hub_keys, institutions=institutions, config=self.config, spec=self.adapted.spec
         )
+
+
+def _refuse_used(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigurationError(f"{out}: the output directory is not empty: choose another, or `resume` it")
+
+
+def _noted(out: Path) -> tuple[str, Path | None, str]:
+    """Return the run's name, the path of its configuration file (None from Python), and the digest of its data."""
+    try:
+        run = json.loads((out / "run.json").read_text())
+        return str(run["run_id"]), None if run["source"] is None else Path(run["source"]), str(run["data"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{out}: not the directory of a run (run.json is absent or damaged): start one with `run`"
+        ) from error

@@ -56,10 +56,11 @@ def run_agent(home: InstitutionDirectory, stop: threading.Event) -> None:
     with single_instance_lock(home.run / "agent.lock", f"the agent of {keys.name}"):
         # Imported late: what is wrong so far is known before torch is loaded, which takes seconds.
         from client.agent.agent import Agent
-        from client.agent.models import LocalModels, select_device
+        from client.agent.models import LocalModels
         from client.federation.planning import probe_data
+        from common.base_models.device import select_device
 
-        select_device(settings.model.device)
+        select_device(settings.model.device, "model.device")
         rows = probe_data(settings, data)
         models = LocalModels(settings, keys.fingerprint_key())
         agent = Agent(home.directory, settings.limits, keys, package.hub, models)

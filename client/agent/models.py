@@ -3,14 +3,13 @@
 import logging
 from dataclasses import dataclass
 
-import torch
-
 from client.agent.agent import LocalModel
 from client.federation.local_round import PreparedData
 from client.federation.planning import AssignmentRefused, read_for_run, select_rows
 from client.institution.config import InstitutionConfig
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
+from common.base_models.device import select_device
 from common.base_models.load import LoadedBase, load_base
 from common.base_models.provenance import refuse_private_base
 from common.config.run import ModelConfig, RunConfig
@@ -18,24 +17,9 @@ from common.errors import ConfigurationError, ModelError
 from common.protocol.messages import RefusalCode
 from common.tasks import task
 
-__all__ = ["LocalModels", "select_device"]
+__all__ = ["LocalModels"]
 
 log = logging.getLogger("fedfin.institution")
-
-
-def select_device(wanted: str) -> str:
-    """The device that `[model] device` names; "auto" is a GPU where there is one.
-
-    Raises:
-        ConfigurationError: there is no such device here.
-    """
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError):
-        raise ConfigurationError(f'model.device is "{wanted}", which is not there: use "auto" or "cpu"') from None
-    return wanted
 
 
 @dataclass(frozen=True)
@@ -95,7 +79,7 @@ class LocalModels:
             self._adapted = None
         if self._kept is None or not self._kept.serves(config):
             self._kept = None  # the memory of one before the other is loaded
-            device = select_device(self._settings.model.device)
+            device = select_device(self._settings.model.device, "model.device")
             log.info("loading base model %s on %s", config.model.base, device)
             base = load_base(config.model, task(config.task), config.labels, device)
             if config.model.base_digest not in (None, base.digest):

@@ -1,79 +1,133 @@
-"""The whole audit as one JSON object: what was claimed, what each attack found, and what does not fit together."""
+"""The whole audit as one typed result: the claim, the findings of each attack, and which of them refute the claim."""
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from scipy.stats import binom
 
 from client.audit.canaries import attack
-from client.audit.checks import SURPRISE, run_checks
+from client.audit.checks import SURPRISE, Check, run_checks
 from client.audit.inversion import InversionResult, invert
-from client.audit.subject import load_subject
+from client.audit.subject import default_run, load_subject
+from common.base_models.device import select_device
 from common.config.run import RunConfig
 from common.errors import ConfigurationError
 
-__all__ = ["audit"]
+__all__ = ["AuditResult", "audit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult:
+    """The findings of an audit. A lower bound is the least that the attack could show, never the guarantee.
+
+    Attributes:
+        claimed_epsilon, delta, unit: The claim of the run.
+        lower_bound: Epsilon that the canaries showed, with probability `confidence`.
+        canaries, guesses, right_guesses: Number of canaries, guesses about them, and right guesses.
+        largest_possible_bound: The lower bound if every guess had been right.
+        noise_multiplier, claimed_noise_multiplier: Noise that was added, and noise that the claim needs.
+        planted: Whether the caller asked for other noise than the claim needs.
+        checks: Noise, sampling and sensitivity, each measured beside its stated value.
+        inversion: Sentences that were read back from an update.
+        failed: Names of the attacks and checks that refute the claim. Empty if none does.
+        config_digest: SHA-256 of the run's configuration, in hex.
+    """
+
+    claimed_epsilon: float
+    lower_bound: float
+    confidence: float
+    delta: float
+    unit: str
+    canaries: int
+    guesses: int
+    right_guesses: int
+    largest_possible_bound: float
+    noise_multiplier: float
+    claimed_noise_multiplier: float
+    planted: bool
+    clipping_norm: float
+    clipping: str
+    sampling_probability: float
+    steps: int
+    steps_attacked: int
+    checks: tuple[Check, ...]
+    inversion: InversionResult
+    failed: tuple[str, ...]
+    base_model: str
+    parameters_trained: int
+    config_digest: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as one JSON object, the content of `audit.json`."""
+        return asdict(self)
 
 
 def audit(
-    config: RunConfig,
+    config: RunConfig | None = None,
     canaries: int = 500,
     confidence: float = 0.95,
     noise_multiplier: float | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Attack what `config` claims; reads no private row.
+) -> AuditResult:
+    """Attack the privacy that `config` claims, on its own training loop. No private row is read, no budget spent.
 
     Args:
-        noise_multiplier: plants this much noise in place of what the claim needs, to see that the audit notices.
+        config: The run. If None, the training of the demo, claiming epsilon 2.
+        canaries: Number of texts that the attacker looks for. More can show a larger epsilon.
+        confidence: Of the lower bound.
+        noise_multiplier: Noise to add in place of the noise that the claim needs, to see that the audit notices.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        progress: Called with the step under way, the number done, and the number in all.
 
     Raises:
-        ConfigurationError: an argument out of range, or a run that cannot be audited.
-        ModelError: the base model is absent, or its first layer cannot be attacked.
+        ConfigurationError: An argument is out of range, or the run cannot be audited.
+        ModelError: The base model is absent, or its first layer cannot be attacked.
     """
     if not 20 <= canaries <= 1_000_000:
-        raise ConfigurationError(f"--canaries is {canaries}: use a whole number from 20 to 1,000,000")
+        raise ConfigurationError(f"canaries is {canaries}: use a whole number from 20 to 1,000,000")
     if not 0.5 <= confidence < 1:
-        raise ConfigurationError(f"--confidence is {confidence}: use a number from 0.5 to below 1, as 0.95")
+        raise ConfigurationError(f"confidence is {confidence}: use a number from 0.5 to below 1, as 0.95")
     if noise_multiplier is not None and not 0 <= noise_multiplier <= 1000:
-        raise ConfigurationError(f"--noise-multiplier is {noise_multiplier}: use a number from 0 to 1000")
+        raise ConfigurationError(f"noise_multiplier is {noise_multiplier}: use a number from 0 to 1000")
+    config = config or default_run()
     started = time.monotonic()
-    subject = load_subject(config, canaries // 2, device)
+    subject = load_subject(config, canaries // 2, select_device(device))
     found = attack(subject, canaries, confidence, noise_multiplier, progress)
     checks = run_checks(subject, noise_multiplier, progress)
     inversion = invert(subject, noise_multiplier, progress)
     failed = ["canaries"] if found.lower_bound > subject.claimed else []
     failed += [check.name for check in checks if not check.passed]
     failed += ["inversion"] if _more_than_chance(inversion) else []
-    return {
-        "claimed_epsilon": subject.claimed,
-        "lower_bound": found.lower_bound,
-        "confidence": confidence,
-        "delta": subject.delta,
-        "unit": subject.dp.unit,
-        "canaries": canaries,
-        "guesses": found.guesses.made,
-        "right_guesses": found.guesses.right,
-        "largest_possible_bound": found.possible,
-        "noise_multiplier": found.noise_multiplier,
-        "claimed_noise_multiplier": subject.dp.noise_multiplier,
-        "planted": noise_multiplier is not None,
-        "clipping_norm": subject.dp.clipping_norm,
-        "clipping": subject.dp.clipping,
-        "sampling_probability": subject.dp.sampling_probability,
-        "steps": found.steps,
-        "steps_attacked": found.steps_attacked,
-        "checks": [asdict(check) for check in checks],
-        "inversion": asdict(inversion),
-        "failed": failed,
-        "base_model": config.model.base,
-        "parameters_trained": subject.model.parameters_trained,
-        "config_digest": config.digest(),
-        "seconds": round(time.monotonic() - started, 1),
-    }
+    return AuditResult(
+        claimed_epsilon=subject.claimed,
+        lower_bound=found.lower_bound,
+        confidence=confidence,
+        delta=subject.delta,
+        unit=subject.dp.unit,
+        canaries=canaries,
+        guesses=found.guesses.made,
+        right_guesses=found.guesses.right,
+        largest_possible_bound=found.possible,
+        noise_multiplier=found.noise_multiplier,
+        claimed_noise_multiplier=subject.dp.noise_multiplier,
+        planted=noise_multiplier is not None,
+        clipping_norm=subject.dp.clipping_norm,
+        clipping=subject.dp.clipping,
+        sampling_probability=subject.dp.sampling_probability,
+        steps=found.steps,
+        steps_attacked=found.steps_attacked,
+        checks=tuple(checks),
+        inversion=inversion,
+        failed=tuple(failed),
+        base_model=config.model.base,
+        parameters_trained=subject.model.parameters_trained,
+        config_digest=config.digest(),
+        seconds=round(time.monotonic() - started, 1),
+    )
 
 
 def _more_than_chance(inversion: InversionResult) -> bool:

@@ -1,29 +1,140 @@
 """A ledger as tables: what was spent by whom for what, on which rows, and what is left. Nothing here writes."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from common.errors import LedgerError
+from client.budget.statement import statement
+from client.institution.directory import InstitutionDirectory
+from common.errors import ConfigurationError, LedgerError
 from common.identity.keys import PublicKeys
 from common.journal.journal import verify
 from common.journal.line_format import Entry
-from common.privacy.accounting import PrivacyLimit, epsilon, steps_left
-from common.privacy.ledger import PURPOSE, Charge, charges, unit_of
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, steps_left
+from common.privacy.ledger import PURPOSE, Charge, Unit, charges, unit_of
+from common.report.privacy_statement import paragraphs
 
-__all__ = ["VerifiedLedger", "find_run", "overview", "rows", "verify_ledger"]
+__all__ = [
+    "LedgerRun",
+    "RunStatement",
+    "VerifiedLedger",
+    "find_run",
+    "overview",
+    "read_ledger",
+    "rows",
+    "verify_ledger",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerRun:
+    """One run in a ledger.
+
+    Attributes:
+        asked_by, tasks, base_models: Hubs or institutions that asked, tasks, and digests of base models.
+        unfinished: Trainings that were charged and never finished. They count in full.
+        steps: Steps that count.
+        first, last: Times (UTC) of the first and the last training.
+        epsilon: Of this run alone, at the ledger's delta. None if the ledger has no delta.
+    """
+
+    run_id: str
+    asked_by: tuple[str, ...]
+    tasks: tuple[str, ...]
+    base_models: tuple[str, ...]
+    rounds: int
+    trainings: int
+    unfinished: int
+    steps: int
+    first: str
+    last: str
+    epsilon: float | None
 
 
 @dataclass(frozen=True)
 class VerifiedLedger:
-    """A ledger whose every signature was checked with `public` alone."""
+    """A ledger whose every signature was checked with `public` alone.
+
+    Attributes:
+        charges: Every training that was charged, oldest first.
+        limit: The privacy officer's limit over all runs. None if there is none, or if only the ledger file is known.
+    """
 
     path: Path
     public: PublicKeys
     entries: tuple[Entry, ...]
     charges: tuple[Charge, ...]
+    limit: PrivacyLimit | None = None
+
+    @property
+    def institution(self) -> str:
+        """The institution whose key signed the ledger."""
+        return self.public.name
+
+    @property
+    def unit(self) -> Unit | None:
+        """What the ledger protects. None before the first private training."""
+        return unit_of(self.charges)
+
+    @property
+    def delta(self) -> float | None:
+        """Delta of the limit, else the largest that a run stated. None if there is neither."""
+        stated = [charge.reservation.use.delta for charge in self.charges if charge.reservation.use.delta is not None]
+        return self.limit.delta if self.limit else max(stated, default=None)
+
+    @property
+    def runs(self) -> tuple[LedgerRun, ...]:
+        """The runs in the ledger, each by itself, in order of their first training."""
+        return tuple(_runs(self.charges, self.delta))
+
+    def epsilon(self, delta: float | None = None, run_id: str | None = None) -> float:
+        """Return the epsilon of everything in the ledger together, or of one run.
+
+        Args:
+            delta: If None, the ledger's own.
+            run_id: If None, all runs.
+
+        Raises:
+            ConfigurationError: No delta is given, and the ledger has none.
+            LedgerError: There is no such run.
+        """
+        delta = self.delta if delta is None else delta
+        if delta is None:
+            raise ConfigurationError(f"{self.path}: no run in it states a delta: give one")
+        if run_id is not None:
+            find_run(self.charges, run_id)
+        return epsilon([c.event for c in self.charges if run_id in (None, c.reservation.use.run_id)], delta)
+
+    def steps_left(self, event: DpSgdEvent | None = None) -> int | None:
+        """Return how many more steps like those of `event` the limit allows. None without a limit.
+
+        Args:
+            event: If None, the last private training. Its own number of steps does not matter.
+
+        Raises:
+            ConfigurationError: No event is given, and the ledger has no private training.
+        """
+        private = [charge.event for charge in self.charges if charge.event.noise_multiplier]
+        if self.limit is None:
+            return None
+        if event is None and not private:
+            raise ConfigurationError(f"{self.path}: it holds no private training yet: give an event")
+        return steps_left([charge.event for charge in self.charges], event or private[-1], self.limit)
+
+    def statement(self, run_id: str | None = None, *, prv: bool = False) -> "RunStatement":
+        """Return the privacy statement of run `run_id`, or of the last run. It holds the number of records.
+
+        Args:
+            run_id: A name from `runs`.
+            prv: Whether to add Opacus' accountant as a third opinion, which takes seconds to load.
+
+        Raises:
+            LedgerError: There is no such run.
+        """
+        name = find_run(self.charges, run_id)
+        return RunStatement.of(statement(self.charges, self.institution, name, self.limit, prv=prv))
 
     def facts(self) -> dict[str, Any]:
         """What an auditor writes down to compare next time: a ledger put back to an earlier state has fewer entries."""
@@ -39,6 +150,74 @@ class VerifiedLedger:
             "last": self.entries[-1].time if self.entries else None,
             "last_digest": last,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatement:
+    """What an institution may say about the privacy of one run, computed from its own ledger.
+
+    Attributes:
+        epsilon: Privacy loss of the run, at `delta`. None if a training of the run had no privacy.
+        epsilon_all_runs: Privacy loss of the whole ledger, at `delta`.
+        steps, noise_multiplier, clipping_norm, sampling_probability: The mechanism. None without privacy.
+        noise_source: Where the noise came from. Fixed noise is not private, and this field says so.
+        covers, does_not_cover: What the figures speak of and what they do not, one sentence each.
+        text: The statement in words, a paragraph each.
+        record: The whole statement, as `fedfin-institution budget statement --json` prints it.
+    """
+
+    institution: str
+    run_id: str
+    unit: str
+    epsilon: float | None
+    epsilon_all_runs: float
+    delta: float | None
+    steps: int | None
+    noise_multiplier: float | None
+    clipping_norm: float | None
+    sampling_probability: float | None
+    noise_source: str
+    covers: tuple[str, ...]
+    does_not_cover: tuple[str, ...]
+    text: tuple[str, ...]
+    record: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """Return the typed form of what `client.budget.statement.statement` gives."""
+        return cls(
+            institution=record["institution"],
+            run_id=record["run_id"],
+            unit=record["unit"],
+            noise_source=record["noise_source"],
+            delta=record.get("delta"),
+            steps=record.get("steps"),
+            noise_multiplier=record.get("noise_multiplier"),
+            clipping_norm=record.get("clipping_norm"),
+            sampling_probability=record.get("sampling_probability"),
+            epsilon=record["epsilon_run"],
+            epsilon_all_runs=record["epsilon_cumulative"],
+            covers=tuple(record["covers"]),
+            does_not_cover=tuple(record["does_not_cover"]),
+            text=tuple(paragraphs(record)),
+            record=record,
+        )
+
+
+def read_ledger(directory: Path | str) -> VerifiedLedger:
+    """Read the privacy ledger in an institution's directory, and check every signature. Nothing is written or locked.
+
+    The directory is that of a deployed institution, of one in a simulated run, or the output of a private fine-tuning.
+
+    Raises:
+        ConfigurationError: It is none of these.
+        LedgerError: The ledger was edited or cut, or another key signed it.
+    """
+    home = InstitutionDirectory(Path(directory))
+    ledger = verify_ledger(home.ledger_path, home.public_keys())
+    # A simulated institution and a training alone have a ledger and keys, and no settings file.
+    limit = home.settings().limits.limit if home.settings_path.exists() else None
+    return replace(ledger, limit=limit)
 
 
 def verify_ledger(path: Path, public: PublicKeys) -> VerifiedLedger:
@@ -76,48 +255,46 @@ def rows(ledger: VerifiedLedger) -> list[dict[str, Any]]:
     return found
 
 
-def overview(found: Sequence[Charge], limit: PrivacyLimit | None) -> dict[str, Any]:
+def overview(ledger: VerifiedLedger) -> dict[str, Any]:
     """The whole ledger: what was spent at the limit's delta, or at the largest that a run stated, and what is left.
 
     `steps_left` are of the last private kind of training; None without a limit, or before there was one.
     """
-    stated = [charge.reservation.use.delta for charge in found if charge.reservation.use.delta is not None]
-    delta = limit.delta if limit else max(stated, default=None)
-    events = [charge.event for charge in found]
+    delta, limit = ledger.delta, ledger.limit
+    events = [charge.event for charge in ledger.charges]
     private = [event for event in events if event.noise_multiplier]
     return {
-        "unit": unit_of(found),
+        "unit": ledger.unit,
         "adjacency": "add-or-remove-one",
         "delta": delta,
         "epsilon_spent": None if delta is None else epsilon(events, delta),
         "max_epsilon": limit.epsilon if limit else None,
-        "steps_left": steps_left(events, private[-1], limit) if limit and private else None,
+        "steps_left": ledger.steps_left() if private else None,
         "last_kind": private[-1].to_json() if private else None,
         "trainings_without_privacy": len(events) - len(private),
-        "runs": _runs(found, delta),
-        "data": _data(found),
+        "runs": [asdict(run) for run in ledger.runs],
+        "data": _data(ledger.charges),
     }
 
 
-def _runs(found: Sequence[Charge], delta: float | None) -> list[dict[str, Any]]:
-    """Each run by itself: who asked for what, when, and its epsilon at `delta`."""
+def _runs(found: Sequence[Charge], delta: float | None) -> list[LedgerRun]:
     by_run: dict[str, list[Charge]] = {}
     for charge in found:
         by_run.setdefault(charge.reservation.use.run_id, []).append(charge)
     return [
-        {
-            "run_id": run_id,
-            "asked_by": _distinct(charge.reservation.use.asked_by for charge in own),
-            "tasks": _distinct(charge.reservation.use.task for charge in own),
-            "base_models": _distinct(charge.reservation.use.base_digest for charge in own),
-            "rounds": len({charge.reservation.use.round for charge in own}),
-            "trainings": len(own),
-            "unfinished": sum(charge.steps_done is None for charge in own),
-            "steps": sum(charge.event.steps for charge in own),
-            "first": own[0].reservation.time,
-            "last": own[-1].reservation.time,
-            "epsilon": None if delta is None else epsilon([charge.event for charge in own], delta),
-        }
+        LedgerRun(
+            run_id=run_id,
+            asked_by=_distinct(charge.reservation.use.asked_by for charge in own),
+            tasks=_distinct(charge.reservation.use.task for charge in own),
+            base_models=_distinct(charge.reservation.use.base_digest for charge in own),
+            rounds=len({charge.reservation.use.round for charge in own}),
+            trainings=len(own),
+            unfinished=sum(charge.steps_done is None for charge in own),
+            steps=sum(charge.event.steps for charge in own),
+            first=own[0].reservation.time,
+            last=own[-1].reservation.time,
+            epsilon=None if delta is None else epsilon([charge.event for charge in own], delta),
+        )
         for run_id, own in by_run.items()
     ]
 
@@ -136,8 +313,8 @@ def _data(found: Sequence[Charge]) -> list[dict[str, Any]]:
     return states
 
 
-def _distinct(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def find_run(found: Sequence[Charge], run_id: str | None) -> str:

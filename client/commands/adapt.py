@@ -1,7 +1,6 @@
 """`fedfin-institution adapt`: a base model reads a domain's text and becomes another base model."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +8,8 @@ from common import cli
 from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from client.finetune.domain import AdaptationResult
     from client.finetune.job import TaskData
-    from client.finetune.strategies.continual_pretraining import AdaptationJob
     from client.finetune.strategies.domain_terms import TermList
 
 __all__ = ["add", "add_corpus", "add_how", "corpus_of", "report", "terms_of"]
@@ -70,89 +69,71 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.finetune import finetune
+    from client.finetune.domain import adapt_to_domain
+    from client.finetune.job import AdapterOptions, TrainingOptions
     from client.finetune.training.time_budget import describe_time_budget
     from client.tracking.progress_bar import ProgressBar
 
-    data = corpus_of(given, given.data)
+    probes = _probes(given)
     with ProgressBar(quiet=given.json) as progress:
-        outcome = finetune(_job(given, data, progress))
+        adapted = adapt_to_domain(
+            given.domain,
+            given.data,
+            given.out,
+            base_model=given.base_model,
+            public=given.public,
+            held_out=given.held_out,
+            column=given.column,
+            group_column=given.group_column,
+            max_texts=given.max_texts,
+            general=given.general,
+            terms=given.terms,
+            max_mined_terms=given.mine,
+            new_words=not given.no_new_words,
+            probes=probes,
+            max_tokens=given.max_tokens,
+            adapter=AdapterOptions(rank=given.rank, layers=given.layers),
+            training=TrainingOptions(
+                epochs=given.epochs, batch_size=given.batch_size, learning_rate=given.learning_rate, validation=0.05
+            ),
+            seed=given.seed,
+            device=given.device,
+            max_hours=given.max_hours,
+            max_memory_gb=given.max_memory_gb,
+            observers=(progress,),
+        )
     if given.json:
-        cli.print_json(outcome.to_json())
+        cli.print_json(adapted.result.to_json())
         return 0
-    print(f"base model {outcome.base_model}\nadapter    {outcome.adapter}")
-    if hours := describe_time_budget(outcome.train_metrics):
+    print(f"base model {adapted.base_model}\nadapter    {adapted.adapter}")
+    if hours := describe_time_budget(adapted.result.train_metrics):
         print(f"hours      {hours}")
-    print(report(outcome.metrics))
+    print(report(adapted))
     return 0
 
 
 def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
     """The corpus in what is learned from and what is measured on, by group where there are groups."""
-    import random
-    from dataclasses import replace
+    from client.finetune.domain import read_domain
 
-    from client.finetune.job import TaskData
-    from client.finetune.strategies.continual_pretraining import objective
-    from common.data.corpora import read_split, read_text_dataset
-
-    if given.held_out is not None:
-        train, test = read_text_dataset(path, given.column), read_text_dataset(given.held_out, given.column)
-    else:
-        train, test = read_split(path, given.column, given.group_column, 0.1)
-    if given.max_texts is not None:
-        if given.max_texts < 20:
-            raise ConfigurationError(f"--max-texts is {given.max_texts}: use 20 or more")
-        examples = list(train.examples)
-        random.Random(given.seed).shuffle(examples)  # noqa: S311 - an order, not a secret
-        train = replace(train, examples=tuple(examples[: given.max_texts]))
-    return TaskData(objective(given.base_model), train, test)
+    return read_domain(
+        path,
+        given.base_model,
+        held_out=given.held_out,
+        column=given.column,
+        group_column=given.group_column,
+        max_texts=given.max_texts,
+        seed=given.seed,
+    )
 
 
 def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> "TermList | None":
     """The words to add: of the domain, of a file, and mined from the corpus; private if any of them is."""
-    from client.finetune.strategies.domain_terms import TermList, curated, mine, read_terms
-    from common.base_models.pretrained import load_tokenizer
+    from client.finetune.domain import domain_terms
 
     if given.no_new_words:
         return None
-    lists = [curated(given.domain)]
-    if given.terms is not None:
-        lists.append(read_terms(given.terms))
-    if given.mine > 0:
-        texts = [example.text for example in corpus.train.examples if hasattr(example, "text")]
-        tokenizer = load_tokenizer(base_model)
-        lists.append(mine(texts, tokenizer, given.mine, "public" if given.public else "private"))
-    words = tuple(dict.fromkeys(word for each in lists for word in each.words))
-    private = any(each.release == "private" for each in lists)
-    return TermList(words, "private" if private else "public", "; ".join(each.source for each in lists))
-
-
-def _job(given: argparse.Namespace, corpus: "TaskData", progress: Any) -> "AdaptationJob":
-    from client.finetune.job import AdapterOptions, TrainingOptions
-    from client.finetune.strategies.continual_pretraining import AdaptationJob
-    from common.data.corpora import read_corpus
-
-    return AdaptationJob(
-        data=(corpus,),
-        out=given.out,
-        strategy="continual_pretraining",
-        base_model=given.base_model,
-        max_tokens=given.max_tokens,
-        adapter=AdapterOptions(rank=given.rank, layers=given.layers),
-        training=TrainingOptions(
-            epochs=given.epochs, batch_size=given.batch_size, learning_rate=given.learning_rate, validation=0.05
-        ),
-        seed=given.seed,
-        device=given.device,
-        max_hours=given.max_hours,
-        max_memory_gb=given.max_memory_gb,
-        terms=terms_of(given, corpus, given.base_model),
-        general=None if given.general is None else tuple(read_corpus(given.general)),
-        probes=_probes(given),
-        public=given.public,
-        observers=(progress,),
-    )
+    return domain_terms(given.domain, corpus, base_model, given.terms, given.mine, public=given.public)
 
 
 def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
@@ -165,23 +146,24 @@ def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
     if given.probe_train is None:
         return ()
     kind = task(given.probe_task)
-    train = read_labelled(kind, given.probe_train)
-    return (TaskData(kind, train, read_labelled(kind, given.probe_test, labels=train.labels)),)
+    train = read_labelled(given.probe_train, kind)
+    return (TaskData(kind, train, read_labelled(given.probe_test, kind, labels=train.labels)),)
 
 
-def report(metrics: Mapping[str, Any]) -> str:
+def report(adapted: "AdaptationResult") -> str:
     """Before and after, and what to beware of, for a person."""
-    from client.finetune.strategies.continual_pretraining import forgotten
-
-    before, after = metrics["before"], metrics["after"]
-    lines = [f"new words  {metrics['new_tokens']}"]
-    for name in ("domain", "general"):
+    lines = [f"new words  {adapted.new_tokens}"]
+    sides = {
+        "domain": (adapted.before, adapted.after),
+        "general": (adapted.general_before, adapted.general_after),
+    }
+    for name, (before, after) in sides.items():
         for figure in ("perplexity", "loss_per_word", "tokens_per_word"):
-            lines.append(f"{name}: {figure:16} {before[name][figure]:10.3f} -> {after[name][figure]:.3f}")
-    for name, figures in metrics.get("probes", {}).items():
-        old = before["probes"][name]
+            lines.append(f"{name}: {figure:16} {getattr(before, figure):10.3f} -> {getattr(after, figure):.3f}")
+    for name, new in adapted.probes_after.items():
+        old = adapted.probes_before[name]
         lines.append(
-            f"{name}, a linear head: accuracy {old['accuracy']:.3f} -> {figures['accuracy']:.3f}, macro F1 "
-            f"{old['macro_f1']:.3f} -> {figures['macro_f1']:.3f}"
+            f"{name}, a linear head: accuracy {old.accuracy:.3f} -> {new.accuracy:.3f}, macro F1 "
+            f"{old.macro_f1:.3f} -> {new.macro_f1:.3f}"
         )
-    return "\n".join([*lines, *(f"WARNING    {warning}" for warning in forgotten(metrics))])
+    return "\n".join([*lines, *(f"WARNING    {warning}" for warning in adapted.warnings)])

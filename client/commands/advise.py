@@ -45,7 +45,7 @@ def _run(given: argparse.Namespace) -> int:
         raise ConfigurationError(f"--memory-gb is {given.memory_gb:g}: use a number above 0")
     from client.finetune.data import read_labelled
 
-    rows = read_labelled(kind, given.train, given.text_column, given.label_column)
+    rows = read_labelled(given.train, kind, given.text_column, given.label_column)
     advice, machine = _advise(given, kind, rows)
     line = shlex.join(_command(given, advice))
     if given.json:

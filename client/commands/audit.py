@@ -3,12 +3,13 @@
 import argparse
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from common import cli
 from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from client.audit.findings import AuditResult
     from common.config.run import RunConfig
 
 __all__ = ["add"]
@@ -38,31 +39,26 @@ def add(commands: cli.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     config = _config(given)
-    from client.agent.models import select_device
     from client.audit.findings import audit
 
     with nullcontext() if given.json else _Progress() as progress:
-        findings = audit(
-            config, given.canaries, given.confidence, given.noise_multiplier, select_device(given.device), progress
-        )
+        findings = audit(config, given.canaries, given.confidence, given.noise_multiplier, given.device, progress)
     if given.directory is not None:
         from common.files import write_json
 
-        write_json(given.directory / "audit.json", findings)
+        write_json(given.directory / "audit.json", findings.to_json())
     if given.json:
-        cli.print_json(findings)
+        cli.print_json(findings.to_json())
     else:
         _show(findings)
-    return 1 if findings["failed"] and not findings["planted"] else 0
+    return 1 if findings.failed and not findings.planted else 0
 
 
 def _config(given: argparse.Namespace) -> "RunConfig":
     from common.config.run import RunConfig
 
     if given.config is not None:
-        from client.federation.planning import read_run
-
-        return read_run(given.config)
+        return RunConfig.read(given.config)
     if given.directory is None:
         from client.audit.subject import default_run
 
@@ -97,43 +93,43 @@ class _Progress:
         self._bar.update(self._task, description=what, completed=done, total=total)
 
 
-def _show(findings: dict[str, Any]) -> None:
+def _show(findings: "AuditResult") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console, inversion = Console(), findings["inversion"]
+    console, inversion = Console(), findings.inversion
     table = Table("attack", "found", "claimed or stated", "", title="What an attacker finds", title_justify="left")
     marks = {True: "[red]refuted[/red]", False: "holds", None: ""}
 
     def row(name: str, found: str, stated: str, refuted: bool | None) -> None:
         table.add_row(name, found, stated, marks[refuted])
 
-    bound = f"epsilon at least {findings['lower_bound']:.2f}, with confidence {findings['confidence']:g}"
-    claim = f"epsilon {findings['claimed_epsilon']:.2f} at delta {findings['delta']:g}, one {findings['unit']}"
-    row(f"{findings['canaries']} canaries", bound, claim, "canaries" in findings["failed"])
-    for check in findings["checks"]:
-        row(check["what"], f"{check['measured']:.4g}", f"{check['stated']:.4g}", not check["passed"])
-    tokens = inversion["tokens"]
-    row("tokens read from a plain update", f"{inversion['plain']} of {tokens}", "nothing is claimed", None)
-    row("... from a clipped one", f"{inversion['clipped']} of {tokens}", "nothing is claimed", None)
-    private = f"{inversion['private']} of {tokens}"
+    bound = f"epsilon at least {findings.lower_bound:.2f}, with confidence {findings.confidence:g}"
+    claim = f"epsilon {findings.claimed_epsilon:.2f} at delta {findings.delta:g}, one {findings.unit}"
+    row(f"{findings.canaries} canaries", bound, claim, "canaries" in findings.failed)
+    for check in findings.checks:
+        row(check.what, f"{check.measured:.4g}", f"{check.stated:.4g}", not check.passed)
+    tokens = inversion.tokens
+    row("tokens read from a plain update", f"{inversion.plain} of {tokens}", "nothing is claimed", None)
+    row("... from a clipped one", f"{inversion.clipped} of {tokens}", "nothing is claimed", None)
+    private = f"{inversion.private} of {tokens}"
     row(
         "... from one with the run's noise",
         private,
-        f"chance: {inversion['chance']:.2g}",
-        "inversion" in findings["failed"],
+        f"chance: {inversion.chance:.2g}",
+        "inversion" in findings.failed,
     )
     console.print(table)
-    sentence, plain, noised = inversion["example"]
+    sentence, plain, noised = inversion.example
     console.print(
         f'Trained on: "{sentence}". Read back: "{plain}". Through clipping and noise: "{noised}".', markup=False
     )
-    most = findings["largest_possible_bound"]
+    most = findings.largest_possible_bound
     console.print(
-        f"A lower bound is what this attack could show, never the guarantee: {findings['canaries']} canaries can show "
-        f"{most:.2f} at most. {findings['right_guesses']} of {findings['guesses']} guesses were right.",
+        f"A lower bound is what this attack could show, never the guarantee: {findings.canaries} canaries can show "
+        f"{most:.2f} at most. {findings.right_guesses} of {findings.guesses} guesses were right.",
         markup=False,
     )
-    if findings["planted"]:
-        planted, needed = findings["noise_multiplier"], findings["claimed_noise_multiplier"]
+    if findings.planted:
+        planted, needed = findings.noise_multiplier, findings.claimed_noise_multiplier
         console.print(f"Noise multiplier {planted:g} was planted; the claim needs {needed:g}.")

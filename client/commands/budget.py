@@ -6,15 +6,10 @@ import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common import cli
 from common.errors import ConfigurationError, LedgerError
-
-if TYPE_CHECKING:
-    from client.budget.summary import VerifiedLedger
-    from client.institution.directory import InstitutionDirectory
-    from common.privacy.accounting import PrivacyLimit
 
 __all__ = ["add"]
 
@@ -50,26 +45,11 @@ def _directory(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open(directory: Path) -> "tuple[InstitutionDirectory, VerifiedLedger]":
-    """The institution and its verified ledger."""
-    from client.budget.summary import verify_ledger
-    from client.institution.directory import InstitutionDirectory
-
-    home = InstitutionDirectory(directory)
-    return home, verify_ledger(home.ledger_path, home.public_keys())
-
-
-def _limit(home: "InstitutionDirectory") -> "PrivacyLimit | None":
-    """The officer's; a simulated institution has a ledger and keys, and no settings file."""
-    simulated = home.ledger_path.exists() and not home.settings_path.exists()
-    return None if simulated else home.settings().limits.limit
-
-
 def _show(given: argparse.Namespace) -> int:
-    from client.budget.summary import overview
+    from client.budget.summary import overview, read_ledger
 
-    home, ledger = _open(given.directory)
-    found = overview(ledger.charges, _limit(home))
+    ledger = read_ledger(given.directory)
+    found = overview(ledger)
     if given.json:
         cli.print_json({**ledger.facts(), **found})
         return 0
@@ -145,11 +125,14 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _forecast(given: argparse.Namespace) -> int:
+    from client.budget.summary import read_ledger
     from client.federation.forecast import forecast
-    from client.federation.planning import UNDECLARED_UNITS, read_run
+    from client.federation.planning import UNDECLARED_UNITS
+    from client.institution.directory import InstitutionDirectory
+    from common.config.run import RunConfig
 
-    home, ledger = _open(given.directory)
-    config, settings = read_run(given.config), home.settings()
+    ledger = read_ledger(given.directory)
+    config, settings = RunConfig.read(given.config), InstitutionDirectory(given.directory).settings()
     found = forecast(config, settings, ledger.charges)
     event, refused = found.event, found.refused
     if given.json:
@@ -192,22 +175,19 @@ def _forecast(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    from client.budget.statement import statement
-    from client.budget.summary import rows
+    from client.budget.summary import read_ledger, rows
     from common.files import write_atomic, write_json
 
     out: Path = given.out
     if out.suffix not in (".csv", ".json"):
         raise ConfigurationError(f"{out}: its name must end in .csv or .json")
-    home, ledger = _open(given.directory)
+    ledger = read_ledger(given.directory)
     table = rows(ledger)
     try:
         if out.suffix == ".csv":
             write_atomic(out, _csv(table).encode(), mode=0o600)
         else:
-            limit = _limit(home)
-            names = list(dict.fromkeys(row["run_id"] for row in table))
-            statements = [statement(ledger.charges, ledger.public.name, name, limit) for name in names]
+            statements = [ledger.statement(run.run_id).record for run in ledger.runs]
             write_json(out, {**ledger.facts(), "charges": table, "statements": statements}, mode=0o600)
     except OSError as error:
         raise ConfigurationError(f"{out}: cannot be written ({error.strerror})") from None
@@ -229,21 +209,17 @@ def _csv(table: list[dict[str, Any]]) -> str:
 
 
 def _statement(given: argparse.Namespace) -> int:
-    from client.budget.statement import statement
-    from client.budget.summary import find_run
-    from common.report.privacy_statement import paragraphs
+    from client.budget.summary import read_ledger
 
-    home, ledger = _open(given.directory)
-    run_id = find_run(ledger.charges, given.run_id)
-    made = statement(ledger.charges, ledger.public.name, run_id, _limit(home), prv=True)
+    made = read_ledger(given.directory).statement(given.run_id, prv=True)
     if given.json:
-        cli.print_json(made)
+        cli.print_json(made.record)
         return 0
-    print(f"Privacy statement of {ledger.public.name}, run {run_id}\n")
-    if "NOT PRIVATE" in made["noise_source"]:
+    print(f"Privacy statement of {made.institution}, run {made.run_id}\n")
+    if "NOT PRIVATE" in made.noise_source:
         print("NOT PRIVATE: the noise came from a fixed seed. What follows is what real noise would have given.\n")
-    print("\n\n".join(paragraphs(made)))
-    for title, items in (("Covered", made["covers"]), ("Not covered", made["does_not_cover"])):
+    print("\n\n".join(made.text))
+    for title, items in (("Covered", made.covers), ("Not covered", made.does_not_cover)):
         if items:
             print(f"\n{title}:")
             print("\n".join(f"- {item}" for item in items))

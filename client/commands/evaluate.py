@@ -22,14 +22,13 @@ def add(commands: cli.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from client.finetune.data import read_labelled
-    from client.inference.predictor import Predictor
-    from common.evaluation.evaluator import make_evaluator
+    from client.inference.predictor import load_adapter
 
-    predictor = Predictor(given.adapter, given.task, given.device)
-    rows = read_labelled(predictor.task, given.test, given.text_column, given.label_column, predictor.labels)
-    figures = make_evaluator(predictor.model, predictor.task, rows)()
+    predictor = load_adapter(given.adapter, given.task, given.device)
+    rows = read_labelled(given.test, predictor.task, given.text_column, given.label_column, predictor.labels)
+    metrics = predictor.evaluate(rows).to_json()
     if given.json:
-        cli.print_json({"task": predictor.task.name, "rows": len(rows), "metrics": figures})
+        cli.print_json({"task": predictor.task.name, "rows": len(rows), "metrics": metrics})
     else:
-        print("\n".join(f"{name:20} {value:.4f}" for name, value in figures.items()))
+        print("\n".join(f"{name:20} {value:.4f}" for name, value in metrics.items()))
     return 0

@@ -12,8 +12,7 @@ from common.errors import ConfigurationError
 from common.tasks import Task, task
 
 if TYPE_CHECKING:
-    from client.finetune import Previous, TaskData
-    from client.finetune.job import FineTuningJob, FineTuningResult, PrivacyOptions
+    from client.finetune import FineTuningJob, FineTuningResult, Previous, PrivacyOptions, TaskData
     from client.tracking.experiment_log import ExperimentLog
     from common.data.datasets import Dataset
 
@@ -133,7 +132,7 @@ def _read(given: argparse.Namespace, place: int, path: Path, labels: Sequence[st
 
     kind = task(given.task[place])
     text, label = (_each(given, name, None)[place] for name in ("text_column", "label_column"))
-    return read_labelled(kind, path, text, label, labels)
+    return read_labelled(path, kind, text, label, labels)
 
 
 def _previous_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
@@ -229,7 +228,7 @@ def _privacy(given: argparse.Namespace) -> "PrivacyOptions | None":
 def _summary(outcome: "FineTuningResult") -> str:
     from client.finetune.training.time_budget import describe_time_budget
 
-    lines = [f"adapter    {outcome.adapter}", *_figures(outcome.metrics)]
+    lines = [f"adapter    {outcome.adapter}", *_figures(outcome.measured)]
     lines.append(
         f"trained    {outcome.trainable_parameters:,} of {outcome.total_parameters:,} parameters "
         f"({outcome.parameter_efficiency:.2%}) in {outcome.seconds:.0f} s, {outcome.peak_memory_bytes / 2**20:,.0f} MiB"
@@ -237,9 +236,7 @@ def _summary(outcome: "FineTuningResult") -> str:
     if hours := describe_time_budget(outcome.train_metrics):
         lines.append(f"hours      {hours}")
     if outcome.privacy is not None:
-        lines.append(
-            f"privacy    epsilon {outcome.privacy['epsilon']:.3f} at delta {outcome.privacy['delta']:g} for one row"
-        )
+        lines.append(f"privacy    epsilon {outcome.privacy.epsilon:.3f} at delta {outcome.privacy.delta:g} for one row")
     return "\n".join(lines)
 
 

@@ -33,10 +33,10 @@ def add(commands: cli.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     texts = _texts(given)
-    from client.inference.predictor import Predictor
+    from client.inference.predictor import load_adapter
     from common.files import write_atomic
 
-    predictor = Predictor(given.adapter, given.task, given.device)
+    predictor = load_adapter(given.adapter, given.task, given.device)
     rows = _rows(predictor, texts)
     content = _csv(rows) if given.format == "csv" else "".join(json.dumps(row) + "\n" for row in rows)
     if given.out is not None:
@@ -84,7 +84,7 @@ def _rows(predictor: "Predictor", texts: list[str]) -> list[dict[str, Any]]:
             for number, each in enumerate(found, start=1)
         ]
     name = "summary" if predictor.task.head.writes_text else "labels"
-    return [{"row": number, name: each} for number, each in enumerate(predictor.answer(texts), start=1)]
+    return [{"row": number, name: each} for number, each in enumerate(predictor.predict(texts), start=1)]
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -47,7 +47,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.json:
         cli.print_json(outcome.to_json())
     else:
-        print(_summary(outcome.metrics, outcome.adapter))
+        print(_summary(outcome.measured, outcome.adapter))
     return 0
 
 
@@ -88,8 +88,8 @@ def _rows(name: str, train_path: Path, test_path: Path) -> "TaskData":
     from common.tasks import task
 
     kind = task(name)
-    train = read_labelled(kind, train_path)
-    return TaskData(kind, train, read_labelled(kind, test_path, labels=train.labels))
+    train = read_labelled(train_path, kind)
+    return TaskData(kind, train, read_labelled(test_path, kind, labels=train.labels))
 
 
 def _intermediate(given: argparse.Namespace) -> "tuple[TaskData, ...]":

@@ -5,11 +5,9 @@ customers; the last must decide nothing that the hub could read off an answer (s
 """
 
 import math
-from pathlib import Path
 
 from client.institution.config import DataSettings, InstitutionConfig, InstitutionSettings
-from common.config.run import RUN_SECTIONS, RunConfig, load_toml, parse_run
-from common.config.sections import error_prefix, refuse_unknown
+from common.config.run import RunConfig
 from common.data.corpora import read_text_dataset
 from common.data.datasets import Dataset, read_conll, read_examples
 from common.data.tables import FORMATS
@@ -25,7 +23,6 @@ __all__ = [
     "event_of_round",
     "probe_data",
     "read_for_run",
-    "read_run",
     "read_run_data",
     "sampling_rate",
     "select_rows",
@@ -42,18 +39,6 @@ class AssignmentRefused(Exception):
     def __init__(self, code: RefusalCode, why: str) -> None:
         super().__init__(why)
         self.code = code
-
-
-def read_run(path: Path) -> RunConfig:
-    """The run of a file, be it a hub's or a simulation's: what these have beside it is left out.
-
-    Raises:
-        ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
-    """
-    tables = load_toml(path)
-    with error_prefix(str(path)):
-        refuse_unknown(tables, (*RUN_SECTIONS, "data", "institutions"))
-    return parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, str(path))
 
 
 def select_rows(settings: InstitutionConfig, config: RunConfig) -> DataSettings:

@@ -1,5 +1,6 @@
 """Fine-tuning: one file a strategy, each `run(job) -> outcome`. Strategies do not import each other.
 
+from client.finetune.job import FineTuningResult
 from client.finetune import Job, finetune
 outcome = finetune(Job(data=(TaskData(task("sentiment_analysis"), train, test),), out=Path("runs/sentiment")))
 """
@@ -7,12 +8,12 @@ outcome = finetune(Job(data=(TaskData(task("sentiment_analysis"), train, test),)
 from client.finetune.job import (
     AdapterOptions,
     FineTuningJob,
-    FineTuningResult,
     Previous,
     PrivacyOptions,
     TaskData,
     TrainingOptions,
 )
+from client.finetune.result import FineTuningResult
 
 __all__ = [
     "AdapterOptions",

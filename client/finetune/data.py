@@ -21,7 +21,7 @@ from common.data.datasets import (
 from common.data.tables import class_names, read_lists, read_text
 from common.errors import ConfigurationError, DataError
 from common.evaluation.task_metrics import plain_label
-from common.tasks import MULTI_TASK, Task
+from common.tasks import MULTI_TASK, Task, as_task
 
 __all__ = [
     "FEWEST_HELD_OUT",
@@ -40,7 +40,11 @@ _FEWEST_TO_SHARE = 3
 
 
 def read_labelled(
-    task: Task, path: Path, text_column: str | None = None, label_column: str | None = None, labels: Sequence[str] = ()
+    path: Path | str,
+    task: Task | str,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    labels: Sequence[str] = (),
 ) -> Dataset:
     """Rows of `task` from a CSV, TSV, JSONL or Parquet file.
 
@@ -56,6 +60,7 @@ def read_labelled(
     Raises:
         DataError: one line naming file, row and column; see `common.data.datasets`.
     """
+    path, task = Path(path), as_task(task)
     usual = task.head.columns
     text, label = text_column or usual[0], label_column or usual[1]
     if task.head.is_language_modelling:

@@ -1,28 +1,19 @@
-"""What is to be fine-tuned, and what came of it: the two values that every strategy takes and returns."""
+"""What is to be fine-tuned: the value that every strategy takes. `client.finetune.result` has the one they return."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, get_type_hints
 
 from client.finetune.events import Observer
-from common.config.sections import Range, Section
+from common.config.sections import Range, Section, check_value
 from common.data.datasets import Dataset
-from common.errors import ConfigurationError
-from common.tasks import Task
+from common.errors import ConfigurationError, DataError
+from common.tasks import Task, as_task
 
-__all__ = [
-    "AdapterOptions",
-    "FineTuningJob",
-    "FineTuningResult",
-    "Method",
-    "Previous",
-    "PrivacyOptions",
-    "TaskData",
-    "TrainingOptions",
-]
+__all__ = ["AdapterOptions", "FineTuningJob", "Method", "Previous", "PrivacyOptions", "TaskData", "TrainingOptions"]
 
 Method = Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
+_LIMITS = ("max_hours", "max_memory_gb")
 Strategy = Literal[
     "single_task", "incremental", "multi_task", "continual_pretraining", "distillation", "domain_adversarial"
 ]
@@ -108,13 +99,27 @@ class PrivacyOptions(_Choice):
             self.refuse("choice", 'needs one of a level ("high", "standard") and an epsilon (a number above 0)')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class TaskData:
-    """Rows of one task: those to train on, and those to measure on, which are never trained on."""
+    """Rows of one task: those to train on, and those to measure on, which are never trained on.
+
+    task: the task, or its name.
+
+    Raises:
+        ConfigurationError, DataError: There is no such task, or the rows are no data set.
+    """
 
     task: Task
     train: Dataset
     test: Dataset
+
+    def __init__(self, task: Task | str, train: Dataset, test: Dataset) -> None:
+        for name, rows in (("train", train), ("test", test)):
+            if not isinstance(rows, Dataset):
+                raise DataError(f"{name} is a {type(rows).__name__}: give a Dataset, such as read_labelled returns")
+        object.__setattr__(self, "task", as_task(task))
+        object.__setattr__(self, "train", train)
+        object.__setattr__(self, "test", test)
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,7 @@ class FineTuningJob:
     observers: tuple[Observer, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._check_types()
         names = [each.task.name for each in self.data]
         if self.strategy == "multi_task":
             if len(names) < 2 or len(set(names)) < len(names):
@@ -186,42 +192,16 @@ class FineTuningJob:
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise ConfigurationError(f"max_memory_gb is {self.max_memory_gb}: use a number above 0")
 
-
-@dataclass(frozen=True, kw_only=True)
-class FineTuningResult:
-    """What came of a job.
-
-    adapter: directory in PEFT's format, with a card and `fedfin.json`, from which `predict` works.
-    settings: every setting as it was used, defaults filled in.
-    train_metrics: loss of the last epoch, epochs, steps, the best epoch and its validation figures.
-    metrics: on the test rows; for several tasks, and for old and new data, by name.
-    parameter_efficiency: share of the model's numbers that is trained, from the model's real shapes.
-    peak_memory_bytes: of the process; on a GPU, of its memory.
-    privacy: what may be said of it, or None where nothing protects the rows.
-    """
-
-    adapter: Path
-    base_model: str
-    strategy: str
-    tasks: tuple[str, ...]
-    method: str
-    settings: Mapping[str, Any]
-    train_metrics: Mapping[str, float]
-    metrics: Mapping[str, Any]
-    trainable_parameters: int
-    total_parameters: int
-    parameter_efficiency: float
-    seconds: float
-    peak_memory_bytes: int
-    privacy: Mapping[str, Any] | None = None
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """What the trained model says about each text; of several tasks see `client.inference.predictor.Predictor`."""
-        from client.inference.predictor import Predictor  # loads torch
-
-        return Predictor(self.adapter).answer(texts)
-
-    def to_json(self) -> dict[str, Any]:
-        """As one JSON object."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return values | {"adapter": str(self.adapter), "tasks": list(self.tasks)}
+    def _check_types(self) -> None:
+        """Refuse values of other types, and take one task without its tuple and a path given as text."""
+        data = (self.data,) if isinstance(self.data, TaskData) else self.data
+        if not isinstance(data, list | tuple) or not all(isinstance(each, TaskData) for each in data):
+            raise ConfigurationError("data: give a tuple of TaskData")
+        object.__setattr__(self, "data", tuple(data))
+        hints = get_type_hints(type(self), include_extras=True)
+        for key in ("out", "strategy", "base_model", "pooling", "max_tokens", "seed", "device", *_LIMITS):
+            object.__setattr__(self, key, check_value(getattr(self, key), hints[key], key))
+        for key, kind in (("adapter", AdapterOptions), ("training", TrainingOptions), ("privacy", PrivacyOptions)):
+            value = getattr(self, key)
+            if not isinstance(value, kind) and not (key == "privacy" and value is None):
+                raise ConfigurationError(f"{key} is a {type(value).__name__}: give {kind.__name__}")

@@ -5,15 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.inference.merge import chosen_task
+from common.adapters import manifest as manifests
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Manifest, load_adapter
+from common.adapters.manifest import Manifest
+from common.base_models.device import select_device
 from common.base_models.heads import SharedEncoder
-from common.errors import ConfigurationError
+from common.data.datasets import Dataset, Example
+from common.errors import ConfigurationError, DataError
 from common.evaluation.evaluate import predict_words, probabilities
+from common.evaluation.evaluator import make_evaluator
+from common.evaluation.metrics import ConfusionMatrix
 from common.evaluation.summaries import summarise
+from common.evaluation.task_metrics import Metrics, task_metrics
 from common.tasks import MULTI_TASK, Task, task
 
-__all__ = ["Label", "Predictor"]
+__all__ = ["Label", "Predictor", "load_adapter"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Predictor:
     """
 
     def __init__(self, adapter: Path, name: str | None = None, device: str = "cpu") -> None:
-        loaded: tuple[AdaptedModel, Manifest, object] = load_adapter(adapter, device)
+        loaded: tuple[AdaptedModel, Manifest, object] = manifests.load_adapter(adapter, device)
         self.model, recipe, _ = loaded
         own: Sequence[int] | None = None
         if several := self.model.base.tasks:
@@ -58,7 +64,15 @@ class Predictor:
             self.model.base.model.select(self.task.name)
 
     def classify(self, texts: Sequence[str]) -> list[Label]:
-        """A label for each text."""
+        """Return the likeliest label of each text, with the probability of every label.
+
+        Raises:
+            ConfigurationError: The task does not put a label on a text. Use `predict`.
+            DataError: `texts` is one text, or holds something that is no text. Give a list.
+        """
+        if not self.task.head.labels_texts:
+            raise ConfigurationError(f"classify: {self.task.name} puts no label on a text: use predict")
+        _refuse_others(texts)
         rows = probabilities(self.model, texts, self._own)
         return [
             Label(self.labels[int(row.argmax())], dict(zip(self.labels, map(float, row), strict=True))) for row in rows
@@ -73,10 +87,53 @@ class Predictor:
         """A summary of each text."""
         return summarise(self.model, texts)
 
-    def answer(self, texts: Sequence[str]) -> list[str]:
-        """One string for each text: its label, its words' labels with spaces between them, or its summary."""
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Return one string for each text: its label, its words' labels with spaces between them, or its summary.
+
+        Raises:
+            DataError: `texts` is one text, or holds something that is no text. Give a list.
+        """
+        _refuse_others(texts)
         if self.task.head.writes_text:
             return self.summarise(texts)
         if self.task.head.labels_words:
             return [" ".join(tags) for tags in self.tag([text.split() for text in texts])]
         return [each.label for each in self.classify(texts)]
+
+    def evaluate(self, rows: Dataset) -> Metrics:
+        """Return the adapter's metrics on labelled rows that it was not trained on.
+
+        Raises:
+            DataError: The rows have other labels than the adapter, or there are none.
+        """
+        if not len(rows):
+            raise DataError(f"{rows.name}: there are no examples")
+        if rows.labels != self.labels:
+            raise DataError(f"{rows.name}: its labels are not those of the adapter: read it with labels=model.labels")
+        if self._own is None:
+            return Metrics.from_json(make_evaluator(self.model, self.task, rows)())
+        labelled = [example for example in rows.examples if isinstance(example, Example)]
+        found = probabilities(self.model, [example.text for example in labelled], self._own)
+        predicted = [int(row.argmax()) for row in found]
+        counts = ConfusionMatrix.of([example.label for example in labelled], predicted, len(self.labels))
+        return Metrics.from_json(task_metrics(self.task, self.labels, counts))
+
+
+def load_adapter(directory: Path | str, task: str | None = None, device: str = "auto") -> Predictor:
+    """Load the adapter that a fine-tuning or a federation left in `directory`, on its base model, ready to predict.
+
+    Args:
+        directory: The adapter, or the output directory that it lies in.
+        task: Which task, if the adapter serves several.
+        device: "auto", "cpu", "cuda", or "cuda:1".
+
+    Raises:
+        ModelError: There is no adapter, or its base model is absent or another copy.
+        ConfigurationError: The task is not named, or not the adapter's; or there is no such device.
+    """
+    return Predictor(Path(directory), task, select_device(device))
+
+
+def _refuse_others(texts: Sequence[str]) -> None:
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise DataError("predict: give a list of texts")

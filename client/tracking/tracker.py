@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.job import FineTuningResult
+from client.finetune.result import FineTuningResult
 from client.tracking.history import History, read_history, summarise
 from client.tracking.recommendations import recommend
 from client.tracking.report import render

@@ -42,18 +42,15 @@ def _config_json(config: peft.PeftConfig) -> str:
 
 
 def _loading_lines(base: LoadedBase) -> str:
-    """Three lines of Python that give the trained model."""
-    if isinstance(base.model, SharedEncoder):
-        heads = {name: (str(kind), base.model.labels(name)) for name, kind in base.model.kinds.items()}
-        function, model = "load_shared_encoder", f'load_shared_encoder("{base.name}", {heads})'
-    else:
-        head = "" if base.head.labels_texts else f', head="{base.head}"'
-        function = "load_classifier"
-        model = f'load_classifier("{base.name}", {base.labels}, pooling="{base.pooling}"{head})'
-    return (
-        f"from peft import PeftModel\nfrom common.base_models.load import {function}\n"
-        f'model = PeftModel.from_pretrained({model}, "THIS DIRECTORY")\n'
-    )
+    """Return the lines of Python that load the adapter in the card's directory and use it."""
+    if base.head.is_language_modelling:
+        # A language model labels nothing; it is what other adapters are trained on.
+        return "Fine-tune its base model on a task: `fedfin.FineTuningJob(..., base_model=DIRECTORY)`.\n"
+    several = list(base.model.kinds) if isinstance(base.model, SharedEncoder) else list(dict.fromkeys(base.tasks))
+    task = f', task="{several[0]}"' if several else ""
+    lines = f'import fedfin\n\nmodel = fedfin.load_adapter("THIS DIRECTORY"{task})\nmodel.predict(["Profit rose."])\n'
+    others = f"\nIts tasks: {', '.join(several)}.\n" if several else ""
+    return f"```python\n{lines}```\n{others}"
 
 
 def _described(config: peft.PeftConfig) -> str:
@@ -72,6 +69,6 @@ def _card(base: LoadedBase, config: peft.PeftConfig, card: Mapping[str, Any]) ->
     lines = "\n".join(f"- **{name}**: {value}" for name, value in facts.items())
     return (
         "---\nlibrary_name: peft\n---\n\n# A fedfin adapter\n\n"
-        f"{lines}\n\n## Load it\n\n```python\n{_loading_lines(base)}```\n\n"
+        f"{lines}\n\n## Use it\n\n{_loading_lines(base)}\n"
         f"The tokenizer is the base model's; texts were cut at {base.max_tokens} tokens.\n"
     )

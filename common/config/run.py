@@ -5,9 +5,11 @@ checks and holds them against its own limits. Nothing here is an institution's t
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -258,6 +260,38 @@ class RunConfig(Section):
     def to_json(self) -> str:
         """Canonical JSON: equal configurations give equal text."""
         return canonical(asdict(self)).decode()
+
+    def to_tables(self) -> dict[str, dict[str, Any]]:
+        """Return the tables of a TOML file that describes this run; `from_tables` reads them."""
+        tables: dict[str, dict[str, Any]] = {"run": {}, "task": {}}
+        for key, value in json.loads(self.to_json()).items():
+            section, _, inner = self.place(key).partition(".")
+            if isinstance(value, dict):
+                tables[key] = {name: each for name, each in value.items() if each is not None}
+            else:
+                tables[section][inner] = value
+        return tables
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> "RunConfig":
+        """Return the run that the sections of a TOML file describe, given as mappings.
+
+        Raises:
+            ConfigurationError: One line that names `section.key`, what is wrong and what to do.
+        """
+        return parse_run(tables, "run configuration")
+
+    @classmethod
+    def read(cls, path: Path | str) -> "RunConfig":
+        """Read the run from the TOML file of a hub or of a simulation. Sections about rows are left out.
+
+        Raises:
+            ConfigurationError: One line that names the file, `section.key`, what is wrong and what to do.
+        """
+        tables = load_toml(Path(path))
+        with error_prefix(str(path)):
+            refuse_unknown(tables, (*RUN_SECTIONS, "data", "institutions"))
+        return parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, str(path))
 
     def digest(self) -> str:
         """SHA-256 of `to_json()`, in hex."""

@@ -77,6 +77,39 @@ class Dataset:
     labels: tuple[str, ...]
     name: str
 
+    @classmethod
+    def of(
+        cls,
+        texts: Iterable[str | Sequence[str]],
+        labels: Iterable[str | Sequence[str]] | None = None,
+        *,
+        known: Sequence[str] = (),
+        customers: Iterable[str] | None = None,
+        name: str = "rows",
+    ) -> "Dataset":
+        """Return a data set of rows in memory, such as two columns of a data frame.
+
+        Args:
+            texts: Texts, or sentences as lists of words.
+            labels: A label for each text, or a list of tags for each sentence. None for text without labels.
+            known: All labels, in the order of the model's outputs. If empty, those that occur, sorted. Give a test
+                set the labels of its training set.
+            customers: Whose each row is, if the protected unit is a customer.
+            name: What messages call the rows.
+
+        Raises:
+            DataError: An empty text, a label that is not among `known`, or columns of different lengths.
+
+        >>> rows = Dataset.of(["Profit rose.", "Sales fell."], ["up", "down"])
+        >>> rows.labels, len(rows)
+        (('down', 'up'), 2)
+        >>> Dataset.of([["Acme", "rose"]], [["B-ORG", "O"]]).labels
+        ('O', 'B-ORG')
+        """
+        from common.data.in_memory import dataset_of
+
+        return dataset_of(texts, labels, known, customers, name)
+
     def __len__(self) -> int:
         return len(self.examples)
 
@@ -269,11 +302,25 @@ def validate(dataset: Dataset) -> None:
     """
     if not dataset.examples:
         raise DataError(f"{dataset.name}: there are no examples")
+    _refuse_malformed(dataset)
     if dataset.labels and sum(count > 0 for count in dataset.label_counts()) < 2:
         raise DataError(f"{dataset.name}: all examples carry one label: give at least two labels to tell apart")
     if repeated := duplicates(dataset):
         # Under DP with records as the unit, a text that occurs twice is protected half as well.
         log.warning("%s: %d of %d examples are duplicates", dataset.name, repeated, len(dataset))
+
+
+def _refuse_malformed(dataset: Dataset) -> None:
+    """Refuse examples that no reader makes, but a caller from Python may."""
+    if len({type(example) for example in dataset.examples}) > 1:
+        raise DataError(f"{dataset.name}: its examples are of different kinds: give one kind")
+    highest = len(dataset.labels) - 1
+    for number, example in enumerate(dataset.examples, start=1):
+        found = (example.label,) if isinstance(example, Example) else getattr(example, "labels", ())
+        if dataset.labels and not all(0 <= label <= highest for label in found):
+            raise DataError(f"{dataset.name}: example {number} has a label that is not from 0 to {highest}")
+        if isinstance(example, TokenExample) and len(example.words) != len(example.labels):
+            raise DataError(f"{dataset.name}: example {number}: give one tag for each word")
 
 
 def duplicates(dataset: Dataset) -> int:

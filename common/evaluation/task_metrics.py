@@ -1,11 +1,61 @@
 """From counts to the figures that a task is judged by, under the names that reports and cards use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 from common.evaluation.metrics import AnyCounts, EntityCounts, TokenCounts, headline
 from common.tasks import Task
 
-__all__ = ["high_risk_levels", "plain_label", "selection_metric", "task_metrics"]
+__all__ = ["Metrics", "high_risk_levels", "plain_label", "selection_metric", "task_metrics"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Metrics of one task on one set of rows. A metric that the task does not have is None.
+
+    Shares from 0 to 1, except for `perplexity` (1 or more, lower is better) and `log_likelihood` (nats a token).
+
+    Attributes:
+        accuracy: Share of the texts, or of the words, with the right label.
+        weighted_f1: F1 of each label, weighted by the number of its examples.
+        macro_f1: Mean F1 of all labels.
+        weighted_precision, weighted_recall: The same weighting of precision and recall.
+        negative_recall: Recall of the label "negative".
+        high_risk_f1: F1 of the question "is the text at any high-risk level?".
+        high_risk_macro_f1: Mean F1 of the high-risk levels.
+        entity_f1, precision, recall: Micro averages over whole entities, as seqeval computes them.
+        rouge_l: Mean ROUGE-L F1 of the summaries.
+        perplexity, log_likelihood: Of a language model.
+
+    >>> Metrics.from_json({"accuracy": 0.75, "macro_f1": 0.7, "seconds": 3.0}).macro_f1
+    0.7
+    """
+
+    accuracy: float | None = None
+    weighted_f1: float | None = None
+    macro_f1: float | None = None
+    weighted_precision: float | None = None
+    weighted_recall: float | None = None
+    negative_recall: float | None = None
+    high_risk_f1: float | None = None
+    high_risk_macro_f1: float | None = None
+    entity_f1: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    rouge_l: float | None = None
+    perplexity: float | None = None
+    log_likelihood: float | None = None
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return the metrics that `record` holds. Entries under other names are left out."""
+        known = {field.name: record.get(field.name) for field in fields(cls)}
+        return cls(**{name: float(value) for name, value in known.items() if isinstance(value, int | float)})
+
+    def to_json(self) -> dict[str, float]:
+        """Return the metrics that are not None, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def high_risk_levels(task: Task, labels: Sequence[str]) -> tuple[int, ...]:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from client.finetune.job import FineTuningJob, FineTuningResult, TaskData
+from client.finetune.job import FineTuningJob, TaskData
+from client.finetune.result import FineTuningResult
 from client.finetune.strategies.domain_terms import TermList, read_terms, write_terms
 from client.finetune.strategies.linear_probe import linear_probe
 from client.finetune.strategies.output_directory import refuse_foreign
@@ -112,7 +113,7 @@ def run(job: AdaptationJob) -> FineTuningResult:
 def _result(job: AdaptationJob, outcome: FineTuningResult) -> FineTuningResult:
     """The outcome with what the new base model is good for; worked out again after a kill."""
     base = str((job.out / "base").resolve())
-    outcome = replace(outcome, metrics={**outcome.metrics, "probes": _probed(job, base)}, base_model=base)
+    outcome = replace(outcome, measured={**outcome.measured, "probes": _probed(job, base)}, base_model=base)
     write_json(job.out / "result.json", outcome.to_json(), 0o600)
     return outcome
 

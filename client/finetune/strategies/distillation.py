@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from client.finetune.job import FineTuningJob, FineTuningResult
+from client.finetune.job import FineTuningJob
+from client.finetune.result import FineTuningResult
 from client.finetune.strategies.output_directory import refuse_foreign
 from client.finetune.strategies.session import Session, loop_plan, open_session, prepare_session, train_metrics
 from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches

@@ -19,7 +19,8 @@ from sklearn.model_selection import cross_val_score
 from torch import Tensor, nn
 
 from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.job import FineTuningJob, FineTuningResult
+from client.finetune.job import FineTuningJob
+from client.finetune.result import FineTuningResult
 from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
 from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from client.finetune.data import hold_out, remove_test_rows
-from client.finetune.job import FineTuningJob, FineTuningResult, Previous
+from client.finetune.job import FineTuningJob, Previous
+from client.finetune.result import FineTuningResult
 from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
 from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel

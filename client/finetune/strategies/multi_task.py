@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.finetune.job import FineTuningJob, FineTuningResult
+from client.finetune.job import FineTuningJob
+from client.finetune.result import FineTuningResult
 from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
 from client.finetune.training.loop import Minibatch, TrainingSet, fit
 from common.adapters.adapted_model import AdaptedModel

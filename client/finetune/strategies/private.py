@@ -6,9 +6,7 @@ interrupted training therefore starts anew, and is charged anew.
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from client.dp.noise import SystemNoise
 from client.dp.training import DpTrainingPlan, DpTrainingStats, train
 from client.finetune.events import StepEvent, tell_step
 from client.finetune.job import PrivacyOptions
+from client.finetune.result import PrivacyGuarantee
 from client.finetune.strategies.session import Session
 from client.institution.config import InstitutionSettings, power_of_two_at_most
 from client.institution.directory import InstitutionDirectory
@@ -41,7 +40,7 @@ class _Account:
     limits: InstitutionSettings | None
 
 
-def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, float], Mapping[str, Any]]:
+def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, float], PrivacyGuarantee]:
     """Train `session.model` on `rows` in place; what is known of the training, and what may be said of its privacy.
 
     Raises:
@@ -71,7 +70,7 @@ def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, flo
 
 def _charge_and_train(
     session: Session, account: _Account, rows: TokenizedSet, plan: DpTrainingPlan, delta: float
-) -> tuple[dict[str, float], Mapping[str, Any]]:
+) -> tuple[dict[str, float], PrivacyGuarantee]:
     dp = plan.dp
     if dp is None:
         raise ConfigurationError("privacy: none was chosen")
@@ -94,21 +93,21 @@ def _charge_and_train(
     watch = _Watcher(session, rows, plan) if session.job.observers else None
     stats = train(session.model, rows, plan, SystemNoise(), watch=watch)
     account.ledger.settle(reservation, plan.steps)
-    statement = {
-        "epsilon": account.ledger.epsilon(delta, use.run_id),
-        "delta": delta,
-        "noise_multiplier": dp.noise_multiplier,
-        "clipping_norm": dp.clipping_norm,
-        "sampling_probability": dp.sampling_probability,
-        "steps": dp.steps,
-        "unit": "record",
-        "adjacency": "add-or-remove-one",
-        "accountant": "PLD",
-        "ledger_epsilon": account.ledger.epsilon(delta),
-        "unprotected_before": _unprotected_before(session),
-        "does_not_cover": _uncovered(session),
-    }
-    return _train_metrics(stats), statement
+    guarantee = PrivacyGuarantee(
+        epsilon=account.ledger.epsilon(delta, use.run_id),
+        delta=delta,
+        noise_multiplier=dp.noise_multiplier,
+        clipping_norm=dp.clipping_norm,
+        sampling_probability=dp.sampling_probability,
+        steps=dp.steps,
+        unit="record",
+        adjacency="add-or-remove-one",
+        accountant="PLD",
+        ledger_epsilon=account.ledger.epsilon(delta),
+        unprotected_before=_unprotected_before(session),
+        does_not_cover=tuple(_uncovered(session)),
+    )
+    return _train_metrics(stats), guarantee
 
 
 _NEVER_COVERED = (

@@ -11,17 +11,19 @@ from typing import Any
 import torch
 
 from client.finetune.data import hold_out, remove_test_rows, validate_split
-from client.finetune.job import FineTuningJob, FineTuningResult, TaskData
+from client.finetune.job import FineTuningJob, TaskData
 from client.finetune.options.defaults import Defaults
 from client.finetune.options.memory import MemoryEstimate, estimate_memory, refuse_beyond
 from client.finetune.options.resolve import resolve_settings
+from client.finetune.result import FineTuningResult, PrivacyGuarantee
 from client.finetune.strategies.output_directory import claim, identity_of, keys_of, refuse_another
 from client.finetune.training.loop import History, LoopPlan
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build, load_adapter, write_manifest
+from common.base_models.device import select_device
 from common.base_models.resolve import resolve_base
 from common.data.datasets import Dataset
-from common.errors import CheckpointError, ConfigurationError
+from common.errors import CheckpointError
 from common.evaluation.task_metrics import selection_metric
 from common.files import write_atomic
 from common.identity.keys import PrivateKeys
@@ -64,9 +66,8 @@ class Session:
         if not path.exists():
             return None
         try:
-            values = json.loads(path.read_text())
-            return FineTuningResult(**{**values, "adapter": Path(values["adapter"]), "tasks": tuple(values["tasks"])})
-        except (OSError, ValueError, KeyError, TypeError):
+            return FineTuningResult.from_json(json.loads(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(f"{path}: damaged: delete it to train again") from None
 
     @property
@@ -97,7 +98,7 @@ class Session:
         self,
         metrics: Mapping[str, Any],
         train_metrics: Mapping[str, float],
-        privacy: Mapping[str, Any] | None = None,
+        privacy: PrivacyGuarantee | None = None,
     ) -> FineTuningResult:
         """Save the adapter and what is known of it, and put the training's state away."""
         job, model = self.job, self.model
@@ -109,7 +110,7 @@ class Session:
             method=self.settings.method,
             settings={**asdict(self.settings), "rows": {p.data.task.name: _sizes(p) for p in self.parts}},
             train_metrics=dict(train_metrics),
-            metrics=dict(metrics),
+            measured=dict(metrics),
             trainable_parameters=model.parameters_trained,
             total_parameters=model.parameters_total,
             parameter_efficiency=model.parameters_trained / model.parameters_total,
@@ -117,7 +118,12 @@ class Session:
             peak_memory_bytes=_peak_memory(model.base.device),
             privacy=privacy,
         )
-        facts = {"strategy": job.strategy, "metrics": outcome.metrics, "data": self.fingerprints(), "privacy": privacy}
+        facts = {
+            "strategy": job.strategy,
+            "metrics": outcome.measured,
+            "data": self.fingerprints(),
+            "privacy": None if privacy is None else privacy.to_json(),
+        }
         description = write_manifest(self.recipe, model.base.digest, facts)
         model.save_pretrained(outcome.adapter, _card(self, outcome), {"fedfin.json": description})
         write_atomic(job.out / "result.json", (json.dumps(outcome.to_json(), indent=2) + "\n").encode(), 0o600)
@@ -136,7 +142,7 @@ def open_session(job: FineTuningJob) -> Session:
     keys = keys_of(job)
     identity = identity_of(job, recipe, settings, keys)
     refuse_another(job.out, identity)
-    device = _device(job.device)
+    device = select_device(job.device)
     model = build(recipe, device) if job.previous is None else load_adapter(job.previous.adapter, device)[0]
     if job.training.gradient_checkpointing:
         model.recompute()
@@ -154,7 +160,7 @@ def prepare_session(job: FineTuningJob) -> tuple[tuple[SplitData, ...], Defaults
     """
     parts = tuple(_split(job, data) for data in job.data)
     settings, recipe = resolve_settings(job, sum(len(p.train) for p in parts))
-    _device(job.device)
+    select_device(job.device)
     if job.max_memory_gb is not None:
         refuse_beyond(_need(job, settings, recipe), job.max_memory_gb)
     return parts, settings, recipe
@@ -214,14 +220,6 @@ def _split(job: FineTuningJob, data: TaskData) -> SplitData:
     return SplitData(data, train, validation, dropped)
 
 
-def _device(wanted: str) -> str:
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigurationError(f"device is {wanted}: this machine has no usable CUDA device: use cpu or auto")
-    return wanted
-
-
 def _sizes(part: SplitData) -> dict[str, int]:
     held = len(part.validation) if part.validation else 0
     return {"train": len(part.train), "validation": held, "test": len(part.data.test), "left_out": part.dropped}
@@ -244,10 +242,10 @@ def _card(session: Session, outcome: FineTuningResult) -> dict[str, str]:
     return {
         "Task": "; ".join(f"{name}: {found}" if found else name for name, found in labels.items()),
         "Trained by": f"fedfin, alone, strategy {outcome.strategy}, method {outcome.method}",
-        "On the test rows": said(outcome.metrics),
+        "On the test rows": said(outcome.measured),
         "Data fingerprint": ", ".join(f"{value[:16]} (keyed)" for value in session.fingerprints().values()),
         "Privacy": "none: trained without differential privacy"
         if privacy is None
-        else f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g} for one record added or removed (PLD)"
-        + "".join(f"; not covered: {what}" for what in privacy["does_not_cover"]),
+        else f"epsilon {privacy.epsilon:.3f} at delta {privacy.delta:g} for one record added or removed (PLD)"
+        + "".join(f"; not covered: {what}" for what in privacy.does_not_cover),
     }

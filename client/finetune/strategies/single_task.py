@@ -5,7 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from client.finetune.job import FineTuningJob, FineTuningResult
+from client.finetune.job import FineTuningJob
+from client.finetune.result import FineTuningResult
 from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
 from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
 from client.finetune.training.sft import instruct

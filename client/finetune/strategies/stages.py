@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from client.finetune.events import Observer
-from client.finetune.job import AdapterOptions, FineTuningJob, FineTuningResult, TaskData, TrainingOptions
+from client.finetune.job import AdapterOptions, FineTuningJob, TaskData, TrainingOptions
 from client.finetune.options.memory import memory_limit
+from client.finetune.result import FineTuningResult
 from client.finetune.strategies import continual_pretraining, distillation, multi_task, single_task
 from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
 from client.finetune.strategies.distillation import DistillationJob
@@ -183,7 +184,7 @@ class _Stages:
             {
                 "stage": name,
                 "strategy": outcome.strategy,
-                "metrics": outcome.metrics,
+                "metrics": outcome.measured,
                 "validation": _validation(outcome),
                 "target_probe": measured,
                 "seconds": outcome.seconds,
@@ -209,7 +210,7 @@ class _Stages:
             )
         )
         self.base = outcome.base_model
-        return outcome, outcome.metrics["probes"].get(self.job.target.task.name)
+        return outcome, outcome.measured["probes"].get(self.job.target.task.name)
 
     def _intermediate(self, out: Path, name: str) -> tuple[FineTuningResult, Any]:
         job = self._intermediate_job(out / "training", name)
@@ -262,15 +263,17 @@ class _Stages:
         finals = [name for name in ("target_task", "knowledge_distillation") if name in self.outcomes]
         best = max(finals, key=lambda name: _validation(self.outcomes[name]) or 0.0)
         outcome = self.outcomes[best]
-        warned = forgotten(self.outcomes["domain_pretraining"].metrics) if "domain_pretraining" in self.outcomes else []
+        warned = (
+            forgotten(self.outcomes["domain_pretraining"].measured) if "domain_pretraining" in self.outcomes else []
+        )
         metrics = {
-            **outcome.metrics,
+            **outcome.measured,
             "best": best,
             "stages": self.history,
             "total_seconds": round(sum(entry["seconds"] for entry in self.history), 2),
             "warnings": [*warned, *([left_out] if left_out else [])],
         }
-        outcome = replace(outcome, strategy="stages", metrics=metrics, adapter=self._copied(outcome.adapter))
+        outcome = replace(outcome, strategy="stages", measured=metrics, adapter=self._copied(outcome.adapter))
         write_json(self.job.out / "result.json", outcome.to_json(), 0o600)
         return outcome
 

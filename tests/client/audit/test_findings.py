@@ -130,7 +130,7 @@ def test_a_sum_divided_by_the_drawn_batch_is_found(subject: Subject, monkeypatch
 
 
 def sampler(rows: Callable[[int, float, int], np.ndarray]) -> Callable[..., Iterator[np.ndarray]]:
-    def batches(examples: int, owners: object, plan: loop.TrainingPlan, noise: object) -> Iterator[np.ndarray]:
+    def batches(examples: int, owners: object, plan: loop.DpTrainingPlan, noise: object) -> Iterator[np.ndarray]:
         for step in range(plan.steps):
             yield np.sort(rows(examples, plan.sampling_probability, step))
 
@@ -302,13 +302,13 @@ def test_a_refuted_claim_is_exit_code_1(directory: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--canaries", "3"], "--canaries is 3"),
-        (["--confidence", "1"], "--confidence is 1"),
-        (["--noise-multiplier", "-1"], "--noise-multiplier is -1"),
+        (["--canaries", "3"], "canaries is 3"),
+        (["--confidence", "1"], "confidence is 1"),
+        (["--noise-multiplier", "-1"], "noise_multiplier is -1"),
         (["--run", "/nowhere"], "/nowhere/config.json: cannot be read"),
         (["--config", "/nowhere.toml"], "/nowhere.toml"),
-        (["--config", str(DESKS), "--canaries", "3"], "--canaries is 3"),  # a simulation's own sections are no obstacle
-        (["--device", "cuda:77"], "which is not there"),
+        (["--config", str(DESKS), "--canaries", "3"], "canaries is 3"),  # a simulation's own sections are no obstacle
+        (["--device", "cuda:77"], "which this machine does not have"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

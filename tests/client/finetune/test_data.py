@@ -84,26 +84,26 @@ def written(tmp_path: Path, labels: list[str]) -> Path:
 def test_labels_come_from_the_file_in_the_tasks_order_where_they_are_its_own(
     tmp_path: Path, kind: object, given: list[str], expected: tuple[str, ...]
 ) -> None:
-    assert read_labelled(kind, written(tmp_path, given)).labels == expected  # type: ignore[arg-type]
+    assert read_labelled(written(tmp_path, given), kind).labels == expected  # type: ignore[arg-type]
 
 
 def test_a_label_file_decides_the_order(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("report\ncontract\n")
     labels = read_label_file(tmp_path / "labels.txt")
-    assert read_labelled(DOCUMENT, written(tmp_path, ["contract", "report"]), labels=labels).labels == labels
+    assert read_labelled(written(tmp_path, ["contract", "report"]), DOCUMENT, labels=labels).labels == labels
 
 
 def test_numbers_stand_for_the_names_that_are_known(tmp_path: Path) -> None:
     names = ("loss", "gain")
-    assert read_labelled(DOCUMENT, written(tmp_path, ["1", "0"]), labels=names) == replace(
+    assert read_labelled(written(tmp_path, ["1", "0"]), DOCUMENT, labels=names) == replace(
         rows("text 0", "text 1"),
         examples=(Example("text 0", 1), Example("text 1", 0)),
         labels=names,
         name=str(tmp_path / "rows.csv"),
     )
-    assert read_labelled(DOCUMENT, written(tmp_path, ["1", "2"]), labels=("2", "1")).examples[0].label == 1  # type: ignore[union-attr]
+    assert read_labelled(written(tmp_path, ["1", "2"]), DOCUMENT, labels=("2", "1")).examples[0].label == 1  # type: ignore[union-attr]
     with pytest.raises(DataError, match='row 2, column "label" holds a label that is not one of loss, gain'):
-        read_labelled(DOCUMENT, written(tmp_path, ["1", "2"]), labels=names)
+        read_labelled(written(tmp_path, ["1", "2"]), DOCUMENT, labels=names)
 
 
 def test_what_datasets_writes_is_read_with_its_names_in_their_order(tmp_path: Path) -> None:
@@ -118,11 +118,11 @@ def test_what_datasets_writes_is_read_with_its_names_in_their_order(tmp_path: Pa
         return tmp_path / "rows.parquet"
 
     texts = labelled(ClassLabel(names=["up", "down", "flat"]), text=["a", "b"], label=[2, 1])
-    assert read_labelled(SENTIMENT, texts).labels == ("up", "down", "flat")
-    assert [e.label for e in read_labelled(SENTIMENT, texts).examples if isinstance(e, Example)] == [2, 1]
+    assert read_labelled(texts, SENTIMENT).labels == ("up", "down", "flat")
+    assert [e.label for e in read_labelled(texts, SENTIMENT).examples if isinstance(e, Example)] == [2, 1]
     tags = Sequence(ClassLabel(names=["O", "B-ORG", "I-ORG"]))
     words = labelled(tags, tokens=[["A", "B"], ["c"]], ner_tags=[[1, 2], [0]])
-    dataset = read_labelled(NER, words)
+    dataset = read_labelled(words, NER)
     assert dataset.labels == ("O", "B-ORG", "I-ORG")
     assert dataset.examples == (TokenExample(("A", "B"), (1, 2)), TokenExample(("c",), (0,)))
 
@@ -135,11 +135,11 @@ def listed(tmp_path: Path, *rows: dict[str, list[object]]) -> Path:
 
 def test_lists_of_words_and_tags_are_sentences(tmp_path: Path) -> None:
     path = listed(tmp_path, {"tokens": ["A", "B"], "ner_tags": ["B-X", "E-X"]}, {"tokens": ["c"], "ner_tags": ["O"]})
-    dataset = read_labelled(NER, path)
+    dataset = read_labelled(path, NER)
     assert dataset.labels == ("O", "B-X", "I-X")
     assert dataset.examples == (TokenExample(("A", "B"), (1, 2)), TokenExample(("c",), (0,)))
     numbers = listed(tmp_path, {"tokens": ["A", "B"], "ner_tags": [1, 2]})
-    assert read_labelled(NER, numbers, labels=("O", "B-X", "I-X")).examples == dataset.examples[:1]
+    assert read_labelled(numbers, NER, labels=("O", "B-X", "I-X")).examples == dataset.examples[:1]
 
 
 @pytest.mark.parametrize(
@@ -155,17 +155,17 @@ def test_lists_of_words_and_tags_are_sentences(tmp_path: Path) -> None:
 )
 def test_lists_that_are_no_sentence_are_refused(tmp_path: Path, row: dict[str, list[object]], expected: str) -> None:
     with pytest.raises(DataError, match=expected):
-        read_labelled(NER, listed(tmp_path, row))
+        read_labelled(listed(tmp_path, row), NER)
 
 
 def test_labels_that_are_no_tags_and_a_table_of_words_are_refused(tmp_path: Path) -> None:
     path = listed(tmp_path, {"tokens": ["A"], "ner_tags": ["B-X"]})
     with pytest.raises(DataError, match="not all of them are tags"):
-        read_labelled(NER, path, labels=("up", "down"))
+        read_labelled(path, NER, labels=("up", "down"))
     with pytest.raises(DataError, match="not one of O, B-Y"):
-        read_labelled(NER, path, labels=("O", "B-Y"))
+        read_labelled(path, NER, labels=("O", "B-Y"))
     with pytest.raises(DataError, match="as CoNLL"):
-        read_labelled(NER, written(tmp_path, ["O", "B-X"]))
+        read_labelled(written(tmp_path, ["O", "B-X"]), NER)
 
 
 def test_epochs_are_judged_by_macro_f1_where_no_label_names_a_high_risk_level() -> None:

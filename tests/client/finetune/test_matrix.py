@@ -79,7 +79,7 @@ def test_every_claimed_training_ends_in_an_adapter_that_loads(models: TinyModels
     outcome = train_cell(models, tmp_path, cell)
     names = tuple(cell.task.split("+"))
     assert (outcome.strategy, outcome.tasks, outcome.method) == (cell.strategy, names, cell.method)
-    metrics = outcome.metrics["new"] if cell.strategy == "incremental" else outcome.metrics
+    metrics = outcome.measured["new"] if cell.strategy == "incremental" else outcome.measured
     for name in names:
         found = metrics[name] if len(names) > 1 else metrics
         assert 0 <= found[TASKS[name].metric] <= 1
@@ -87,7 +87,7 @@ def test_every_claimed_training_ends_in_an_adapter_that_loads(models: TinyModels
     model, recipe, facts = load_adapter(outcome.adapter)
     assert tuple(recipe.tasks) == names
     assert model.parameters_trained == outcome.trainable_parameters
-    assert facts["metrics"] == outcome.metrics
+    assert facts["metrics"] == outcome.measured
     if len(names) == 1:
         answers = outcome.predict(["profit rises strong", "loss of the bank"])
         assert len(answers) == 2
@@ -175,12 +175,12 @@ def test_private_training_charges_a_ledger_beside_its_output_before_it_trains(
     plain = job(models, tmp_path / "out", Cell("sentiment_analysis", method, "single_task"))
     outcome = finetune(replace(plain, privacy=PrivacyOptions(epsilon=3.0), training=TrainingOptions(epochs=1)))
     assert outcome.privacy is not None
-    assert outcome.privacy["epsilon"] <= 3.0
-    assert outcome.privacy["delta"] == 1e-3
+    assert outcome.privacy.epsilon <= 3.0
+    assert outcome.privacy.delta == 1e-3
     with PrivacyLedger.open(tmp_path / "out" / "ledger.jsonl", PrivateKeys.load(tmp_path / "out" / "keys")) as ledger:
         [charge] = ledger.charges
-        assert ledger.epsilon(1e-3) == outcome.privacy["epsilon"]
-    assert charge.steps_done == outcome.privacy["steps"]
+        assert ledger.epsilon(1e-3) == outcome.privacy.epsilon
+    assert charge.steps_done == outcome.privacy.steps
 
 
 def test_a_private_training_says_what_went_into_the_model_before_it(models: TinyModels, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_private_training_says_what_went_into_the_model_before_it(models: Tiny
         base_model=str(tmp_path / "base"),
         privacy=PrivacyOptions(epsilon=3.0),
     )
-    assert finetune(private).privacy["does_not_cover"][0] == "the private text that the base model was made from"
+    assert finetune(private).privacy.does_not_cover[0] == "the private text that the base model was made from"
     again = replace(
         job(models, tmp_path / "again", cell, seed=11),
         strategy="incremental",
@@ -202,7 +202,7 @@ def test_a_private_training_says_what_went_into_the_model_before_it(models: Tiny
         privacy=PrivacyOptions(epsilon=3.0),
     )
     outcome = finetune(again)
-    earlier, *always = outcome.privacy["does_not_cover"]
+    earlier, *always = outcome.privacy.does_not_cover
     assert earlier == "the rows of the adapter that was continued, which was trained with no privacy"
     assert [what.partition(":")[0] for what in always] == [
         "the figures on the test rows",
@@ -244,7 +244,7 @@ def test_risk_levels_of_any_name_are_learned_and_chosen_by_macro_f1(models: Tiny
     training = TrainingOptions(epochs=1, validation=0.5)
     outcome = finetune(replace(wanted, data=(TaskData(data.task, *named),), training=training))
     assert {"validation_macro_f1", "validation_weighted_f1"} <= set(outcome.train_metrics)
-    assert not [name for name in outcome.metrics if "high_risk" in name]
+    assert not [name for name in outcome.measured if "high_risk" in name]
 
 
 def test_multi_task_is_refused_with_privacy_and_names_what_can(models: TinyModels, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.job import FineTuningResult
+from client.finetune.result import FineTuningResult
 from client.tracking.history import read_history, smoothed, summarise
 from client.tracking.report import render
 from client.tracking.tracker import Tracker
@@ -21,7 +21,7 @@ def outcome(out: Path) -> FineTuningResult:
         method="lora",
         settings={"rank": 16, "batch_size": 16},
         train_metrics={},
-        metrics={"accuracy": 0.81, "weighted_f1": 0.8},
+        measured={"accuracy": 0.81, "weighted_f1": 0.8},
         trainable_parameters=100,
         total_parameters=1100,
         parameter_efficiency=100 / 1100,

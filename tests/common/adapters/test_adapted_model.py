@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.manifest import DESCRIPTION, Manifest, write_manifest
 from common.adapters.tensors import seeded
 from common.base_models.load import load_base, load_classifier
 from common.config.run import AdapterConfig, ModelConfig
 from common.errors import ModelError
+from common.evaluation.evaluate import predict
 from common.protocol.adapter_codec import decode, digest, encode
 from common.tasks import task
 from common.tokenization.batches import Batch
@@ -63,20 +65,26 @@ def test_a_saved_adapter_loads_with_peft_alone_and_gives_the_same_logits(
 
 def test_the_cards_lines_load_the_model_and_a_second_save_replaces_the_first(path: Path, tmp_path: Path) -> None:
     model = shaken(tiny_adapted(path, layers="last:1"))
-    model.save_pretrained(tmp_path / "adapter")
+    manifest = Manifest(
+        base_model=str(model.base.path), pooling="mean", max_tokens=64, seed=7,
+        tasks={"sentiment_analysis": ("negative", "neutral", "positive")}, method="lora", rank=2, alpha=4.0,
+        dropout=0.0, target_modules="task", layers="last:1", train="B", virtual_tokens=0,
+    )  # fmt: skip
+    beside = {DESCRIPTION: write_manifest(manifest, model.base.digest, {})}
+    model.save_pretrained(tmp_path / "adapter", beside=beside)
     before = {file.name: file.read_bytes() for file in (tmp_path / "adapter").iterdir()}
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(tmp_path / "adapter", beside=beside)
     assert {file.name: file.read_bytes() for file in (tmp_path / "adapter").iterdir()} == before
-    assert sorted(before) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(before) == ["README.md", "adapter_config.json", "adapter_model.safetensors", "fedfin.json"]
     assert [file.name for file in tmp_path.iterdir()] == ["adapter"]
     lines = before["README.md"].decode().split("```python\n")[1].split("```")[0]
-    assert len(lines.strip().splitlines()) == 3
+    assert lines.startswith("import fedfin\n")
     scope: dict[str, Any] = {}
     exec(lines.replace("THIS DIRECTORY", str(tmp_path / "adapter")), scope)  # noqa: S102
-    batch = batch_of(model)
+    batch, loaded = batch_of(model), scope["model"]
     with torch.no_grad():
-        logits = scope["model"].eval()(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-        assert torch.equal(logits, model.logits(batch))
+        assert torch.equal(loaded.model.logits(batch), model.logits(batch))
+    assert loaded.predict(["profit rises"]) == [loaded.labels[predict(model, ["profit rises"])[0]]]
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,14 @@ def adapted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_a_decoder_reads_the_domain_better_afterwards_and_everything_is_measured(adapted) -> None:
     _, outcome = adapted
-    before, after = outcome.metrics["before"], outcome.metrics["after"]
+    before, after = outcome.measured["before"], outcome.measured["after"]
     assert outcome.tasks == ("causal_language_modelling",)
     assert after["domain"]["perplexity"] < before["domain"]["perplexity"]
     assert after["domain"]["loss_per_word"] < before["domain"]["loss_per_word"]
     assert after["domain"]["tokens_per_word"] < before["domain"]["tokens_per_word"]
     rise = after["general"]["loss_per_word"] / before["general"]["loss_per_word"] - 1
-    assert outcome.metrics["general_loss_rise"] == pytest.approx(rise)
-    assert outcome.metrics["new_tokens"] == 2
+    assert outcome.measured["general_loss_rise"] == pytest.approx(rise)
+    assert outcome.measured["new_tokens"] == 2
 
 
 def test_nothing_but_the_new_rows_and_the_adapter_is_trained(adapted) -> None:
@@ -88,7 +88,7 @@ def test_the_new_base_model_computes_what_the_adapter_does_and_perplexity_is_the
         count += ids.size - 1
     usual = np.exp(total / count)
     assert evaluate_language_model(with_adapter, tokens).perplexity == pytest.approx(usual, rel=1e-4)
-    assert outcome.metrics["after"]["domain"]["perplexity"] == pytest.approx(usual, rel=1e-4)
+    assert outcome.measured["after"]["domain"]["perplexity"] == pytest.approx(usual, rel=1e-4)
 
 
 def test_finetune_and_predict_work_on_what_comes_out(adapted, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_finetune_and_predict_work_on_what_comes_out(adapted, tmp_path: Path) ->
     training = TrainingOptions(epochs=6, batch_size=8, learning_rate=0.01, validation=0.0)
     job = FineTuningJob(data=(rows,), out=tmp_path, base_model=outcome.base_model, max_tokens=32, training=training)
     tuned = finetune_one(job)
-    assert tuned.metrics["accuracy"] > 0.9
+    assert tuned.measured["accuracy"] > 0.9
     assert tuned.predict(["loss falls falls loss falls", "profit rises rises profit profit"]) == ["down", "up"]
     assert read_provenance(outcome.base_model).private_text
 

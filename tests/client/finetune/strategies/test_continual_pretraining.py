@@ -62,7 +62,7 @@ def job(tmp_path: Path, **changes) -> AdaptationJob:
 def test_the_domain_is_read_better_afterwards_and_everything_is_measured(tmp_path: Path) -> None:
     rows = TaskData(task("document_classification"), labelled(), labelled(20, seed=1))
     outcome = continual_pretraining.run(job(tmp_path, probes=(rows,)))
-    metrics = outcome.metrics
+    metrics = outcome.measured
     before, after = metrics["before"], metrics["after"]
     assert after["domain"]["loss_per_word"] < before["domain"]["loss_per_word"]
     assert after["domain"]["tokens_per_word"] < before["domain"]["tokens_per_word"]
@@ -85,7 +85,7 @@ def test_what_comes_out_is_a_base_model_that_finetune_takes(tmp_path: Path) -> N
             training=TrainingOptions(epochs=4, batch_size=8, learning_rate=0.01, validation=0.0),
         )
     )
-    assert tuned.metrics["accuracy"] > 0.9
+    assert tuned.measured["accuracy"] > 0.9
     assert read_provenance(outcome.base_model).private_text
 
 
@@ -112,7 +112,7 @@ def test_cut_in_the_middle_it_ends_in_the_same_model(tmp_path: Path) -> None:
     resumed = continual_pretraining.run(job(tmp_path, out=tmp_path / "cut"))
     names = ["adapter_model.safetensors"]
     assert all((whole.adapter / name).read_bytes() == (resumed.adapter / name).read_bytes() for name in names)
-    assert whole.metrics == resumed.metrics
+    assert whole.measured == resumed.measured
     again = continual_pretraining.run(job(tmp_path))
     assert again.base_model == whole.base_model
 

@@ -64,8 +64,8 @@ def test_a_smaller_student_matches_its_teacher(tmp_path: Path) -> None:
             **common,
         )
     )
-    assert outcome.metrics["agreement"] >= 0.95
-    assert outcome.metrics["parameters"]["student"] < outcome.metrics["parameters"]["teacher"]
+    assert outcome.measured["agreement"] >= 0.95
+    assert outcome.measured["parameters"]["student"] < outcome.measured["parameters"]["teacher"]
     # It answers like the teacher in probabilities too, on texts neither was trained on.
     tokens = load_adapter(teacher.adapter)[0].encode([e.text for e in labelled(20, seed=2).examples])
     sides = [load_adapter(path)[0] for path in (teacher.adapter, outcome.adapter)]

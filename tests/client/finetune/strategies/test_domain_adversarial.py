@@ -51,11 +51,11 @@ def test_the_domains_are_harder_to_tell_apart_and_the_task_is_learned(tmp_path: 
         "other": other_domain(),
     }
     outcome = domain_adversarial.run(AdversarialJob(out=tmp_path / "out", max_strength=1.0, **common))
-    apart = outcome.metrics["domains_told_apart"]
-    assert outcome.metrics["accuracy"] > 0.9
+    apart = outcome.measured["domains_told_apart"]
+    assert outcome.measured["accuracy"] > 0.9
     assert apart["before"] > 0.9
     plain = domain_adversarial.run(AdversarialJob(out=tmp_path / "plain", max_strength=0.0, **common))
-    assert apart["after"] < plain.metrics["domains_told_apart"]["after"] - 0.1
+    assert apart["after"] < plain.measured["domains_told_apart"]["after"] - 0.1
     again = domain_adversarial.run(AdversarialJob(out=tmp_path / "again", max_strength=1.0, **common))
     name = "adapter_model.safetensors"
     assert (again.adapter / name).read_bytes() == (outcome.adapter / name).read_bytes()

@@ -74,27 +74,27 @@ def test_the_published_schedule_is_the_default_but_for_its_rates() -> None:
 
 def test_every_stage_is_measured_and_killed_half_way_the_rest_ends_in_the_same_result(tmp_path: Path) -> None:
     whole = stages.run(job(tmp_path, "whole"))
-    history = whole.metrics["stages"]
+    history = whole.measured["stages"]
     assert [entry["stage"] for entry in history] == NAMES
     assert history[0]["target_probe"]["accuracy"] > 0
     assert all(0 < entry["parameter_efficiency"] < 1 for entry in history)
-    assert whole.metrics["total_seconds"] == pytest.approx(sum(entry["seconds"] for entry in history), abs=0.1)
-    assert whole.metrics["best"] in ("target_task", "knowledge_distillation")
+    assert whole.measured["total_seconds"] == pytest.approx(sum(entry["seconds"] for entry in history), abs=0.1)
+    assert whole.measured["best"] in ("target_task", "knowledge_distillation")
     assert read_provenance(history[2]["base_model"]).private_text
     assert load_adapter(whole.adapter)[1].tasks == {"document_classification": ("down", "up")}
     for step in (5, 40):
         with pytest.raises(Cut):
             stages.run(job(tmp_path, f"cut{step}", observers=(Cutter(step),)))
         again = stages.run(job(tmp_path, f"cut{step}"))
-        for mine, theirs in zip(history, again.metrics["stages"], strict=True):
+        for mine, theirs in zip(history, again.measured["stages"], strict=True):
             names = [Path(entry["adapter"]) / "adapter_model.safetensors" for entry in (mine, theirs)]
             assert names[0].read_bytes() == names[1].read_bytes(), (step, mine["stage"])
-    assert stages.run(job(tmp_path, "whole")).metrics["stages"] == history
+    assert stages.run(job(tmp_path, "whole")).measured["stages"] == history
 
 
 def test_stages_can_be_left_out(tmp_path: Path) -> None:
     outcome = stages.run(job(tmp_path, "out", corpus=None, intermediate=(), student_blocks=None))
-    assert [entry["stage"] for entry in outcome.metrics["stages"]] == ["target_task"]
+    assert [entry["stage"] for entry in outcome.measured["stages"]] == ["target_task"]
     assert json.loads((tmp_path / "out" / "stages.json").read_text())["stages"][0]["stage"] == "target_task"
 
 
@@ -103,13 +103,13 @@ def test_without_hours_for_the_target_it_says_so_and_continues_later(tmp_path: P
     with pytest.raises(TimeBudgetExceeded, match="max_hours"):
         stages.run(short)
     longer = job(tmp_path, "out", corpus=None, intermediate=(), student_blocks=None, max_hours=1.0)
-    assert stages.run(longer).metrics["best"] == "target_task"
+    assert stages.run(longer).measured["best"] == "target_task"
 
 
 def test_the_hours_are_divided_among_the_stages_to_come_by_the_text_they_pass(tmp_path: Path) -> None:
     seen: dict[str, float] = {}
     outcome = stages.run(job(tmp_path, "out", max_hours=2.0))
-    for entry in outcome.metrics["stages"]:
+    for entry in outcome.measured["stages"]:
         assert entry["hours"].endswith(" h")
         seen[entry["stage"]] = float(entry["hours"].split(" of ")[-1].removesuffix(" h"))
     text = sum(len(example.text) for example in corpus().examples)
@@ -128,8 +128,8 @@ def test_a_stage_that_does_not_fit_at_the_end_is_left_out_and_named(
 
     monkeypatch.setattr(stages.distillation, "run", refuse)
     outcome = stages.run(job(tmp_path, "out", corpus=None, intermediate=(), max_hours=1.0))
-    assert outcome.metrics["best"] == "target_task"
-    assert "knowledge_distillation" in outcome.metrics["warnings"][-1]
+    assert outcome.measured["best"] == "target_task"
+    assert "knowledge_distillation" in outcome.measured["warnings"][-1]
     assert outcome.adapter == tmp_path / "out" / "adapter"
     assert outcome.predict(["profit rises rises profit"]) == ["up"]
 
@@ -160,7 +160,7 @@ def test_words_can_be_the_target_too_without_a_student(tmp_path: Path) -> None:
     )
     short = {"intermediate": (), "corpus": TaskData(KIND, corpus(30), corpus(20, seed=1))}
     outcome = stages.run(job(tmp_path, "out", target=words, student_blocks=None, **short))
-    assert outcome.metrics["entity_f1"] > 0.9
+    assert outcome.measured["entity_f1"] > 0.9
     assert outcome.predict(["bank rises 7"]) == ["B-ORG O O"]
     with pytest.raises(ConfigurationError, match="student_blocks"):
         stages.run(job(tmp_path, "student", target=words, **short))

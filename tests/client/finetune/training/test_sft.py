@@ -134,7 +134,7 @@ def test_qlora_of_a_decoder_lowers_the_loss_on_rows_it_did_not_see(trained: tupl
     assert held[-1] < held[0] - 0.1
     assert seen.steps[-1].loss < seen.steps[0].loss - 0.5
     assert outcome.train_metrics["best_epoch"] == 1 + held.index(min(held))
-    assert 0.0 <= outcome.metrics["rouge_l"] <= 1.0
+    assert 0.0 <= outcome.measured["rouge_l"] <= 1.0
 
 
 def test_every_step_is_told_with_what_the_tracker_needs(trained: tuple[FineTuningResult, Seen]) -> None:

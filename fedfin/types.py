@@ -1,0 +1,62 @@
+"""The classes of results and of their parts, for annotations: `def chosen(result: FineTuningResult) -> Predictor`."""
+
+from typing import TYPE_CHECKING
+
+from fedfin._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from client.audit.findings import AuditResult
+    from client.budget.summary import LedgerRun, RunStatement
+    from client.budget.summary import VerifiedLedger as Ledger
+    from client.finetune.domain import AdaptationResult, TextMeasures
+    from client.finetune.result import FineTuningResult, PrivacyGuarantee, TrainingSummary
+    from client.inference.predictor import Label, Predictor
+    from common.evaluation.task_metrics import Metrics
+    from common.privacy.accounting import DpSgdEvent, PrivacyLimit
+    from common.privacy.ledger import Charge
+    from server.rounds.checkpoint import RoundRecord
+    from simulation.result import Baseline, SimulationResult
+
+__all__ = [
+    "AdaptationResult",
+    "AuditResult",
+    "Baseline",
+    "Charge",
+    "DpSgdEvent",
+    "FineTuningResult",
+    "Label",
+    "Ledger",
+    "LedgerRun",
+    "Metrics",
+    "Predictor",
+    "PrivacyGuarantee",
+    "PrivacyLimit",
+    "RoundRecord",
+    "RunStatement",
+    "SimulationResult",
+    "TextMeasures",
+    "TrainingSummary",
+]
+
+_PLACES = {
+    "AdaptationResult": "client.finetune.domain:AdaptationResult",
+    "AuditResult": "client.audit.findings:AuditResult",
+    "Baseline": "simulation.result:Baseline",
+    "Charge": "common.privacy.ledger:Charge",
+    "DpSgdEvent": "common.privacy.accounting:DpSgdEvent",
+    "FineTuningResult": "client.finetune.result:FineTuningResult",
+    "Label": "client.inference.predictor:Label",
+    "Ledger": "client.budget.summary:VerifiedLedger",
+    "LedgerRun": "client.budget.summary:LedgerRun",
+    "Metrics": "common.evaluation.task_metrics:Metrics",
+    "Predictor": "client.inference.predictor:Predictor",
+    "PrivacyGuarantee": "client.finetune.result:PrivacyGuarantee",
+    "PrivacyLimit": "common.privacy.accounting:PrivacyLimit",
+    "RoundRecord": "server.rounds.checkpoint:RoundRecord",
+    "RunStatement": "client.budget.summary:RunStatement",
+    "SimulationResult": "simulation.result:SimulationResult",
+    "TextMeasures": "client.finetune.domain:TextMeasures",
+    "TrainingSummary": "client.finetune.result:TrainingSummary",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

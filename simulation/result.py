@@ -1,0 +1,125 @@
+"""The result of a simulated run as typed values, read from the files that the run left."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from common.errors import CheckpointError
+from common.evaluation.task_metrics import Metrics
+from server.rounds.checkpoint import RoundRecord
+
+__all__ = ["Baseline", "SimulationResult"]
+
+_PARTS = {" accuracy": "accuracy", " weighted F1": "weighted_f1"}
+"""Ends of the names under which a run of several tasks keeps the metrics of each."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A model that the federation is compared with. `epsilon` is None if the rows are not protected."""
+
+    name: str
+    accuracy: float
+    weighted_f1: float
+    epsilon: float | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationResult:
+    """The result of a simulated run.
+
+    Attributes:
+        out: Directory of the run, with its report, its checkpoint and a directory for each institution.
+        labels: In the order of the model's outputs.
+        metrics: On the test rows, after the last round.
+        metrics_before: On the test rows, before round 1.
+        metrics_by_institution: On each institution's share of the test rows. Empty if the test rows are not divided.
+        metrics_by_task: Of each task, if the run trains several together. Empty otherwise.
+        rounds: Record of each round, oldest first.
+        epsilon: Privacy loss of the run for each institution, at `delta`. None if it trained without privacy.
+        unit: What epsilon protects: one "record" or one "customer".
+        noise: "system", or "fixed", which protects nobody.
+        bytes_up, bytes_down: Size of all sealed messages.
+        seconds: Wall-clock time of the rounds.
+        parameters_trained, parameters_total: Numbers that are trained, and all numbers of the model.
+        baselines: Models on the same test rows without the federation, if they were asked for.
+        adapter: Directory of the adapter. `fedfin.load_adapter` reads it.
+        report: The page for a person to read.
+    """
+
+    out: Path
+    name: str
+    task: str
+    labels: tuple[str, ...]
+    metrics: Metrics
+    metrics_before: Metrics
+    metrics_by_institution: Mapping[str, Metrics]
+    metrics_by_task: Mapping[str, Metrics]
+    rounds: tuple[RoundRecord, ...]
+    epsilon: Mapping[str, float | None]
+    delta: float | None
+    unit: str
+    noise: str
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+    parameters_trained: int
+    parameters_total: int
+    baselines: tuple[Baseline, ...]
+    adapter: Path
+    report: Path
+
+    @classmethod
+    def read(cls, out: Path | str) -> Self:
+        """Read the files of a finished run in directory `out`.
+
+        Raises:
+            CheckpointError: There is no finished run, or a file is damaged.
+        """
+        out = Path(out)
+        try:
+            result = json.loads((out / "result.json").read_text())
+            rounds = tuple(RoundRecord.from_json(record) for record in json.loads((out / "history.json").read_text()))
+            return cls(
+                **_fields(result),
+                out=out,
+                rounds=rounds,
+                **_last(rounds),
+                adapter=out / "adapter",
+                report=out / "report.html",
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise CheckpointError(
+                f"{out}: no finished run (result.json or history.json is absent or damaged): run it to its end"
+            ) from None
+
+
+def _fields(result: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("name", "task", "delta", "unit", "noise", "bytes_up", "bytes_down", "seconds")
+    return {
+        **{name: result[name] for name in (*kept, "parameters_trained", "parameters_total")},
+        "labels": tuple(result["labels"]),
+        "metrics": Metrics.from_json(result),
+        "metrics_before": Metrics.from_json(result["before_round_1"]),
+        "metrics_by_task": _by_task(result),
+        "epsilon": {name: None if value is None else float(value) for name, value in result["epsilon"].items()},
+        "baselines": tuple(Baseline(**row) for row in result["baselines"]),
+    }
+
+
+def _by_task(result: Mapping[str, Any]) -> dict[str, Metrics]:
+    found: dict[str, dict[str, float]] = {}
+    for name, value in result.items():
+        for end, metric in _PARTS.items():
+            if name.endswith(end):
+                found.setdefault(name.removesuffix(end), {})[metric] = value
+    return {name: Metrics.from_json(metrics) for name, metrics in found.items()}
+
+
+def _last(rounds: tuple[RoundRecord, ...]) -> dict[str, Any]:
+    """Return the metrics by institution of the last round, which is always evaluated."""
+    last = rounds[-1].by_institution if rounds else None
+    return {"metrics_by_institution": {name: Metrics.from_json(values) for name, values in (last or {}).items()}}
