@@ -91,5 +91,5 @@ def test_nothing_is_dropped_under_privacy(models: TinyModels, tmp_path: Path) ->
 
 def test_without_privacy_opacus_is_not_loaded() -> None:
     strategies = "continual_pretraining, distillation, domain_adversarial, incremental, multi_task, single_task"
-    code = f"import sys; from client.finetune import {strategies}; sys.exit('opacus' in sys.modules)"
+    code = f"import sys; from client.finetune.strategies import {strategies}; sys.exit('opacus' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
