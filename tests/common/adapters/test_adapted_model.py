@@ -68,7 +68,7 @@ def test_the_cards_lines_load_the_model_and_a_second_save_replaces_the_first(pat
     manifest = Manifest(
         base_model=str(model.base.path), pooling="mean", max_tokens=64, seed=7,
         tasks={"sentiment_analysis": ("negative", "neutral", "positive")}, method="lora", rank=2, alpha=4.0,
-        dropout=0.0, target_modules="task", layers="last:1", train="B", virtual_tokens=0,
+        dropout=0.0, target_modules="task", layers="last:1", trained_factors="B", virtual_tokens=0,
     )  # fmt: skip
     beside = {DESCRIPTION: write_manifest(manifest, model.base.digest, {})}
     model.save_pretrained(tmp_path / "adapter", beside=beside)
