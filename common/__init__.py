@@ -1,4 +1,4 @@
-"""What the hub and the institutions must agree on."""
+"""Code that hub and institutions share: formats, protocol, models and accounting."""
 
 import logging
 

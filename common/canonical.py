@@ -1,7 +1,7 @@
 """The two shapes every message is made of: canonical JSON, and a header followed by a body.
 
-Both directions are exact: what `parse_object` accepts, `canonical` writes back byte for byte or the caller refuses
-it, so that one meaning has one encoding and a digest or signature covers all of it.
+Both directions are exact: `canonical` writes every object that `parse_object` accepts back byte for byte, or the
+caller refuses it, so that one meaning has one encoding and a digest or signature covers all of it.
 """
 
 import json
@@ -22,12 +22,12 @@ __all__ = [
 ]
 
 MAX_ADAPTER_BYTES = 512 * 2**20
-"""The largest adapter, in bytes; 134 million float32 values."""
+"""The largest adapter, in bytes: 134 million float32 values."""
 MAX_MESSAGE_BYTES = MAX_ADAPTER_BYTES + 16 * 2**20
 MAX_SEALED_BYTES = MAX_MESSAGE_BYTES + 2**20
 
 AGENT_METHOD = "/fedfin.Agent/Handle"
-"""What an institution's relay calls on its agent: a sealed assignment in, a sealed answer out."""
+"""The gRPC method that an institution's relay calls on its agent: a sealed assignment in, a sealed answer out."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,127}")
 _LENGTH_BYTES = 4
@@ -39,7 +39,7 @@ def is_name(value: object) -> bool:
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
-    """`value` as ASCII JSON: sorted keys, no spaces, no NaN; equal values give equal bytes.
+    """Return `value` as ASCII JSON with sorted keys, without spaces and NaN. Equal values give equal bytes.
 
     Raises:
         ValueError: a float is not finite.
@@ -51,7 +51,7 @@ def parse_object(data: bytes | str) -> dict[str, Any]:
     """Parse one JSON object. The caller bounds its length.
 
     Raises:
-        ValueError: anything else, a repeated key, NaN, or nesting too deep; nothing but ValueError.
+        ValueError: anything else, a repeated key, NaN, or nesting too deep. No other error is raised.
     """
     try:
         value = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
@@ -79,7 +79,7 @@ def frame(magic: bytes, header: bytes, body: bytes) -> bytes:
 
 
 def unframe(magic: bytes, data: bytes, max_header_bytes: int) -> tuple[bytes, memoryview]:
-    """Undo `frame`; the body is a view of `data`, so no declared length decides how much is allocated.
+    """Undo `frame`. The body is a view of `data`, so no declared length decides how much is allocated.
 
     Raises:
         ValueError: another magic, a header that is too long, or one cut short.

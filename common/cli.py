@@ -1,6 +1,6 @@
-"""What the three commands share: their environment, one line for an error, exit codes, `--json`.
+"""The frame that the three commands share: their environment, one line for an error, exit codes, `--json`.
 
-A command is a function `add(commands)` in a module of its own; it imports what it needs when it runs, so that
+A command is a function `add(commands)` in a module of its own. It imports heavy packages when it runs, so that
 `--help` answers at once.
 """
 
@@ -51,7 +51,7 @@ def build_parser(prog: str, description: str, example: str, adders: Iterable[Add
 def subcommand(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str, example: str
 ) -> argparse.ArgumentParser:
-    """Add subcommand `name`, which `run` carries out and returns the exit code of; it takes `--json`."""
+    """Add subcommand `name`, which `run` carries out. `run` returns the exit code. The subcommand takes `--json`."""
     prog = str(commands._prog_prefix)
     added: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text, epilog=f"example: {prog} {example}"
@@ -62,7 +62,9 @@ def subcommand(
 
 
 def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupted: str) -> int:
-    """Run what `arguments` ask for; returns the exit code: 2 for bad input, 130 (after `interrupted`) for Ctrl-C."""
+    """Run the subcommand that `arguments` name. Return the exit code: 2 for bad input, 130 (after `interrupted`) for
+    Ctrl-C.
+    """
     given = parser.parse_args(arguments)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -75,7 +77,7 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # Whoever read the output has closed it; nothing more can be said there.
+        # The reader of the output has closed it. Nothing more can be written there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -84,5 +86,5 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """`value` as one line of JSON, for programs to read as the last line; an infinite epsilon is "infinity"."""
+    """`value` as one line of JSON, for programs to read as the last line. An infinite epsilon is "infinity"."""
     print(json_text(value), flush=True)

@@ -1,6 +1,6 @@
 """Every exception that fedfin raises on purpose, as one tree.
 
-Each message is one line that names the input, says what is wrong and what to do about it. It never quotes
+Each message is one line. It names the input, the fault and the remedy. It never quotes
 an institution's text: a message may cross the network or land in a log.
 """
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class FedfinError(Exception):
-    """Base of all of them; commands print it as one line and leave with `exit_code`."""
+    """Base class of all errors. Commands print it as one line and exit with `exit_code`."""
 
     exit_code = 2
 
@@ -32,11 +32,11 @@ class ConfigurationError(FedfinError):
 
 
 class DataError(FedfinError):
-    """A data file is absent, malformed or unusable; rows are named by number, never by their text."""
+    """A data file is absent, malformed or unusable. Rows are named by number, never by their text."""
 
 
 class ModelError(FedfinError):
-    """A base model is absent, or cannot do what was asked of it."""
+    """A base model is absent, or cannot do the requested task."""
 
 
 class CheckpointError(FedfinError):
@@ -48,7 +48,7 @@ class LedgerError(FedfinError):
 
 
 class QuorumError(FedfinError):
-    """Too few institutions contributed to a round; the run is saved and can be resumed."""
+    """Too few institutions contributed to a round. The run is saved and can be resumed."""
 
 
 class EnrolmentError(FedfinError):
@@ -80,7 +80,7 @@ class EnvelopeError(CodedError):
 
 
 class BudgetExceeded(CodedError):
-    """A training does not fit in what is left of the institution's privacy budget."""
+    """A training does not fit in the rest of the institution's privacy budget."""
 
     def __init__(self, message: str) -> None:
         super().__init__("budget", message)

@@ -13,7 +13,7 @@ from pathlib import Path
 __all__ = ["INFINITE", "json_text", "replace_directory", "try_lock", "write_atomic", "write_json"]
 
 INFINITE = "infinity"
-"""What stands for an infinite epsilon in JSON, which has no such number; `float(INFINITE)` reads it. null is "none"."""
+"""An infinite epsilon in JSON, which has no infinite numbers. `float(INFINITE)` reads it. null is "none"."""
 
 
 def json_text(value: object, indent: int | None = None) -> str:
@@ -36,7 +36,7 @@ def _standard(value: object) -> object:
 
 
 def write_json(path: Path, value: object, mode: int = 0o644) -> None:
-    """Write `value` as indented JSON, atomically; see `json_text`."""
+    """Write `value` as indented JSON, atomically. See `json_text`."""
     write_atomic(path, (json_text(value, indent=2) + "\n").encode(), mode)
 
 

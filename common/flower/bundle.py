@@ -1,7 +1,7 @@
 """The Flower app bundle (FAB) made of the installed package: equal code gives equal bytes on every machine.
 
-Hub and institution each build it from what they installed. The hub sends its own to Flower; the institution runs a
-bundle only if it is, byte for byte, the one that it built itself from the code it reviewed. Nothing is compressed,
+Hub and institution each build it from their own installation. The hub sends its bundle to Flower. The institution runs
+a bundle only if it is, byte for byte, the one that it built itself from the code it reviewed. Nothing is compressed,
 since compressors of different releases differ.
 """
 
@@ -53,12 +53,12 @@ def bundle() -> bytes:
 
 
 def bundle_sha256() -> str:
-    """What both sides compare."""
+    """Return the SHA-256 of the bundle, in hex. Hub and institution compare it."""
     return hashlib.sha256(bundle()).hexdigest()
 
 
 def bundle_of(root: Path) -> bytes:
-    """The bundle of the rooms below `root`; see `bundle`."""
+    """Return the bundle of the packages below `root`. See `bundle`."""
     try:
         flower, version = importlib.metadata.version("flwr"), importlib.metadata.version("fedfin")
     except importlib.metadata.PackageNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Every symbol of Flower that its public API does not promise, in this one file; `test_flower_internals.py` holds each.
+"""Every symbol of Flower that its public API does not promise, in this one file. `test_flower_internals.py` holds each.
 
 Flower is pinned exactly. A new release is taken by making that test pass here, and nothing else has to change.
 """
@@ -79,7 +79,7 @@ class Control:
         )
 
     def start_run(self, bundle: bytes, digest: str, settings: Mapping[str, str]) -> int:
-        """Begin a run of the app in `bundle` (its SHA-256 is `digest`); returns Flower's id for it."""
+        """Begin a run of the app in `bundle` (its SHA-256 is `digest`). Return Flower's id of the run."""
         request = StartRunRequest(
             fab=Fab(hash_str=digest, content=bundle),
             override_config={key: Scalar(string=value) for key, value in settings.items()},
@@ -95,7 +95,7 @@ class Control:
             self._call(self._client.StopRun, StopRunRequest(run_id=run_id))
 
     def run_status(self, run_id: int) -> str:
-        """ "pending", "starting", "running" or `FINISHED`; "" for a run that this SuperLink does not know."""
+        """Return "pending", "starting", "running" or `FINISHED`, and "" for a run that this SuperLink does not know."""
         try:
             response = self._call(self._client.ListRuns, ListRunsRequest(run_id=run_id))
         except _Refused:
@@ -149,9 +149,10 @@ class _Refused(ServiceError):
 
 
 def shorten_pull_backoff() -> None:
-    """What is still being uploaded is looked for again after a tenth of a second (then two, four, ...), not after one.
+    """Look again for a message that is still being uploaded after a tenth of a second (then two, four, ...), not after
+    one.
 
-    Receivers learn of a message before its content is there; with adapters of 10 MB each round waited for that twice.
+    Receivers learn of a message before its content is there. With adapters of 10 MB each round waited for that twice.
     """
     for pull in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
         pull.__kwdefaults__["initial_backoff"] = 0.1

@@ -1,4 +1,4 @@
-"""What travels in Flower's messages: sealed bytes as one record, one value; or an error from a closed list."""
+"""Content of Flower's messages: sealed bytes as one record with one value, or an error from a closed list."""
 
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ _ERROR_CODE = 700  # Flower's own codes are below 100
 
 
 class RelayError(StrEnum):
-    """Why an institution's relay brings no sealed answer; all that the hub learns of it."""
+    """The reason why an institution's relay brings no sealed answer. The hub learns nothing more."""
 
     UNAVAILABLE = "unavailable"  # the agent is not running, or went away meanwhile
     LATE = "late"  # it did not answer within the message's time
@@ -49,7 +49,7 @@ def to_error(why: RelayError) -> Error:
 
 
 def from_error(error: Error) -> RelayError | None:
-    """What `to_error` wrote; None for an error of Flower's own, whose text is not to be trusted."""
+    """Read the error that `to_error` wrote. Return None for an error of Flower's own, whose text is not trusted."""
     try:
         return RelayError(error.reason) if error.code == _ERROR_CODE else None
     except ValueError:

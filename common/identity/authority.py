@@ -1,6 +1,6 @@
 """The hub's certificate authority, and the certificates that every TLS connection of a federation stands on.
 
-A private key is made where it is used and never travels: what goes to the authority is a signed request (CSR). The
+A private key is made where it is used and never travels. A signed request (CSR) goes to the authority. The
 authority certifies the name that the hub approved, whatever the request says of itself. Leaves are P-256, the
 authority is P-384.
 """
@@ -50,7 +50,7 @@ _KEY, _CERTIFICATE = "ca.key", "ca.pem"
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a certificate says. `serial` in hex; both times are UTC.
+    """Content of a certificate. `serial` is hex, both times are UTC.
 
     Raises (in `read`):
         EnrolmentError: it is not one PEM certificate with one common name.
@@ -64,7 +64,7 @@ class Certificate:
 
     @classmethod
     def read(cls, pem: str | bytes) -> Self:
-        """Parse one certificate; nothing is verified, see `Authority.issued`."""
+        """Parse one certificate without verifying it. See `Authority.issued`."""
         return cls._of(load_certificate(pem))
 
     @classmethod
@@ -86,13 +86,13 @@ class Certificate:
         )
 
     def days_left(self, now: datetime | None = None) -> float:
-        """Days until it expires; negative afterwards."""
+        """Return the days until it expires. The number is negative afterwards."""
         return (self.not_after - (now or datetime.now(UTC))).total_seconds() / 86_400
 
 
 @dataclass(frozen=True)
 class Authority:
-    """The certificate authority of one hub. `pem` is what others trust; the key stays in its directory."""
+    """The certificate authority of one hub. Others trust the certificate `pem`. The key stays in its directory."""
 
     pem: str
     _key: ec.EllipticCurvePrivateKey = field(repr=False)
@@ -125,7 +125,7 @@ class Authority:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what `create` wrote.
+        """Read the authority that `create` wrote.
 
         Raises:
             EnrolmentError: absent, damaged, or readable by others than its owner.

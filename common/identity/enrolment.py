@@ -1,6 +1,6 @@
-"""Enrolment: what an institution asks for, and what the hub gives back. Two files, carried by people.
+"""Enrolment: the request of an institution, and the package that the hub gives back. Two files, carried by people.
 
-    fedfin-institution init  ->  request.json       the institution's public keys; its private ones stay
+    fedfin-institution init  ->  request.json       the institution's public keys (its private keys stay)
     fedfin-hub approve       ->  NAME.package.json  its certificate, the authority, the hub's keys and address
 
 Each is signed with the signing key it carries, which proves possession and that nothing was altered, but not whose it
@@ -66,16 +66,16 @@ class EnrolmentRequest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of all that is signed: what the two people compare."""
+        """Return the SHA-256, in hex, of all signed fields. The two people compare it."""
         return hashlib.sha256(self._signed()).hexdigest()
 
     def to_json(self) -> str:
-        """Canonical JSON; equal requests give equal text."""
+        """Return canonical JSON. Equal requests give equal text."""
         return canonical(self._fields() | {"signature": self.signature}).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read what `to_json` wrote, and nothing else; white space around it is forgiven.
+        """Read the text that `to_json` wrote, and nothing else. White space around it is ignored.
 
         Raises:
             EnrolmentError: any other text, or its signature does not verify.
@@ -100,11 +100,11 @@ class EnrolmentPackage:
     """The hub lets an institution in.
 
     Attributes:
-        institution: its name; `request_fingerprint` that of the request this answers.
+        institution: its name. `request_fingerprint`: the fingerprint of the request that this package answers.
         certificate: its TLS client certificate (PEM), issued by `authority` (PEM).
         hub: the public keys that assignments are signed with and answers sealed to.
         address: where the hub's gateway listens, as host:port.
-        app_sha256: SHA-256, in hex, of the app bundle that this hub runs; the institution builds its own and compares.
+        app_sha256: SHA-256, in hex, of the app bundle that this hub runs. The institution builds its own and compares.
         signature: by `hub` over all of this, in hex.
 
     Raises:
@@ -151,7 +151,7 @@ class EnrolmentPackage:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of all that is signed: what the two people compare."""
+        """Return the SHA-256, in hex, of all signed fields. The two people compare it."""
         return hashlib.sha256(self._signed()).hexdigest()
 
     def check_answers(self, request: EnrolmentRequest) -> None:
@@ -164,12 +164,12 @@ class EnrolmentPackage:
             raise _bad(f"package for {self.institution}", "it answers another request: send the hub yours again")
 
     def to_json(self) -> str:
-        """Canonical JSON; equal packages give equal text."""
+        """Return canonical JSON. Equal packages give equal text."""
         return canonical(self._fields() | {"signature": self.signature}).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read what `to_json` wrote, and nothing else; white space around it is forgiven.
+        """Read the text that `to_json` wrote, and nothing else. White space around it is ignored.
 
         Raises:
             EnrolmentError: any other text, or its signature does not verify.
@@ -205,7 +205,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def _read(text: str | bytes, kind: str, keys: set[str]) -> dict[str, Any]:
-    """The fields of a file, every one but the keys a text; EnrolmentError on anything else."""
+    """Return the fields of a file. Each is a text, except for the keys. Raise EnrolmentError for anything else."""
     what = f"not a {kind} of this version: ask for it again"
     try:
         if len(text) > _MAX_FILE_BYTES:
@@ -242,7 +242,7 @@ def _verify(what: str, keys: PublicKeys, signed: bytes, signature: str) -> None:
 
 
 def _node_key(text: str) -> str | None:
-    """The one spelling of a node key; None where it is none."""
+    """Return the canonical spelling of a node key, or None if the value is no node key."""
     try:
         key = serialization.load_pem_public_key(text.encode())
     except (ValueError, TypeError, UnsupportedAlgorithm):

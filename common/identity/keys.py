@@ -32,7 +32,8 @@ _MAX_FILE_BYTES = 16_384
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """What others know of a party. `sealing` is the ML-KEM-768 key (1184 bytes) followed by the X25519 key (32).
+    """The public keys of a party, which others know. `sealing` is the ML-KEM-768 key (1184 bytes) followed by the
+    X25519 key (32).
 
     Raises:
         EnvelopeError: code "keys": a name or a key that cannot be one.
@@ -65,17 +66,17 @@ class PublicKeys:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over the name and both keys: what two people compare by telephone at enrolment."""
+        """Return the SHA-256, in hex, over the name and both keys. Two people compare it by telephone at enrolment."""
         return hashlib.sha256(b"fedfin public keys 1\n" + self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Canonical JSON; equal keys give equal text."""
+        """Return canonical JSON. Equal keys give equal text."""
         fields = {"format": _FORMAT, "name": self.name, "signing": self.signing.hex(), "sealing": self.sealing.hex()}
         return canonical(fields).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote; white space around it is forgiven.
+        """Read the text that `to_json` wrote. White space around it is ignored.
 
         Raises:
             EnvelopeError: code "keys": on any other text.
@@ -105,7 +106,7 @@ class PublicKeys:
 
 @dataclass(frozen=True)
 class PrivateKeys:
-    """A party's private keys, as seeds (32 bytes each; 64 for ML-KEM). They never show in a `repr`.
+    """A party's private keys, as seeds (32 bytes each, 64 for ML-KEM). They never show in a `repr`.
 
     Raises:
         EnvelopeError: code "keys": a name or a seed that cannot be one.
@@ -134,12 +135,12 @@ class PrivateKeys:
 
     @cached_property
     def signing_key(self) -> Ed25519PrivateKey:
-        """Signs as this party. Sign only what begins with a label of its own."""
+        """Sign as this party. Sign only data that begins with a label of its own."""
         return Ed25519PrivateKey.from_private_bytes(self.signing)
 
     @cached_property
     def sealing_key(self) -> MLKEM768X25519PrivateKey:
-        """Opens what was sealed to this party."""
+        """Open messages that were sealed to this party."""
         return MLKEM768X25519PrivateKey(
             MLKEM768PrivateKey.from_seed_bytes(self.mlkem768), X25519PrivateKey.from_private_bytes(self.x25519)
         )
@@ -156,7 +157,7 @@ class PrivateKeys:
         return HKDF(SHA256(), length=32, salt=None, info=b"fedfin data fingerprint 1").derive(self.signing)
 
     def save(self, directory: Path) -> None:
-        """Write both files; `directory` becomes 0700. Other keys already there are never overwritten.
+        """Write both files. `directory` gets mode 0700. Other keys already there are never overwritten.
 
         Raises:
             EnvelopeError: code "keys": other keys are there, or the files cannot be written.
@@ -176,11 +177,11 @@ class PrivateKeys:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what `save` wrote.
+        """Read the keys that `save` wrote.
 
         Raises:
-            EnvelopeError: code "permissions" when anyone but the owner may touch the file; "keys" when it is
-                absent, unreadable or damaged.
+            EnvelopeError: code "permissions" if anyone but the owner may touch the file, "keys" if it is absent,
+                unreadable or damaged.
         """
         path = directory / _PRIVATE
         text = _read_private(path)
@@ -208,7 +209,7 @@ def _read_private(path: Path) -> bytes:
 
 
 def _fields(text: str | bytes, keys: set[str]) -> dict[str, Any]:
-    """Name and decoded keys of a key file; ValueError on anything else."""
+    """Return the name and the decoded keys of a key file. Raise ValueError for anything else."""
     if len(text) > _MAX_FILE_BYTES:
         raise ValueError
     fields = parse_object(text)

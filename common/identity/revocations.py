@@ -25,10 +25,10 @@ class Revocations:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read the list; an absent file is an empty one.
+        """Read the list. An absent file is an empty list.
 
         Raises:
-            EnrolmentError: the file is not such a list; nobody may be let in then.
+            EnrolmentError: the file is not such a list. Nobody may be let in then.
         """
         try:
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""TLS 1.3 between the hub's door and an institution; both ends show a certificate of the hub's authority."""
+"""TLS 1.3 between the hub's gateway and an institution. Both ends show a certificate of the hub's authority."""
 
 import ssl
 from pathlib import Path

@@ -34,7 +34,7 @@ def certificate_builder(
     issuer_key: ec.EllipticCurvePublicKey,
     lifetime: timedelta,
 ) -> x509.CertificateBuilder:
-    """A certificate to be: for `key`, by the owner of `issuer_key`, valid from now on; it says no purpose yet."""
+    """A certificate to be: for `key`, by the owner of `issuer_key`, valid from now on. It has no purpose yet."""
     now = datetime.now(UTC)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key)
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key)
@@ -45,7 +45,7 @@ def certificate_builder(
 
 
 def key_usage(**given: bool) -> x509.KeyUsage:
-    """The uses of `cryptography.x509.KeyUsage` that are given; no other."""
+    """Return a `cryptography.x509.KeyUsage` with the named uses and no other."""
     every = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
              "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
     flags: Mapping[str, bool] = dict.fromkeys(every, False) | given
@@ -88,7 +88,7 @@ def load_request(request: str | bytes) -> tuple[x509.Name, ec.EllipticCurvePubli
 
 
 def load_certificate(pem: str | bytes) -> x509.Certificate:
-    """One certificate; nothing of it is verified.
+    """Parse one certificate without verifying it.
 
     Raises:
         EnrolmentError: not an X.509 certificate in PEM, or one of more than 16 KiB.

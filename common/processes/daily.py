@@ -1,4 +1,4 @@
-"""Say what is due now, and again every day, in a loop that turns often."""
+"""Repeat a set of messages at most once a day from a polling loop."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ class DailyReminder:
     """Says each line of `due` at once, and, as long as there are any, once a day from then on.
 
     Raises:
-        FedfinError: `due` does, the first time. Later that is said, too: what runs goes on.
+        FedfinError: `due` does, the first time. Later errors are logged too, and the loop goes on.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class DailyReminder:
         self._tell(due())
 
     def tick(self) -> None:
-        """Call often; it looks once a day."""
+        """Call this often. It looks for messages once a day."""
         if self._clock() < self._next:
             return
         try:

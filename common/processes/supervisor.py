@@ -1,7 +1,7 @@
-"""Keep a few processes running: start them in order, restart what dies, end them in reverse.
+"""Keep a few processes running: start them in order, restart those that die, end them in reverse.
 
 Each is a session of its own with its own log, so that a Ctrl-C in the terminal reaches only the supervisor, which then
-ends them one by one. Where the kernel can (Linux), they are ended with it even by `kill -9`.
+ends them one by one. If the kernel can (Linux), they are ended with it even by `kill -9`.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ class Service:
     """One process to keep running.
 
     Attributes:
-        command: program and arguments; never a secret, since everybody on the machine can read them.
-        directory: the working directory. Not a checkout: Flower would import what lies there.
+        command: program and arguments, never a secret, since everybody on the machine can read them.
+        directory: the working directory. Not a checkout, because Flower would import modules from there.
         log: its output, appended.
         environment: on top of the supervisor's own.
         ready: when given, `start` waits until it says yes, and fails when the process ends before.
@@ -64,9 +64,9 @@ class Supervisor:
     """Runs `services`. All methods belong to one thread: the death of that thread ends them.
 
     Args:
-        state: a file that says what runs, for `running_services`.
+        state: a file with the running services, for `running_services`.
         say: told in a line whenever a process begins, ends or is to be restarted.
-        given_up: asked while `start` waits; when it says yes, `start` fails.
+        given_up: called while `start` waits. If it returns True, `start` fails.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Supervisor:
         self._state, self._say, self._given_up = state, say, given_up
 
     def start(self) -> None:
-        """Start all, in order; each is ready before the next begins.
+        """Start all services in order. Each is ready before the next begins.
 
         Raises:
             ServiceError: one ended, or was not ready in time. Those already started are ended again.
@@ -94,12 +94,14 @@ class Supervisor:
             raise
 
     def tick(self) -> None:
-        """Restart what has died, after a pause that grows while it keeps dying. Call this about twice a second."""
+        """Restart services that have died, after a pause that grows while it keeps dying. Call this about twice a
+        second.
+        """
         now = time.monotonic()
         for child in self._children:
             process = child.process
             if process is not None and process.poll() is not None:
-                # What it left behind in its session goes with it.
+                # Processes that it left behind in its session end with it.
                 _signal_group(process, signal.SIGKILL)
                 child.pause = _FIRST_PAUSE_S if now - child.since > _SETTLED_S else child.pause * 2
                 child.pause = min(child.pause, _LONGEST_PAUSE_S)
@@ -172,9 +174,10 @@ class Supervisor:
 
 
 def running_services(state: Path) -> list[dict[str, Any]]:
-    """What runs under a supervisor: `name`, `pid`, `up`, `restarts`, `log` of each; empty when there is none.
+    """Return `name`, `pid`, `up`, `restarts` and `log` of each service under a supervisor. The list is empty if there
+    is no supervisor.
 
-    A supervisor that was killed leaves its file; then nothing is up.
+    A killed supervisor leaves its file behind. Then no service counts as up.
     """
     try:
         value = json.loads(state.read_bytes())

@@ -1,8 +1,8 @@
 """Adapter <-> bytes, and the gate a foreign adapter must pass.
 
 The bytes are a safetensors file (any safetensors reader opens them) in one canonical form: float32, tensors in
-order of name, nothing else in the header. For a given `Spec` only one header is possible, so `decode` compares
-instead of parsing: what differs is read only to say why it was refused, and no size is ever taken from it.
+order of name, nothing else in the header. For a given `Spec` only one header is possible, so `decode` compares instead
+of parsing. A different header is read only to say why it was refused, and no size is ever taken from it.
 """
 
 import hashlib
@@ -96,12 +96,12 @@ class Spec:
         return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
     def to_json(self) -> str:
-        """Canonical JSON; equal specs give equal text."""
+        """Return canonical JSON. Equal specs give equal text."""
         return canonical({"tensors": [[name, list(shape), dtype] for name, shape, dtype in self.tensors]}).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "Spec":
-        """Read what `to_json` wrote, and nothing else.
+        """Read the text that `to_json` wrote, and nothing else.
 
         Raises:
             MessageError: on any other text.
@@ -153,8 +153,8 @@ def encode(tensors: Mapping[str, NDArray[Any]]) -> bytes:
 def decode(data: bytes, spec: Spec, max_bytes: int = MAX_ADAPTER_BYTES) -> Tensors:
     """Read an adapter that must be exactly of `spec`. Arrays are fresh, writable and sorted by name.
 
-    Guarantee: for any bytes, either `encode(decode(data, spec)) == data` or AdapterRefused; memory stays within a
-    small multiple of `len(data)`.
+    Guarantee: for any bytes, either `encode(decode(data, spec)) == data` or AdapterRefused is raised. Memory stays
+    within a small multiple of `len(data)`.
 
     Raises:
         AdapterRefused: code "too_large", "malformed", "missing", "extra", "dtype", "shape" or "non_finite".
@@ -185,7 +185,9 @@ def digest(tensors: Mapping[str, NDArray[Any]]) -> str:
 
 
 def _refuse_header(data: bytes, spec: Spec) -> NoReturn:
-    """Say why a header is not `spec`'s; it is parsed for that alone, and never far beyond the expected length."""
+    """Say why a header is not the one of `spec`. It is parsed for that alone, and never far beyond the expected
+    length.
+    """
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     if length > min(len(data) - _LENGTH_BYTES, 4 * len(spec.header) + 2**16):
         raise AdapterRefused("malformed", "adapter: its header is cut short or too long: not an adapter of this run")

@@ -2,10 +2,10 @@
 
 A field may leave for one of three reasons, and there is no fourth:
 
-- NOISED: it was computed from private rows by the mechanism that the ledger was charged for;
-- CHOSEN: somebody decided it (the run, the officer, the installation), whatever the rows are;
-- CLOSED: one word of a list that is closed, about the institution's state; which word may depend on whether the rows
-  can be read at all and fit the run's labels, and on their number only where the officer set no delta.
+- NOISED: it was computed from private rows by the mechanism that the ledger was charged for.
+- CHOSEN: somebody decided it (the run, the officer, the installation), whatever the rows are.
+- CLOSED: one word of a closed list, about the institution's state. The word may depend on whether the rows
+  can be read at all and fit the run's labels, and on their number only if the officer set no delta.
 
 There is no setting that releases a count, a loss, a metric or a clip fraction, noised or not: nobody who trains a
 shared model needs one, and each would take budget from the model. `declared_units` is the one declaration.

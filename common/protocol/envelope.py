@@ -3,11 +3,11 @@
     seal = HPKE (RFC 9180, base mode: ML-KEM-768 + X25519, HKDF-SHA256, AES-256-GCM), then Ed25519 over all of it
 
 The header names run, round, kind, both parties and the fingerprints of both parties' keys. It is HPKE's `info`,
-so a ciphertext opens under that header alone; and it is signed together with the ciphertext. Whoever strips the
-signature and puts his own needs a header with his own fingerprint, and under that one the ciphertext does not
+so a ciphertext opens under that header alone. The header is also signed together with the ciphertext. Whoever strips
+the signature and puts his own needs a header with his own fingerprint, and under that one the ciphertext does not
 open. The signature is checked before anything is decrypted.
 
-Not given: forward secrecy for the recipient (a stolen sealing key opens what was recorded), and deniability.
+Not given: forward secrecy for the recipient (a stolen sealing key opens recorded messages), and deniability.
 """
 
 import hashlib
@@ -100,7 +100,7 @@ def open_sealed(
 
 
 def peek(data: bytes, max_bytes: int = MAX_SEALED_BYTES) -> MessageContext:
-    """What the header claims. Nothing of it is authenticated: for routing only, then `open_sealed`.
+    """Return the context that the header claims. Nothing of it is authenticated: for routing only, then `open_sealed`.
 
     Raises:
         EnvelopeError: code "too_large" or "malformed".
@@ -118,7 +118,7 @@ def _header(context: MessageContext, sender: PublicKeys, recipient: PublicKeys) 
 
 
 def _signed(header: bytes, ciphertext: bytes) -> bytes:
-    # Ed25519 reads its message twice; a digest of the long part keeps a large adapter cheap.
+    # Ed25519 reads its message twice. A digest of the long part keeps a large adapter cheap.
     return _SIGNED + len(header).to_bytes(4, "big") + header + hashlib.sha256(ciphertext).digest()
 
 

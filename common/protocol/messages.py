@@ -1,8 +1,8 @@
-"""What hub and institutions say to each other, as bytes. Pure: sealing is `envelope`'s, transport is Flower's.
+"""Messages between hub and institutions, and their bytes. Pure: sealing is `envelope`'s, transport is Flower's.
 
-What leaves an institution is listed here and nowhere else: the adapter, the size band it declares, the parameters
-the run fixed, its own epsilon; or a refusal code from a closed list. There is no field for a count, a loss, a
-metric or a text; why each field may leave stands in `common.protocol.disclosures`.
+The fields that leave an institution are listed here and nowhere else: the adapter, the declared size, the
+parameters the run fixed, its own epsilon, or a refusal code from a closed list. There is no field for a count, a loss,
+a metric or a text. `common.protocol.disclosures` says why each field may leave.
 """
 
 import math
@@ -21,7 +21,7 @@ _MAX_DECLARED_UNITS = 2**40
 
 
 class RefusalCode(StrEnum):
-    """Why an institution declined; all that the hub learns of it."""
+    """The reason why an institution declined. The hub learns nothing more."""
 
     BUDGET = "budget"
     CONFIG = "config"
@@ -35,10 +35,11 @@ class RefusalCode(StrEnum):
 
 @dataclass(frozen=True)
 class PrivacyStatement:
-    """What an institution says about its training. The unit is the run's, `privacy.unit`; adjacency: add or remove one.
+    """The privacy statement of an institution about its training. The unit is `privacy.unit` of the run. The adjacency
+    is adding or removing one unit.
 
-    `epsilon` (at `delta`) is the institution's own figure for this run so far. `sampling_probability` is stated
-    only where the run's configuration fixes it: otherwise it would give the number of records away.
+    `epsilon` (at `delta`) is the institution's own figure for this run so far. `sampling_probability` is stated only
+    if the run's configuration fixes it: otherwise it would give the number of records away.
     """
 
     noise_multiplier: float
@@ -80,7 +81,7 @@ class _Message:
 
     @classmethod
     def from_bytes(cls, data: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> Self:
-        """Read what `to_bytes` wrote, and nothing else.
+        """Read the bytes that `to_bytes` wrote, and nothing else.
 
         Raises:
             MessageError: on any other bytes.
@@ -122,8 +123,8 @@ class _Message:
 class Assignment(_Message):
     """The hub's question to one institution: train this adapter for one round.
 
-    `config_json` is `RunConfig.to_json()`, `spec_json` is `Spec.to_json()`, `adapter` is `codec.encode`'s; each is
-    checked by its own reader, not here.
+    `config_json` is `RunConfig.to_json()`, `spec_json` is `Spec.to_json()`, `adapter` comes from
+    `adapter_codec.encode`. Each is checked by its own reader, not here.
     """
 
     run_id: str
@@ -143,7 +144,7 @@ class Assignment(_Message):
 
 @dataclass(frozen=True)
 class Contribution(_Message):
-    """One institution's answer. `statement` is None only where the run trains without differential privacy.
+    """One institution's answer. `statement` is None only if the run trains without differential privacy.
 
     `declared_units` is a power of two that the institution's privacy officer chose to declare, or None.
     """
