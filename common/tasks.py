@@ -1,4 +1,4 @@
-"""The financial tasks as data: what each predicts, and the LoRA settings it starts from.
+"""The financial tasks as data: the prediction of each, and its initial LoRA settings.
 
 Target modules are roles ("query", "value", ...), not module names: `common.adapters.target_modules` translates them to
 the base model's own. A base model may need more than the preset: set `adapter.target_modules = "all-linear"`.
@@ -70,8 +70,8 @@ class Head(StrEnum):
 class Task:
     """A task and its preset.
 
-    labels: in the order of the model's outputs; empty means that they are those found in the data.
-    rank, alpha, target_modules, dropout: LoRA; dropout counts without differential privacy only.
+    labels: in the order of the model's outputs. Empty: the labels are those in the data.
+    rank, alpha, target_modules, dropout: LoRA. Dropout applies without differential privacy only.
     metric: the figure of `common.evaluation.metrics` that matters most.
     high_risk: indices of the labels whose misses cost most.
     """
@@ -139,7 +139,7 @@ _ALL = (
         dropout=0.1,
         metric="rouge_l",
     ),
-    # Continual pretraining on unlabelled text; dropout stays off, so that the same masks give the same loss.
+    # Continual pretraining on unlabelled text. Dropout stays off, so that the same masks give the same loss.
     Task(
         name="masked_language_modelling",
         head=Head.MASKED,
@@ -182,7 +182,7 @@ def task(name: str) -> Task:
     """The task called `name`.
 
     Raises:
-        ConfigurationError: there is none; the message lists those there are.
+        ConfigurationError: there is none. The message lists the known ones.
     """
     if name in TASKS:
         return TASKS[name]

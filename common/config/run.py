@@ -1,6 +1,6 @@
-"""What a run is: the hub's TOML file as frozen, validated values.
+"""The configuration of a run: the hub's TOML file as frozen, validated values.
 
-The hub signs `RunConfig.digest()` into every message; an institution parses the same values through the same
+The hub signs `RunConfig.digest()` into every message. An institution parses the same values through the same
 checks and holds them against its own limits. Nothing here is an institution's to keep secret.
 """
 
@@ -33,13 +33,14 @@ __all__ = [
     "parse_run",
 ]
 
-# What a privacy mode fixes: noise multiplier, clipping norm.
+# Noise multiplier and clipping norm that a privacy mode fixes.
 LEVELS: Mapping[str, tuple[float, float]] = MappingProxyType({"high": (1.0, 1.0), "standard": (0.5, 2.0)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
-    """The frozen base model. `base` is "minilm" (packaged), a directory, or a hub name; `max_tokens` cuts texts.
+    """The frozen base model. `base` is "minilm" (packaged), a directory, or a hub name. Texts are cut at `max_tokens`
+    tokens.
 
     base_digest: SHA-256 over the base model's files (`common.base_models.digest`), set when a run starts.
         An institution whose files have a different digest refuses to train.
@@ -59,14 +60,14 @@ class ModelConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig(Section):
-    """The LoRA adapter; `parse_run` fills what is left out from the task and the privacy mode.
+    """The LoRA adapter. `parse_run` fills absent values from the task and the privacy mode.
 
     target_modules: "task" (the task's roles), "all-linear", or role names.
     layers: "all", "last:K" (the last K blocks), or "none" (the head alone, no LoRA).
     dropout: of LoRA's input. Not under differential privacy.
     trained_factors: "AB", or "B" with A frozen at values derived from the run's seed (FFA-LoRA, arXiv 2403.12313).
     new_tokens: how many rows at the end of the embeddings are trained too, those of words that were added to the base
-        model's vocabulary. Not under differential privacy, where there is no per-example rule for them.
+        model's vocabulary. Not under differential privacy, because no per-example rule exists for them.
     """
 
     section = "adapter"
@@ -89,13 +90,13 @@ class AdapterConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Section):
-    """What each institution does in a round.
+    """Local training of each institution in a round.
 
-    local_steps or local_epochs (an epoch is 1/q steps); sampling_rate q, of the unit that `PrivacyConfig` protects, or
+    local_steps or local_epochs (an epoch is 1/q steps). sampling_rate q, of the unit that `PrivacyConfig` protects, or
     expected_batch_size (records).
     adam_noise_correction: under privacy, subtract the noise's known variance from Adam's second moment
         (arXiv 2312.14334).
-    max_batch_tokens: padded tokens of one physical batch; it bounds memory and changes no result.
+    max_batch_tokens: padded tokens of one physical batch. It bounds memory and changes no result.
     """
 
     section = "training"
@@ -122,12 +123,12 @@ class TrainingConfig(Section):
 class PrivacyConfig(Section):
     """Differential privacy of one unit (add or remove one), over the whole run.
 
-    unit: "record", one row; or "customer", all rows that carry one customer's id at an institution.
-    mode: "high" and "standard" fix noise and clip (see `LEVELS`); "custom" takes both; "target" takes a clip and the
-    epsilon of the whole run, for which every institution calibrates its own noise; "none" trains without privacy.
-    noise_multiplier: standard deviation of the noise over `clipping_norm` (L2, of one unit's gradient); with "none",
-    `clipping_norm` is 0.
-    clipping: "flat" shortens gradients longer than `clipping_norm`; "automatic" scales every one to just below it
+    unit: "record" (one row) or "customer": all rows that carry one customer's id at an institution.
+    mode: "high" and "standard" fix noise and clip (see `LEVELS`). "custom" takes both. "target" takes a clip and the
+    epsilon of the whole run, for which every institution calibrates its own noise. "none" trains without privacy.
+    noise_multiplier: standard deviation of the noise over `clipping_norm` (L2, of one unit's gradient). With
+        "none", `clipping_norm` is 0.
+    clipping: "flat" shortens gradients longer than `clipping_norm`. "automatic" scales every one to just below it
     (AUTO-S, arXiv 2206.07136), so that only the product of norm and learning rate matters.
     """
 
@@ -166,13 +167,12 @@ class PrivacyConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class AggregationConfig(Section):
-    """How the hub combines a round. Uniform weights are also taken where no institution declares a size band.
+    """How the hub combines a round. Uniform weights are also used if no institution declares its units.
 
     weighting: see `server.rounds.aggregation.weights`. server_decay_rounds: over how many last rounds the server's
-    learning rate falls to nothing, so that the noise of single rounds averages out; None keeps it.
-    institutions_per_round: None asks all. quorum: contributions below which a round fails. max_update_norm: L2, of
-    one institution's change;
-    None sets no limit. deadline_s: seconds the hub waits in a round.
+    learning rate falls to nothing, so that the noise of single rounds averages out. None keeps it.
+    institutions_per_round: None asks all. quorum: contributions below which a round fails. max_update_norm: L2 norm of
+        one institution's change. None sets no limit. deadline_s: seconds the hub waits in a round.
     """
 
     section = "aggregation"
@@ -194,7 +194,7 @@ class AggregationConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Section):
-    """The hub's evaluation on its own test set; the last round is always evaluated."""
+    """The hub's evaluation on its own test set. The last round is always evaluated."""
 
     section = "evaluation"
     every_rounds: Annotated[int, Range(1, 1_000_000)] = 1
@@ -262,7 +262,7 @@ class RunConfig(Section):
         return canonical(asdict(self)).decode()
 
     def to_tables(self) -> dict[str, dict[str, Any]]:
-        """Return the tables of a TOML file that describes this run; `from_tables` reads them."""
+        """Return the tables of a TOML file that describes this run. `from_tables` reads them."""
         tables: dict[str, dict[str, Any]] = {"run": {}, "task": {}}
         for key, value in json.loads(self.to_json()).items():
             section, _, inner = self.place(key).partition(".")
@@ -277,7 +277,7 @@ class RunConfig(Section):
         """Return the run that the sections of a TOML file describe, given as mappings.
 
         Raises:
-            ConfigurationError: One line that names `section.key`, what is wrong and what to do.
+            ConfigurationError: One line that names `section.key`, the fault and the remedy.
         """
         return parse_run(tables, "run configuration")
 
@@ -286,7 +286,7 @@ class RunConfig(Section):
         """Read the run from the TOML file of a hub or of a simulation. Sections about rows are left out.
 
         Raises:
-            ConfigurationError: One line that names the file, `section.key`, what is wrong and what to do.
+            ConfigurationError: One line that names the file, `section.key`, the fault and the remedy.
         """
         tables = load_toml(Path(path))
         with error_prefix(str(path)):
@@ -325,10 +325,10 @@ RUN_SECTIONS = ("run", "task", "model", "adapter", "training", "privacy", "aggre
 
 
 def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
-    """A run from the tables of its file; `source` names the file in messages.
+    """Return the run that the tables of its file describe. `source` names the file in messages.
 
     Raises:
-        ConfigurationError: one line naming `source`, `section.key`, what is wrong and what to do.
+        ConfigurationError: one line that names `source`, `section.key`, the fault and the remedy.
     """
     with error_prefix(source):
         refuse_unknown(mapping, RUN_SECTIONS)

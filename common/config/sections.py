@@ -1,7 +1,7 @@
-"""Frozen dataclasses that check themselves: what a field may hold stands in its annotation and nowhere else.
+"""Frozen dataclasses that check themselves: the annotation of a field is the only place that says its allowed values.
 
 A value that is out of place is a `ConfigurationError` naming `section.key`, whether it came from TOML, from JSON or
-from `dataclasses.replace`; so an instance that exists is valid.
+from `dataclasses.replace`. So every existing instance is valid.
 """
 
 import difflib
@@ -24,7 +24,7 @@ S = TypeVar("S", bound="Section")
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; `above` and `below` leave the ends themselves out."""
+    """Numbers from `low` to `high`. `above` and `below` exclude the ends themselves."""
 
     low: float
     high: float = math.inf
@@ -46,7 +46,7 @@ class Range:
 class Section:
     """Base of a frozen dataclass that is one section of a configuration.
 
-    Subclasses set `section` and may override `check` for what one field alone cannot tell.
+    Subclasses set `section` and may override `check` for conditions over several fields.
     """
 
     section: ClassVar[str]
@@ -61,11 +61,11 @@ class Section:
 
     @classmethod
     def place(cls, key: str) -> str:
-        """Where `key` stands in the file: `section.key`."""
+        """Return the place of `key` in the file: `section.key`."""
         return f"{cls.section}.{key}"
 
     def refuse(self, key: str, why: str) -> NoReturn:
-        """Raise the error about `key`; `why` goes on after its name."""
+        """Raise the error about `key`. `why` continues the sentence after its name."""
         raise ConfigurationError(f"{self.place(key)} {why}")
 
 
@@ -175,7 +175,7 @@ def _is_text(value: object) -> bool:
 
 
 def _words(hint: Any) -> str:
-    """What a field may hold, in words."""
+    """Return the allowed values of a field, in words."""
     kinds, limits = _parts(hint)
     bounds = f" {limits}" if limits else ""
     words = {bool: "true or false", int: f"a whole number{bounds}", float: f"a number{bounds}", str: "a text"}

@@ -31,7 +31,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     """The tables of a TOML text.
 
     Raises:
-        ConfigurationError: the syntax is wrong; the message gives the line.
+        ConfigurationError: the syntax is wrong. The message gives the line.
     """
     try:
         return tomllib.loads(text)
@@ -40,12 +40,12 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
 
 
 def load_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; see `read_config` and `parse_toml` for what may be wrong with it."""
+    """Return the tables of a TOML file. See `read_config` and `parse_toml` for its errors."""
     return parse_toml(read_config(path), str(path))
 
 
 def apply_overrides(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """`tables` with each `section.key=value` of `changes` put in; a value is TOML, or else a bare text.
+    """Return `tables` with each `section.key=value` of `changes` applied. A value is TOML, or else a bare text.
 
     An empty value takes the key out.
 

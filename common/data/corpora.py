@@ -1,7 +1,7 @@
 """Unlabelled text: a corpus is any file or folder of it.
 
-Plain text is cut into paragraphs at blank lines; tables (CSV, JSON lines, Parquet) give a text a row; `.gz` too.
-Nothing is quoted in a message: files are named, rows numbered.
+Plain text is cut into paragraphs at blank lines. Tables (CSV, JSON lines, Parquet) give one text a row. All but
+Parquet may be gzipped (`.gz`). Nothing is quoted in a message: files are named, rows numbered.
 """
 
 import hashlib
@@ -25,7 +25,8 @@ def read_corpus(path: Path, column: str | None = None) -> list[str]:
     """Every text of a file, or of all files below a folder in order of their names, without repetitions.
 
     Args:
-        column: of tables; by default the first of "text", "sentence", "content", "body", "narrative" that is there.
+        column: the text column of tables. Default: the first of "text", "sentence", "content", "body",
+            "narrative" that exists.
 
     Raises:
         DataError: absent, unreadable, of an unknown kind, not UTF-8, without such a column, or without any text.
@@ -47,13 +48,14 @@ def read_text_dataset(path: Path, column: str | None = None) -> Dataset:
 
 
 def read_split(path: Path, column: str | None, group_column: str | None, share: float) -> tuple[Dataset, Dataset]:
-    """A corpus in what is learned from and what is measured on: about `share` of its groups, or else of its texts.
+    """Split a corpus into training texts and test texts: about `share` of its groups, or else of its texts.
 
-    Where one value of `group_column` (a company, a year) wrote several texts, measure on values never seen: texts of
+    If one value of `group_column` (a company, a year) wrote several texts, measure on values never seen: texts of
     one hand resemble each other. The share is of groups, drawn by the hash of their value.
 
     Raises:
-        DataError: see `read_corpus`; `group_column` in something that is no table; a side without text.
+        DataError: see `read_corpus`. Also if `group_column` is given for a file that is no table, or if a side has no
+        text.
     """
     if group_column is None:
         train, test = split_held_out(read_corpus(path, column), share)
@@ -107,7 +109,7 @@ def _text_column(file: Path, rows: Sequence[Mapping[str, str]], column: str | No
 def split_held_out(texts: Sequence[str], share: float, seed: int = 0) -> tuple[list[str], list[str]]:
     """Split texts in those to learn from and those to measure on, by their hash: a text is always on the same side.
 
-    Paragraphs of one document can land on both sides: where documents are known, split by them instead.
+    Paragraphs of one document can land on both sides. If documents are known, split by them instead.
     """
     sides: tuple[list[str], list[str]] = ([], [])
     for text in texts:
@@ -129,7 +131,8 @@ def python_reference_text() -> list[str]:
 
 
 def public_texts(path: Path | None, most: int, seed: int) -> list[str]:
-    """Up to `most` texts of a public corpus, in an order of the seed's; general English where no path is given.
+    """Up to `most` texts of a public corpus, in an order that the seed decides. Without a path they come from Python's
+    language reference.
 
     Raises:
         DataError: see `read_corpus`.

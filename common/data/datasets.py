@@ -95,7 +95,7 @@ class Dataset:
             known: All labels, in the order of the model's outputs. If empty, those that occur, sorted. Give a test
                 set the labels of its training set.
             customers: Whose each row is, if the protected unit is a customer.
-            name: What messages call the rows.
+            name: Name of the rows in messages.
 
         Raises:
             DataError: An empty text, a label that is not among `known`, or columns of different lengths.
@@ -159,7 +159,7 @@ def read_examples(
     labels: Sequence[str] | None = None,
     customer_column: str | None = None,
 ) -> Dataset:
-    """Read a classification data set; without `labels`, those found in the file become the label set.
+    """Read a classification data set. Without `labels`, the labels in the file become the label set.
 
     Raises:
         DataError: see `read_rows`, `examples_of` and `validate`.
@@ -179,7 +179,7 @@ def examples_of(
     numbers: Sequence[int] | None = None,
     customer_column: str | None = None,
 ) -> Dataset:
-    """Rows to a dataset; `numbers` are the rows' numbers in the file where `rows` is a part of it.
+    """Turn rows into a dataset. `numbers` are the rows' numbers in the file where `rows` is a part of it.
 
     Raises:
         DataError: an empty text, label or customer, a label outside `labels`, a text column that holds only numbers.
@@ -206,7 +206,7 @@ def read_summaries(path: Path, text_column: str, summary_column: str) -> Dataset
     """Read texts and their summaries.
 
     Raises:
-        DataError: see `read_rows`; an empty text or summary.
+        DataError: see `read_rows`. Also for an empty text or summary.
     """
     rows = read_rows(path, (text_column, summary_column))
     for number, row in enumerate(rows, start=1):
@@ -231,8 +231,8 @@ def labels_of(values: Iterable[str]) -> tuple[str, ...]:
 def read_conll(path: Path, labels: Sequence[str] | None = None) -> Dataset:
     """Read sentences for token classification: first column the word, last column its tag, blank line between.
 
-    `-DOCSTART-` lines part documents and are no sentences; `labels` defaults to the tags found, "O" first. Tags that
-    also mark an entity's end, or one of a single word (BIOES, BILOU), are read as IOB.
+    `-DOCSTART-` lines separate documents and are no sentences. `labels` defaults to the tags found, "O" first. Tags
+    that also mark an entity's end, or one of a single word (BIOES, BILOU), are read as IOB.
 
     Raises:
         DataError: an unreadable file, a line without a tag, a tag that is no IOB or not in `labels`, a single tag only.
@@ -245,7 +245,9 @@ def read_conll(path: Path, labels: Sequence[str] | None = None) -> Dataset:
 
 
 def read_conll_documents(path: Path, labels: Sequence[str] | None = None) -> tuple[Dataset, ...]:
-    """The same, one dataset a document, named "document_1", ..., all with the same labels; row = line of the file."""
+    """The same, one dataset a document, named "document_1", ..., all with the same labels. The row number is the line
+    of the file.
+    """
     documents: list[list[list[tuple[int, str, str]]]] = [[[]]]
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         fields = line.split()
@@ -286,7 +288,7 @@ def read_conll_documents(path: Path, labels: Sequence[str] | None = None) -> tup
 
 
 def iob(tag: str) -> str | None:
-    """A tag of IOB, BIOES or BILOU as one of IOB; None for any other text."""
+    """Return a tag of IOB, BIOES or BILOU as a tag of IOB, and None for any other text."""
     prefix, _, kind = tag.partition("-")
     if tag == "O" or (prefix in ("B", "I") and kind):
         return tag
@@ -295,7 +297,7 @@ def iob(tag: str) -> str | None:
 
 
 def validate(dataset: Dataset) -> None:
-    """Refuse what cannot be learned from, and log how many examples occur more than once.
+    """Refuse data that cannot be learned from, and log how many examples occur more than once.
 
     Raises:
         DataError: no examples, or all of them carry one label.

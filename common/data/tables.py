@@ -1,6 +1,6 @@
-"""CSV, TSV, JSON-lines and Parquet files, plain or gzipped, as rows of text; every defect is one `DataError`.
+"""CSV, TSV, JSON-lines and Parquet files, plain or gzipped, as rows of text. Every defect is one `DataError`.
 
-A message names file, row and column and never quotes a value: what an institution holds must not land in a log.
+A message names file, row and column and never quotes a value, so that no private text lands in a log.
 Rows are counted from 1: records below the header in CSV and TSV, lines in JSON lines, records in Parquet.
 """
 
@@ -23,7 +23,7 @@ FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def read_text(path: Path) -> str:
-    """The file's text, gunzipped when its name ends in `.gz`; bytes that are not UTF-8 become lone surrogates.
+    """The file's text, gunzipped if its name ends in `.gz`. Bytes that are not UTF-8 become lone surrogates.
 
     Raises:
         DataError: the file is absent, unreadable, empty or a damaged gzip.
@@ -45,12 +45,12 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(path: Path, columns: Collection[str] | None = None) -> list[dict[str, str]]:
-    """Rows of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file (all but the last also `.gz`), in file order; absent
+    """Rows of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file (all but the last also `.gz`), in file order. Absent
     values are "".
 
     Args:
         path: its format is told from its name.
-        columns: the columns wanted; each must exist. None means all of them.
+        columns: the wanted columns. Each must exist. None means all of them.
 
     Raises:
         DataError: unknown format, unreadable or malformed file, missing column, a value that is not a text or number.
@@ -68,7 +68,7 @@ def read_lists(path: Path, columns: Collection[str]) -> list[dict[str, list[str]
     """Rows of a `.jsonl` or `.parquet` file whose `columns` hold lists of texts or numbers, such as a sentence's words.
 
     Raises:
-        DataError: as `read_rows`; another format; a value that is no such list.
+        DataError: as `read_rows`. Also for another format, and for a value that is no such list.
     """
     if _kind(path) not in (".jsonl", ".parquet"):
         raise DataError(f"{path}: a {_kind(path)} file holds no lists: name it *.jsonl or *.parquet")
@@ -77,7 +77,7 @@ def read_lists(path: Path, columns: Collection[str]) -> list[dict[str, list[str]
 
 
 def class_names(path: Path, column: str) -> tuple[str, ...] | None:
-    """What the numbers in a Parquet file's `column` stand for, where Hugging Face `datasets` has written it down."""
+    """Return the names behind the numbers in a Parquet file's `column`, if Hugging Face `datasets` has stored them."""
     if _kind(path) != ".parquet":
         return None
     try:
@@ -86,7 +86,7 @@ def class_names(path: Path, column: str) -> tuple[str, ...] | None:
         names = feature["names"] if "names" in feature else feature["feature"]["names"]
         return tuple(str(name) for name in names)
     except (OSError, ValueError, LookupError, TypeError, pyarrow.ArrowException):
-        return None  # another writer's file: reading its rows says what is wrong with it, if anything is
+        return None  # another writer's file: reading its rows reports any fault
 
 
 def _kind(path: Path) -> str:
@@ -108,7 +108,7 @@ def _records(path: Path, columns: Collection[str] | None) -> Iterable[Mapping[st
 
 
 def missing_column(path: Path, wanted: str, found: Iterable[str]) -> DataError:
-    """The error for a column that is not there; column names are no secret, so the ones found are listed."""
+    """Return the error for an absent column. Column names are no secret, so the message lists them."""
     return DataError(f'{path}: column "{wanted}" is missing: the file has {", ".join(sorted(found))}')
 
 

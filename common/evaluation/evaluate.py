@@ -19,7 +19,7 @@ __all__ = ["Prepared", "evaluate", "evaluate_language_model", "predict", "predic
 _BATCH_TOKENS = 2048
 """On a processor four times as many take up to twice as long: tensors above 32 MB are mapped anew each time."""
 _SCORED_TOKENS = 1024
-"""Where every token gets a score for each word of the vocabulary."""
+"""Tasks in which every token gets a score for each word of the vocabulary."""
 _OUTSIDE = "O"
 
 FloatArray = NDArray[np.float32]
@@ -35,14 +35,14 @@ class Prepared:
 
 
 def prepare(model: AdaptedModel, dataset: Dataset) -> Prepared:
-    """Do once what does not depend on the adapter's weights."""
+    """Compute once everything that does not depend on the adapter's weights."""
     tokens = model.encode_words(_sentences(dataset)) if _is_token_set(dataset) else model.encode_dataset(dataset)
     return Prepared(dataset, tokens, model.features(tokens, _BATCH_TOKENS))
 
 
 def evaluate(model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: int = _BATCH_TOKENS) -> AnyCounts:
-    """Counts of `data` under the weights now loaded: a confusion matrix; entities for a token head; words guessed for
-    a language model.
+    """Counts of `data` under the weights now loaded: a confusion matrix, entity counts for a token head, token counts
+    for a language model.
 
     Words beyond the model's maximum of tokens count as predicted outside every entity.
     """
@@ -68,7 +68,7 @@ def predict(model: AdaptedModel, texts: Sequence[str], max_batch_tokens: int = _
 def predict_words(
     model: AdaptedModel, sentences: Sequence[Sequence[str]], outside: int = 0, max_batch_tokens: int = _BATCH_TOKENS
 ) -> list[list[int]]:
-    """The likeliest label of each word; `outside` for words beyond the model's maximum of tokens."""
+    """Return the likeliest label of each word, and `outside` for words beyond the model's maximum of tokens."""
     tokens = model.encode_words(sentences)
     outputs = _outputs(model, tokens, None, max_batch_tokens)
     return _on_words(tokens, outputs, [len(words) for words in sentences], outside)
@@ -78,7 +78,7 @@ def predict_words(
 def evaluate_language_model(
     model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None = None, max_batch_tokens: int = 4096
 ) -> TokenCounts:
-    """What a language model makes of the tokens of `tokens` that have a label."""
+    """Count a language model's predictions for the tokens of `tokens` that have a label."""
     model.eval_mode()
     if model.base.head.generates:
         max_batch_tokens = min(max_batch_tokens, _SCORED_TOKENS)
@@ -104,7 +104,9 @@ def _batch(
 def probabilities(
     model: AdaptedModel, texts: Sequence[str], among: Sequence[int] | None = None, max_batch_tokens: int = _BATCH_TOKENS
 ) -> list[FloatArray]:
-    """The probability of each label, (C,), for each text; or of those at `among`, given that it is one of them."""
+    """Return the probability of each label, (C,), for each text. With `among`, only of the labels at these places,
+    given that the label is one of them.
+    """
     scores = _scores(model, model.encode(texts), None, max_batch_tokens)
     asked = [row if among is None else row[list(among)] for row in scores]
     return [np.exp(row - np.logaddexp.reduce(row)) for row in asked]

@@ -1,6 +1,6 @@
 """Counts that add up, and the figures a person reads from them.
 
-Whoever evaluates a part returns counts; the whole is their sum, never a mean of figures. A figure whose
+The evaluation of a part returns counts. The counts of the whole are their sum, never a mean of metrics. A figure whose
 denominator is empty is 0, as in scikit-learn with `zero_division=0`.
 """
 
@@ -105,7 +105,7 @@ class ConfusionMatrix:
 
     @property
     def weighted_recall(self) -> float:
-        """Recall of each label, weighted by how many examples have it; equals `accuracy`."""
+        """Recall of each label, weighted by its number of examples. It equals `accuracy`."""
         return self._weighted(self.recall(label) for label in range(len(self.matrix)))
 
     @property
@@ -120,7 +120,7 @@ class ConfusionMatrix:
         return _ratio(sum(self.f1(int(label)) for label in occurring), occurring.size)
 
     def high_risk_f1(self, levels: Sequence[int]) -> float:
-        """F1 of the one question "is it any of `levels`?"; confusion among them is forgiven."""
+        """F1 of the one question "is it any of `levels`?". Confusion among them does not count."""
         risky = np.isin(np.arange(len(self.matrix)), list(levels))
         hits = self.matrix[np.ix_(risky, risky)].sum()
         return _f1(hits, self.matrix[np.ix_(~risky, risky)].sum(), self.matrix[np.ix_(risky, ~risky)].sum())
@@ -131,7 +131,7 @@ class ConfusionMatrix:
 
     @classmethod
     def from_json(cls, text: str) -> "ConfusionMatrix":
-        """Read what `to_json` wrote.
+        """Read the counts that `to_json` wrote.
 
         Raises:
             DataError: on any other text.
@@ -169,7 +169,7 @@ def entities(tags: Sequence[str]) -> set[Span]:
 
 @dataclass(frozen=True)
 class EntityCounts:
-    """Entities found, invented and missed, by type (an entity counts when type and both ends are right); and words.
+    """Entities found, invented and missed, by type (an entity counts if type and both ends are right), and words.
 
     `true_positive`, `false_positive`, `false_negative`: entities by type. `words`, `words_right`: tags compared.
     """
@@ -214,7 +214,7 @@ class EntityCounts:
 
     @property
     def accuracy(self) -> float:
-        """Share of words with the right tag; flattering, since most words are `O`."""
+        """Share of words with the right tag. It is flattering, since most words are `O`."""
         return _ratio(self.words_right, self.words)
 
     def f1(self, kind: str) -> float:
@@ -255,7 +255,7 @@ class EntityCounts:
 
     @classmethod
     def from_json(cls, text: str) -> "EntityCounts":
-        """Read what `to_json` wrote.
+        """Read the counts that `to_json` wrote.
 
         Raises:
             DataError: on any other text.
@@ -273,7 +273,7 @@ class EntityCounts:
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """What a language model made of tokens it had to guess: how many, how many were right, their summed loss (nats)."""
+    """Predictions of a language model for target tokens: how many, how many were right, their summed loss (nats)."""
 
     tokens: int
     right: int
@@ -315,7 +315,7 @@ def total(parts: Sequence[AnyCounts]) -> AnyCounts:
 
 
 def headline(counts: AnyCounts) -> dict[str, float]:
-    """The figures every report opens with: accuracy, weighted and macro F1; for entities also the micro F1.
+    """The figures every report opens with: accuracy, weighted and macro F1. For entities also the micro F1.
 
     Of a language model: accuracy and perplexity.
     """

@@ -36,14 +36,14 @@ def summarise(model: AdaptedModel, texts: Sequence[str], max_new_tokens: int = S
             num_beams=1,
         )
         if not model.base.is_encoder_decoder:
-            written = written[:, ids.shape[1] :]  # what a decoder was asked stands before its answer
+            written = written[:, ids.shape[1] :]  # a decoder's output begins with its prompt
         for row, text in zip(rows, model.base.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
             found[int(row)] = text.strip()
     return [found[index] for index in range(len(tokens))]
 
 
 def _padded(model: AdaptedModel, tokens: TokenizedSet, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """(B, T) ids and mask; a decoder's begin with the padding, so that each ends where its answer begins."""
+    """(B, T) ids and mask. A decoder's begin with the padding, so that each ends where its answer begins."""
     batch = tokens.batch(rows, model.base.device)
     if model.base.is_encoder_decoder:
         return batch.input_ids, batch.attention_mask
@@ -52,7 +52,7 @@ def _padded(model: AdaptedModel, tokens: TokenizedSet, rows: NDArray[np.int64]) 
 
 
 def summary_metrics(model: AdaptedModel, data: Dataset) -> dict[str, float]:
-    """ROUGE-L of what the model writes about each text of `data` against that text's summary."""
+    """ROUGE-L of the summary that the model writes of each text of `data` against that text's summary."""
     examples = [example for example in data.examples if isinstance(example, SummaryExample)]
     written = summarise(model, [example.text for example in examples])
     return {"rouge_l": rouge_l((e.summary, text) for e, text in zip(examples, written, strict=True))}

@@ -68,15 +68,16 @@ def high_risk_levels(task: Task, labels: Sequence[str]) -> tuple[int, ...]:
 
 
 def selection_metric(task: Task, labels: Sequence[str]) -> str:
-    """The figure that chooses between epochs: the task's own, or macro F1 where no label names a high-risk level."""
+    """The figure that chooses between epochs: the task's own, or macro F1 if no label names a high-risk level."""
     return "macro_f1" if task.high_risk and not high_risk_levels(task, labels) else task.metric
 
 
 def task_metrics(task: Task, labels: Sequence[str], counts: AnyCounts) -> dict[str, float]:
-    """Accuracy, weighted precision, recall and F1, macro F1; and what the labels make possible beside them.
+    """Accuracy, weighted precision, recall and F1, macro F1, and further metrics that depend on the labels.
 
-    `negative_recall` where a label is "negative"; `high_risk_f1` ("is it any of them?") and `high_risk_macro_f1`
-    (the mean F1 of the levels) where levels are; for entities their micro figures, which are seqeval's. Of a language
+    `negative_recall` if a label is "negative". `high_risk_f1` ("is it any of them?") and `high_risk_macro_f1`
+    (the mean F1 of the levels) if labels name risk levels. For entities their micro metrics, which equal seqeval's. Of
+    a language
     model: accuracy, perplexity, and the mean log-likelihood of a token in nats.
     """
     if isinstance(counts, TokenCounts):

@@ -1,4 +1,4 @@
-"""How the report writes numbers and codes; one place, so that a figure reads the same wherever it stands."""
+"""Numbers and codes as text, in one place, so that a figure reads the same everywhere."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ METRICS = {
     "rouge_l": "ROUGE-L",
 }
 
-# By whole outcome first, then by its code; a code is the institution's own ("declined"), the hub's ("refused") or
+# By whole outcome first, then by its code. A code is the institution's own ("declined"), the hub's ("refused") or
 # the transport's ("failed").
 _REASONS = {
     "declined:error": "the training failed at the institution; the details stay there",
@@ -67,7 +67,7 @@ _REASONS = {
 
 
 def explain_outcome(outcome: str) -> str | None:
-    """What a round's outcome means, or None for one that is not known here.
+    """Explain a round's outcome. Return None for an unknown outcome.
 
     >>> explain_outcome("refused:norm")
     "the update was larger than the run's max_update_norm"

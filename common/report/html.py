@@ -9,7 +9,7 @@ _VOID = frozenset({"meta", "br", "line", "rect", "circle", "path", "polyline"})
 
 
 class Html(str):
-    """Markup made by `tag`; the only strings that pass unescaped."""
+    """Markup made by `tag`. Only these strings pass unescaped."""
 
     __slots__ = ()
 
@@ -18,13 +18,13 @@ Child = str | int | None
 
 
 def _clean(text: str) -> str:
-    """Drop what a browser would read as more than text: control and direction characters, lone surrogates."""
+    """Drop characters that a browser would not read as plain text: control and direction characters, surrogates."""
     kept = "".join(" " if c not in "\n\t" and unicodedata.category(c) in {"Cc", "Cf", "Cs"} else c for c in text)
     return html.escape(kept, quote=True)
 
 
 def join(*children: Child) -> Html:
-    """One piece of markup from several; None is left out."""
+    """Join several pieces of markup. None is left out."""
     return Html("".join(c if isinstance(c, Html) else _clean(str(c)) for c in children if c is not None))
 
 
@@ -54,7 +54,7 @@ def _number(value: str | float) -> str:
 def table(
     head: list[str], rows: list[list[Child]], caption: str | None = None, words: int = 1, marked: tuple[int, ...] = ()
 ) -> Html:
-    """A table whose first `words` columns hold words and all others figures; `marked` rows stand out."""
+    """A table whose first `words` columns hold words and all others numbers. `marked` rows stand out."""
 
     def cells(kind: str, row: list[Child]) -> Html:
         scope = "col" if kind == "th" else None

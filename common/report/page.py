@@ -37,5 +37,5 @@ def facts(rows: Sequence[tuple[str, str]]) -> Html:
 
 
 def figure(caption: str, plot: Html) -> Html:
-    """A plot under its caption; nothing where there is nothing to plot."""
+    """A plot under its caption, or nothing if there is nothing to plot."""
     return tag("figure", tag("figcaption", caption), plot) if plot else Html("")

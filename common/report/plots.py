@@ -17,7 +17,7 @@ _LABEL_GAP = 15.0
 
 @dataclass(frozen=True)
 class Line:
-    """One series; `values` are (x, y), and what is not finite is left out."""
+    """One series. `values` are (x, y). Values that are not finite are left out."""
 
     label: str
     values: tuple[tuple[float, float], ...]
@@ -33,7 +33,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar; `strong` is the one the plot is about."""
+    """One bar. A `strong` bar is the subject of the plot."""
 
     label: str
     value: float
@@ -97,7 +97,7 @@ def line_plot(
     from_zero: bool = False,
     decimals: int = 2,
 ) -> Html:
-    """Lines over whole-numbered x, labelled at their right end; empty markup when nothing is finite."""
+    """Lines over whole-numbered x, labelled at their right end. The markup is empty if no value is finite."""
     lines = [Line(ln.label, tuple(v for v in ln.values if math.isfinite(v[1]))) for ln in lines]
     lines = [ln for ln in lines if ln.values]
     references = [r for r in references if math.isfinite(r.value)]
@@ -160,12 +160,12 @@ def _line(points: list[tuple[float, float]], line: Line, index: int) -> Html:
 
 
 def bars(rows: Sequence[Bar], description: str) -> Html:
-    """Horizontal bars from zero, for values of 0 to 1; empty markup when there are none."""
+    """Horizontal bars from zero, for values of 0 to 1. The markup is empty if there are none."""
     return grouped_bars([(row.label, [row]) for row in rows], (), description)
 
 
 def grouped_bars(groups: Sequence[tuple[str, Sequence[Bar]]], legend: Sequence[str], description: str) -> Html:
-    """Groups of horizontal bars from zero, for values of 0 to 1; the n-th bar of each group has the n-th colour."""
+    """Groups of horizontal bars from zero, for values of 0 to 1. The n-th bar of each group has the n-th colour."""
     groups = [(name, [b for b in group if math.isfinite(b.value)]) for name, group in groups]
     groups = [(name, group) for name, group in groups if group]
     if not groups:

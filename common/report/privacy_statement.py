@@ -12,9 +12,9 @@ _ADJACENCY = {"add-or-remove-one": "adding or removing one", "replace-one": "rep
 
 
 def paragraphs(s: Mapping[str, Any]) -> list[str]:
-    """What is promised, how it is reached, what it means to an attacker, against whom it holds, how it was computed.
+    """The guarantee, the mechanism, its meaning to an attacker, against whom it holds, how it was computed.
 
-    What the statement does not hold is left out; a run without privacy gives one sentence.
+    Facts that the statement lacks are left out. A run without privacy gives one sentence.
     """
     if s.get("epsilon_run") is None:
         return [

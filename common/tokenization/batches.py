@@ -42,7 +42,7 @@ class Batch:
         input_ids: (B, T), padded on the right.
         attention_mask: (B, T), 1 at real tokens.
         labels: (B,) of a sequence task, (B, T) with IGNORED of a token task or a summary, or None.
-        hidden: what the frozen part of the model made of these examples, or None. (B, T, H), or (B, H) if pooled.
+        hidden: output of the model's frozen part for these examples, or None. (B, T, H), or (B, H) if pooled.
     """
 
     input_ids: Tensor
@@ -61,9 +61,9 @@ class TokenizedSet:
     Attributes:
         input_ids: one array an example, special tokens included.
         labels: one array an example, of shape () for a sequence task, as long as its ids for a token task, and of its
-            own length for a summary; None where there are no labels.
-        pad_id: what padding is made of.
-        owners: (N,) the customer whose each example is, counted from 0; None where examples carry no customer.
+            own length for a summary. None if there are no labels.
+        pad_id: the id of the padding token.
+        owners: (N,) the customer of each example, counted from 0. None if examples carry no customer.
     """
 
     input_ids: tuple[IntArray, ...]
@@ -76,7 +76,7 @@ class TokenizedSet:
 
     @property
     def customers(self) -> int | None:
-        """How many customers there are; None where examples carry none."""
+        """Return the number of customers, or None if examples carry none."""
         return None if self.owners is None else len(np.unique(self.owners))
 
     @property
@@ -110,9 +110,9 @@ def token_batches(
 ) -> list[IntArray]:
     """Split `indices` into batches of like length, none above `max_batch_tokens` once padded.
 
-    Every index is in exactly one batch; an example longer than the budget is a batch of its own. Longest first, so
+    Every index is in exactly one batch. An example longer than the budget is a batch of its own. Longest first, so
     that a batch which does not fit in memory is met at once. With `owners`, (N,), the examples of one owner stand
-    one after another, across batches too; owners are ordered by their longest.
+    one after another, across batches too. Owners are ordered by their longest example.
     """
     if owners is not None:
         return _owner_batches(lengths, indices, max_batch_tokens, owners)
@@ -127,9 +127,9 @@ def token_batches(
 
 
 def unpadded(batches: Sequence[IntArray], data: TokenizedSet) -> list[IntArray]:
-    """`batches` cut where the number of tokens or labels changes, so that no example of `data` is padded.
+    """Cut `batches` at each change of the number of tokens or labels, so that no example of `data` is padded.
 
-    In bfloat16 what comes of an example depends on its padding by parts in a hundred, and so on how long others are.
+    In bfloat16 the output for an example depends on its padding by parts in a hundred, and so on how long others are.
     """
     labels = np.zeros(len(data), int) if data.labels is None else np.array([label.size for label in data.labels])
     shapes = np.stack([data.lengths, labels])
@@ -166,7 +166,7 @@ def tokenize_texts(
 def tokenize_words(
     tokenizer: Any, sentences: Sequence[Sequence[str]], max_tokens: int, labels: Sequence[Sequence[int]] | None = None
 ) -> TokenizedSet:
-    """Like `tokenize_texts` for sentences that are words already; the label of a word is that of its first piece.
+    """Like `tokenize_texts` for sentences that are words already. The label of a word is that of its first piece.
 
     Without `labels`, each word is labelled with its own position, so that predictions can be put back on words.
     """
@@ -187,14 +187,14 @@ def tokenize_words(
 
 
 def tokenize_summaries(tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int) -> TokenizedSet:
-    """Texts to read, and the ids of what is to be written about each as its labels, cut at `SUMMARY_TOKENS`."""
+    """Tokenize texts, with the ids of each text's summary as its labels, cut at `SUMMARY_TOKENS`."""
     written = tokenizer(text_target=list(summaries), truncation=True, max_length=SUMMARY_TOKENS)["input_ids"]
     read = tokenize_texts(tokenizer, texts, max_tokens)
     return TokenizedSet(read.input_ids, tuple(np.array(row, dtype=np.int64) for row in written), read.pad_id)
 
 
 def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> TokenizedSet:
-    """The examples of `dataset`, in order, with their labels and, where every one carries it, their customer."""
+    """The examples of `dataset`, in order, with their labels, and with their customer if every example carries one."""
     sentences = [example for example in dataset.examples if isinstance(example, TokenExample)]
     pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
     if sentences:

@@ -1,8 +1,7 @@
-"""What a language model is to guess of a text: the tokens that were hidden from it (masked; BERT, arXiv 1810.04805), or
-each next one (causal).
+"""Targets of language modelling: the masked tokens of a text (BERT, arXiv 1810.04805), or each next token (causal).
 
 A text's masks follow from the seed and the text alone. So under differential privacy adding or removing one text
-changes no other text's masks; and the same text is measured with the same masks before and after.
+changes no other text's masks, and the same text is measured with the same masks before and after.
 """
 
 import hashlib
@@ -17,15 +16,15 @@ from common.tokenization.batches import IGNORED, TokenizedSet
 __all__ = ["MASKED_SHARE", "mask_tokens", "next_token_labels"]
 
 MASKED_SHARE = 0.15
-"""Of a text's tokens, how many are to be guessed; of these 80 % become the mask, 10 % another token, 10 % stay."""
+"""Fraction of tokens selected for prediction (BERT). 80 % of them are masked, 10 % replaced at random, 10 % kept."""
 
 IntArray = NDArray[np.int64]
 
 
 def mask_tokens(tokens: TokenizedSet, tokenizer: Any, seed: int) -> TokenizedSet:
-    """`tokens` with some hidden, and labels that hold what stood there (IGNORED elsewhere).
+    """Return `tokens` with some of them masked, and labels with the original ids there (IGNORED elsewhere).
 
-    At least one token of each text is hidden, special tokens never; a text of special tokens alone has no label.
+    At least one token of each text is masked, special tokens never. A text of special tokens alone has no label.
     """
     special = np.array(sorted(tokenizer.all_special_ids), dtype=np.int64)
     ordinary = np.setdiff1d(np.arange(len(tokenizer), dtype=np.int64), special)
@@ -34,7 +33,7 @@ def mask_tokens(tokens: TokenizedSet, tokenizer: Any, seed: int) -> TokenizedSet
 
 
 def next_token_labels(tokens: TokenizedSet) -> TokenizedSet:
-    """`tokens` with labels that hold what comes next: at t the id at t + 1, IGNORED at the end."""
+    """Return `tokens` with the next token as label: at t the id at t + 1, IGNORED at the end."""
     labels = tuple(np.append(ids[1:], IGNORED).astype(np.int64)[: ids.size] for ids in tokens.input_ids)
     return replace(tokens, labels=labels)
 

@@ -15,9 +15,9 @@ _TEXT = "\N{ASTERISM}"  # stands for the text while the tokenizer's template is 
 
 
 def summary_prompts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[IntArray]:
-    """Ids of the question about each text, which is cut at `max_tokens`; the frame around it is never cut.
+    """Ids of the question about each text, which is cut at `max_tokens`. The frame around it is never cut.
 
-    The frame is the tokenizer's chat template, or a plain one where it has none.
+    The frame is the tokenizer's chat template, or a plain one if it has none.
     """
     before, after = _frame(tokenizer)
     cut = tokenizer(list(texts), truncation=True, max_length=max_tokens, add_special_tokens=False)["input_ids"]
@@ -27,10 +27,10 @@ def summary_prompts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> li
 def instruction_prompts(
     tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int
 ) -> TokenizedSet:
-    """Question and answer as one row of ids; only the answer is learned.
+    """Question and answer as one row of ids. Only the answer is learned.
 
-    Labels are those of the *next* token: `labels[t]` is `input_ids[t + 1]` where that one belongs to the answer or is
-    its end, else IGNORED. So they go with a decoder's logits as a token task's labels do.
+    Labels are those of the *next* token: `labels[t]` is `input_ids[t + 1]` if that token belongs to the answer or ends
+    it, else IGNORED. So they go with a decoder's logits as a token task's labels do.
     """
     answers = tokenizer(list(summaries), truncation=True, max_length=SUMMARY_TOKENS - 1, add_special_tokens=False)[
         "input_ids"
