@@ -48,7 +48,7 @@ _ASKING = re.compile(r"(?:^|[,:(–—]\s*)(?:(?:and|but|or|so|then|at|by|for|fr
 _PLACE_NOUN = re.compile(
     r"\b(?:place|point|position|director(?:y|ies)|folder|file|path|page|section|line|row|column|cell|table|machine|host|"
     r"address|site|region|range|block|layer|spot|disk|cache|step|round|epoch|moment|plot|curve|end|start|module|"
-    r"function|package|process)s?,?\s+$|\b(?:zero|0),\s+$",
+    r"function|package|process)s?,?\s+$|\b(?:zero|0|[CG]PU),\s+$",
     re.IGNORECASE,
 )
 """A noun that the clause with "where" describes: "the directory where ..."."""
