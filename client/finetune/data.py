@@ -55,7 +55,8 @@ def read_labelled(
     Whole numbers stand for the names that are known, in their order, where no name is a number itself.
 
     Args:
-        text_column, label_column: None takes `task.head.columns`.
+        text_column: Name of the column of texts or words. None takes the first of `task.head.columns`.
+        label_column: Name of the column of labels, summaries or tags. None takes the second of `task.head.columns`.
 
     Raises:
         DataError: one line naming file, row and column; see `common.data.datasets`.

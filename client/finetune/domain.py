@@ -128,7 +128,8 @@ def adapt_to_domain(
         base_model: "minilm", "smollm2", a directory, or a Hugging Face name.
         public: Whether anybody may read the text. Otherwise no federation takes the result as its base model.
         held_out: Texts to measure on. If None, a tenth of `texts`.
-        column, group_column: Of tables: the text, and a column whose values are held out whole, such as the company.
+        column: Name of the text's column in tables.
+        group_column: Name of a column in tables whose values are held out whole, such as the company.
         max_texts: Read at most this many texts, drawn by the seed.
         general: Text that shows what is forgotten. If None, Python's language reference.
         terms: A file with more words to add, one a line.
@@ -136,7 +137,8 @@ def adapt_to_domain(
         new_words: Whether words are added at all.
         probes: Labelled tasks that a linear head on the base model is measured on, before and after.
         max_tokens: Number of tokens at which texts are cut.
-        adapter, training: Options of LoRA and of the training. If None, one pass and the defaults for the model.
+        adapter: Options of LoRA. If None, the defaults for the model.
+        training: Options of the training. If None, one pass over the text.
         max_hours: Training is planned to fit in this many hours, and ends in time.
         max_memory_gb: A training that needs more memory is refused or stopped.
 

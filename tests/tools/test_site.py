@@ -1,4 +1,4 @@
-"""`make docs`: the site shows what the repository's pages say, needs no network, and has no broken link."""
+"""`make docs`: the site shows the repository's pages unchanged, needs no network, and has no broken link."""
 
 import os
 import re
@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+import fedfin
+import fedfin.types
+from fedfin import accounting
 from tools.site_pages import ROOT, TOP_PAGES, separate_lists, site_links
 
 SITE_PAGES = {site: ROOT / source for source, site in TOP_PAGES.items()} | {
@@ -60,11 +63,24 @@ def test_the_search_index_lies_on_the_site(site: Path) -> None:
     assert "privacy.html" in (site / "search" / "search_index.json").read_text(encoding="utf-8")
 
 
+def test_the_api_page_describes_every_public_name_and_no_other(site: Path) -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    described = re.findall(r"^::: (\S+)$", page, re.MULTILINE)
+    accounted = {f"fedfin.types.{name}" for name in fedfin.types.__all__ if name in accounting.__all__}
+    results = {f"fedfin.types.{name}" for name in fedfin.types.__all__} - accounted
+    assert sorted(described) == sorted({f"fedfin.{name}" for name in fedfin.__all__} | results)
+    headings = re.findall(r'id="(fedfin\.[^"]+)"', article(site, "api.md"))
+    assert [name for name in described if name not in headings] == []
+    assert {"fedfin.accounting.epsilon", "fedfin.errors.DataError", "fedfin.Dataset.of"} <= set(headings)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of everything that the site is made from."""
+    """A copy of everything that the site is made from, to be changed: pages as files, packages as links."""
     for name in ("docs", "tools"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("fedfin", "client", "common", "server", "simulation"):
+        (tmp_path / name).symlink_to(ROOT / name)
     for name in ("mkdocs.yml", "pyproject.toml", *TOP_PAGES):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -80,14 +96,16 @@ FAULTS = (
 )
 
 
-def test_each_broken_link_and_each_unlisted_page_is_named_and_ends_the_build(project: Path) -> None:
-    for page, text, _ in FAULTS:
+def test_each_fault_is_named_and_ends_the_build_and_a_link_to_any_file_is_none(project: Path) -> None:
+    for page, text, _ in (*FAULTS, ("docs/privacy.md", "[x](../pyproject.toml)", "")):
         with (project / page).open("a", encoding="utf-8") as file:
             file.write(f"\n{text}\n")
     done = build(project, project / "site")
     assert done.returncode != 0
     assert [said for *_, said in FAULTS if said not in done.stderr] == []
     assert done.stderr.count("WARNING") == len(FAULTS), done.stderr
+    assert (project / "site" / "repository" / "pyproject.toml").is_file()
+    assert 'href="repository/pyproject.toml"' in article(project / "site", "privacy.md")
 
 
 def test_links_lead_to_the_same_page_on_the_site_as_in_the_repository() -> None:
@@ -104,15 +122,6 @@ def test_links_lead_to_the_same_page_on_the_site_as_in_the_repository() -> None:
     assert changed("https://example.org/docs/a.md", "index.md") == "https://example.org/docs/a.md"
     assert changed("#the-ledger", "privacy.md") == "#the-ledger"
     assert changed("../no-such-file", "privacy.md") == "../no-such-file"
-
-
-def test_a_file_of_the_repository_to_which_a_page_links_is_on_the_site(project: Path) -> None:
-    with (project / "docs" / "privacy.md").open("a", encoding="utf-8") as file:
-        file.write("\n[x](../pyproject.toml)\n")
-    done = build(project, project / "site")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (project / "site" / "repository" / "pyproject.toml").is_file()
-    assert 'href="repository/pyproject.toml"' in article(project / "site", "privacy.md")
 
 
 def test_a_list_right_below_a_line_of_text_is_set_apart() -> None:
