@@ -1,0 +1,75 @@
+"""Each example runs from start to end on small data, with a tiny model in place of MiniLM."""
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_models import save_tiny_model
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run an example with a tiny base model in an empty directory; returns what it printed."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    save_tiny_model(tmp_path / "tiny")
+
+    def run(name: str, *options: str) -> str:
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        capsys.readouterr()
+        module.main(["--base-model", "tiny", "--out", "runs/example", *options])
+        return capsys.readouterr().out
+
+    yield run  # type: ignore[misc]
+    sys.modules.pop("synthetic", None)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_imports_the_public_face_and_the_standard_library_alone(path: Path) -> None:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names | {"fedfin", "synthetic"}
+
+
+def test_risk_classification_takes_a_rank_of_its_own(run: Callable[..., str]) -> None:
+    printed = run("risk_classification", "--epochs", "1", "--rank", "20")
+    assert "rank 20" in printed
+    assert "F1 of the high-risk levels" in printed
+    assert '"r": 20' in Path("runs/example/adapter/adapter_config.json").read_text()
+    assert printed.count("\n") == 4
+
+
+def test_four_tasks_are_trained_at_once_and_each_answers(run: Callable[..., str]) -> None:
+    lines = run("several_tasks", "--epochs", "1").splitlines()
+    tasks = ["sentiment_analysis", "risk_classification", "document_classification", "financial_ner"]
+    assert [line.partition(":")[0] for line in lines] == tasks
+    assert len(lines[-1].rpartition(", ")[2].split()) == 10  # a tag for each word of the note
+
+
+def test_a_model_is_adapted_to_filings_within_its_limits_and_classifies_a_sentence(run: Callable[..., str]) -> None:
+    lines = run("sec_filings", "--max-tokens", "32", "--max-hours", "0.5").splitlines()
+    assert lines[0].endswith("words were added to the vocabulary")
+    assert lines[1].startswith("loss a word on filings: ")
+    label, _, sentence = lines[-1].partition(": ")
+    assert label in ("business", "management_discussion", "risk_factors")
+    assert sentence == "We may be unable to refinance our debt on acceptable terms."
+
+
+def test_an_example_takes_a_folder_of_data(run: Callable[..., str], tmp_path: Path) -> None:
+    run("risk_classification", "--epochs", "1")
+    again = run("risk_classification", "--epochs", "1", "--data", str(tmp_path / "runs" / "risk-data"))
+    assert "F1 of the high-risk levels" in again
