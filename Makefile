@@ -53,6 +53,7 @@ lint: env
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@MYPYPATH=examples $(BIN)/mypy examples
 	@$(BIN)/lint-imports
 
 prose: env

@@ -37,22 +37,22 @@ KINDS = ("Corp", "Group", "Holdings")
 
 
 def write_risk(directory: Path, rows: int = 240) -> Path:
-    """Write `train.csv` and `test.csv` of texts with a risk level; returns `directory`."""
+    """Write `train.csv` and `test.csv` of texts with a risk level. Return `directory`."""
     return _write_tables(directory, RISK, rows)
 
 
 def write_sentiment(directory: Path, rows: int = 240) -> Path:
-    """Write `train.csv` and `test.csv` of headlines with a sentiment; returns `directory`."""
+    """Write `train.csv` and `test.csv` of headlines with a sentiment. Return `directory`."""
     return _write_tables(directory, SENTIMENT, rows)
 
 
 def write_documents(directory: Path, rows: int = 240) -> Path:
-    """Write `train.csv` and `test.csv` of passages with the kind of their document; returns `directory`."""
+    """Write `train.csv` and `test.csv` of passages with the kind of their document. Return `directory`."""
     return _write_tables(directory, DOCUMENTS, rows)
 
 
 def write_entities(directory: Path, rows: int = 240) -> Path:
-    """Write `train.txt` and `test.txt` in CoNLL format, in which companies are tagged; returns `directory`."""
+    """Write `train.txt` and `test.txt` in CoNLL format, in which companies are tagged. Return `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     for part, number, seed in (("train", rows, 1), ("test", rows // 4, 2)):
         draw = random.Random(seed)
@@ -67,7 +67,7 @@ def write_entities(directory: Path, rows: int = 240) -> Path:
 
 
 def write_filings(directory: Path, rows: int = 240) -> Path:
-    """Write `filings/` of plain text, and sections of filings as `train.csv` and `test.csv`; returns `directory`."""
+    """Write `filings/` of plain text, and sections of filings as `train.csv` and `test.csv`. Return `directory`."""
     draw = random.Random(3)
     (directory / "filings").mkdir(parents=True, exist_ok=True)
     for company in COMPANIES:

@@ -1,7 +1,7 @@
 """Fine-tune financial language models alone or in a federation, under differential privacy, from Python.
 
-These 16 names are the public face: what one calls, and what one passes. Results are typed values; `fedfin.types` has
-their classes for annotations. Nothing heavy is imported before a name is used.
+These 16 names are the public face: functions, and the values that are passed to them. Results are typed values.
+`fedfin.types` has their classes for annotations. Nothing heavy is imported before a name is used.
 
 >>> import fedfin
 >>> fedfin.accounting.calibrate(3.0, delta=1e-5, sampling_probability=0.02, steps=2000)
@@ -12,11 +12,11 @@ their classes for annotations. Nothing heavy is imported before a name is used.
 | read rows | `read_labelled`, `Dataset.of` |
 | fine-tune alone | `finetune(FineTuningJob(...))` with `TaskData`, `AdapterOptions`, `PrivacyOptions` ... |
 | adapt a base model to a domain's text | `adapt_to_domain` |
-| load what was saved, and predict | `load_adapter` |
+| load a saved adapter, and predict | `load_adapter` |
 | train in a federation, on one machine | `simulate(RunConfig..., {name: rows})` |
 | compute epsilon, calibrate noise | `accounting` |
-| see what was spent | `read_ledger` |
-| attack what a run claims | `audit` |
+| read the spent privacy budget | `read_ledger` |
+| attack the privacy claim of a run | `audit` |
 | catch bad input | `errors.FedfinError` |
 """
 

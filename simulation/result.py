@@ -40,7 +40,7 @@ class SimulationResult:
         metrics_by_task: Of each task, if the run trains several together. Empty otherwise.
         rounds: Record of each round, oldest first.
         epsilon: Privacy loss of the run for each institution, at `delta`. None if it trained without privacy.
-        unit: What epsilon protects: one "record" or one "customer".
+        unit: The protected unit, "record" or "customer".
         noise: "system", or "fixed", which protects nobody.
         bytes_up, bytes_down: Size of all sealed messages.
         seconds: Wall-clock time of the rounds.

@@ -1,4 +1,4 @@
-"""Adapt a base model to a financial domain: read the corpus, gather its words, train, and say what changed."""
+"""Adapt a base model to a financial domain: read the corpus, gather its words, train, and measure the change."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ class AdaptationResult:
         general_before, general_after: On general English.
         general_loss_rise: Share by which the loss a word on general English rose.
         probes_before, probes_after: Metrics of a linear head on the base model, by task.
-        warnings: What the model has forgotten, one sentence each.
+        warnings: Forgotten skills, one sentence each.
         result: The training itself.
     """
 
@@ -72,7 +72,7 @@ class AdaptationResult:
 
     @classmethod
     def of(cls, result: FineTuningResult) -> Self:
-        """Return the typed form of what continual pretraining measured."""
+        """Return the typed form of the measurements of continual pretraining."""
         before, after = result.measured["before"], result.measured["after"]
         return cls(
             base_model=result.base_model,
@@ -119,7 +119,7 @@ def adapt_to_domain(
     max_memory_gb: float | None = None,
     observers: Sequence[Observer] = (),
 ) -> AdaptationResult:
-    """Let a base model read a domain's text, and leave a new base model. The same call continues what was interrupted.
+    """Let a base model read a domain's text, and leave a new base model. The same call continues an interrupted one.
 
     Args:
         domain: "sec_filings", "analyst_reports", "earnings_calls" or "prospectuses": whose words are added.
@@ -131,7 +131,7 @@ def adapt_to_domain(
         column: Name of the text's column in tables.
         group_column: Name of a column in tables whose values are held out whole, such as the company.
         max_texts: Read at most this many texts, drawn by the seed.
-        general: Text that shows what is forgotten. If None, Python's language reference.
+        general: Text on which forgetting is measured. If None, Python's language reference.
         terms: A file with more words to add, one a line.
         max_mined_terms: Most words that are taken from the texts themselves.
         new_words: Whether words are added at all.

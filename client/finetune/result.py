@@ -21,12 +21,12 @@ class PrivacyGuarantee:
         clipping_norm: L2 norm to which each row's gradient is cut.
         sampling_probability: Probability of each row to be in a step's batch, independently of all other rows.
         steps: Number of noised steps.
-        unit: What is protected: a "record".
+        unit: The protected unit, a "record".
         adjacency: The neighbouring data sets: "add-or-remove-one".
         accountant: How epsilon was computed.
         ledger_epsilon: Privacy loss of everything in the ledger together, at `delta`.
         unprotected_before: Whether the training began from weights that private rows shaped without privacy.
-        does_not_cover: What the guarantee does not speak of, one sentence each.
+        does_not_cover: Limits of the guarantee, one sentence each.
     """
 
     epsilon: float
@@ -44,7 +44,7 @@ class PrivacyGuarantee:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave. Raises TypeError or KeyError for anything else."""
+        """Read the result of `to_json`. Raises TypeError or KeyError for anything else."""
         return cls(**{**record, "does_not_cover": tuple(record["does_not_cover"])})
 
     def to_json(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class FineTuningResult:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave. Raises TypeError, KeyError or AttributeError for anything else."""
+        """Read the result of `to_json`. Raises TypeError, KeyError or AttributeError for anything else."""
         values = {("measured" if name == "metrics" else name): value for name, value in record.items()}
         privacy = None if values["privacy"] is None else PrivacyGuarantee.from_json(values["privacy"])
         read = {"adapter": Path(values["adapter"]), "tasks": tuple(values["tasks"]), "privacy": privacy}

@@ -129,7 +129,7 @@ def load_adapter(directory: Path | str, task: str | None = None, device: str = "
 
     Raises:
         ModelError: There is no adapter, or its base model is absent or another copy.
-        ConfigurationError: The task is not named, or not the adapter's; or there is no such device.
+        ConfigurationError: The task is not named or not the adapter's, or there is no such device.
     """
     return Predictor(Path(directory), task, select_device(device))
 
