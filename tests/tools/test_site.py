@@ -77,7 +77,7 @@ def test_the_api_page_describes_every_public_name_and_no_other(site: Path) -> No
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of everything that the site is made from, to be changed: pages as files, packages as links."""
-    for name in ("docs", "tools"):
+    for name in ("docs", "tools", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("fedfin", "client", "common", "server", "simulation"):
         (tmp_path / name).symlink_to(ROOT / name)
