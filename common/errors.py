@@ -6,6 +6,7 @@ an institution's text: a message may cross the network or land in a log.
 
 __all__ = [
     "AdapterRefused",
+    "AssignmentRefused",
     "BudgetExceeded",
     "CheckpointError",
     "ConfigurationError",
@@ -79,7 +80,11 @@ class EnvelopeError(CodedError):
     """A sealed message could not be opened, or was not made by whom it should have been."""
 
 
-class BudgetExceeded(CodedError):
+class AssignmentRefused(CodedError):
+    """An institution declines a training. Only `code`, one of `common.protocol.messages.RefusalCode`, is ever sent."""
+
+
+class BudgetExceeded(AssignmentRefused):
     """A training does not fit in the rest of the institution's privacy budget."""
 
     def __init__(self, message: str) -> None:

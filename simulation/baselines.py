@@ -66,17 +66,17 @@ def alone(workspace: Workspace, evaluator: Callable[[Tensors], Evaluation], name
     """One bank as a federation of its own: its rows, with the rounds, noise, clip and hub optimiser of the run."""
     agent, config = workspace.institution(name), workspace.config
     local = agent.prepare(config)
-    plan = plan_training(config, local.data.units(config.privacy.unit), agent.settings)
+    num_units = local.data.units(config.privacy.unit)
     noise = (
         FixedNoise(f"alone|{name}|{config.seed}".encode().ljust(32)[:32])
-        if agent.settings.noise == "fixed"
+        if agent.institution.noise == "fixed"
         else SystemNoise()
     )
     adapter, memory, cache = local.adapted.initial(), OptimizerState(), FeatureCache()
     for number in range(1, config.rounds + 1):
         local.adapted.load(adapter)
-        trained = replace(plan, seed=plan.seed + number)
-        train(local.adapted, local.data.tokens, trained, noise if plan.dp else None, cache=cache)
+        plan = plan_training(config, agent.institution, num_units, number)
+        train(local.adapted, local.data.tokens, plan, noise if plan.dp else None, cache=cache)
         optimizer = optimizer_of_round(config.aggregation, number, config.rounds)
         adapter, memory = optimizer.step(adapter, local.adapted.export(), memory)
     metrics = evaluator(adapter).metrics

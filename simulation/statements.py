@@ -17,7 +17,7 @@ def write_statements(workspace: Workspace) -> dict[str, dict[str, Any]]:
     for name in sorted(workspace.federation.train):
         home = InstitutionDirectory(workspace.out / "institutions" / name)
         charges = read_charges(home.ledger_path, home.keys().public)
-        made = statement(charges, name, workspace.run_id, workspace.settings(name).limit, prv=True)
+        made = statement(charges, name, workspace.run_id, workspace.settings(name).limits.budget, prv=True)
         statements[name] = made
         write_json(home.directory / "statement.json", made)
     return statements

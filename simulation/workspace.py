@@ -11,8 +11,13 @@ from pathlib import Path
 
 from client.agent.agent import Agent, LocalModel
 from client.federation.local_round import PreparedData, plan_training
-from client.federation.planning import AssignmentRefused
-from client.institution.config import InstitutionSettings, power_of_two_at_most
+from client.institution.config import (
+    InstitutionConfig,
+    LimitsConfig,
+    LocalModelConfig,
+    ReleaseConfig,
+    power_of_two_at_most,
+)
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.warm_up import needs_warm_up, warm_up
@@ -21,7 +26,7 @@ from common.base_models.provenance import refuse_private_base
 from common.base_models.resolve import pinned
 from common.config.run import RunConfig
 from common.data.corpora import public_texts, python_reference_text
-from common.errors import CheckpointError, ConfigurationError
+from common.errors import AssignmentRefused, CheckpointError, ConfigurationError
 from common.files import write_atomic, write_json
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
@@ -144,7 +149,7 @@ class Workspace:
             self.config.aggregation.refuse("quorum", f"is {quorum}, but {number} institutions take part: lower it")
         for name, dataset in self.federation.train.items():
             try:
-                plan_training(self.config, dataset.units(self.config.privacy.unit), self.settings(name))
+                plan_training(self.config, self.settings(name), dataset.units(self.config.privacy.unit))
             except AssignmentRefused as refused:
                 raise ConfigurationError(
                     f"institution {name}: {refused} ({refused.code}): change the run, or leave it out"
@@ -154,19 +159,21 @@ class Workspace:
         """A fingerprint of all training rows; in simulation one process sees them all anyway."""
         return "-".join(d.fingerprint(b"simulation")[:8] for _, d in sorted(self.federation.train.items()))
 
-    def settings(self, name: str) -> InstitutionSettings:
+    def settings(self, name: str) -> InstitutionConfig:
         """The settings of one simulated institution, from the configuration's [institutions]."""
         given, unit = self.simulation.institutions, self.config.privacy.unit
-        return InstitutionSettings(
+        units = self.federation.train[name].units(unit)
+        return InstitutionConfig(
             name=name,
-            max_epsilon=given.max_epsilon,
-            delta=self.config.privacy.delta,
-            allow_without_privacy=self.config.privacy.mode == "none",
-            declared_units=power_of_two_at_most(self.federation.train[name].units(unit))
-            if given.declare_units
-            else None,
+            model=LocalModelConfig(allowed=(self.config.model.base,)),
+            limits=LimitsConfig(
+                max_epsilon=given.max_epsilon,
+                delta=self.config.privacy.delta,
+                allow_without_privacy=self.config.privacy.mode == "none",
+                unit=unit,
+            ),
+            release=ReleaseConfig(declared_units=power_of_two_at_most(units) if given.declare_units else None),
             noise=given.noise,
-            unit=unit,
         )
 
     @functools.cached_property

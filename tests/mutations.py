@@ -75,12 +75,12 @@ MUTATIONS = (
     Mutation(
         "the training is charged after it was done",
         "client/federation/local_round.py",
-        "    reservation = _repeated(job, event) or _reserve_private(job, event, delta)\n"
-        "    stats = train(job.model, job.data.tokens, plan, noise_source(job), cache=job.data.cache, "
-        "on_step=job.on_step)\n",
-        "    stats = train(job.model, job.data.tokens, plan, noise_source(job), cache=job.data.cache, "
-        "on_step=job.on_step)\n"
-        "    reservation = _repeated(job, event) or _reserve_private(job, event, delta)\n",
+        "    charge = _charge(job, event, num_units)\n"
+        "    noise = None if plan.dp is None else noise_source(job)\n"
+        "    stats = train(job.model, job.data.tokens, plan, noise, cache=job.data.cache, on_step=job.on_step)\n",
+        "    noise = None if plan.dp is None else noise_source(job)\n"
+        "    stats = train(job.model, job.data.tokens, plan, noise, cache=job.data.cache, on_step=job.on_step)\n"
+        "    charge = _charge(job, event, num_units)\n",
         ("tests/client/federation/test_local_round.py", "the_reservation_is_on_disk_when_training_begins"),
     ),
     Mutation(
@@ -99,16 +99,17 @@ MUTATIONS = (
     ),
     Mutation(
         "the limit is checked at the delta that the run states",
-        "client/federation/local_round.py",
-        "job.ledger.reserve(event, use, job.settings.limit)",
-        "job.ledger.reserve(event, use, job.settings.limit and replace(job.settings.limit, delta=privacy.delta))",
+        "client/institution/limits.py",
+        "    ledger.check(event, context, institution.limits.budget if institution else None)\n",
+        "    ledger.check(event, context, institution and institution.limits.budget and "
+        "replace(institution.limits.budget, delta=context.delta))\n",
         ("tests/client/federation/test_local_round.py", "the_limit_is_checked_at_the_officers_delta"),
     ),
     Mutation(
         "the noise is calibrated for one round",
         "client/federation/planning.py",
-        "calibrate(privacy.target_epsilon, delta, rate, steps * config.rounds)",
-        "calibrate(privacy.target_epsilon, delta, rate, steps)",
+        "rate, steps * config.rounds)",
+        "rate, steps)",
         ("tests/client/federation/test_local_round.py", "a_target_epsilon_is_met_over_all_rounds"),
     ),
     Mutation(
@@ -128,8 +129,10 @@ MUTATIONS = (
     Mutation(
         "sums are divided by the true number of records",
         "client/federation/local_round.py",
-        "expected_batch_size=rate * assumed_units(settings),",
-        "expected_batch_size=rate * units,",
+        "    return _plan(config, institution, event_of_round(config, institution, num_units), round_)\n",
+        "    plan = _plan(config, institution, event_of_round(config, institution, num_units), round_)\n"
+        "    object.__setattr__(plan.dp, 'expected_batch_size', plan.sampling_probability * num_units)\n"
+        "    return plan\n",
         ("tests/client/federation/test_local_round.py", "divided_by_what_was_declared_and_never_by_what_was_counted"),
     ),
     Mutation(

@@ -53,7 +53,7 @@ def test_every_key_of_a_run_is_documented_and_no_other(section: type[Section]) -
 
 
 def test_every_key_of_both_settings_files_is_documented_and_no_other() -> None:
-    own = [institution.DataSettings, institution.ModelSettings, institution._Limits, institution._Release]
+    own = [institution.DataConfig, institution.LocalModelConfig, institution.LimitsConfig, institution.ReleaseConfig]
     expected = {"institution.name"} | {f"{part.section}.{key}" for part in own for key in keys(part)}
     assert set(documented("institution.toml")) == expected
     theirs = [hub.GatewaySettings, hub.CertificateSettings, hub.TestData]
@@ -93,10 +93,10 @@ def parts(hint: Any) -> tuple[tuple[Any, ...], Range | None]:
 
 FILES = {
     **{f"[{section.section}]": (section, "") for section in RUN_SECTIONS},
-    "institution.toml data": (institution.DataSettings, "data."),
-    "institution.toml model": (institution.ModelSettings, "model."),
-    "institution.toml limits": (institution._Limits, "limits."),
-    "institution.toml release": (institution._Release, "release."),
+    "institution.toml data": (institution.DataConfig, "data."),
+    "institution.toml model": (institution.LocalModelConfig, "model."),
+    "institution.toml limits": (institution.LimitsConfig, "limits."),
+    "institution.toml release": (institution.ReleaseConfig, "release."),
     "hub.toml gateway": (hub.GatewaySettings, "gateway."),
     "hub.toml certificates": (hub.CertificateSettings, "certificates."),
     "hub.toml data": (hub.TestData, "data."),

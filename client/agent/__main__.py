@@ -63,7 +63,7 @@ def run_agent(home: InstitutionDirectory, stop: threading.Event) -> None:
         select_device(settings.model.device, "model.device")
         rows = probe_data(settings, data)
         models = LocalModels(settings, keys.fingerprint_key())
-        agent = Agent(home.directory, settings.limits, keys, package.hub, models)
+        agent = Agent(home.directory, settings, keys, package.hub, models)
         service = AgentService(agent.handle, home.run / "agent.json")
         agent.on_step = service.on_step
         server, health = serve(service, home.socket)

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from client.federation import local_round
 from client.federation.local_round import PreparedData
-from client.federation.planning import AssignmentRefused
-from client.institution.config import InstitutionSettings
+from client.institution.config import InstitutionConfig
 from common.adapters.adapted_model import AdaptedModel
 from common.config.run import RunConfig
-from common.errors import AdapterRefused, ConfigurationError, FedfinError, MessageError
+from common.errors import AdapterRefused, AssignmentRefused, ConfigurationError, FedfinError, MessageError
 from common.files import write_atomic
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
@@ -53,13 +52,13 @@ class Agent:
     def __init__(
         self,
         directory: Path,
-        settings: InstitutionSettings,
+        institution: InstitutionConfig,
         keys: PrivateKeys,
         hub: PublicKeys,
         prepare: Callable[[RunConfig], LocalModel],
     ) -> None:
         self.directory = directory
-        self.settings = settings
+        self.institution = institution
         self.keys = keys
         self.hub = hub
         self.prepare = prepare
@@ -88,7 +87,9 @@ class Agent:
             answer = self._contribute(assignment, outbox)
         except AssignmentRefused as refused:
             log.warning("round %d refused (%s): %s", assignment.round, refused.code, refused)
-            return self._seal(Refusal(assignment.run_id, assignment.round, refused.code).to_bytes(), context, "refusal")
+            return self._seal(
+                Refusal(assignment.run_id, assignment.round, RefusalCode(refused.code)).to_bytes(), context, "refusal"
+            )
         except FedfinError as error:
             log.error("round %d failed: %s", assignment.round, error)
             code = RefusalCode.CONFIG if isinstance(error, AdapterRefused | ConfigurationError) else RefusalCode.ERROR
@@ -129,7 +130,7 @@ class Agent:
                     run_id=assignment.run_id,
                     round=assignment.round,
                     hub=self.hub.name,
-                    settings=self.settings,
+                    institution=self.institution,
                     ledger=ledger,
                     model=local.adapted,
                     data=local.data,
@@ -144,7 +145,7 @@ class Agent:
             spec_digest=spec.digest(),
             code_digest=code_digest(),
             statement=outcome.statement,
-            declared_units=self.settings.declared_units,
+            declared_units=self.institution.release.declared_units,
         )
 
     def _seal(self, payload: bytes, context: MessageContext, kind: str) -> bytes:

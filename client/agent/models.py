@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from client.agent.agent import LocalModel
 from client.federation.local_round import PreparedData
-from client.federation.planning import AssignmentRefused, read_for_run, select_rows
+from client.federation.planning import read_for_run, select_rows
 from client.institution.config import InstitutionConfig
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
@@ -13,7 +13,7 @@ from common.base_models.device import select_device
 from common.base_models.load import LoadedBase, load_base
 from common.base_models.provenance import refuse_private_base
 from common.config.run import ModelConfig, RunConfig
-from common.errors import ConfigurationError, ModelError
+from common.errors import AssignmentRefused, ConfigurationError, ModelError
 from common.protocol.messages import RefusalCode
 from common.tasks import task
 

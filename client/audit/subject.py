@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from client.dp.mechanism import DpSettings
 from client.dp.training import DpTrainingPlan
 from client.federation.local_round import plan_training
-from client.federation.planning import AssignmentRefused
-from client.institution.config import InstitutionSettings, power_of_two_at_most
+from client.institution.config import (
+    InstitutionConfig,
+    LimitsConfig,
+    LocalModelConfig,
+    ReleaseConfig,
+    power_of_two_at_most,
+)
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.tensors import seeded
 from common.base_models.load import LoadedBase, load_base
 from common.config.run import RunConfig, parse_run
-from common.errors import ConfigurationError
+from common.errors import AssignmentRefused, ConfigurationError
 from common.privacy.accounting import DpSgdEvent, epsilon
 from common.tasks import task
 from common.tokenization.batches import IGNORED, TokenizedSet
@@ -96,8 +101,14 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
     if not kind.head.is_linear:
         raise ConfigurationError(f"task.name: {config.task} cannot be audited: choose one that labels texts or words")
     size = power_of_two_at_most(units)
+    institution = InstitutionConfig(
+        name="audit",
+        model=LocalModelConfig(allowed=(config.model.base,)),
+        limits=LimitsConfig(delta=config.privacy.delta, unit=config.privacy.unit),
+        release=ReleaseConfig(declared_units=size),
+    )
     try:
-        plan = plan_training(config, units, InstitutionSettings("audit", declared_units=size, unit=config.privacy.unit))
+        plan = plan_training(config, institution, units)
     except AssignmentRefused as refused:
         raise ConfigurationError(f"audit: {refused}, with {units} of them: give more canaries") from None
     steps = plan.steps * config.rounds

@@ -216,7 +216,7 @@ def read_ledger(directory: Path | str) -> VerifiedLedger:
     home = InstitutionDirectory(Path(directory))
     ledger = verify_ledger(home.ledger_path, home.public_keys())
     # A simulated institution and a training alone have a ledger and keys, and no settings file.
-    limit = home.settings().limits.limit if home.settings_path.exists() else None
+    limit = home.settings().limits.budget if home.settings_path.exists() else None
     return replace(ledger, limit=limit)
 
 

@@ -127,7 +127,6 @@ def _verify(given: argparse.Namespace) -> int:
 def _forecast(given: argparse.Namespace) -> int:
     from client.budget.summary import read_ledger
     from client.federation.forecast import forecast
-    from client.federation.planning import UNDECLARED_UNITS
     from client.institution.directory import InstitutionDirectory
     from common.config.run import RunConfig
 
@@ -163,7 +162,7 @@ def _forecast(given: argparse.Namespace) -> int:
         limit = f" of {found.limit.epsilon:g}" if found.limit else " (no limit is set)"
         print(f"ledger: epsilon {_figure(found.spent)} now, {_figure(found.after)} after it{limit}, "
               f"at delta {found.delta or 0:g}")  # fmt: skip
-    band = settings.limits.declared_units or UNDECLARED_UNITS
+    band = settings.assumed_units
     if found.units is not None and not 0.5 <= band / max(found.units, 1) <= 2:
         print(f"advice: updates are divided as if there were {band} {config.privacy.unit}s: see release.declared_units")
     if refused:

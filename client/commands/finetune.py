@@ -69,7 +69,7 @@ def add(commands: cli.Commands) -> None:
     level = "high, standard, or the epsilon of the whole training (a number); default: none"
     privacy.add_argument("--privacy", metavar="LEVEL", help=level)
     privacy.add_argument("--delta", type=float, help="default: the institution's, or below a tenth of 1 / rows")
-    home = "whose limits hold and whose ledger is charged (default: a ledger in --out)"
+    home = "institution whose limits hold and whose ledger is charged, with and without --privacy (default: no limits)"
     privacy.add_argument("--institution", type=Path, metavar="DIR", help=home)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the same command again continues")
 
@@ -201,6 +201,7 @@ def _job(given: argparse.Namespace, *observers: Any) -> "FineTuningJob":
             gradient_checkpointing=given.gradient_checkpointing,
         ),
         privacy=_privacy(given),
+        institution=given.institution,
         previous=_previous(given, data[0].train.labels),
         seed=given.seed,
         device=given.device,
@@ -214,15 +215,14 @@ def _privacy(given: argparse.Namespace) -> "PrivacyOptions | None":
     from client.finetune import PrivacyOptions
 
     if given.privacy is None:
-        for name in ("delta", "institution"):
-            if getattr(given, name) is not None:
-                raise ConfigurationError(f"--{name} is given without --privacy: say which privacy, or leave it out")
+        if given.delta is not None:
+            raise ConfigurationError("--delta is given without --privacy: give --privacy too, or leave --delta out")
         return None
     try:
         chosen: dict[str, Any] = {"epsilon": float(given.privacy)}
     except ValueError:
         chosen = {"level": given.privacy}
-    return PrivacyOptions(**chosen, delta=given.delta, institution=given.institution)
+    return PrivacyOptions(**chosen, delta=given.delta)
 
 
 def _summary(outcome: "FineTuningResult") -> str:

@@ -25,7 +25,7 @@ def _run(given: argparse.Namespace) -> int:
     from common.processes.supervisor import running_services
 
     home = open_home(given)
-    name, package = home.settings().limits.name, home.package()
+    name, package = home.settings().name, home.package()
     running = [each for part in ("all", "agent", "node") for each in running_services(state_path(home, part))]
     days = Certificate.read(package.certificate).days_left()
     facts: dict[str, Any] = {

@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from client.federation.planning import AssignmentRefused, event_of_round, read_for_run, select_rows
+from client.federation.planning import event_of_round, read_for_run, select_rows
 from client.institution.config import InstitutionConfig
 from common.config.run import RunConfig
+from common.errors import AssignmentRefused
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, steps_left
 from common.privacy.ledger import Charge, unit_of
 from common.protocol.messages import RefusalCode
@@ -37,13 +38,13 @@ class Forecast:
     refused: tuple[RefusalCode, str] | None
 
 
-def forecast(config: RunConfig, settings: InstitutionConfig, charges: Sequence[Charge]) -> Forecast:
+def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequence[Charge]) -> Forecast:
     """Hold `config` against the settings, the rows and the ledger, as the agent will.
 
     Raises:
         DataError: the rows cannot be read.
     """
-    limit, run_delta = settings.limits.limit, config.privacy.delta
+    limit, run_delta = institution.limits.budget, config.privacy.delta
     delta = limit.delta if limit else run_delta
     spent = [charge.event for charge in charges]
     known = Forecast(
@@ -60,11 +61,11 @@ def forecast(config: RunConfig, settings: InstitutionConfig, charges: Sequence[C
         refused=None,
     )
     try:
-        rows = read_for_run(select_rows(settings, config), config)
+        rows = read_for_run(select_rows(institution, config), config)
         known = replace(known, units=rows.units(config.privacy.unit))
-        event = event_of_round(config, rows.units(config.privacy.unit), settings.limits)
+        event = event_of_round(config, institution, rows.units(config.privacy.unit))
     except AssignmentRefused as refused:
-        return replace(known, refused=(refused.code, str(refused)))
+        return replace(known, refused=(RefusalCode(refused.code), str(refused)))
     whole = replace(event, steps=event.steps * config.rounds)
     known = replace(
         known,

@@ -6,20 +6,20 @@ it standing.
 """
 
 import hashlib
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, NoiseSource, SystemNoise
 from client.dp.training import DpTrainingPlan, train
-from client.federation.planning import AssignmentRefused, assumed_units, event_of_round, sampling_rate
-from client.institution.config import InstitutionSettings
+from client.federation.planning import event_of_round, propose_training
+from client.institution.config import InstitutionConfig
+from client.institution.limits import charge_training
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig
-from common.errors import BudgetExceeded
-from common.privacy.accounting import DpSgdEvent, epsilon
+from common.errors import AssignmentRefused
+from common.privacy.accounting import DpSgdEvent
 from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
 from common.protocol.messages import PrivacyStatement, RefusalCode
 from common.tokenization.batches import TokenizedSet
@@ -58,7 +58,7 @@ class FederatedJob:
     run_id: str
     round: int
     hub: str
-    settings: InstitutionSettings
+    institution: InstitutionConfig
     ledger: PrivacyLedger
     model: AdaptedModel
     data: PreparedData
@@ -74,116 +74,116 @@ class RoundAnswer:
     seconds: float
 
 
-def plan_training(config: RunConfig, units: int, settings: InstitutionSettings) -> DpTrainingPlan:
-    """The training of one round over `units` records or customers: exactly what `event_of_round` says that it costs.
+def plan_training(config: RunConfig, institution: InstitutionConfig, num_units: int, round_: int = 1) -> DpTrainingPlan:
+    """Plan the training of one round. It costs exactly the event that `event_of_round` returns.
+
+    Args:
+        num_units: Number of records or customers.
+        round_: Number of the round, from 1. It decides only the order of batches without privacy.
 
     Raises:
-        Refused: see `event_of_round`.
+        AssignmentRefused: See `event_of_round`.
     """
-    privacy, rate = config.privacy, sampling_rate(config, units, settings)
-    event = event_of_round(config, units, settings)
-    dp = None
+    return _plan(config, institution, event_of_round(config, institution, num_units), round_)
+
+
+def _plan(config: RunConfig, institution: InstitutionConfig, event: DpSgdEvent, round_: int) -> DpTrainingPlan:
+    dp, privacy, training = None, config.privacy, config.training
     if privacy.mode != "none":
         dp = DpSettings(
             noise_multiplier=event.noise_multiplier,
             clipping_norm=privacy.clipping_norm,
             sampling_probability=event.sampling_probability,
             steps=event.steps,
-            expected_batch_size=rate * assumed_units(settings),
+            expected_batch_size=event.sampling_probability * institution.assumed_units,
             clipping=privacy.clipping,
             unit=privacy.unit,
         )
     return DpTrainingPlan(
         steps=event.steps,
-        sampling_probability=rate,
-        learning_rate=config.training.learning_rate,
-        head_learning_rate=config.training.head_learning_rate or config.training.learning_rate,
-        optimizer=config.training.optimizer,
-        max_batch_tokens=config.training.max_batch_tokens,
+        sampling_probability=event.sampling_probability,
+        learning_rate=training.learning_rate,
+        head_learning_rate=training.head_learning_rate or training.learning_rate,
+        optimizer=training.optimizer,
+        max_batch_tokens=training.max_batch_tokens,
         dp=dp,
-        seed=config.seed,
-        adam_noise_correction=config.training.adam_noise_correction,
+        seed=training_seed(config.seed, institution.name, round_),
+        adam_noise_correction=training.adam_noise_correction,
     )
 
 
+def training_seed(seed: int, institution: str, round_: int) -> int:
+    """Return the seed of one training, 63 bits of a SHA-256 over the run's seed and the names of its place.
+
+    It orders the batches of a training without privacy, and draws no noise.
+
+    >>> training_seed(1, "bank", 2) == training_seed(1, "bank", 3)
+    False
+    """
+    text = f"fedfin training|{seed}|{institution}|{round_}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
 def noise_source(job: FederatedJob) -> NoiseSource:
-    """Fresh operating-system entropy for each training; the fixed source exists in simulation alone."""
-    if job.settings.noise == "system":
+    """Return fresh operating-system entropy for each training. The fixed source exists in simulation alone."""
+    if job.institution.noise == "system":
         return SystemNoise()
-    text = f"fixed noise, not private|{job.config.seed}|{job.settings.name}|{job.round}"
+    text = f"fixed noise, not private|{job.config.seed}|{job.institution.name}|{job.round}"
     return FixedNoise(hashlib.sha256(text.encode()).digest())
 
 
-def _reserve(job: FederatedJob, event: DpSgdEvent) -> Charge:
+def _charge(job: FederatedJob, event: DpSgdEvent, num_units: int) -> Charge:
+    """Charge the round, or return the charge of an interrupted attempt that had the very same noise.
+
+    Only fixed noise repeats itself. With the operating system's noise every attempt is a release of its own.
+    """
+    if event.noise_multiplier and job.institution.noise == "fixed":
+        place = (job.run_id, job.round, event)
+        for charge in reversed(job.ledger.charges):
+            reservation = charge.reservation
+            if (reservation.use.run_id, reservation.use.round, reservation.event) == place:
+                return charge
     privacy = job.config.privacy
-    use = ChargeContext(
+    context = ChargeContext(
         run_id=job.run_id,
         round=job.round,
         asked_by=job.hub,
         task=job.config.task,
         base_digest=job.base_digest,
         data_fingerprint=job.data.fingerprint,
-        population=job.data.units(job.settings.unit),
-        unit=job.settings.unit,
+        population=num_units,
+        unit=privacy.unit,
         delta=privacy.delta,
         clipping_norm=privacy.clipping_norm,
-        noise=job.settings.noise,
+        noise=job.institution.noise,
     )
-    try:
-        return Charge(job.ledger.reserve(event, use, job.settings.limit))
-    except BudgetExceeded as error:
-        raise AssignmentRefused(RefusalCode.BUDGET, str(error)) from error
-
-
-def _reserve_private(job: FederatedJob, event: DpSgdEvent, delta: float) -> Charge:
-    if math.isinf(epsilon([*job.ledger.spent(job.run_id), event], delta)):
-        # No statement could be made of it: it would be charged, infinitely, and never answered.
-        raise AssignmentRefused(RefusalCode.PRIVACY_LIMIT, "with this training the run's epsilon would be infinite")
-    return _reserve(job, event)
-
-
-def _repeated(job: FederatedJob, event: DpSgdEvent) -> Charge | None:
-    """An interrupted attempt at this round whose very noise would be repeated: the same release, charged once.
-
-    Only fixed noise repeats itself; with the operating system's every attempt is a release of its own.
-    """
-    if job.settings.noise != "fixed":
-        return None
-    place = (job.run_id, job.round, event)
-    charges = [(charge, charge.reservation) for charge in job.ledger.charges]
-    same = [charge for charge, r in charges if (r.use.run_id, r.use.round, r.event) == place]
-    return same[-1] if same else None
+    training = propose_training(job.config, num_units)
+    return Charge(charge_training(job.ledger, job.institution, training, event, context))
 
 
 def run(job: FederatedJob) -> RoundAnswer:
     """Train `job.model`, which holds the global adapter, in place.
 
     Raises:
-        Refused: the institution's limits or its budget forbid this training; nothing was charged.
+        AssignmentRefused: The institution's limits or its budget forbid this training. Nothing was charged.
     """
-    plan = plan_training(job.config, job.data.units(job.config.privacy.unit), job.settings)
-    plan = replace(plan, seed=plan.seed + job.round)
-    delta = job.config.privacy.delta
-    if plan.dp is None or delta is None:
-        # Charged too: whatever follows on the same rows, no later statement may show a finite epsilon.
-        _reserve(job, DpSgdEvent(noise_multiplier=0.0, sampling_probability=1.0, steps=plan.steps))
-        stats = train(job.model, job.data.tokens, plan, None, cache=job.data.cache, on_step=job.on_step)
+    privacy = job.config.privacy
+    num_units = job.data.units(privacy.unit)
+    event = event_of_round(job.config, job.institution, num_units)
+    plan = _plan(job.config, job.institution, event, job.round)
+    charge = _charge(job, event, num_units)
+    noise = None if plan.dp is None else noise_source(job)
+    stats = train(job.model, job.data.tokens, plan, noise, cache=job.data.cache, on_step=job.on_step)
+    if plan.dp is None or privacy.delta is None:
         return RoundAnswer(statement=None, seconds=stats.seconds)
-    event = DpSgdEvent(
-        noise_multiplier=plan.dp.noise_multiplier,
-        sampling_probability=plan.sampling_probability,
-        steps=plan.steps,
-    )
-    reservation = _repeated(job, event) or _reserve_private(job, event, delta)
-    stats = train(job.model, job.data.tokens, plan, noise_source(job), cache=job.data.cache, on_step=job.on_step)
-    if reservation.steps_done is None:
-        job.ledger.settle(reservation.reservation, plan.steps)
+    if charge.steps_done is None:
+        job.ledger.settle(charge.reservation, plan.steps)
     statement = PrivacyStatement(
-        noise_multiplier=plan.dp.noise_multiplier,
-        clipping_norm=plan.dp.clipping_norm,
-        steps=plan.steps,
-        delta=delta,
-        epsilon=job.ledger.epsilon(delta, job.run_id),
+        noise_multiplier=event.noise_multiplier,
+        clipping_norm=privacy.clipping_norm,
+        steps=event.steps,
+        delta=privacy.delta,
+        epsilon=job.ledger.epsilon(privacy.delta, job.run_id),
         sampling_probability=job.config.training.sampling_rate,
     )
     return RoundAnswer(statement=statement, seconds=stats.seconds)

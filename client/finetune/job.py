@@ -82,13 +82,11 @@ class PrivacyOptions(_Choice):
 
     level: "high" (noise 1.0, clip 1.0) or "standard" (0.5, 2.0); or `epsilon`: what the whole training may cost.
     delta: None takes the institution's own, else a power of ten below a tenth of one over the rows.
-    institution: the directory whose limits hold and whose ledger is charged; None keeps a ledger with the output.
     """
 
     level: Literal["high", "standard"] | None = None
     epsilon: Annotated[float | None, Range(0, above=True)] = None
     delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
-    institution: Path | None = None
 
     @classmethod
     def place(cls, key: str) -> str:
@@ -142,6 +140,8 @@ class FineTuningJob:
     device: "auto", "cpu", "cuda", "cuda:1".
     max_hours: what the job may take: what fits is worked out before training, which ends in time with what it has.
     max_memory_gb: what the process may take; a training that needs more is refused, or stopped, with one line.
+    institution: Directory of the institution whose limits hold and whose ledger is charged. None sets no limits, and
+        a private training keeps a ledger in `out`.
     previous: of `incremental` alone.
     observers: told of every step and epoch; no part of what the job is.
 
@@ -158,6 +158,7 @@ class FineTuningJob:
     adapter: AdapterOptions = field(default_factory=AdapterOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     privacy: PrivacyOptions | None = None
+    institution: Path | None = None
     previous: Previous | None = None
     seed: int = 0
     device: str = "auto"
@@ -173,6 +174,10 @@ class FineTuningJob:
                 raise ConfigurationError("multi_task: give two or more different tasks, each with its own files")
         elif len(names) != 1:
             raise ConfigurationError(f"{self.strategy}: give one task; several are trained by strategy multi_task")
+        if self.institution is not None and self.strategy not in ("single_task", "incremental", "multi_task"):
+            raise ConfigurationError(
+                f"institution does not go with {self.strategy}, which charges no ledger: leave it out"
+            )
         if self.privacy is not None and self.training.gradient_checkpointing:
             raise ConfigurationError("gradient_checkpointing does not go with privacy: choose a smaller batch instead")
         if self.privacy is not None and self.adapter.dropout:
@@ -199,7 +204,17 @@ class FineTuningJob:
             raise ConfigurationError("data: give a tuple of TaskData")
         object.__setattr__(self, "data", tuple(data))
         hints = get_type_hints(type(self), include_extras=True)
-        for key in ("out", "strategy", "base_model", "pooling", "max_tokens", "seed", "device", *_LIMITS):
+        for key in (
+            "out",
+            "strategy",
+            "base_model",
+            "pooling",
+            "max_tokens",
+            "seed",
+            "device",
+            "institution",
+            *_LIMITS,
+        ):
             object.__setattr__(self, key, check_value(getattr(self, key), hints[key], key))
         for key, kind in (("adapter", AdapterOptions), ("training", TrainingOptions), ("privacy", PrivacyOptions)):
             value = getattr(self, key)

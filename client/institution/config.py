@@ -1,4 +1,7 @@
-"""What only the institution decides: `institution.toml`. None of it is sent, and the hub cannot raise any of it."""
+"""Read `institution.toml`: everything that only the institution decides.
+
+None of these values is sent, except the name and the declared size. The hub can raise none of the limits.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,69 +16,29 @@ from common.privacy.accounting import PrivacyLimit
 from common.tasks import TASKS
 
 __all__ = [
-    "DataSettings",
+    "UNDECLARED_UNITS",
+    "DataConfig",
     "InstitutionConfig",
-    "InstitutionSettings",
-    "ModelSettings",
+    "LimitsConfig",
+    "LocalModelConfig",
+    "ReleaseConfig",
     "load_institution_config",
     "power_of_two_at_most",
 ]
 
-
-@dataclass(frozen=True)
-class InstitutionSettings:
-    """The privacy officer's limits and declarations for one institution.
-
-    max_epsilon: what all trainings together, over all runs, may spend at `delta`; None sets no limit.
-    delta: at which `max_epsilon` is meant, whatever a run says; below one over the number of records. A run that
-        states its epsilon at a larger delta is refused.
-    min_noise_multiplier: trainings with less noise than this are refused.
-    allow_without_privacy: whether a run with privacy mode "none" is accepted at all.
-    declared_units: power of two near the number of records or customers. The hub may weight by it, and gradient sums
-        are divided by it. It is a decision, not a statistic. None declares nothing: sums are divided by 1,024 q.
-    unit: what `max_epsilon` protects: a record, or a customer with all its records. Runs of another unit are refused.
-    noise: "system" draws from the operating system; "fixed" repeats itself, protects nobody, and is for simulation.
-    """
-
-    name: str
-    max_epsilon: float | None = None
-    delta: float | None = None
-    min_noise_multiplier: float = 0.0
-    allow_without_privacy: bool = False
-    declared_units: int | None = None
-    noise: Literal["system", "fixed"] = "system"
-    unit: Literal["record", "customer"] = "record"
-
-    def __post_init__(self) -> None:
-        if self.max_epsilon is not None and not self.max_epsilon > 0:
-            raise ConfigurationError(
-                f"settings of {self.name}: max_epsilon is {self.max_epsilon}: use a number above 0, or leave it out"
-            )
-        if self.delta is not None and not 0 < self.delta < 1:
-            raise ConfigurationError(f"settings of {self.name}: delta is {self.delta}: use a number between 0 and 1")
-        if self.max_epsilon is not None and self.delta is None:
-            raise ConfigurationError(
-                f"settings of {self.name}: max_epsilon means something only at a delta: give one below 1 / records"
-            )
-        if not self.min_noise_multiplier >= 0:
-            raise ConfigurationError(f"settings of {self.name}: min_noise_multiplier must be 0 or more")
-        band = self.declared_units
-        if band is not None and (band < 1 or band & (band - 1)):
-            raise ConfigurationError(
-                f"settings of {self.name}: declared_units is {band}: use a power of two, or leave it out"
-            )
-
-    @property
-    def limit(self) -> PrivacyLimit | None:
-        """What the ledger may hold at most."""
-        return None if self.max_epsilon is None or self.delta is None else PrivacyLimit(self.max_epsilon, self.delta)
+UNDECLARED_UNITS = 1024
+"""Number of records or customers assumed for an institution that declares none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings(Section):
-    """The institution's training rows: a CSV, JSONL, Parquet or (for token tasks) CoNLL file, and its columns.
+class DataConfig(Section):
+    """Describe the institution's training rows: one CSV, JSONL, Parquet or (for token tasks) CoNLL file.
 
-    customer_column: whose a row is, where customers are the unit of privacy. In a CoNLL file each document is one.
+    Attributes:
+        train: The file. In `institution.toml` its path is relative to that file.
+        text_column, label_column: Names of the columns with the text and its label.
+        customer_column: Name of the column with the customer's id. It is needed if a customer is the unit of privacy.
+            In a CoNLL file each document belongs to one customer.
     """
 
     section = "data"
@@ -86,8 +49,13 @@ class DataSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings(Section):
-    """Which base models may be trained, as runs name them, and where. `device` is "auto", "cpu", "cuda", "cuda:1"."""
+class LocalModelConfig(Section):
+    """Name the base models that may be trained, and the device that trains them.
+
+    Attributes:
+        allowed: Base models as a run or a command names them. A training on another one is refused.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+    """
 
     section = "model"
     allowed: tuple[str, ...] = ("minilm",)
@@ -95,7 +63,20 @@ class ModelSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Limits(Section):
+class LimitsConfig(Section):
+    """The privacy officer's limits. `client.institution.limits` enforces them for every training.
+
+    Attributes:
+        max_epsilon: Epsilon that all trainings of all runs together may spend at `delta`. None sets no limit.
+        delta: Delta at which `max_epsilon` holds, whatever delta a run states. It is below 1 / (number of records).
+            A training that states its epsilon at a larger delta is refused.
+        min_noise_multiplier: Trainings with a smaller noise multiplier are refused.
+        allow_without_privacy: Whether trainings without differential privacy are accepted.
+        unit: Unit that `max_epsilon` protects: a record, or a customer with all records. Trainings that protect
+            another unit are refused.
+        tasks: Tasks that may be trained.
+    """
+
     section = "limits"
     max_epsilon: Annotated[float | None, Range(0, above=True)] = None
     delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
@@ -111,61 +92,84 @@ class _Limits(Section):
             if name not in TASKS:
                 self.refuse("tasks", f"holds {format_value(name)}: use {', '.join(TASKS)}")
 
+    @property
+    def budget(self) -> PrivacyLimit | None:
+        """The most that the ledger may hold. None sets no limit."""
+        return None if self.max_epsilon is None or self.delta is None else PrivacyLimit(self.max_epsilon, self.delta)
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Release(Section):
+class ReleaseConfig(Section):
+    """Facts about the data that the hub may learn.
+
+    Attributes:
+        declared_units: Power of two near the number of records or customers. The hub may weight by it, and gradient
+            sums are divided by it. It is a decision of the privacy officer and not computed from the rows. None
+            declares nothing, and sums are divided as if there were `UNDECLARED_UNITS`.
+    """
+
     section = "release"
     declared_units: Annotated[int | None, Range(1, 2**40)] = None
 
+    def check(self) -> None:
+        units = self.declared_units
+        if units is not None and units & (units - 1):
+            self.refuse("declared_units", f"is {units}: use a power of two, or leave it out")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class InstitutionConfig:
-    """One institution's settings file. `limits` are the privacy officer's; `tasks` those it trains at all.
+    """One institution's settings file.
 
-    `data` is None until the file names a data set: an institution may enrol before it has one.
+    Attributes:
+        data: None until the file names a data set, because an institution may enrol before it has one.
+        noise: "system" draws noise from the operating system. "fixed" repeats itself and protects nobody. Only a
+            simulation sets it; no file can.
     """
 
-    limits: InstitutionSettings
-    tasks: tuple[str, ...] = tuple(TASKS)
-    data: DataSettings | None = None
-    model: ModelSettings = field(default_factory=ModelSettings)
+    name: str
+    data: DataConfig | None = None
+    model: LocalModelConfig = field(default_factory=LocalModelConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    release: ReleaseConfig = field(default_factory=ReleaseConfig)
+    noise: Literal["system", "fixed"] = "system"
+
+    @property
+    def assumed_units(self) -> int:
+        """Number of units that gradient sums are divided by: the declared size, and never a counted one.
+
+        The noise of an update shows the divisor, so the divisor must not depend on the rows.
+        """
+        return self.release.declared_units or UNDECLARED_UNITS
 
 
 _SECTIONS = ("institution", "data", "model", "limits", "release")
 
 
 def load_institution_config(path: Path) -> InstitutionConfig:
-    """Read `institution.toml`; relative paths start from its own directory.
+    """Read `institution.toml`. Relative paths start from its own directory.
 
     Raises:
-        ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
+        ConfigurationError: One line that names the file, `section.key`, what is wrong and what to do.
     """
     tables = load_toml(path)
     with error_prefix(str(path)):
         refuse_unknown(tables, _SECTIONS)
-        return _settings(tables, path.parent)
+        return _parse(tables, path.parent)
 
 
-def _settings(tables: Mapping[str, Any], start: Path) -> InstitutionConfig:
+def _parse(tables: Mapping[str, Any], start: Path) -> InstitutionConfig:
     identity = tables.get("institution", {})
     if not isinstance(identity, Mapping) or not is_name(identity.get("name")):
         raise ConfigurationError("institution.name is missing or not a name: use letters, digits, ' ', '_', '.', '-'")
     refuse_unknown(identity, ("name",), "institution")
-    limits, release = build(_Limits, tables.get("limits", {})), build(_Release, tables.get("release", {}))
-    data = build(DataSettings, tables["data"]) if "data" in tables else None
+    data = build(DataConfig, tables["data"]) if "data" in tables else None
     return InstitutionConfig(
-        limits=InstitutionSettings(
-            name=identity["name"],
-            max_epsilon=limits.max_epsilon,
-            delta=limits.delta,
-            min_noise_multiplier=limits.min_noise_multiplier,
-            allow_without_privacy=limits.allow_without_privacy,
-            declared_units=release.declared_units,
-            unit=limits.unit,
-        ),
-        tasks=limits.tasks,
+        name=identity["name"],
         data=replace(data, train=start / data.train.expanduser()) if data else None,
-        model=build(ModelSettings, tables.get("model", {})),
+        model=build(LocalModelConfig, tables.get("model", {})),
+        limits=build(LimitsConfig, tables.get("limits", {})),
+        release=build(ReleaseConfig, tables.get("release", {})),
     )
 
 

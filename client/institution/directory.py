@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.institution.config import DataSettings, InstitutionConfig, load_institution_config
+from client.institution.config import DataConfig, InstitutionConfig, load_institution_config
 from common.errors import ConfigurationError
 from common.files import write_atomic
 from common.identity.enrolment import EnrolmentPackage
@@ -138,7 +138,7 @@ class InstitutionDirectory:
             )
         return load_institution_config(self.settings_path)
 
-    def rows(self) -> DataSettings:
+    def rows(self) -> DataConfig:
         """The training rows that the settings name.
 
         Raises:

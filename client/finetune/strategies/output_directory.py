@@ -27,9 +27,9 @@ ALONE = "alone"
 
 def keys_of(job: FineTuningJob) -> PrivateKeys:
     """The institution's, or the output directory's own."""
-    if job.privacy is not None and job.privacy.institution is not None:
-        home = InstitutionDirectory(job.privacy.institution)
-        home.settings()  # says what is wrong where there is no institution
+    if job.institution is not None:
+        home = InstitutionDirectory(job.institution)
+        home.settings()  # says that there is no institution, if there is none
         return home.keys()
     directory = job.out / "keys"
     return PrivateKeys.load(directory) if directory.exists() else PrivateKeys.generate(ALONE)

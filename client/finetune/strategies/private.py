@@ -6,7 +6,6 @@ interrupted training therefore starts anew, and is charged anew.
 
 import math
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,92 +17,60 @@ from client.dp.training import DpTrainingPlan, DpTrainingStats, train
 from client.finetune.events import StepEvent, tell_step
 from client.finetune.job import PrivacyOptions
 from client.finetune.result import PrivacyGuarantee
+from client.finetune.strategies.account import institution_of, open_account
 from client.finetune.strategies.session import Session
-from client.institution.config import InstitutionSettings, power_of_two_at_most
-from client.institution.directory import InstitutionDirectory
+from client.institution.config import InstitutionConfig, power_of_two_at_most
 from common.adapters.manifest import read_manifest, unprotected
 from common.base_models.provenance import read_provenance
 from common.config.run import LEVELS
 from common.errors import ConfigurationError, DataError
 from common.privacy.accounting import DpSgdEvent, calibrate
-from common.privacy.ledger import ChargeContext, PrivacyLedger
+from common.privacy.ledger import PrivacyLedger, Reservation
 from common.tokenization.batches import TokenizedSet
 
 __all__ = ["train_privately"]
-
-
-@dataclass(frozen=True)
-class _Account:
-    """Whose ledger is charged, and within which limits."""
-
-    ledger: PrivacyLedger
-    limits: InstitutionSettings | None
 
 
 def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, float], PrivacyGuarantee]:
     """Train `session.model` on `rows` in place; what is known of the training, and what may be said of its privacy.
 
     Raises:
-        BudgetExceeded: it does not fit in what is left of the institution's budget; nothing was charged.
-        ConfigurationError: what is asked is less than the institution's settings allow, or means nothing.
+        AssignmentRefused: The training breaks one of the institution's limits, or does not fit in what is left of its
+            budget. Nothing was charged.
+        ConfigurationError: The options of the privacy do not go together.
         ModelError: this adapter has no per-example gradients; names one that has.
     """
     choice = session.job.privacy
     if choice is None:
         raise ConfigurationError("privacy: none was chosen")
-    limits = InstitutionDirectory(choice.institution).settings().limits if choice.institution is not None else None
-    if limits is not None and limits.unit != "record":
-        raise ConfigurationError(
-            f"privacy: this institution's limits.unit is {limits.unit}, and finetune protects single rows: "
-            "leave --institution out, or train in a federation"
-        )
-    delta = _delta(choice, limits, len(rows))
-    plan = _plan(session, choice, delta, len(rows), limits)
-    if choice.institution is None:
-        session.begin()
-        path = session.job.out / "ledger.jsonl"
-    else:
-        path = InstitutionDirectory(choice.institution).ledger_path
-    with PrivacyLedger.open(path, session.keys, begun=choice.institution is not None) as ledger:
-        return _charge_and_train(session, _Account(ledger, limits), rows, plan, delta)
-
-
-def _charge_and_train(
-    session: Session, account: _Account, rows: TokenizedSet, plan: DpTrainingPlan, delta: float
-) -> tuple[dict[str, float], PrivacyGuarantee]:
-    dp = plan.dp
-    if dp is None:
-        raise ConfigurationError("privacy: none was chosen")
+    institution = institution_of(session.job)
+    delta = _delta(choice, institution, len(rows))
+    plan, dp = _plan(session, choice, delta, len(rows), institution)
     event = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, dp.steps)
-    use = ChargeContext(
-        run_id=f"alone-{session.identity[:32]}",
-        round=1,
-        asked_by=session.keys.name,
-        task="+".join(session.recipe.tasks)[:60],
-        base_digest=session.model.base.digest,
-        data_fingerprint="-".join(value[:16] for value in session.fingerprints().values())[:60],
-        population=len(rows),
-        delta=delta,
-        clipping_norm=dp.clipping_norm,
-    )
-    limit = account.limits.limit if account.limits else None
-    account.ledger.check(event, use, limit)
-    session.begin()
-    reservation = account.ledger.reserve(event, use, limit)
+    with open_account(session) as account:
+        reservation = account.charge(session, event, len(rows), delta, dp.clipping_norm)
+        return _train(session, account.ledger, reservation, rows, plan)
+
+
+def _train(
+    session: Session, ledger: PrivacyLedger, reservation: Reservation, rows: TokenizedSet, plan: DpTrainingPlan
+) -> tuple[dict[str, float], PrivacyGuarantee]:
+    event, context = reservation.event, reservation.use
+    delta = context.delta or 0.0
     watch = _Watcher(session, rows, plan) if session.job.observers else None
     stats = train(session.model, rows, plan, SystemNoise(), watch=watch)
-    account.ledger.settle(reservation, plan.steps)
+    ledger.settle(reservation, plan.steps)
     guarantee = PrivacyGuarantee(
-        epsilon=account.ledger.epsilon(delta, use.run_id),
+        epsilon=ledger.epsilon(delta, context.run_id),
         delta=delta,
-        noise_multiplier=dp.noise_multiplier,
-        clipping_norm=dp.clipping_norm,
-        sampling_probability=dp.sampling_probability,
-        steps=dp.steps,
+        noise_multiplier=event.noise_multiplier,
+        clipping_norm=context.clipping_norm,
+        sampling_probability=event.sampling_probability,
+        steps=event.steps,
         unit="record",
         adjacency="add-or-remove-one",
         accountant="PLD",
-        ledger_epsilon=account.ledger.epsilon(delta),
+        ledger_epsilon=ledger.epsilon(delta),
         unprotected_before=_unprotected_before(session),
         does_not_cover=tuple(_uncovered(session)),
     )
@@ -139,10 +106,10 @@ def _uncovered(session: Session) -> list[str]:
 
 
 def _plan(
-    session: Session, choice: PrivacyOptions, delta: float, records: int, limits: InstitutionSettings | None
-) -> DpTrainingPlan:
+    session: Session, choice: PrivacyOptions, delta: float, records: int, institution: InstitutionConfig | None
+) -> tuple[DpTrainingPlan, DpSettings]:
     rate = session.settings.sampling_rate
-    batch = rate * ((limits.declared_units if limits else None) or power_of_two_at_most(records))
+    batch = rate * ((institution.release.declared_units if institution else None) or power_of_two_at_most(records))
     if rate * records < 1:
         raise DataError(f"privacy: {records} training rows are too few: a step would draw less than one")
     steps = max(1, math.ceil(session.settings.epochs / rate))
@@ -150,30 +117,29 @@ def _plan(
         noise, clip = LEVELS[choice.level]
     else:
         noise, clip = calibrate(choice.epsilon or 0.0, delta, rate, steps), session.settings.clipping_norm
-    if limits is not None and noise < limits.min_noise_multiplier:
-        raise ConfigurationError(
-            f"privacy: noise {noise:g} is below this institution's limits.min_noise_multiplier "
-            f"{limits.min_noise_multiplier:g}: ask for a smaller epsilon"
-        )
-    return DpTrainingPlan(
+    dp = DpSettings(noise, clip, rate, steps, expected_batch_size=batch)
+    plan = DpTrainingPlan(
         steps=steps,
         sampling_probability=rate,
         learning_rate=session.settings.learning_rate,
         head_learning_rate=session.settings.head_learning_rate,
         optimizer=session.settings.optimizer,
         max_batch_tokens=max(session.job.training.max_batch_tokens, session.recipe.max_tokens),
-        dp=DpSettings(noise, clip, rate, steps, expected_batch_size=batch),
+        dp=dp,
         seed=session.job.seed,
     )
+    return plan, dp
 
 
-def _delta(choice: PrivacyOptions, limits: InstitutionSettings | None, records: int) -> float:
-    """The one asked for, the institution's, or the largest power of ten at most a tenth of one over the rows."""
-    delta = choice.delta or (limits.delta if limits else None) or 10.0 ** -math.ceil(math.log10(10 * records))
+def _delta(choice: PrivacyOptions, institution: InstitutionConfig | None, records: int) -> float:
+    """Return the delta of the job, the institution's, or the largest power of ten at most a tenth of one over the rows.
+
+    `check_limits` holds it against the institution's.
+    """
+    own = institution.limits.delta if institution else None
+    delta = choice.delta or own or 10.0 ** -math.ceil(math.log10(10 * records))
     if delta >= 1 / records:
         raise ConfigurationError(f"delta is {delta:g}: it must be below one over the {records} training rows")
-    if limits is not None and limits.delta is not None and delta > limits.delta:
-        raise ConfigurationError(f"delta is {delta:g}: this institution's limits.delta is {limits.delta:g}: use that")
     return delta
 
 

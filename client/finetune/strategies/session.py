@@ -16,6 +16,7 @@ from client.finetune.options.defaults import Defaults
 from client.finetune.options.memory import MemoryEstimate, estimate_memory, refuse_beyond
 from client.finetune.options.resolve import resolve_settings
 from client.finetune.result import FineTuningResult, PrivacyGuarantee
+from client.finetune.strategies.account import charge_without_privacy, check_job
 from client.finetune.strategies.output_directory import claim, identity_of, keys_of, refuse_another
 from client.finetune.training.loop import History, LoopPlan
 from common.adapters.adapted_model import AdaptedModel
@@ -138,6 +139,7 @@ def open_session(job: FineTuningJob) -> Session:
         FedfinError: one line naming what is wrong.
     """
     started = time.monotonic()
+    check_job(job)
     parts, settings, recipe = prepare_session(job)
     keys = keys_of(job)
     identity = identity_of(job, recipe, settings, keys)
@@ -147,7 +149,9 @@ def open_session(job: FineTuningJob) -> Session:
     if job.training.gradient_checkpointing:
         model.recompute()
     session = Session(job, identity, keys, settings, recipe, parts, model, started)
-    if job.privacy is None:  # a private one is first held against its limits
+    if job.privacy is None and job.institution is not None and session.done is None:
+        charge_without_privacy(session)
+    elif job.privacy is None:  # a private one is first held against its limits
         session.begin()
     return session
 

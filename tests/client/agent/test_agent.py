@@ -11,17 +11,16 @@ import pytest
 from client.agent.agent import Agent, LocalModel
 from client.federation import local_round
 from client.federation.local_round import PreparedData
-from client.federation.planning import AssignmentRefused
-from client.institution.config import InstitutionSettings
 from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig, parse_run
-from common.errors import EnvelopeError, MessageError
+from common.errors import AssignmentRefused, EnvelopeError, MessageError
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import Charge, PrivacyLedger, read_charges
 from common.protocol.adapter_codec import decode, encode
 from common.protocol.envelope import MessageContext, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode
 from common.source import code_digest
+from tests.client.institution.example_config import institution_config
 from tests.tiny_models import tiny_adapted
 
 HUB, BANK, OTHER = PrivateKeys.generate("hub"), PrivateKeys.generate("bank"), PrivateKeys.generate("other")
@@ -57,7 +56,7 @@ class Bank:
         self.directory, self.local = directory, local
         PrivacyLedger.open(directory / "ledger.jsonl", BANK).close()
         self.prepared = 0
-        self.agent = Agent(directory, InstitutionSettings("bank", **settings), BANK, HUB.public, self._prepare)
+        self.agent = Agent(directory, institution_config("bank", **settings), BANK, HUB.public, self._prepare)
 
     def _prepare(self, _: RunConfig) -> LocalModel:
         self.prepared += 1

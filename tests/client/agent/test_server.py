@@ -18,12 +18,11 @@ import pytest
 from client.agent.models import LocalModels
 from client.agent.server import WAITING, AgentService, serve
 from client.commands.status import is_serving
-from client.federation.planning import AssignmentRefused
 from client.institution.directory import InstitutionDirectory
 from common.base_models.extend import write_extended_base
 from common.canonical import AGENT_METHOD
 from common.config.run import RunConfig, parse_run
-from common.errors import ConfigurationError
+from common.errors import AssignmentRefused, ConfigurationError
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import Charge, read_charges
 from common.protocol.adapter_codec import encode

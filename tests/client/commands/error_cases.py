@@ -119,6 +119,11 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
         Wrong("no institution there", f"{TINY} --privacy 8 --institution nowhere"),
         Wrong("more than the institution's budget", f"{TINY} --privacy 8 --institution bank"),
         Wrong("an institution that protects customers", f"{TINY} --privacy 0.5 --institution shop"),
+        Wrong("a task that the institution does not allow",
+              f"{TINY.replace('sentiment_analysis', 'risk_classification')} --privacy 0.5 --institution bank"),
+        Wrong("a base model that the institution does not allow",
+              f"{TINY.replace('bert', 'mpnet')} --privacy 0.5 --institution bank"),
+        Wrong("no privacy, at an institution that trains with it only", f"{TINY} --institution bank"),
         Wrong("several tasks with privacy",
               f"{USUAL} --strategy multi_task --task financial_ner --train train.txt --test test.txt --privacy 8"),
         Wrong("recomputing with privacy", f"{USUAL} --privacy 8 --gradient-checkpointing"),
@@ -159,9 +164,13 @@ def prepare(directory: Path) -> None:
     description = directory / "moved" / "adapter" / "fedfin.json"
     content = json.loads(description.read_text())
     description.write_text(json.dumps(content | {"base_digest": 64 * "0"}))
-    for name, limits in (("bank", "max_epsilon = 2.0\ndelta = 1e-4"), ("shop", 'unit = "customer"')):
+    for name, limits in (
+        ("bank", 'max_epsilon = 2.0\ndelta = 1e-4\ntasks = ["sentiment_analysis"]'),
+        ("shop", 'unit = "customer"'),
+    ):
         home = InstitutionDirectory.create(directory / name, name)
-        home.settings_path.write_text(f'[institution]\nname = "{name}"\n[limits]\n{limits}\n')
+        models = '[model]\nallowed = ["bert"]'
+        home.settings_path.write_text(f'[institution]\nname = "{name}"\n{models}\n[limits]\n{limits}\n')
         PrivacyLedger.open(home.ledger_path, home.keys()).close()
 
 

@@ -184,7 +184,7 @@ def test_the_forecast_is_what_reserving_round_after_round_then_gives(
 ) -> None:
     found = told(capsys, "forecast", run_file(spent, rounds, mode, privacy), spent.directory)
     event = DpSgdEvent.from_json(found["event_of_round"])
-    limit, played = spent.settings().limits.limit, 0
+    limit, played = spent.settings().limits.budget, 0
     with PrivacyLedger.open(spent.ledger_path, spent.keys()) as ledger:
         assert found["epsilon_spent"] == ledger.epsilon(1e-6)
         try:
@@ -203,9 +203,14 @@ def test_the_forecast_is_what_reserving_round_after_round_then_gives(
 @pytest.mark.parametrize(
     ("change", "privacy", "code", "why"),
     [
-        (("", ""), CUSTOM.replace("1e-6", "1e-4"), "privacy_limit", "delta is above limits.delta"),
+        (("", ""), CUSTOM.replace("1e-6", "1e-4"), "privacy_limit", "is above limits.delta"),
         (("delta = 1e-6", "delta = 0.01"), CUSTOM, "privacy_limit", "limits.delta is not below one over"),
-        (("min_noise_multiplier = 0.3", "min_noise_multiplier = 3.0"), CUSTOM, "privacy_limit", "noise is below"),
+        (
+            ("min_noise_multiplier = 0.3", "min_noise_multiplier = 3.0"),
+            CUSTOM,
+            "privacy_limit",
+            "is below this institution's limits.min_noise",
+        ),
         (('unit = "record"', 'unit = "customer"'), CUSTOM, "privacy_limit", "protects one record"),
         (('allowed = ["minilm"]', 'allowed = ["other"]'), CUSTOM, "base_model", "not among"),
         (("allow_without_privacy = false", 'tasks = ["financial_ner"]'), CUSTOM, "task", "not among"),
@@ -241,7 +246,7 @@ def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: Institu
     charges = read_charges(spent.ledger_path, spent.public_keys())
     found = forecast(config, settings, charges)
     assert found.units == 300
-    assert found.event == event_of_round(config, 300, settings.limits)
+    assert found.event == event_of_round(config, settings, 300)
     assert found.refused is not None
     assert found.refused[0] == "budget"
     assert "protects each record" in found.refused[1]
@@ -249,7 +254,7 @@ def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: Institu
         PrivacyLedger.open(spent.ledger_path, spent.keys()) as ledger,
         pytest.raises(BudgetExceeded, match="protects each record"),
     ):
-        ledger.reserve(found.event, use(unit="customer"), settings.limits.limit)
+        ledger.reserve(found.event, use(unit="customer"), settings.limits.budget)
 
 
 def test_export_holds_every_training_and_is_the_owners_alone(

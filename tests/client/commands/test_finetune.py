@@ -233,11 +233,69 @@ def test_multi_task_takes_files_task_by_task_and_one_column_name_for_all(
     assert "--text-column is given 3 times" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("privacy", [[], ["--privacy", "2"]], ids=["without", "with"])
+@pytest.mark.parametrize(
+    ("model", "limits", "why"),
+    [
+        ("bert", 'tasks = ["financial_ner"]', "sentiment_analysis is not among this institution's [limits] tasks"),
+        ("other", "", "is not among this institution's [model] allowed"),
+    ],
+    ids=["task", "model"],
+)
+def test_a_task_or_model_that_the_officer_forbade_is_not_trained_and_not_charged(
+    desk: Desk,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    privacy: list[str],
+    model: str,
+    limits: str,
+    why: str,
+) -> None:
+    home = InstitutionDirectory.create(tmp_path / "bank", "bank")
+    allowed = desk.models("bert") if model == "bert" else "minilm"
+    home.settings_path.write_text(
+        f'[institution]\nname = "bank"\n[model]\nallowed = ["{allowed}"]\n'
+        f"[limits]\nallow_without_privacy = true\n{limits}\n"
+    )
+    more = ["--base-model", desk.models("bert"), "--institution", str(home.directory), "--out", str(tmp_path / "out")]
+    assert main(["finetune", *desk.rows(SENTIMENT), *more, *privacy]) == 2
+    error = capsys.readouterr().err
+    assert why in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        assert ledger.entries == ()
+
+
+def test_a_training_without_privacy_is_charged_to_its_institution_if_that_allows_it(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = InstitutionDirectory.create(tmp_path / "bank", "bank")
+    more = ["--base-model", desk.models("bert"), "--epochs", "1", "--institution", str(home.directory)]
+
+    def train(allow: bool) -> int:
+        home.settings_path.write_text(
+            f'[institution]\nname = "bank"\n[model]\nallowed = ["{desk.models("bert")}"]\n'
+            f"[limits]\nallow_without_privacy = {str(allow).lower()}\n"
+        )
+        return main(["finetune", *desk.rows(SENTIMENT), *more, "--out", str(tmp_path / "out")])
+
+    assert train(allow=False) == 2
+    assert "does not train without differential privacy" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    for _ in range(2):  # the second finds it finished
+        assert train(allow=True) == 0
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        [charge] = ledger.charges
+    assert (charge.event.noise_multiplier, charge.reservation.use.delta) == (0.0, None)
+
+
 def test_a_private_training_of_an_institution_charges_its_one_ledger_within_its_limit(
     desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = InstitutionDirectory.create(tmp_path / "bank", "bank")
-    home.settings_path.write_text('[institution]\nname = "bank"\n[limits]\nmax_epsilon = 2.5\ndelta = 1e-4\n')
+    settings = f'[institution]\nname = "bank"\n[model]\nallowed = ["{desk.models("bert")}"]\n'
+    home.settings_path.write_text(settings + "[limits]\nmax_epsilon = 2.5\ndelta = 1e-4\n")
     quick = ["--base-model", desk.models("bert"), "--epochs", "1", "--institution", str(home.directory), "--json"]
 
     def train(out: str, epsilon: str) -> int:

@@ -14,7 +14,7 @@ from common.errors import ConfigurationError, DataError
 def test_a_new_home_has_private_keys_and_settings_that_load(tmp_path: Path) -> None:
     home = InstitutionDirectory.create(tmp_path / "bank", "bank-a")
     settings = home.settings()
-    assert settings.limits.name == "bank-a"
+    assert settings.name == "bank-a"
     assert settings.limits.max_epsilon == 8.0
     assert settings.data is None
     assert home.keys().name == "bank-a"
@@ -58,6 +58,15 @@ def test_rows_without_labels_are_text_where_nothing_else_may_be_trained(tmp_path
         ('[institution]\nname = "a"\nrole = "x"\n', "institution.role"),
         ('[institution]\nname = "a"\n[limits]\nmax_epsilon = 8\n', "limits.delta"),
         ('[institution]\nname = "a"\n[limits]\nmax_epsilon = -1\ndelta = 1e-5\n', "limits.max_epsilon"),
+        ('[institution]\nname = "a"\n[limits]\nmax_epsilon = nan\ndelta = 1e-5\n', "limits.max_epsilon"),
+        ('[institution]\nname = "a"\n[limits]\nmax_epsilon = 0\ndelta = 1e-5\n', "limits.max_epsilon"),
+        ('[institution]\nname = "a"\n[limits]\ndelta = 1.0\n', "limits.delta"),
+        ('[institution]\nname = "a"\n[limits]\nmin_noise_multiplier = -0.1\n', "limits.min_noise_multiplier"),
+        ('[institution]\nname = "a"\n[limits]\nmin_noise_multiplier = nan\n', "limits.min_noise_multiplier"),
+        ('[institution]\nname = "a"\n[release]\ndeclared_units = 0\n', "release.declared_units"),
+        ('[institution]\nname = "a"\n[release]\ndeclared_units = 3\n', "release.declared_units is 3: use a power"),
+        ('[institution]\nname = "a"\n[release]\ndeclared_units = -4\n', "release.declared_units"),
+        ('[institution]\nname = "a"\nnoise = "fixed"\n', "institution.noise"),
         ('[institution]\nname = "a"\n[limits]\ntasks = ["poetry"]\n', "limits.tasks"),
         ('[institution]\nname = "a"\n[release]\nsize_band = 1000\n', "declared_units"),
         ('[institution]\nname = "a"\n[elsewhere]\n', "elsewhere"),

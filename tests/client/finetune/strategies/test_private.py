@@ -9,7 +9,7 @@ import pytest
 
 from client.finetune import AdapterOptions, FineTuningJob, FineTuningResult, PrivacyOptions, TrainingOptions, finetune
 from client.institution.directory import InstitutionDirectory
-from common.errors import BudgetExceeded, ConfigurationError, LedgerError
+from common.errors import BudgetExceeded, ConfigurationError, FedfinError, LedgerError
 from common.privacy.ledger import Charge, read_charges
 from tests.client.finetune.example_data import TinyModels, task_data
 
@@ -21,9 +21,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     return TinyModels(tmp_path_factory.mktemp("models"))
 
 
-def institution(directory: Path, limits: str = LIMITS) -> InstitutionDirectory:
+def institution(directory: Path, models: TinyModels, limits: str = LIMITS) -> InstitutionDirectory:
     home = InstitutionDirectory.create(directory, "bank")
-    home.settings_path.write_text(f'[institution]\nname = "bank"\n[limits]\n{limits}')
+    allowed = f'[model]\nallowed = ["{models("bert")}"]\n'
+    home.settings_path.write_text(f'[institution]\nname = "bank"\n{allowed}[limits]\n{limits}')
     return home
 
 
@@ -35,15 +36,19 @@ def train(
     models: TinyModels, out: Path, home: InstitutionDirectory, epsilon: float = 3.0, **changes: Any
 ) -> FineTuningResult:
     values: dict[str, Any] = {"training": TrainingOptions(epochs=1), "seed": 3, **changes}
-    privacy = PrivacyOptions(epsilon=epsilon, institution=home.directory)
+    privacy = PrivacyOptions(epsilon=epsilon)
     data = (task_data("sentiment_analysis"),)
-    return finetune(FineTuningJob(data=data, out=out, base_model=models("bert"), privacy=privacy, **values))
+    return finetune(
+        FineTuningJob(
+            data=data, out=out, base_model=models("bert"), privacy=privacy, institution=home.directory, **values
+        )
+    )
 
 
 def test_it_is_charged_to_the_institutions_ledger_and_refused_beyond_its_limit(
     models: TinyModels, tmp_path: Path
 ) -> None:
-    home = institution(tmp_path / "bank")
+    home = institution(tmp_path / "bank", models)
     outcome = train(models, tmp_path / "one", home)
     [charge] = charges(home)
     assert outcome.privacy is not None
@@ -58,7 +63,7 @@ def test_it_is_charged_to_the_institutions_ledger_and_refused_beyond_its_limit(
 @pytest.mark.parametrize(
     ("limits", "epsilon", "expected"),
     [
-        (LIMITS + 'unit = "customer"\n', 3.0, "protects single rows"),
+        (LIMITS + 'unit = "customer"\n', 3.0, "protects one record, and this institution's limits.unit is customer"),
         (LIMITS.replace("0.3", "9.0"), 3.0, "below this institution's limits.min_noise_multiplier"),
         ("max_epsilon = 4.0\ndelta = 0.5\n", 3.0, "must be below one over the 64 training rows"),
     ],
@@ -67,14 +72,14 @@ def test_it_is_charged_to_the_institutions_ledger_and_refused_beyond_its_limit(
 def test_less_than_the_institutions_limits_ask_for_is_refused_and_not_charged(
     models: TinyModels, tmp_path: Path, limits: str, epsilon: float, expected: str
 ) -> None:
-    home = institution(tmp_path / "bank", limits)
-    with pytest.raises(ConfigurationError, match=expected):
+    home = institution(tmp_path / "bank", models, limits)
+    with pytest.raises(FedfinError, match=expected):
         train(models, tmp_path / "out", home, epsilon)
     assert charges(home) == ()
 
 
 def test_a_ledger_that_is_gone_is_a_loss_and_no_fresh_budget(models: TinyModels, tmp_path: Path) -> None:
-    home = institution(tmp_path / "bank")
+    home = institution(tmp_path / "bank", models)
     home.ledger_path.unlink()
     home.ledger_path.with_name("ledger.jsonl.head").unlink()
     with pytest.raises(LedgerError, match="restore it and ledger"):
@@ -83,7 +88,7 @@ def test_a_ledger_that_is_gone_is_a_loss_and_no_fresh_budget(models: TinyModels,
 
 
 def test_nothing_is_dropped_under_privacy(models: TinyModels, tmp_path: Path) -> None:
-    home = institution(tmp_path / "bank")
+    home = institution(tmp_path / "bank", models)
     with pytest.raises(ConfigurationError, match="dropout does not go with privacy"):
         train(models, tmp_path / "out", home, adapter=AdapterOptions(dropout=0.1))
     assert not (tmp_path / "out").exists()
