@@ -63,7 +63,7 @@ def _keep_running(home: "InstitutionDirectory", part: "Part", stop: threading.Ev
 
     package = home.package()
     expiry = DailyReminder(partial(expiring, home), _say)
-    supervisor = Supervisor(services(home, part), state_path(home, part), _say, stop.is_set)
+    supervisor = Supervisor(services(home, part, package.address), state_path(home, part), _say, stop.is_set)
     try:
         supervisor.start()
         line, looked = "", 0.0

@@ -1,9 +1,10 @@
-"""An institution's directory: where its settings, keys, ledger and answers lie. Everything it must not lose is here."""
+"""Open an institution's directory: settings, keys, ledger and enrolment. It holds everything that must not be lost."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.institution.config import DataConfig, InstitutionConfig, load_institution_config
+from client.institution.paths import InstitutionPaths
 from common.errors import ConfigurationError
 from common.files import write_atomic
 from common.identity.enrolment import EnrolmentPackage
@@ -50,19 +51,17 @@ unit = "record"                # unit that max_epsilon protects: "record", or "c
 
 
 @dataclass(frozen=True)
-class InstitutionDirectory:
-    """Paths in the directory of one institution."""
-
-    directory: Path
+class InstitutionDirectory(InstitutionPaths):
+    """The directory of one institution: its settings, keys, ledger and enrolment."""
 
     @classmethod
     def create(cls, directory: Path, name: str) -> "InstitutionDirectory":
-        """Lay a new one out: keys (0600), an empty ledger (0600) and a commented `institution.toml`.
+        """Create the directory with keys (0600), an empty ledger (0600) and a commented `institution.toml`.
 
         Raises:
-            ConfigurationError: it is an institution's directory already.
-            EnvelopeError: the name cannot be one, or the keys cannot be written.
-            LedgerError: the ledger cannot be written.
+            ConfigurationError: It is an institution's directory already.
+            EnvelopeError: The name cannot be used, or the keys cannot be written.
+            LedgerError: The ledger cannot be written.
         """
         home = cls(directory)
         if home.settings_path.exists() or home.keys_path.exists():
@@ -73,64 +72,11 @@ class InstitutionDirectory:
         write_atomic(home.settings_path, TEMPLATE.format(name=name).encode(), mode=0o600)
         return home
 
-    @property
-    def settings_path(self) -> Path:
-        return self.directory / "institution.toml"
-
-    @property
-    def keys_path(self) -> Path:
-        return self.directory / "keys"
-
-    @property
-    def ledger_path(self) -> Path:
-        """The one privacy ledger over all runs and models that saw this institution's rows."""
-        return self.directory / "ledger.jsonl"
-
-    @property
-    def request_path(self) -> Path:
-        """What the hub's operator is sent."""
-        return self.directory / "request.json"
-
-    @property
-    def package_path(self) -> Path:
-        """What the hub's operator sent back, verified."""
-        return self.directory / "hub.json"
-
-    @property
-    def tls(self) -> Path:
-        """`client.key` (0600), `client.pem`, `ca.pem`: how this institution and the hub know each other's machines."""
-        return self.directory / "tls"
-
-    @property
-    def node_key_path(self) -> Path:
-        """The private key of the Flower node (0600)."""
-        return self.directory / "node" / "node.ecdsa"
-
-    @property
-    def flower_home(self) -> Path:
-        """Flower's directory, which holds the approved app and nothing else."""
-        return self.directory / "flwr"
-
-    @property
-    def run(self) -> Path:
-        """What agent and node share: the socket, and what each says it is at. It may be lost while nothing runs."""
-        return self.directory / "run"
-
-    @property
-    def socket(self) -> Path:
-        """Where the agent answers the relay."""
-        return self.run / "agent.sock"
-
-    @property
-    def state(self) -> Path:
-        """Logs, and what one `start` runs; it may be lost."""
-        return self.directory / "state"
-
     def settings(self) -> InstitutionConfig:
         """Read the settings.
 
         Raises:
-            ConfigurationError: see `load_institution_config`; or there is no institution here.
+            ConfigurationError: See `load_institution_config`. Or there is no institution here.
         """
         if not self.settings_path.is_file():
             raise ConfigurationError(
@@ -139,10 +85,10 @@ class InstitutionDirectory:
         return load_institution_config(self.settings_path)
 
     def rows(self) -> DataConfig:
-        """The training rows that the settings name.
+        """Return the training rows that the settings name.
 
         Raises:
-            ConfigurationError: see `settings`; or they name none.
+            ConfigurationError: See `settings`. Or the settings name no rows.
         """
         data = self.settings().data
         if data is None:
@@ -150,11 +96,11 @@ class InstitutionDirectory:
         return data
 
     def public_keys(self) -> PublicKeys:
-        """The public half of the keys: all that is needed to verify the ledger.
+        """Read the public half of the keys, which is enough to verify the ledger.
 
         Raises:
-            ConfigurationError: there is no institution here.
-            EnvelopeError: the file is damaged.
+            ConfigurationError: There is no institution here.
+            EnvelopeError: The file is damaged.
         """
         path = self.keys_path / "public.json"
         if not path.is_file():
@@ -162,11 +108,11 @@ class InstitutionDirectory:
         return PublicKeys.load(path)
 
     def package(self) -> EnrolmentPackage:
-        """What the hub sent back, its signature verified again.
+        """Read the hub's enrolment package and verify its signature again.
 
         Raises:
-            ConfigurationError: the institution has not joined a hub.
-            EnrolmentError: the file was changed.
+            ConfigurationError: The institution has not joined a hub.
+            EnrolmentError: The file was changed.
         """
         if not self.package_path.is_file():
             raise ConfigurationError(
@@ -179,6 +125,6 @@ class InstitutionDirectory:
         """Load the private keys.
 
         Raises:
-            EnvelopeError: see `Keys.load`.
+            EnvelopeError: See `PrivateKeys.load`.
         """
         return PrivateKeys.load(self.keys_path)

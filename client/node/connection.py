@@ -1,14 +1,13 @@
-"""Whether the hub is reached, and if not, why, in a few words that a person can act on."""
+"""Say whether the hub is reached, and if not, why, in a few words that a person can act on."""
 
 import json
 import socket
 import ssl
 import time
 
-from client.institution.directory import InstitutionDirectory
+from client.institution.paths import InstitutionPaths
 from common.errors import EnrolmentError
-from common.identity.enrolment import split_address
-from common.identity.tls import client_context
+from common.identity.tls import client_context, split_address
 
 __all__ = ["describe", "last_seen"]
 
@@ -17,21 +16,25 @@ _RECENT_SECONDS = 45.0  # while a node waits for its agent it sends a heartbeat 
 _TIMEOUT_SECONDS = 3.0
 
 
-def last_seen(home: InstitutionDirectory) -> float | None:
-    """Seconds since the hub last answered this institution's node; None if it has not since the node was started."""
+def last_seen(home: InstitutionPaths) -> float | None:
+    """Return the seconds since the hub last answered this node. None if it has not since the node was started."""
     return _seconds_since(home, "seen")
 
 
-def _seconds_since(home: InstitutionDirectory, what: str) -> float | None:
-    """What the node last noted: that the hub has "seen" it, or "refused" it."""
+def _seconds_since(home: InstitutionPaths, event: str) -> float | None:
+    """Return the seconds since an event that the node noted: the hub has "seen" or "refused" it."""
     try:
-        return max(0.0, time.time() - float(json.loads((home.run / "hub.json").read_bytes())[what]))
+        return max(0.0, time.time() - float(json.loads((home.run / "hub.json").read_bytes())[event]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def describe(home: InstitutionDirectory, address: str) -> str:
-    """One line: connected, or what stands in the way. It may take three seconds."""
+def describe(home: InstitutionPaths, address: str) -> str:
+    """Return one line: connected, or the obstacle. It may take three seconds.
+
+    Args:
+        address: "host:port" of the hub.
+    """
     seen = last_seen(home)
     if seen is not None and seen < _RECENT_SECONDS:
         return f"connected to the hub at {address}"
@@ -40,8 +43,8 @@ def describe(home: InstitutionDirectory, address: str) -> str:
     return f"waiting for the hub at {address}: {_obstacle(home, address)}"
 
 
-def _obstacle(home: InstitutionDirectory, address: str) -> str:
-    """Try one handshake of our own, which the hub may end when it has seen our certificate."""
+def _obstacle(home: InstitutionPaths, address: str) -> str:
+    """Try one TLS handshake. The hub may end it after it has seen our certificate."""
     host, port = split_address(address)
     try:
         context = client_context(home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")

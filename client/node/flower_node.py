@@ -1,10 +1,11 @@
-"""The institution's Flower node: a SuperNode and a SuperExec, held to less than Flower would let them do.
+"""Run the institution's Flower node, a SuperNode and a SuperExec, with fewer rights than Flower gives them.
 
-Flower has no client certificates, runs whatever bundle the hub sends, and takes tasks of every kind. What is changed
-about that changes private parts of Flower, all of them named in this file. Its contract tests are
+Flower has no client certificates, runs every bundle that the hub sends, and takes tasks of every kind. This module
+changes that in private parts of Flower, and all of them are named here. Its contract tests are
 `tests/client/node/test_flower_node.py`, and flwr is pinned to one release.
 
-Each process is `python -m client.node.flower_node`.
+The node can open nothing: this room imports no module that reads keys, rows, the ledger or sealed messages. Each
+process is `python -m client.node.flower_node`.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Any
 
 import httpx
 
-from client.institution.directory import InstitutionDirectory
+from client.institution.paths import InstitutionPaths
 from common.errors import FedfinError
 from common.flower.bundle import bundle
 from common.flower.internals import shorten_pull_backoff
@@ -49,7 +50,7 @@ _SEEN_EVERY_SECONDS = 2.0
 
 
 class Approved:
-    """The one bundle that may run here: the one made of the code that is installed here."""
+    """The one bundle that may run here, made of the code that is installed here."""
 
     def __init__(self, content: bytes) -> None:
         from flwr.cli.config_utils import get_fab_metadata
@@ -58,12 +59,12 @@ class Approved:
         self.fab_id, self.version = get_fab_metadata(content)
 
     def names(self, run: Any) -> bool:
-        """Whether a run says that it runs this bundle, as a Flower app and nothing else."""
-        said = (run.fab_id, run.fab_version, run.fab_hash)
-        return said == (self.fab_id, self.version, self.sha256) and run.primary_task_type != _AGENT_APP
+        """Return whether a run claims to run this bundle, as a Flower app."""
+        claimed = (run.fab_id, run.fab_version, run.fab_hash)
+        return claimed == (self.fab_id, self.version, self.sha256) and run.primary_task_type != _AGENT_APP
 
     def is_(self, fab: Any) -> bool:
-        """Whether these bytes are this bundle; what they say of themselves must agree."""
+        """Return whether these bytes are this bundle. The hash that is sent with them must agree."""
         return fab.hash_str == self.sha256 and hashlib.sha256(fab.content).hexdigest() == self.sha256
 
 
@@ -72,39 +73,43 @@ class _NotApprovedError(Exception):
 
 
 def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callable[..., Any]:
-    """Flower's `_pull_and_store_message`, refusing runs of any other bundle before a byte of it is stored or run.
+    """Wrap Flower's `_pull_and_store_message`, and refuse runs of any other bundle before it is stored or run.
 
-    A refusal is Flower's own error for a bundle that could not be verified. While messages come, it asks four times
-    a second instead of once in three.
+    A refusal is Flower's own error for a bundle that could not be verified. While messages come, the node asks four
+    times a second instead of once in three seconds.
+
+    Args:
+        pull: Flower's function.
+        approved: The only bundle that may run.
     """
     from flwr.app import Message
     from flwr.supernode import start_client_internal as internal
 
     last = time.monotonic()
 
-    def pull_approved(**given: Any) -> int | None:
+    def pull_approved(**arguments: Any) -> int | None:
         nonlocal last
         received: list[Message] = []
 
         def receive() -> Any:
-            found = given["receive"]()
-            if found is not None:
-                received.append(found[0])
-            return found
+            answer = arguments["receive"]()
+            if answer is not None:
+                received.append(answer[0])
+            return answer
 
         def get_run(run_id: int) -> Any:
-            run = given["get_run"](run_id)
+            run = arguments["get_run"](run_id)
             if not approved.names(run):
                 raise _NotApprovedError
             return run
 
         def get_fab(fab_hash: str, run_id: int) -> Any:
-            fab = given["get_fab"](fab_hash, run_id)
+            fab = arguments["get_fab"](fab_hash, run_id)
             if not approved.is_(fab):
                 raise _NotApprovedError
             return fab
 
-        checked = {**given, "receive": receive, "get_run": get_run, "get_fab": get_fab}
+        checked = {**arguments, "receive": receive, "get_run": get_run, "get_fab": get_fab}
         while True:
             try:
                 run_id = pull(**checked)
@@ -112,7 +117,7 @@ def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callab
                 message = received[-1]
                 print("refused: the hub's run is of another app bundle than is installed here", flush=True)  # noqa: T201
                 reply = Message(internal.FAB_VERIFICATION_ERROR, reply_to=message)
-                internal._insert_message(reply, given["state"], given["object_store"])
+                internal._insert_message(reply, arguments["state"], arguments["object_store"])
                 run_id = int(message.metadata.run_id)
             now = time.monotonic()
             if run_id is not None:
@@ -125,7 +130,7 @@ def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callab
 
 
 class _Watch:
-    """Notes every answer of the hub, for the status line; an interceptor in Flower's sense."""
+    """Note every answer of the hub for the status line. It is one of Flower's interceptors."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._noted = path, 0.0
@@ -138,13 +143,13 @@ class _Watch:
             self._note("seen")
         return answer
 
-    def _note(self, what: str) -> None:
+    def _note(self, event: str) -> None:
         self._noted = time.monotonic()
-        self._path.write_text(json.dumps({what: time.time()}))
+        self._path.write_text(json.dumps({event: time.time()}))
 
 
-def mutual_tls(home: InstitutionDirectory) -> type[Any]:
-    """Flower's client of the hub, showing this institution's certificate; a renewed one is read without a restart."""
+def mutual_tls(home: InstitutionPaths) -> type[Any]:
+    """Return Flower's client of the hub with this institution's certificate. A renewal needs no restart."""
     from flwr.supernode.fleet_http_client import FleetHttpClient
 
     files = (home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")
@@ -173,14 +178,14 @@ def mutual_tls(home: InstitutionDirectory) -> type[Any]:
                 words = str(error).lower()
                 if "certificate" in words or not ("ssl" in words or "tls" in words):
                     raise
-                # Flower gives up at every error that names TLS; a hub that went away in a handshake comes back.
+                # Flower gives up at every error that names TLS. A hub that went away during a handshake comes back.
                 raise httpx.ConnectError("the connection to the hub broke off") from None
 
     return MutualTlsClient
 
 
-def install_bundle(home: InstitutionDirectory) -> None:
-    """Put the approved app where Flower looks for it, anew and read-only; Flower overwrites nothing that is there."""
+def install_bundle(home: InstitutionPaths) -> None:
+    """Write the approved app to Flower's directory, read-only. Flower overwrites no app that is already there."""
     from flwr.cli.install import install_from_fab
 
     apps = home.flower_home / "apps"
@@ -199,23 +204,26 @@ def _writable(root: Path, writable: bool) -> None:
         Path(directory).chmod(0o755 if writable else 0o555)
 
 
-def run_supernode(home: InstitutionDirectory, port: int) -> None:
-    """Flower's `flower-supernode` on loopback port `port`, until it is ended or the hub sends it away.
+def run_supernode(home: InstitutionPaths, port: int, hub_address: str) -> None:
+    """Run Flower's `flower-supernode` until it is ended or the hub refuses it.
+
+    Args:
+        port: Port on loopback for Flower's runtime API.
+        hub_address: "host:port" of the hub.
 
     Raises:
-        FedfinError: the institution has not joined, or a file is missing.
+        FedfinError: A file of the node is missing.
     """
     from flwr.supernode import fleet_http_connection, start_client_internal
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
-    package = home.package()
     shorten_pull_backoff()
     fleet_http_connection.FleetHttpClient = mutual_tls(home)
     pull = start_client_internal._pull_and_store_message
     start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()))
     sys.argv = [
         "flower-supernode",
-        *("--superlink", package.address, "--root-certificates", str(home.tls / "ca.pem")),
+        *("--superlink", hub_address, "--root-certificates", str(home.tls / "ca.pem")),
         *("--auth-supernode-private-key", str(home.node_key_path)),
         *("--node-config", str(home.run / "node.toml"), "--host", "127.0.0.1", "--port", str(port)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(home.run / "superexec.secret")),
@@ -224,12 +232,12 @@ def run_supernode(home: InstitutionDirectory, port: int) -> None:
         flower_supernode()
     except Exception:
         traceback.print_exc()
-        # The thread of Flower's own server would keep a node alive that asks the hub for nothing any more.
+        # The thread of Flower's own server would keep a node alive that no longer asks the hub.
         os._exit(1)
 
 
 def relay_executor() -> Any:
-    """Flower's executor of tasks. Each task runs in a fork of `relay_fork_server.py` instead of a new interpreter."""
+    """Return an executor of Flower's tasks that runs each one in a fork of `relay_fork_server.py`."""
     from flwr.supercore.superexec.executor import LaunchResult
     from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
@@ -253,8 +261,8 @@ def relay_executor() -> Any:
     return RelayExecutor()
 
 
-def run_superexec(home: InstitutionDirectory, port: int) -> None:
-    """Flower's `flower-superexec` for that SuperNode; it takes client apps and no other kind of task."""
+def run_superexec(home: InstitutionPaths, port: int) -> None:
+    """Run Flower's `flower-superexec` for the SuperNode at `port`. It takes client apps and no other kind of task."""
     from flwr.supercore.cli.flower_superexec import flower_superexec
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec import run_superexec
@@ -271,16 +279,19 @@ def run_superexec(home: InstitutionDirectory, port: int) -> None:
 
 
 def main() -> int:
-    """`supernode DIR PORT` or `superexec DIR PORT`."""
+    """Run `supernode DIR PORT ADDRESS` or `superexec DIR PORT ADDRESS`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("supernode", "superexec"))
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("port", type=int)
-    given = parser.parse_args()
+    parser.add_argument("hub_address", metavar="ADDRESS")
+    args = parser.parse_args()
+    home = InstitutionPaths(args.directory)
     try:
-        {"supernode": run_supernode, "superexec": run_superexec}[given.part](
-            InstitutionDirectory(given.directory), given.port
-        )
+        if args.part == "supernode":
+            run_supernode(home, args.port, args.hub_address)
+        else:
+            run_superexec(home, args.port)
     except FedfinError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -1,4 +1,4 @@
-"""The three processes of an institution, as its supervisor starts them: agent, SuperNode, SuperExec."""
+"""Describe the three processes of an institution to its supervisor: agent, SuperNode and SuperExec."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from client.institution.directory import InstitutionDirectory
+from client.institution.paths import InstitutionPaths
 from client.node.flower_node import install_bundle
 from common.errors import ConfigurationError
 from common.files import try_lock, write_atomic
@@ -22,52 +22,62 @@ __all__ = ["Part", "agent_status", "services", "single_instance_lock", "state_pa
 Part = Literal["all", "agent", "node"]
 
 
-def state_path(home: InstitutionDirectory, part: Part) -> Path:
-    """What the supervisor of this part says runs."""
+def state_path(home: InstitutionPaths, part: Part) -> Path:
+    """Return the file in which the supervisor of this part keeps the processes that it runs."""
     return home.state / f"{part}.json"
 
 
-def services(home: InstitutionDirectory, part: Part) -> list[Service]:
-    """What is to run, in order; the node's files are laid out on the way.
+def services(home: InstitutionPaths, part: Part, hub_address: str) -> list[Service]:
+    """Return the processes to run, in order, and write the node's files.
 
-    The agent alone needs the keys, the rows and the ledger; the node alone needs the network. Each can run in a
-    container, or under a user, of its own, with the socket between them.
+    Only the agent needs the keys, the rows and the ledger. Only the node needs the network. Each can run in its own
+    container, or as its own user, with the socket between them.
+
+    Args:
+        part: The processes that run on this machine.
+        hub_address: "host:port" of the hub.
     """
     for directory in (home.run, home.state):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = []
+    started = []
     if part in ("all", "agent"):
-        found.append(_service(home, "agent", ("client.agent", str(home.directory)), ready=True))
+        started.append(_service(home, "agent", ("client.agent", str(home.directory)), ready=True))
     if part in ("all", "node"):
         port = _prepare_node(home)
         for name in ("supernode", "superexec"):
-            found.append(_service(home, name, ("client.node.flower_node", name, str(home.directory), str(port))))
-    return found
+            arguments = (name, str(home.directory), str(port), hub_address)
+            started.append(_service(home, name, ("client.node.flower_node", *arguments)))
+    return started
 
 
 @contextmanager
-def single_instance_lock(lock: Path, what: str) -> Iterator[None]:
-    """Be the only one: two agents would answer each other's questions, two nodes of one key push each other out.
+def single_instance_lock(lock: Path, service: str) -> Iterator[None]:
+    """Hold `lock` within the block, so that no second instance runs.
+
+    Two agents would answer each other's assignments, and two nodes with one key would push each other out.
+
+    Args:
+        service: Name of the service, for the message.
 
     Raises:
-        ConfigurationError: another process is it.
+        ConfigurationError: Another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with lock.open("w") as file:
         if not try_lock(file.fileno()):
-            raise ConfigurationError(f"{lock}: {what} is running there already: stop that one first")
+            raise ConfigurationError(f"{lock}: {service} is running there already: stop that one first")
         yield
 
 
-def agent_status(home: InstitutionDirectory) -> dict[str, Any]:
-    """What the agent last said it was at: `state`, and while it answers `run`, `round`, `step`, `steps`."""
+def agent_status(home: InstitutionPaths) -> dict[str, Any]:
+    """Return the last status of the agent: `state`, and during an answer `run`, `round`, `step` and `steps`."""
     try:
         return dict(json.loads((home.run / "agent.json").read_bytes()))
     except (OSError, ValueError):
         return {"state": "unknown"}
 
 
-def _service(home: InstitutionDirectory, name: str, module: tuple[str, ...], ready: bool = False) -> Service:
+def _service(home: InstitutionPaths, name: str, module: tuple[str, ...], ready: bool = False) -> Service:
     return Service(
         name=name,
         command=(sys.executable, "-m", *module),
@@ -84,8 +94,8 @@ def _service(home: InstitutionDirectory, name: str, module: tuple[str, ...], rea
     )
 
 
-def _prepare_node(home: InstitutionDirectory) -> int:
-    """Flower's approved app, its configuration and a fresh secret; returns a free port on loopback."""
+def _prepare_node(home: InstitutionPaths) -> int:
+    """Write Flower's approved app, its configuration and a fresh secret, and return a free port on loopback."""
     install_bundle(home)
     (home.run / "hub.json").unlink(missing_ok=True)
     write_atomic(home.run / "node.toml", f"agent-socket = {json.dumps(str(home.socket))}\n".encode(), mode=0o600)

@@ -1,7 +1,7 @@
-"""Relays without their start-up: a process that has loaded Flower once, and forks for every message.
+"""Run relays without their start-up time: load Flower once, and fork for every message.
 
 Flower starts a new interpreter for every message, which costs more processor time than all else that a round does
-beyond training. This one loads Flower's client process, then reads a line of JSON for each task from its standard
+beyond training. This process loads Flower's client process, then reads a line of JSON for each task from its standard
 input and runs Flower's own client process in a fork of itself. A relay is still a process of its own, which dies with
 its message. The task's token stays off every command line.
 
@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 
-import grpc  # noqa: F401 - loaded for the relays; nothing of it is used before a fork
+import grpc  # noqa: F401 - loaded for the relays. It is not used before a fork
 from flwr import clientapp  # noqa: F401 - the same
 from flwr.supercore.inflatable import inflatable_utils
 from flwr.supernode.runtime.run_clientapp import run_clientapp
@@ -23,9 +23,9 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Serve until standard input ends."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the forks
-    # As `shorten_pull_backoff` in common/flower/internals.py, which says why.
+    """Read tasks until standard input ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel removes the forks that ended
+    # See `shorten_pull_backoff` in common/flower/internals.py for the reason.
     inflatable_utils.pull_and_inflate_object_from_tree.__kwdefaults__["initial_backoff"] = 0.1
     for line in sys.stdin:
         if os.fork() == 0:
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def _relay(task: dict[str, object]) -> None:
-    """Flower's client process for one message; never returns."""
+    """Run Flower's client process for one message. It never returns."""
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

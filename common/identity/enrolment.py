@@ -22,12 +22,12 @@ from common.canonical import canonical, parse_object
 from common.errors import EnrolmentError, EnvelopeError
 from common.identity.authority import Certificate, check_name, check_request, is_issued_by, node_key_text
 from common.identity.keys import PrivateKeys, PublicKeys
+from common.identity.tls import split_address
 
-__all__ = ["EnrolmentPackage", "EnrolmentRequest", "format_fingerprint", "split_address"]
+__all__ = ["EnrolmentPackage", "EnrolmentRequest", "format_fingerprint"]
 
 _MAX_FILE_BYTES = 65_536
 _SHA256 = re.compile("[0-9a-f]{64}")
-_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[1-9][0-9]{0,4})")
 
 
 @dataclass(frozen=True)
@@ -190,18 +190,6 @@ class EnrolmentPackage:
 def format_fingerprint(fingerprint: str) -> str:
     """The first 128 bits of a fingerprint in groups of four, for reading aloud: "1f3a 90bc ..."."""
     return " ".join(fingerprint[start : start + 4] for start in range(0, 32, 4))
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port" or "[IPv6]:port".
-
-    Raises:
-        EnrolmentError: it is neither.
-    """
-    found = _ADDRESS.fullmatch(address)
-    if found is None or int(found["port"]) > 65_535:
-        raise _bad("hub address", "write it as host:port, as in hub.example.org:8443")
-    return found["host"].strip("[]"), int(found["port"])
 
 
 def _read(text: str | bytes, kind: str, keys: set[str]) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """TLS 1.3 between the hub's gateway and an institution. Both ends show a certificate of the hub's authority."""
 
+import re
 import ssl
 from pathlib import Path
 
 from common.errors import EnrolmentError
 
-__all__ = ["client_context", "server_context"]
+__all__ = ["client_context", "server_context", "split_address"]
+
+
+_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[1-9][0-9]{0,4})")
 
 
 def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
@@ -39,3 +43,15 @@ def _context(protocol: int, certificate: Path, key: Path, authority: Path) -> ss
     except OSError as error:
         raise EnrolmentError(f"{certificate.parent}: {error.filename or certificate.name}: {error.strerror}") from None
     return context
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[IPv6]:port".
+
+    Raises:
+        EnrolmentError: it is neither.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found["port"]) > 65_535:
+        raise EnrolmentError("hub address: write it as host:port, as in hub.example.org:8443")
+    return found["host"].strip("[]"), int(found["port"])

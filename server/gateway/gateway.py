@@ -23,9 +23,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from common.errors import EnrolmentError, FedfinError
 from common.flower.internals import NODE_KEY_HEADER
 from common.identity.authority import Certificate
-from common.identity.enrolment import split_address
 from common.identity.revocations import Revocations
-from common.identity.tls import server_context
+from common.identity.tls import server_context, split_address
 from server.hub.directory import HubDirectory
 
 __all__ = ["Doorkeeper", "Gateway", "main"]

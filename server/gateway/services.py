@@ -15,7 +15,7 @@ import httpx
 from common.errors import ServiceError
 from common.files import write_atomic, write_json
 from common.identity.authority import new_key_and_request
-from common.identity.enrolment import split_address
+from common.identity.tls import split_address
 from common.processes.ports import free_port
 from common.processes.supervisor import Service
 from server.hub.directory import ENVIRONMENT, HubDirectory

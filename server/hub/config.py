@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from common.config.sections import Range, Section, build, error_prefix, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError, EnrolmentError
-from common.identity.enrolment import split_address
+from common.identity.tls import split_address
 
 __all__ = ["CertificateSettings", "GatewaySettings", "HubConfig", "TestData", "load_hub_config"]
 

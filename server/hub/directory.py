@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from common.errors import ConfigurationError, EnrolmentError, ServiceError
 from common.files import write_atomic
 from common.identity.authority import Authority, Certificate, check_addresses, check_name, new_key_and_request
-from common.identity.enrolment import EnrolmentRequest, split_address
+from common.identity.enrolment import EnrolmentRequest
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.revocations import Revocations
+from common.identity.tls import split_address
 from server.hub.config import TEMPLATE, HubConfig, load_hub_config
 
 if TYPE_CHECKING:

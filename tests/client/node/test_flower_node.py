@@ -186,5 +186,19 @@ def test_the_relay_can_read_nothing() -> None:
     """What Flower's client process imports of this package is what carries bytes."""
     loaded = modules_after("import client.app")
     rooms = {name for name in loaded if name.split(".")[0] in ("client", "common", "server", "simulation")}
-    assert rooms == {"client", "client.app", "common", "common.errors", "common.flower.records", "common.canonical"}
+    assert rooms == {
+        "client", "client.app", "common", "common.errors", "common.flower", "common.flower.records", "common.canonical"
+    }  # fmt: skip
+    assert not {"torch", "transformers", "peft", "opacus", "pyarrow", "datasets"} & loaded
+
+
+def test_the_node_can_open_nothing() -> None:
+    """Only modules that carry bytes, name places and dial are loaded, whatever they import in turn."""
+    loaded = modules_after("import client.node.flower_node, client.node.processes, client.node.connection")
+    rooms = {name for name in loaded if name.split(".")[0] in ("client", "common", "server", "simulation", "fedfin")}
+    allowed = {"client", "common", "common.identity", "common.identity.tls", "client.institution"}
+    root_files = {"common.canonical", "common.errors", "common.files", "common.source", "common.versions"}
+    carriers = ("client.node", "client.institution.paths", "common.flower", "common.processes")
+    others = rooms - allowed - root_files
+    assert not {name for name in others if not name.startswith(carriers)}
     assert not {"torch", "transformers", "peft", "opacus", "pyarrow", "datasets"} & loaded

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from common.errors import EnrolmentError
 from common.identity.authority import Authority, new_key_and_request, node_key_text
-from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest, format_fingerprint, split_address
+from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest, format_fingerprint
 from common.identity.keys import PrivateKeys
+from common.identity.tls import split_address
 
 HUB, BANK, OTHER = PrivateKeys.generate("hub"), PrivateKeys.generate("bank"), PrivateKeys.generate("other")
 _, CSR = new_key_and_request("bank")
