@@ -176,9 +176,10 @@ def plain(case: Case, seed: int) -> dict[str, float]:
 def _head_rate(kind: Task) -> float:
     """Return the learning rate that `finetune` takes for the head. It does not depend on the number of rows."""
     from client.finetune.job import AdapterOptions, TrainingOptions
-    from client.finetune.options.defaults import defaults
+    from client.finetune.options.defaults import BaseFacts, fill_in
 
-    return defaults(AdapterOptions(), TrainingOptions(learning_rate=RATE), kind.head, 384, 1).head_learning_rate
+    training = TrainingOptions(learning_rate=RATE)
+    return fill_in(AdapterOptions(), training, (kind,), BaseFacts(384, 512), rows=1).head_learning_rate
 
 
 def counts(rows: Dataset, truth: Any, given: Any) -> AnyCounts:

@@ -30,7 +30,7 @@ def weights(precision: str) -> float:
 
     dtype: Any = "float32" if precision == "fp32" else "bfloat16"
     kind = task("document_summarization")
-    base = load_base(ModelConfig(base="smollm2", dtype=dtype), kind, 0, quantize4bit=precision == "nf4")
+    base = load_base(ModelConfig(base="smollm2", max_tokens=192, dtype=dtype), kind, 0, quantize4bit=precision == "nf4")
     model: Any = base.model
     return float(model.get_memory_footprint()) / 1e6
 
@@ -49,7 +49,6 @@ def training(count: int, epochs: int) -> dict[str, Any]:
     from client.finetune.events import EpochEvent, StepEvent
     from client.finetune.options.memory import estimate_memory
     from client.finetune.options.resolve import resolve_settings
-    from common.base_models.resolve import resolve_base
     from common.tasks import task
 
     class Losses:
@@ -77,8 +76,8 @@ def training(count: int, epochs: int) -> dict[str, Any]:
             device="cpu",
             observers=(losses,),
         )
-        settings, recipe = resolve_settings(job, count)
-        need = estimate_memory("smollm2", resolve_base("smollm2"), kind, settings, recipe.max_tokens, 1024)
+        resolved = resolve_settings(job, count)
+        need = estimate_memory("smollm2", resolved.base_config, kind, resolved.settings)
         outcome = finetune(job)
     return {
         "steps": losses.steps,

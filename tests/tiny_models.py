@@ -145,8 +145,16 @@ def tiny_adapted(
     directory = path / f"{family}{blocks}"
     if not directory.exists():
         save_tiny_model(directory, family, layers=blocks)
-    base = load_base(ModelConfig(base=str(directory), pooling=pooling), which, labels)
-    settings: dict[str, Any] = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "trained_factors": "B", **adapter}
+    base = load_base(ModelConfig(max_tokens=64, base=str(directory), pooling=pooling), which, labels)
+    settings: dict[str, Any] = {
+        "rank": 2,
+        "alpha": 4.0,
+        "dropout": 0.0,
+        "target_modules": "task",
+        "layers": "all",
+        "trained_factors": "B",
+        **adapter,
+    }
     return adapt(base, AdapterConfig(**settings), which, seed=7)
 
 

@@ -13,7 +13,7 @@ from common.tasks import task
 
 if TYPE_CHECKING:
     from client.finetune.options.advise import Advice, Machine, Rows
-    from client.finetune.options.defaults import Defaults
+    from client.finetune.options.defaults import ResolvedSettings
     from client.finetune.options.memory import MemoryEstimate
     from common.data.datasets import Dataset
     from common.tasks import Task
@@ -66,24 +66,22 @@ def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[
     import psutil
     import torch
 
-    from client.finetune.job import TrainingOptions
     from client.finetune.options.advise import Machine, Model, advise
+    from client.finetune.options.defaults import BaseFacts
     from client.finetune.options.memory import estimate_memory
     from common.base_models.architecture import hidden_size, max_positions, read_config
     from common.base_models.resolve import resolve_base
 
     path = resolve_base(given.base_model)
     config = read_config(given.base_model, path)
-    model = Model(given.base_model, hidden_size(config), max_positions(config))
+    model = Model(given.base_model, BaseFacts(hidden_size(config), max_positions(config)))
     gpu = torch.cuda.is_available()
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
     memory = free if given.memory_gb is None else given.memory_gb * 1e9
     machine = Machine(int(memory), os.cpu_count() or 1, gpu)
 
-    def needed(settings: "Defaults", tokens: int, checkpointing: bool) -> "MemoryEstimate":
-        return estimate_memory(
-            model.name, path, kind, settings, tokens, TrainingOptions().max_batch_tokens, checkpointing
-        )
+    def needed(settings: "ResolvedSettings") -> "MemoryEstimate":
+        return estimate_memory(model.name, config, kind, settings)
 
     return advise(kind, _rows(rows, path), model, machine, needed), machine
 

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
 from client.finetune.events import Observer
+from common.adapters.settings import Method
 from common.config.sections import Range, Section, check_value
 from common.data.datasets import Dataset
 from common.errors import ConfigurationError, DataError
 from common.tasks import Task, as_task
 
-__all__ = ["AdapterOptions", "FineTuningJob", "Method", "Previous", "PrivacyOptions", "TaskData", "TrainingOptions"]
+__all__ = ["AdapterOptions", "FineTuningJob", "Previous", "PrivacyOptions", "TaskData", "TrainingOptions"]
 
-Method = Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
 _LIMITS = ("max_hours", "max_memory_gb")
 Strategy = Literal[
     "single_task", "incremental", "multi_task", "continual_pretraining", "distillation", "domain_adversarial"
@@ -71,7 +71,7 @@ class TrainingOptions(_Choice):
     learning_rate: Annotated[float | None, Range(0, 100, above=True)] = None
     validation: Annotated[float, Range(0, 0.5)] = 0.1
     patience: Annotated[int, Range(1, 1000)] = 3
-    max_batch_tokens: Annotated[int, Range(16, 2**40)] = 8192
+    max_batch_tokens: Annotated[int | None, Range(16, 2**40)] = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     gradient_checkpointing: bool = False
 

@@ -34,12 +34,12 @@ def merge(adapter: Path, out: Path, task: str | None = None) -> str:
         ModelError: no adapter, or one that cannot be merged: a soft prompt is no weight of the base model.
     """
     recipe, digest, facts = read_manifest(adapter)
-    if recipe.method in ("prefix_tuning", "p_tuning"):
-        raise ModelError(f"{adapter}: {recipe.method} cannot be merged: keep the adapter, or train lora")
+    if recipe.adapter.is_prompt:
+        raise ModelError(f"{adapter}: {recipe.adapter.method} cannot be merged: keep the adapter, or train lora")
     name = chosen_task(recipe, task)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigurationError(f"{out}: it is not an empty directory: choose another output directory")
-    model = build(replace(recipe, method="lora"))
+    model = build(replace(recipe, adapter=replace(recipe.adapter, method="lora")))
     if model.base.digest != digest:
         raise ModelError(f"{adapter}: the adapter was trained on another copy of {recipe.base_model}: give it that one")
     model.restore(load_file(adapter_directory(adapter) / "adapter_model.safetensors"))

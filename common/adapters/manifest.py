@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.settings import AdapterSettings
 from common.adapters.soft_prompts import adapt_prompt
 from common.base_models.load import load_base, load_shared_base
 from common.base_models.provenance import read_provenance
-from common.config.run import AdapterConfig, ModelConfig
-from common.errors import ModelError
+from common.config.run import ModelConfig
+from common.errors import ConfigurationError, ModelError
 from common.tasks import Head, Task, task
 
 __all__ = [
@@ -37,7 +38,7 @@ class Manifest:
     """Everything that decides which model an adapter sits on, and what its outputs mean.
 
     tasks: name and labels of each task, in the order of the model's outputs; more than one share one encoder.
-    trained_factors: "AB", or "B" with A frozen (see `common.config.run.AdapterConfig`).
+    adapter: method and settings of the adapter.
     seed: of the weights it starts from.
     """
 
@@ -45,15 +46,31 @@ class Manifest:
     pooling: Literal["mean", "native"]
     max_tokens: int
     tasks: Mapping[str, tuple[str, ...]]
-    method: Literal["lora", "qlora", "prefix_tuning", "p_tuning"]
-    rank: int
-    alpha: float
-    dropout: float
-    target_modules: str | tuple[str, ...]
-    layers: str
-    trained_factors: Literal["AB", "B"]
-    virtual_tokens: int
+    adapter: AdapterSettings
     seed: int
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the record that `fedfin.json` holds."""
+        model = {"base_model": self.base_model, "pooling": self.pooling, "max_tokens": self.max_tokens}
+        tasks = {name: list(labels) for name, labels in self.tasks.items()}
+        return model | {"tasks": tasks} | self.adapter.to_record() | {"seed": self.seed}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Manifest":
+        """Return the manifest of a record.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: The record is damaged.
+            ConfigurationError: A setting of the adapter is out of range.
+        """
+        return cls(
+            base_model=record["base_model"],
+            pooling=record["pooling"],
+            max_tokens=record["max_tokens"],
+            tasks={name: tuple(labels) for name, labels in record["tasks"].items()},
+            adapter=AdapterSettings.from_record(record),
+            seed=record["seed"],
+        )
 
     @property
     def kinds(self) -> tuple[Task, ...]:
@@ -72,31 +89,25 @@ def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
     Raises:
         ModelError: the base model is absent, or cannot take this adapter or do this task; names what can.
     """
-    kind, quantized = recipe.kinds[0], recipe.method == "qlora"
+    kind, adapter = recipe.kinds[0], recipe.adapter
+    quantized = adapter.method == "qlora"
     settings = ModelConfig(base=recipe.base_model, pooling=recipe.pooling, max_tokens=recipe.max_tokens)
     if len(recipe.tasks) > 1:
         heads = {each.name: (each.head, len(recipe.tasks[each.name])) for each in recipe.kinds}
         base = load_shared_base(settings, heads, device, quantized)
     else:
         base = load_base(settings, kind, tuple(recipe.tasks[kind.name]), device, quantized)
-    if recipe.method in ("prefix_tuning", "p_tuning"):
-        return adapt_prompt(base, recipe.method, recipe.virtual_tokens, recipe.seed)
-    config = AdapterConfig(
-        rank=recipe.rank,
-        alpha=recipe.alpha,
-        dropout=recipe.dropout,
-        target_modules=cast(Any, recipe.target_modules),
-        layers=recipe.layers,
-        trained_factors=recipe.trained_factors,
-        # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
-        new_tokens=read_provenance(recipe.base_model).new_tokens if kind.head.is_language_modelling else 0,
-    )
+    if adapter.lora is None:
+        return adapt_prompt(base, adapter.method, adapter.virtual_tokens, recipe.seed)
+    # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
+    new_tokens = read_provenance(recipe.base_model).new_tokens if kind.head.is_language_modelling else 0
+    config = replace(adapter.lora, new_tokens=new_tokens)
     return adapt(base, config, kind, recipe.seed)
 
 
 def write_manifest(recipe: Manifest, base_digest: str, facts: Mapping[str, Any]) -> bytes:
     """The content of `fedfin.json`; `facts` is what a reader may want to know, and nothing that loading needs."""
-    content = {"version": _VERSION, "base_digest": base_digest, "recipe": asdict(recipe), "facts": dict(facts)}
+    content = {"version": _VERSION, "base_digest": base_digest, "recipe": recipe.to_record(), "facts": dict(facts)}
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
@@ -111,14 +122,8 @@ def read_manifest(directory: Path) -> tuple[Manifest, str, dict[str, Any]]:
         content = json.loads(path.read_text())
         if content["version"] != _VERSION:
             raise ModelError(f"{path}: of version {content['version']}: this program reads {_VERSION}")
-        fields = content["recipe"]
-        fields["tasks"] = {name: tuple(labels) for name, labels in fields["tasks"].items()}
-        if "train" in fields:  # the name of this field up to release 0.1
-            fields["trained_factors"] = fields.pop("train")
-        if isinstance(fields["target_modules"], list):
-            fields["target_modules"] = tuple(fields["target_modules"])
-        return Manifest(**fields), content["base_digest"], content["facts"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Manifest.from_record(content["recipe"]), content["base_digest"], content["facts"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigurationError):
         raise ModelError(
             f"{directory}: no adapter of fedfin ({DESCRIPTION} is absent or damaged): give the directory "
             "that finetune wrote"

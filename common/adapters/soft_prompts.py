@@ -6,7 +6,7 @@ al. 2021, arXiv 2104.08691, which is PEFT's "prompt tuning"). Both are saved as 
 """
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import peft
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.peft_config import refuse_adapted
+from common.adapters.settings import Method
 from common.adapters.task_heads import task_head
 from common.adapters.tensors import PROMPT, seeded
 from common.base_models.load import LoadedBase
@@ -78,9 +79,7 @@ class PromptedModel(AdaptedModel):
         return words[rows.to(words.device)].detach().to("cpu", torch.float32).numpy().copy()
 
 
-def adapt_prompt(
-    base: LoadedBase, method: Literal["prefix_tuning", "p_tuning"], virtual_tokens: int, seed: int
-) -> PromptedModel:
+def adapt_prompt(base: LoadedBase, method: Method, virtual_tokens: int, seed: int) -> PromptedModel:
     """Attach a soft prompt to `base`, in place, at the starting point of `seed`.
 
     Raises:

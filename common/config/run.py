@@ -17,7 +17,8 @@ from common.canonical import canonical, parse_object
 from common.config.sections import Range, Section, build, check_value, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError
-from common.tasks import MULTI_TASK, task, tasks_of
+from common.presets import preset
+from common.tasks import MULTI_TASK, Task, task, tasks_of
 
 __all__ = [
     "LEVELS",
@@ -49,7 +50,7 @@ class ModelConfig(Section):
     section = "model"
     base: str = "minilm"
     pooling: Literal["mean", "native"] = "mean"
-    max_tokens: Annotated[int, Range(4, 131072)] = 64
+    max_tokens: Annotated[int, Range(4, 131072)]
     dtype: Literal["float32", "bfloat16"] = "float32"
     base_digest: str | None = None
 
@@ -60,7 +61,7 @@ class ModelConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig(Section):
-    """The LoRA adapter. `parse_run` fills absent values from the task and the privacy mode.
+    """The LoRA adapter of a training, alone or in a federation. `common.presets` gives the values that a file leaves out.
 
     target_modules: "task" (the task's roles), "all-linear", or role names.
     layers: "all", "last:K" (the last K blocks), or "none" (the head alone, no LoRA).
@@ -74,8 +75,8 @@ class AdapterConfig(Section):
     rank: Annotated[int, Range(1, 1024)]
     alpha: Annotated[float, Range(0, above=True)]
     dropout: Annotated[float, Range(0, 1, below=True)]
-    target_modules: Literal["task", "all-linear"] | tuple[str, ...] = "task"
-    layers: str = "all"
+    target_modules: Literal["task", "all-linear"] | tuple[str, ...]
+    layers: str
     trained_factors: Literal["AB", "B"]
     new_tokens: Annotated[int, Range(0, 1_000_000)] = 0
 
@@ -106,9 +107,9 @@ class TrainingConfig(Section):
     expected_batch_size: Annotated[int | None, Range(1, 2**40)] = None
     learning_rate: Annotated[float, Range(0, above=True)]
     head_learning_rate: Annotated[float | None, Range(0, above=True)] = None
-    optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "adam"]
     adam_noise_correction: bool = False
-    max_batch_tokens: Annotated[int, Range(4, 2**40)] = 4096
+    max_batch_tokens: Annotated[int, Range(4, 2**40)]
 
     def check(self) -> None:
         for one, other in (("local_steps", "local_epochs"), ("sampling_rate", "expected_batch_size")):
@@ -210,7 +211,7 @@ class RunConfig(Section):
     rounds: Annotated[int, Range(1, 1_000_000)]
     task: str
     labels: tuple[str, ...] = ()
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig
     adapter: AdapterConfig
     training: TrainingConfig
     privacy: PrivacyConfig
@@ -224,12 +225,12 @@ class RunConfig(Section):
     def check(self) -> None:
         if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9 _.-]{0,79}", self.name):
             self.refuse("name", f"is {format_value(self.name)}: use at most 80 letters, digits, spaces, and . _ -")
-        preset = task(self.task)
-        if self.labels and preset.head.writes_text:
+        kind = task(self.task)
+        if self.labels and kind.head.writes_text:
             self.refuse("labels", f"is given, but {self.task} writes text: leave it out")
-        if preset.name == MULTI_TASK:
+        if kind.name == MULTI_TASK:
             tasks_of(self.labels)
-        least = max(preset.high_risk, default=1) + 1
+        least = max(kind.high_risk, default=1) + 1
         if 0 < len(self.labels) < least:
             self.refuse("labels", f"holds {len(self.labels)} label: {self.task} needs at least {least}")
         if self.privacy.mode != "none" and self.training.sampling_rate is None:
@@ -338,26 +339,32 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
         for section, key in (("run", "name"), ("run", "seed"), ("run", "rounds"), ("task", "name")):
             if key not in tables[section]:
                 raise ConfigurationError(f"{section}.{key} is missing: add it under [{section}]")
-        preset = task(check_value(tables["task"]["name"], str, "task.name"))
+        kind = task(check_value(tables["task"]["name"], str, "task.name"))
         privacy = build(PrivacyConfig, _fixed(tables["privacy"].get("mode")) | tables["privacy"])
-        private = privacy.mode != "none"
-        adapter = {
-            "rank": preset.rank,
-            "alpha": preset.alpha,
-            "dropout": 0.0 if private else preset.dropout,
-            "trained_factors": "B" if private and tables["adapter"].get("layers") != "none" else "AB",
-        }
+        filled = _defaults(kind, privacy.mode != "none", tables)
         return RunConfig(
             **tables["run"],
-            task=preset.name,
-            labels=tables["task"].get("labels", preset.labels),
-            model=build(ModelConfig, tables["model"]),
-            adapter=build(AdapterConfig, adapter | tables["adapter"]),
-            training=build(TrainingConfig, tables["training"]),
+            task=kind.name,
+            labels=tables["task"].get("labels", kind.labels),
+            model=build(ModelConfig, filled["model"]),
+            adapter=build(AdapterConfig, filled["adapter"]),
+            training=build(TrainingConfig, filled["training"]),
             privacy=privacy,
             aggregation=build(AggregationConfig, tables["aggregation"]),
             evaluation=build(EvaluationConfig, tables["evaluation"]),
         )
+
+
+def _defaults(kind: Task, private: bool, tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The sections of which the task's preset fills in some values."""
+    start = asdict(preset(kind, private=private))
+    if tables["adapter"].get("layers") == "none":
+        start["trained_factors"] = "AB"
+    own: dict[str, Any] = {"model": ModelConfig, "adapter": AdapterConfig, "training": TrainingConfig}
+    filled = {
+        name: {key: value for key, value in start.items() if key in own[name].__dataclass_fields__} for name in own
+    }
+    return {name: filled[name] | tables[name] for name in own}
 
 
 def _fixed(mode: object) -> dict[str, float]:

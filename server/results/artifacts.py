@@ -6,6 +6,7 @@ from typing import Any
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import DESCRIPTION, Manifest, write_manifest
+from common.adapters.settings import AdapterSettings
 from common.config.run import RunConfig
 from common.files import write_json
 from common.protocol.adapter_codec import digest
@@ -40,14 +41,7 @@ def save_adapter(
         pooling=config.model.pooling,
         max_tokens=config.model.max_tokens,
         tasks={config.task: config.labels},
-        method="lora",
-        rank=config.adapter.rank,
-        alpha=config.adapter.alpha,
-        dropout=config.adapter.dropout,
-        target_modules=config.adapter.target_modules,
-        layers=config.adapter.layers,
-        trained_factors=config.adapter.trained_factors,
-        virtual_tokens=0,
+        adapter=AdapterSettings(method="lora", lora=config.adapter),
         seed=config.seed,
     )
     spent = [value for value in epsilon.values() if value is not None]

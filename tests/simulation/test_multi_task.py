@@ -48,7 +48,14 @@ def model(tmp_path: Path) -> AdaptedModel:
     save_tiny_model(tmp_path / "base")
     kind = task("multi_task")
     base = load_base(ModelConfig(base=str(tmp_path / "base"), max_tokens=16), kind, LABELS)
-    return shaken(adapt(base, AdapterConfig(rank=2, alpha=4, dropout=0, trained_factors="B"), kind, seed=0))
+    return shaken(
+        adapt(
+            base,
+            AdapterConfig(rank=2, alpha=4, dropout=0, trained_factors="B", target_modules="task", layers="all"),
+            kind,
+            seed=0,
+        )
+    )
 
 
 def test_a_row_is_a_matter_of_its_own_task_alone(tmp_path: Path) -> None:
@@ -96,4 +103,4 @@ def test_labels_without_their_task_are_refused_in_a_line(tmp_path: Path, capsys:
     assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "write task/label" in capsys.readouterr().err
     with pytest.raises(ConfigurationError, match="write task/label"):
-        load_base(ModelConfig(base="minilm"), task("multi_task"), ("a", "b"))
+        load_base(ModelConfig(max_tokens=64, base="minilm"), task("multi_task"), ("a", "b"))

@@ -5,15 +5,18 @@ Each choice comes with one reason and the figure in it. Nothing is trained and n
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from client.finetune.data import FEWEST_HELD_OUT
-from client.finetune.job import AdapterOptions, Method, TrainingOptions
-from client.finetune.options.defaults import Defaults, defaults
+from client.finetune.job import AdapterOptions, TrainingOptions
+from client.finetune.options.defaults import BaseFacts, ResolvedSettings, fill_in
 from client.finetune.options.memory import MemoryEstimate
+from common.adapters.settings import Method
+from common.config.run import AdapterConfig
+from common.errors import ConfigurationError
 from common.report.formatting import format_bytes
 from common.tasks import Task
 
@@ -54,11 +57,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Model:
-    """name: as `--base-model` takes it. width: hidden size. most_tokens: the longest text it can read."""
+    """A base model: its name, as `--base-model` takes it, and the facts that the settings follow from."""
 
     name: str
-    width: int
-    most_tokens: int
+    facts: BaseFacts
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ class Advice:
         }
 
 
-Needed = Callable[[Defaults, int, bool], MemoryEstimate]
-"""Memory for settings, a maximum of tokens, and whether activations are computed again; see `estimate_memory`."""
+Needed = Callable[[ResolvedSettings], MemoryEstimate]
+"""Memory that a training with these settings needs; see `client.finetune.options.memory.estimate_memory`."""
 
 
 def advise(task: Task, rows: Rows, model: Model, machine: Machine, needed: Needed) -> Advice:
@@ -98,26 +100,25 @@ def advise(task: Task, rows: Rows, model: Model, machine: Machine, needed: Neede
     tokens = _tokens(rows, model)
     batch = _batch(rows)
     memory, fitted = _fit(task, rows, model, machine, needed, tokens, batch)
-    settings = fitted.settings
+    settings, lora = fitted.settings, _lora(fitted.settings)
     choices = [
         Choice("--base-model", model.name, f"as asked for: {fitted.need.parameters / 1e6:.0f} million parameters"),
-        Choice("--adapter", settings.method, memory),
-        Choice("--rank", str(settings.rank), _why_rank(task, rows, settings)),
-        Choice("--alpha", f"{settings.alpha:g}", f"twice the rank of {settings.rank}: the size of an update stays"),
+        Choice("--adapter", settings.adapter.method, memory),
+        Choice("--rank", str(lora.rank), _why_rank(task, rows, settings)),
+        Choice("--alpha", f"{lora.alpha:g}", f"twice the rank of {lora.rank}: the size of an update stays"),
         Choice("--learning-rate", f"{settings.learning_rate:g}", _why_rate(model)),
         Choice("--batch-size", str(settings.batch_size), fitted.why_batch or _why_batch(rows)),
         Choice("--epochs", str(settings.epochs), _why_epochs(rows, settings)),
         Choice("--max-tokens", str(tokens), _why_tokens(rows, tokens, model)),
     ]
-    if fitted.checkpointing:
+    if settings.gradient_checkpointing:
         choices.append(Choice("--gradient-checkpointing", "", "the batch would not fit otherwise"))
     return Advice(tuple(choices), _notes(task, rows, machine, fitted), fitted.need, fitted.fits)
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    settings: Defaults
-    checkpointing: bool
+    settings: ResolvedSettings
     need: MemoryEstimate
     fits: bool
     why_batch: str = ""
@@ -133,14 +134,15 @@ def _fit(
     for method in methods:
         for part in (batch, max(4, batch // 2), 4):
             for checkpointing in (False, True) if part == 4 else (False,):
-                settings = _settings(task, rows, model, method, part)
-                need = needed(settings, tokens, checkpointing)
+                training = TrainingOptions(batch_size=part, gradient_checkpointing=checkpointing)
+                settings = _settings(task, rows, model, method, training, tokens)
+                need = needed(settings)
                 why = (
                     ""
                     if part == batch
                     else f"{batch} would need more memory than the {format_bytes(room)} to plan with"
                 )
-                tried.append(_Fitted(settings, checkpointing, need, need.total <= room, why))
+                tried.append(_Fitted(settings, need, need.total <= room, why))
                 if tried[-1].fits:
                     return _why_method(tried, room), tried[-1]
     smallest = min(tried, key=lambda each: each.need.total)
@@ -149,7 +151,7 @@ def _fit(
 
 def _why_method(tried: list[_Fitted], room: int) -> str:
     last, first = tried[-1], tried[0]
-    if last.settings.method == "lora":
+    if last.settings.adapter.method == "lora":
         return (
             f"it needs {format_bytes(last.need.total)} of the {format_bytes(room)} to plan with, and 4 bits "
             f"would be slower"
@@ -161,18 +163,24 @@ def _why_method(tried: list[_Fitted], room: int) -> str:
     )
 
 
-def _settings(task: Task, rows: Rows, model: Model, method: Method, batch: int) -> Defaults:
+def _settings(
+    task: Task, rows: Rows, model: Model, method: Method, training: TrainingOptions, tokens: int
+) -> ResolvedSettings:
     rank = 8 if rows.count < _FEW_ROWS and method == "lora" else None
-    found = defaults(
-        AdapterOptions(method=method, rank=rank), TrainingOptions(batch_size=batch), task.head, model.width, rows.count
-    )
-    return replace(found, batch_size=batch)
+    options = AdapterOptions(method=method, rank=rank)
+    return fill_in(options, training, (task,), model.facts, rows.count, max_tokens=tokens)
+
+
+def _lora(settings: ResolvedSettings) -> AdapterConfig:
+    if settings.adapter.lora is None:
+        raise ConfigurationError(f"{settings.adapter.method}: only lora and qlora can be advised: choose one of them")
+    return settings.adapter.lora
 
 
 def _tokens(rows: Rows, model: Model) -> int:
     """Room for nearly all rows, in steps of 16, and no more than the model reads."""
     wanted = 16 * math.ceil(max(16, rows.length_of(_LENGTHS_COVERED)) / 16)
-    return min(wanted, model.most_tokens)
+    return min(wanted, model.facts.max_tokens)
 
 
 def _batch(rows: Rows) -> int:
@@ -188,23 +196,24 @@ def _why_batch(rows: Rows) -> str:
     return f"{rows.count} rows: {math.ceil(rows.count / batch)} steps an epoch"
 
 
-def _why_rank(task: Task, rows: Rows, settings: Defaults) -> str:
-    if settings.method == "qlora":
+def _why_rank(task: Task, rows: Rows, settings: ResolvedSettings) -> str:
+    if settings.adapter.method == "qlora":
         return "the rank of the QLoRA recipe: it makes up for the 4 bits"
-    if settings.rank == 8:
+    if rows.count < _FEW_ROWS:
         return f"{rows.count} rows only: a small adapter has less to overfit with"
     if task.head.labels_words:
         return f"each word carries one of {len(rows.by_label)} labels: tags need more directions than one label a text"
-    return f"enough for {len(rows.by_label)} labels a text" if rows.by_label else "the project's default"
+    labels = f", for {len(rows.by_label)} labels a text" if rows.by_label else ""
+    return f"the preset of {task.name}{labels}"
 
 
 def _why_rate(model: Model) -> str:
-    if model.width < 512:
-        return f"width {model.width}: small models need larger steps than the usual 2e-4"
-    return f"width {model.width}: the usual rate of LoRA"
+    if model.facts.hidden_size < 512:
+        return f"hidden size {model.facts.hidden_size}: small models need larger steps than the usual 2e-4"
+    return f"hidden size {model.facts.hidden_size}: the usual rate of LoRA"
 
 
-def _why_epochs(rows: Rows, settings: Defaults) -> str:
+def _why_epochs(rows: Rows, settings: ResolvedSettings) -> str:
     steps = math.ceil(rows.count / settings.batch_size)
     kept = "the last epoch is kept" if _too_few(rows) else "the best epoch is kept, so more cost only time"
     return f"{steps} steps an epoch, {steps * settings.epochs} in all; {kept}"
@@ -218,7 +227,7 @@ def _too_few(rows: Rows) -> bool:
 def _why_tokens(rows: Rows, tokens: int, model: Model) -> str:
     covered = sum(length <= tokens for length in rows.lengths) / max(1, len(rows.lengths))
     words = f"{covered:.0%} of the rows are no longer (median {rows.length_of(0.5)}, longest {max(rows.lengths)})"
-    return words if tokens < model.most_tokens or covered == 1 else f"the most that the model reads; {words}"
+    return words if tokens < model.facts.max_tokens or covered == 1 else f"the most that the model reads; {words}"
 
 
 def _notes(task: Task, rows: Rows, machine: Machine, fitted: _Fitted) -> tuple[str, ...]:
@@ -241,6 +250,6 @@ def _notes(task: Task, rows: Rows, machine: Machine, fitted: _Fitted) -> tuple[s
             f"{format_bytes(machine.memory)} are there; "
             "choose a smaller base model"
         )
-    if fitted.settings.method == "qlora" and not machine.gpu:
+    if fitted.settings.adapter.method == "qlora" and not machine.gpu:
         notes.append("4 bits on a processor save memory and take more time: see docs/finetuning.md")
     return tuple(notes)

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,9 +12,9 @@ import torch
 import transformers
 from torch import nn
 
-from client.finetune.options.defaults import Defaults
+from client.finetune.options.defaults import ResolvedSettings
 from common.adapters.target_modules import parse_layers, target_names
-from common.base_models.architecture import generator_class, hidden_size, is_decoder, read_config
+from common.base_models.architecture import generator_class, hidden_size, is_decoder
 from common.base_models.transformers_logging import quiet
 from common.errors import ModelError
 from common.report.formatting import format_bytes
@@ -25,6 +24,7 @@ __all__ = ["MemoryEstimate", "estimate_memory", "memory_limit", "refuse_beyond"]
 
 _NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
 """Four bits a number; a byte for each 64 of them, and four for each 256 of those bytes (double quantisation)."""
+
 
 _TRAINED_BYTES = 16
 """Of AdamW in float32: the number, its gradient, two moments."""
@@ -61,44 +61,41 @@ class MemoryEstimate:
         )
 
 
-def estimate_memory(
-    name: str,
-    path: str | Path,
-    task: Task,
-    settings: Defaults,
-    max_tokens: int,
-    max_batch_tokens: int,
-    checkpointing: bool = False,
-) -> MemoryEstimate:
-    """What training base model `name`, which lies in `path`, will need.
+def estimate_memory(name: str, config: Any, task: Task, settings: ResolvedSettings) -> MemoryEstimate:
+    """Return the memory that a training needs.
 
-    Weights and trained numbers are counted on the model's shapes; activations follow a rule measured on MiniLM and
-    SmolLM2 (see docs/finetuning.md) and are an estimate.
+    Weights and trained parameters are counted on the model's shapes. Activations are an estimate: its rule was measured
+    on MiniLM and SmolLM2 (see docs/finetuning.md).
+
+    Args:
+        name: Of the base model, for messages.
+        config: Of the base model, from `common.base_models.architecture.read_config`.
+        task: If a training has several tasks, the one to estimate.
 
     Raises:
-        ModelError: there is no model, or none that can do the task, or that has the modules.
+        ModelError: The model cannot do the task, or lacks the modules.
     """
-    config = read_config(name, path)
-    family = str(config.model_type)
+    family, adapter = str(config.model_type), settings.adapter
     model = _shapes(name, config, task)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     parameters = sum(p.numel() for p in model.parameters())
     quantised = sum(module.weight.numel() for name, module in linear.items() if name != "lm_head")
     hidden, depth = hidden_size(config), int(config.num_hidden_layers)
-    if settings.method in ("prefix_tuning", "p_tuning"):
-        copies = 2 * depth if settings.method == "prefix_tuning" else 1
-        trainable, adapted = settings.virtual_tokens * hidden * copies, depth
+    if adapter.lora is None:
+        copies = 2 * depth if adapter.method == "prefix_tuning" else 1
+        trainable, adapted = adapter.virtual_tokens * hidden * copies, depth
     else:
-        modules = target_names(model, family, settings.target_modules, task.target_modules, settings.layers)
-        trainable = sum(settings.rank * (linear[n].in_features + linear[n].out_features) for n in modules)
-        last = parse_layers(settings.layers)
+        lora = adapter.lora
+        modules = target_names(model, family, lora.target_modules, task.target_modules, lora.layers)
+        trainable = sum(lora.rank * (linear[n].in_features + linear[n].out_features) for n in modules)
+        last = parse_layers(lora.layers)
         adapted = depth if last is None else min(depth, last)
-    qlora = settings.method == "qlora"
+    qlora = adapter.method == "qlora"
     weights = _NF4_BYTES * quantised + 2 * (parameters - quantised) if qlora else 4 * parameters
-    tokens = min(max_batch_tokens, settings.batch_size * max_tokens)
+    tokens = min(settings.max_batch_tokens, settings.batch_size * settings.max_tokens)
     words = int(config.vocab_size) if task.head.generates else 0
     kept = _per_token(config) * (3 if qlora else 4)
-    again = checkpointing and getattr(model, "supports_gradient_checkpointing", False)
+    again = settings.gradient_checkpointing and getattr(model, "supports_gradient_checkpointing", False)
     activations = kept + hidden * 4 * adapted if again else kept * adapted
     return MemoryEstimate(
         program=psutil.Process().memory_info().rss,

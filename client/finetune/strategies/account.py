@@ -44,14 +44,14 @@ class Account:
             run_id=f"alone-{session.identity[:32]}",
             round=1,
             asked_by=session.keys.name,
-            task="+".join(session.recipe.tasks)[:60],
+            task="+".join(session.manifest.tasks)[:60],
             base_digest=session.model.base.digest,
             data_fingerprint="-".join(value[:16] for value in session.fingerprints().values())[:60],
             population=num_units,
             delta=delta,
             clipping_norm=clipping_norm,
         )
-        training = _propose(session.job, session.recipe.base_model, delta, num_units)
+        training = _propose(session.job, session.manifest.base_model, delta, num_units)
         check_charge(self.ledger, self.institution, training, event, context)
         session.begin()
         return charge_training(self.ledger, self.institution, training, event, context)

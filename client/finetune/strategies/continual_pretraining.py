@@ -17,10 +17,12 @@ import numpy as np
 from client.finetune.job import FineTuningJob, TaskData
 from client.finetune.result import FineTuningResult
 from client.finetune.strategies.domain_terms import TermList, read_terms, write_terms
+from client.finetune.strategies.finish import finish
 from client.finetune.strategies.linear_probe import linear_probe
 from client.finetune.strategies.output_directory import refuse_foreign
-from client.finetune.strategies.session import Session, loop_plan, open_session, prepare_session, train_metrics
-from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
+from client.finetune.strategies.scaffold import train, validator
+from client.finetune.strategies.session import Session, open_session, prepare_session
+from client.finetune.training.loop import Minibatch, TrainingSet, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.warm_up import needs_warm_up, warm_up
 from common.base_models.architecture import is_decoder, read_config
@@ -32,7 +34,6 @@ from common.config.run import AdapterConfig, ModelConfig
 from common.data.corpora import python_reference_text
 from common.errors import CheckpointError, ConfigurationError
 from common.evaluation.evaluate import evaluate_language_model
-from common.evaluation.evaluator import make_evaluator
 from common.files import write_json
 from common.protocol.adapter_codec import Tensors
 from common.tasks import Task, task
@@ -102,11 +103,11 @@ def run(job: AdaptationJob) -> FineTuningResult:
         return _result(job, session.done)
     start, before = _before(job, base)
     session.model.load(session.model.initial() | start)
-    trained = _train(session, job)
+    trained = _train(session)
     after = _measured(session.model, job)
-    outcome = session.finish(_figures(job, base, before, after), trained)
+    outcome = finish(session, _figures(job, base, before, after), trained)
     session.model.base.tokenizer.save_pretrained(outcome.adapter)
-    write_merged_base(session.model, session.recipe.base_model, job.out / "base", private=not job.public)
+    write_merged_base(session.model, session.manifest.base_model, job.out / "base", private=not job.public)
     return _result(job, outcome)
 
 
@@ -158,9 +159,10 @@ def _warmed(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
     loaded = load_base(ModelConfig(base=base, max_tokens=_max_tokens(job)), kind, 0)
     # Nothing but a head is to be trained; where there is none, an adapter that changes nothing stands in.
     layers = "last:1" if kind.head.generates else "none"
-    model = adapt(
-        loaded, AdapterConfig(rank=1, alpha=1, dropout=0.0, layers=layers, trained_factors="AB"), kind, seed=job.seed
+    adapter = AdapterConfig(
+        rank=1, alpha=1, dropout=0.0, target_modules="all-linear", layers=layers, trained_factors="AB"
     )
+    model = adapt(loaded, adapter, kind, seed=job.seed)
     texts = _texts(job.data[0])[:_WARM_UP_TEXTS]
     if needs_warm_up(model):
         warm_up(model, [*texts, *_general(job)[: len(texts) // 4]], epochs=_WARM_UP_EPOCHS, seed=job.seed)
@@ -191,16 +193,14 @@ def _probed(job: AdaptationJob, base: str) -> dict[str, dict[str, float]]:
     return {each.task.name: linear_probe(base, each, _max_tokens(job)) for each in job.probes}
 
 
-def _train(session: Session, job: AdaptationJob) -> dict[str, float]:
+def _train(session: Session) -> dict[str, float]:
     model = session.model
     [part] = session.parts
     tokens = model.encode(_texts(TaskData(part.data.task, part.train, part.data.test)))
     ways = 1 if part.data.task.head.generates else _MASKINGS
-    parts = [TrainingSet(model.with_lm_labels(tokens, 1 + way), model.logits) for way in range(ways)]
-    batches = partial(_minibatches, parts, session.settings.batch_size)
-    validate = None if part.validation is None else make_evaluator(model, part.data.task, part.validation)
-    plan = loop_plan(session, part.metric)
-    return train_metrics(fit(model, parts, batches, plan, validate, session.state, job.observers))
+    sets = [TrainingSet(model.with_lm_labels(tokens, 1 + way), model.logits) for way in range(ways)]
+    deal = partial(_minibatches, sets, session.settings.batch_size)
+    return train(session, sets, part.metric, validator(session, part.data.task, part.validation), minibatches=deal)
 
 
 def _minibatches(parts: Sequence[TrainingSet], size: int, generator: np.random.Generator) -> list[Minibatch]:

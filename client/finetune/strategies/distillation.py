@@ -6,7 +6,6 @@ keeps the gradients of both parts alike whatever the temperature T. Texts withou
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,11 @@ from torch import Tensor, nn
 
 from client.finetune.job import FineTuningJob
 from client.finetune.result import FineTuningResult
+from client.finetune.strategies.finish import finish
 from client.finetune.strategies.output_directory import refuse_foreign
-from client.finetune.strategies.session import Session, loop_plan, open_session, prepare_session, train_metrics
-from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
+from client.finetune.strategies.scaffold import train, validator
+from client.finetune.strategies.session import Session, open_session, prepare_session
+from client.finetune.training.loop import TrainingSet
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import load_adapter
 from common.adapters.target_modules import block_stacks
@@ -87,7 +88,7 @@ def run(job: DistillationJob) -> FineTuningResult:
     agreement = float(np.mean(answers[0] == answers[1]))
     sizes = {"teacher": teacher.parameters_total, "student": session.model.parameters_total}
     found: dict[str, Any] = {**metrics, "teacher": taught, "agreement": agreement, "parameters": sizes}
-    return session.finish(found, trained)
+    return finish(session, found, trained)
 
 
 def distillation_losses(logits: Tensor, labels: Tensor, taught: Tensor, temperature: float, weight: float) -> Tensor:
@@ -175,15 +176,8 @@ def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> dic
 
     # The loss looks up label and teacher's answer by the row's number, so that is what stands for its label.
     numbered = replace(tokens, labels=tuple(np.array(row, dtype=np.int64) for row in range(len(tokens))))
-    rows = TrainingSet(numbered, model.logits, loss=losses)
-    batches = partial(_minibatches, rows, session.settings.batch_size)
-    validate = None if part.validation is None else make_evaluator(model, part.data.task, part.validation)
-    plan = loop_plan(session, part.metric)
-    return train_metrics(fit(model, [rows], batches, plan, validate, session.state, job.observers))
-
-
-def _minibatches(rows: TrainingSet, size: int, generator: np.random.Generator) -> list[Minibatch]:
-    return [((0, chosen),) for chosen in grouped_minibatches(rows.tokens.lengths, size, generator)]
+    sets = [TrainingSet(numbered, model.logits, loss=losses)]
+    return train(session, sets, part.metric, validator(session, part.data.task, part.validation))
 
 
 def _answers(model: AdaptedModel, examples: Sequence[Any]) -> Any:

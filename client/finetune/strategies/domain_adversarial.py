@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.job import FineTuningJob
 from client.finetune.result import FineTuningResult
-from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
-from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
+from client.finetune.strategies.finish import finish
+from client.finetune.strategies.scaffold import train, validator
+from client.finetune.strategies.session import Session, open_session
+from client.finetune.training.loop import Minibatch, TrainingSet, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.losses import example_losses
 from common.base_models.heads import MeanPoolClassifier
@@ -147,7 +149,7 @@ def run(job: AdversarialJob) -> FineTuningResult:
     trained = _train(session, job)
     metrics: dict[str, Any] = dict(make_evaluator(session.model, part.data.task, part.data.test)())
     metrics["domains_told_apart"] = {"before": before, "after": _told_apart(session.model, part.train, job.other)}
-    return session.finish(metrics, trained)
+    return finish(session, metrics, trained)
 
 
 def _train(session: Session, job: AdversarialJob) -> dict[str, float]:
@@ -157,15 +159,14 @@ def _train(session: Session, job: AdversarialJob) -> dict[str, float]:
     adversary = Adversary(model, job.max_strength, job.seed)
     other = model.encode_dataset(job.other)
     unlabelled = replace(other, labels=tuple(np.array(0, dtype=np.int64) for _ in range(len(other))))
-    parts = [
+    sets = [
         TrainingSet(model.encode_dataset(part.train), model.logits, loss=partial(adversary.losses, 0, True)),
         TrainingSet(unlabelled, model.logits, loss=partial(adversary.losses, 1, False)),
     ]
-    batches = partial(_minibatches, parts, session.settings.batch_size)
-    plan = loop_plan(session, part.metric)
-    validate = None if part.validation is None else make_evaluator(model, part.data.task, part.validation)
+    deal = partial(_minibatches, sets, session.settings.batch_size)
+    validate = validator(session, part.data.task, part.validation)
     try:
-        return train_metrics(fit(model, parts, batches, plan, validate, session.state, (*job.observers, adversary)))
+        return train(session, sets, part.metric, validate, minibatches=deal, observers=(adversary,))
     finally:
         adversary.close()
 

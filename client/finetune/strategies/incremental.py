@@ -6,7 +6,6 @@ arXiv 1902.10486). Where they are not, every weight is held to where it was by a
 """
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -15,8 +14,10 @@ from torch import Tensor
 from client.finetune.data import hold_out, remove_test_rows
 from client.finetune.job import FineTuningJob, Previous
 from client.finetune.result import FineTuningResult
-from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
-from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
+from client.finetune.strategies.finish import finish
+from client.finetune.strategies.scaffold import train, validator
+from client.finetune.strategies.session import Session, open_session
+from client.finetune.training.loop import TrainingSet
 from common.adapters.adapted_model import AdaptedModel
 from common.data.datasets import Dataset, merge
 from common.errors import ConfigurationError
@@ -67,18 +68,18 @@ def run(job: FineTuningJob) -> FineTuningResult:
     new = make_evaluator(session.model, part.data.task, part.data.test)
     old = make_evaluator(session.model, part.data.task, previous.test)
     before = {"new_before": new(), "old_before": old()}
-    train, validation = _rows(session, previous)
+    rows, validation = _rows(session, previous)
     privacy = None
     if job.privacy is None:
-        trained = _train(session, train, validation, L2SPPenalty(session.model) if previous.train is None else None)
+        trained = _train(session, rows, validation, L2SPPenalty(session.model) if previous.train is None else None)
     else:
         from client.finetune.strategies.private import train_privately  # loads Opacus, which only privacy needs
 
-        trained, privacy = train_privately(session, session.model.encode_dataset(train))
+        trained, privacy = train_privately(session, session.model.encode_dataset(rows))
     after = {"new": new(), "old": old()}
     metric = part.metric
     forgotten = {"forgotten": before["old_before"][metric] - after["old"][metric]}
-    return session.finish({**after, **before, **forgotten}, trained, privacy)
+    return finish(session, {**after, **before, **forgotten}, trained, privacy)
 
 
 def _rows(session: Session, previous: Previous) -> tuple[Dataset, Dataset | None]:
@@ -93,21 +94,13 @@ def _rows(session: Session, previous: Previous) -> tuple[Dataset, Dataset | None
     if part.validation is None:
         return merge([part.train, replayed], "new and replayed rows"), None
     replayed, held = hold_out(replayed, session.job.training.validation, session.job.seed)
-    train = merge([part.train, replayed], "new and replayed rows")
-    return train, part.validation if held is None else merge([part.validation, held], "held-out rows")
+    rows = merge([part.train, replayed], "new and replayed rows")
+    return rows, part.validation if held is None else merge([part.validation, held], "held-out rows")
 
 
 def _train(
-    session: Session, train: Dataset, validation: Dataset | None, spring: L2SPPenalty | None
+    session: Session, rows: Dataset, validation: Dataset | None, penalty: L2SPPenalty | None
 ) -> dict[str, float]:
     model, [part] = session.model, session.parts
-    rows = TrainingSet(model.encode_dataset(train), model.logits)
-    validate = None if validation is None else make_evaluator(model, part.data.task, validation)
-    batches = partial(_minibatches, rows, session.settings.batch_size)
-    plan = loop_plan(session, part.metric)
-    history = fit(model, [rows], batches, plan, validate, session.state, session.job.observers, spring)
-    return train_metrics(history)
-
-
-def _minibatches(rows: TrainingSet, size: int, generator: np.random.Generator) -> list[Minibatch]:
-    return [((0, chosen),) for chosen in grouped_minibatches(rows.tokens.lengths, size, generator)]
+    sets = [TrainingSet(model.encode_dataset(rows), model.logits)]
+    return train(session, sets, part.metric, validator(session, part.data.task, validation), penalty=penalty)

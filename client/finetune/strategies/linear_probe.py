@@ -31,7 +31,9 @@ def linear_probe(base: str, data: TaskData, max_tokens: int, device: str = "cpu"
     if not data.task.head.labels_texts:
         raise ConfigurationError(f"{data.task.name}: a base model is probed with a task that labels whole texts")
     loaded = load_base(ModelConfig(base=base, max_tokens=max_tokens), data.task, len(data.train.labels), device)
-    config = AdapterConfig(rank=1, alpha=1, dropout=0.0, layers="none", trained_factors="AB")
+    config = AdapterConfig(
+        rank=1, alpha=1, dropout=0.0, target_modules="all-linear", layers="none", trained_factors="AB"
+    )
     model = adapt(loaded, config, data.task, seed=0)
     rng = np.random.default_rng(seed)
     train, test = _some(data.train, _MOST_TRAINED, rng), _some(data.test, _MOST_TESTED, rng)

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from client.finetune.job import FineTuningJob
 from client.finetune.result import FineTuningResult
-from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
-from client.finetune.training.loop import Minibatch, TrainingSet, fit
+from client.finetune.strategies.finish import finish
+from client.finetune.strategies.scaffold import train
+from client.finetune.strategies.session import Session, open_session
+from client.finetune.training.loop import Minibatch, TrainingSet
 from common.adapters.adapted_model import AdaptedModel
 from common.base_models.heads import SharedEncoder
 from common.errors import ConfigurationError
@@ -45,7 +47,7 @@ def run(job: FineTuningJob) -> FineTuningResult:
         return session.done
     trained = _train(session)
     metrics = {p.data.task.name: make_evaluator(session.model, p.data.task, p.data.test)() for p in session.parts}
-    return session.finish(metrics, trained)
+    return finish(session, metrics, trained)
 
 
 def task_shares(sizes: Sequence[int]) -> NDArray[np.float64]:
@@ -90,12 +92,11 @@ def _dealt(
 
 def _train(session: Session) -> dict[str, float]:
     model = session.model
-    parts = [
+    sets = [
         TrainingSet(model.encode_dataset(p.train), partial(_logits, model, p.data.task.name)) for p in session.parts
     ]
-    batches = partial(mixed_minibatches, [part.tokens.lengths for part in parts], session.settings.batch_size)
-    plan = loop_plan(session, _METRIC)
-    return train_metrics(fit(model, parts, batches, plan, _validation(session), session.state, session.job.observers))
+    deal = partial(mixed_minibatches, [each.tokens.lengths for each in sets], session.settings.batch_size)
+    return train(session, sets, _METRIC, _validation(session), minibatches=deal)
 
 
 def _validation(session: Session) -> "partial[dict[str, float]] | None":

@@ -11,9 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from client.finetune.job import FineTuningJob
-from client.finetune.options.defaults import Defaults
+from client.finetune.options.resolve import ResolvedJob
 from client.institution.directory import InstitutionDirectory
-from common.adapters.manifest import Manifest
 from common.canonical import canonical
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic
@@ -35,9 +34,9 @@ def keys_of(job: FineTuningJob) -> PrivateKeys:
     return PrivateKeys.load(directory) if directory.exists() else PrivateKeys.generate(ALONE)
 
 
-def identity_of(job: FineTuningJob, recipe: Manifest, settings: Defaults, keys: PrivateKeys) -> str:
+def identity_of(resolved: ResolvedJob, keys: PrivateKeys) -> str:
     """A digest of all that decides what comes out, keyed like the data's fingerprints."""
-    key = keys.fingerprint_key()
+    job, key = resolved.job, keys.fingerprint_key()
     data = [[d.task.name, d.train.fingerprint(key), d.test.fingerprint(key)] for d in job.data]
     if job.previous is not None:
         old = job.previous
@@ -45,10 +44,9 @@ def identity_of(job: FineTuningJob, recipe: Manifest, settings: Defaults, keys: 
     values = {
         "strategy": job.strategy,
         "data": data,
-        "recipe": asdict(recipe),
-        "settings": asdict(settings),
-        "training": asdict(job.training),
-        "privacy": None if job.privacy is None else {**asdict(job.privacy), "institution": None},
+        "model": resolved.manifest.to_record(),
+        "settings": resolved.settings.to_record(),
+        "privacy": None if job.privacy is None else asdict(job.privacy),
     }
     return hashlib.sha256(canonical(values)).hexdigest()
 

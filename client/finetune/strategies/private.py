@@ -86,7 +86,7 @@ _NEVER_COVERED = (
 
 def _unprotected_before(session: Session) -> bool:
     """Whether the training began from what private rows had made without differential privacy."""
-    if read_provenance(session.recipe.base_model).private_text:
+    if read_provenance(session.manifest.base_model).private_text:
         return True
     if session.job.previous is None:
         return False
@@ -100,7 +100,7 @@ def _uncovered(session: Session) -> list[str]:
         spent = read_manifest(session.job.previous.adapter)[2].get("privacy")
         how = f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g}" if spent else "no privacy"
         found.append(f"the rows of the adapter that was continued, which was trained with {how}")
-    if read_provenance(session.recipe.base_model).private_text:
+    if read_provenance(session.manifest.base_model).private_text:
         found.append("the private text that the base model was made from")
     return [*found, *_NEVER_COVERED]
 
@@ -124,7 +124,7 @@ def _plan(
         learning_rate=session.settings.learning_rate,
         head_learning_rate=session.settings.head_learning_rate,
         optimizer=session.settings.optimizer,
-        max_batch_tokens=max(session.job.training.max_batch_tokens, session.recipe.max_tokens),
+        max_batch_tokens=session.settings.max_batch_tokens,
         dp=dp,
         seed=session.job.seed,
     )

@@ -1,14 +1,13 @@
 """One task, one adapter: the plainest strategy."""
 
 import shutil
-from functools import partial
-
-import numpy as np
 
 from client.finetune.job import FineTuningJob
 from client.finetune.result import FineTuningResult
-from client.finetune.strategies.session import Session, loop_plan, open_session, train_metrics
-from client.finetune.training.loop import Minibatch, TrainingSet, fit, grouped_minibatches
+from client.finetune.strategies.finish import finish
+from client.finetune.strategies.scaffold import loop_plan, train, training_record, validator
+from client.finetune.strategies.session import Session, open_session
+from client.finetune.training.loop import TrainingSet
 from client.finetune.training.sft import instruct
 from common.evaluation.evaluator import make_evaluator
 
@@ -34,33 +33,17 @@ def run(job: FineTuningJob) -> FineTuningResult:
         from client.finetune.strategies.private import train_privately  # loads Opacus, which only privacy needs
 
         trained, privacy = train_privately(session, session.model.encode_dataset(part.train))
-    outcome = session.finish(make_evaluator(session.model, part.data.task, part.data.test)(), trained, privacy)
+    result = finish(session, make_evaluator(session.model, part.data.task, part.data.test)(), trained, privacy)
     shutil.rmtree(session.checkpoints, ignore_errors=True)
-    return outcome
+    return result
 
 
 def _train(session: Session) -> dict[str, float]:
     [part] = session.parts
-    model, task, observers = session.model, part.data.task, session.job.observers
-    plan = loop_plan(session, part.metric)
-    if session.settings.method == "qlora" and task.head.writes_text and not model.base.is_encoder_decoder:
+    model, task = session.model, part.data.task
+    rows = model.encode_dataset(part.train)
+    if session.settings.adapter.method == "qlora" and task.head.writes_text and not model.base.is_encoder_decoder:
         held = None if part.validation is None else model.encode_dataset(part.validation)
-        return train_metrics(
-            instruct(
-                model,
-                model.encode_dataset(part.train),
-                held,
-                plan,
-                session.settings.batch_size,
-                session.checkpoints,
-                observers,
-            )
-        )
-    rows = TrainingSet(model.encode_dataset(part.train), model.logits)
-    validate = None if part.validation is None else make_evaluator(model, task, part.validation)
-    batches = partial(_minibatches, rows, session.settings.batch_size)
-    return train_metrics(fit(model, [rows], batches, plan, validate, session.state, observers))
-
-
-def _minibatches(rows: TrainingSet, size: int, generator: np.random.Generator) -> list[Minibatch]:
-    return [((0, chosen),) for chosen in grouped_minibatches(rows.tokens.lengths, size, generator)]
+        plan, size = loop_plan(session, part.metric), session.settings.batch_size
+        return training_record(instruct(model, rows, held, plan, size, session.checkpoints, session.job.observers))
+    return train(session, [TrainingSet(rows, model.logits)], part.metric, validator(session, task, part.validation))

@@ -42,7 +42,7 @@ def saved(tmp_path_factory):
 def build(path, *, kind="mean", layers="all", trained_factors="B", dropout=0.0, weights=1, dtype="float32"):
     name = "financial_ner" if kind == "token" else "sentiment_analysis"
     pooling = "mean" if kind == "mean" else "native"
-    base = load_base(ModelConfig(base=path, pooling=pooling, dtype=dtype), task(name), labels=CLASSES)
+    base = load_base(ModelConfig(max_tokens=64, base=path, pooling=pooling, dtype=dtype), task(name), labels=CLASSES)
     cfg = AdapterConfig(
         rank=2,
         alpha=4,

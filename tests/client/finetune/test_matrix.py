@@ -22,6 +22,7 @@ from client.finetune import (
     TrainingOptions,
     finetune,
 )
+from client.finetune.options.defaults import ResolvedSettings
 from client.finetune.options.memory import MemoryEstimate, estimate_memory
 from client.inference.merge import merge
 from common.adapters.adapted_model import AdaptedModel
@@ -126,8 +127,8 @@ def recipe(base: str, task: str, method: str, pooling: str = "mean", **other: ob
         "virtual_tokens": 3,
         "seed": 5,
     }
-    tasks = {task: labels_of(task)}
-    return Manifest(base_model=base, pooling=pooling, tasks=tasks, method=method, **{**values, **other})  # type: ignore[arg-type]
+    names = {"base_model": base, "pooling": pooling, "tasks": {task: labels_of(task)}, "method": method}
+    return Manifest.from_record({**values, **names, **other})
 
 
 def shaken(model: AdaptedModel) -> AdaptedModel:
@@ -227,8 +228,10 @@ def test_what_was_private_from_the_start_merges_to_a_base_that_a_federation_take
 def test_several_tasks_need_the_memory_of_the_one_that_needs_most(
     models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def need(name: str, path: str, kind: Task, *rest: Any) -> MemoryEstimate:
-        return replace(estimate_memory(name, path, kind, *rest), activations=10**12 if kind.name == SHARED[-1] else 1)
+    def need(name: str, config: Any, kind: Task, settings: ResolvedSettings) -> MemoryEstimate:
+        return replace(
+            estimate_memory(name, config, kind, settings), activations=10**12 if kind.name == SHARED[-1] else 1
+        )
 
     monkeypatch.setattr("client.finetune.strategies.session.estimate_memory", need)
     wanted = job(models, tmp_path / "out", Cell("+".join(SHARED), "lora", "multi_task"))

@@ -52,7 +52,9 @@ def test_a_saved_adapter_loads_with_peft_alone_and_gives_the_same_logits(
 ) -> None:
     if family == "bart" and which is TOKEN:
         pytest.skip("transformers has no token head for BART")
-    model = shaken(tiny_adapted(path, family=family, pooling=pooling, which=which, train=train, layers=layers))
+    model = shaken(
+        tiny_adapted(path, family=family, pooling=pooling, which=which, trained_factors=train, layers=layers)
+    )
     model.save_pretrained(tmp_path / "adapter", {"Accuracy": 0.5})
     base = load_classifier(str(model.base.path), 3, pooling, which.head)
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
@@ -125,7 +127,12 @@ def test_the_start_is_the_same_wherever_it_is_made_and_depends_on_the_seed_alone
     start = one.initial()
     assert {n: v.tobytes() for n, v in start.items() if ".lora_A." in n} == _factors_a(frozen)
     assert (
-        adapt(one.release(), AdapterConfig(rank=2, alpha=4.0, dropout=0.0, trained_factors="AB"), SEQUENCE, seed=8)
+        adapt(
+            one.release(),
+            AdapterConfig(rank=2, alpha=4.0, dropout=0.0, trained_factors="AB", target_modules="task", layers="all"),
+            SEQUENCE,
+            seed=8,
+        )
         .initial()[min(_factors_a(frozen))]
         .tobytes()
         not in _factors_a(frozen).values()
@@ -220,7 +227,7 @@ def _owners(model: AdaptedModel) -> set[str]:
 
 def test_a_base_carries_one_adapter_at_a_time_and_is_itself_again_after_release(path: Path) -> None:
     model = shaken(tiny_adapted(path))
-    config = AdapterConfig(rank=2, alpha=4.0, dropout=0.0, trained_factors="AB")
+    config = AdapterConfig(rank=2, alpha=4.0, dropout=0.0, trained_factors="AB", target_modules="task", layers="all")
     with pytest.raises(ModelError, match="release"):
         adapt(model.base, config, SEQUENCE, seed=1)
     batch = batch_of(model)
@@ -238,9 +245,16 @@ def test_a_base_carries_one_adapter_at_a_time_and_is_itself_again_after_release(
 def test_a_bfloat16_base_keeps_adapter_and_head_in_float32(path: Path) -> None:
     for pooling in ("mean", "native"):
         directory = tiny_adapted(path).base.path
-        base = load_base(ModelConfig(base=str(directory), pooling=pooling, dtype="bfloat16"), SEQUENCE, 3)  # type: ignore[arg-type]
+        base = load_base(
+            ModelConfig(max_tokens=64, base=str(directory), pooling=pooling, dtype="bfloat16"), SEQUENCE, 3
+        )  # type: ignore[arg-type]
         model = shaken(
-            adapt(base, AdapterConfig(rank=2, alpha=4.0, dropout=0.0, trained_factors="B"), SEQUENCE, seed=7)
+            adapt(
+                base,
+                AdapterConfig(rank=2, alpha=4.0, dropout=0.0, trained_factors="B", target_modules="task", layers="all"),
+                SEQUENCE,
+                seed=7,
+            )
         )
         assert {p.dtype for p in model.trainable().values()} == {torch.float32}
         assert next(iter(base.model.parameters())).dtype == torch.bfloat16
@@ -252,7 +266,7 @@ def test_a_bfloat16_base_keeps_adapter_and_head_in_float32(path: Path) -> None:
 
 @pytest.mark.encoder
 def test_the_packaged_encoder_is_adapted_split_saved_and_loaded(tmp_path: Path) -> None:
-    base = load_base(ModelConfig(), SEQUENCE, 3)
+    base = load_base(ModelConfig(max_tokens=64), SEQUENCE, 3)
     config = AdapterConfig(
         rank=8, alpha=16.0, dropout=0.0, target_modules="all-linear", layers="last:2", trained_factors="B"
     )

@@ -38,7 +38,7 @@ def prompted(path: Path, family: str, task: str, pooling: str, method: str) -> P
     directory = path / family
     if not directory.exists():
         save_tiny_model(directory, family)
-    base = load_base(ModelConfig(base=str(directory), pooling=pooling), TASKS[task], 3)  # type: ignore[arg-type]
+    base = load_base(ModelConfig(max_tokens=64, base=str(directory), pooling=pooling), TASKS[task], 3)  # type: ignore[arg-type]
     model = adapt_prompt(base, method, 4, seed=3)  # type: ignore[arg-type]
     model.load({n: start + 0.2 * seeded(9, n, start.shape) for n, start in model.initial().items()})
     return model

@@ -64,7 +64,7 @@ def test_a_damaged_base_is_one_line(tiny: Path, tmp_path: Path, damage: str) -> 
     else:
         (copy / "config.json").write_text(json.dumps({"model_type": "never-heard-of"}))
     with pytest.raises(ModelError, match="could not be loaded") as caught:
-        load_base(ModelConfig(base=str(copy)), SEQUENCE, 3)
+        load_base(ModelConfig(max_tokens=64, base=str(copy)), SEQUENCE, 3)
     assert "\n" not in str(caught.value)
 
 
@@ -77,13 +77,13 @@ def test_a_base_without_some_of_its_weights_is_refused_and_not_filled_with_rando
         kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(absent)}
         save_file(kept, copy / "model.safetensors", {"format": "pt"})
         with pytest.raises(ModelError, match=f"lack .*{absent}.*{advice}"):
-            load_base(ModelConfig(base=str(copy), pooling=pooling), SEQUENCE, 3)  # type: ignore[arg-type]
-    load_base(ModelConfig(base=str(tmp_path / "pooler")), SEQUENCE, 3)
+            load_base(ModelConfig(max_tokens=64, base=str(copy), pooling=pooling), SEQUENCE, 3)  # type: ignore[arg-type]
+    load_base(ModelConfig(max_tokens=64, base=str(tmp_path / "pooler")), SEQUENCE, 3)
 
 
 def test_an_encoder_alone_writes_no_summaries_and_the_refusal_names_what_can(tiny: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot write summaries.*t5 or bart"):
-        load_base(ModelConfig(base=str(tiny)), task("document_summarization"), 3)
+        load_base(ModelConfig(max_tokens=64, base=str(tiny)), task("document_summarization"), 3)
 
 
 def test_the_digest_follows_the_files_that_make_the_model_and_no_other(tiny: Path, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_loading_neither_draws_from_the_global_generator_nor_says_that_the_head_
     tiny: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     state = torch.random.get_rng_state()
-    base = load_base(ModelConfig(base=str(tiny), pooling="native"), SEQUENCE, 3)
+    base = load_base(ModelConfig(max_tokens=64, base=str(tiny), pooling="native"), SEQUENCE, 3)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert capfd.readouterr() == ("", "")
     assert base.family == "bert"

@@ -6,23 +6,24 @@ import pytest
 
 from client.cli import main, parser
 from client.finetune.options.advise import Advice, Machine, Model, Rows, advise
-from client.finetune.options.defaults import Defaults
+from client.finetune.options.defaults import BaseFacts, ResolvedSettings
 from client.finetune.options.memory import MemoryEstimate
 from common.tasks import TASKS
 from tests.tiny_models import VOCABULARY, save_tiny_model
 
 SENTIMENT, NER = TASKS["sentiment_analysis"], TASKS["financial_ner"]
-MINILM = Model("minilm", 384, 512)
-LARGE = Model("large", 4096, 8192)
+MINILM = Model("minilm", BaseFacts(384, 512))
+LARGE = Model("large", BaseFacts(4096, 8192))
 GB = 10**9
 
 
 def needed(weights: float) -> "object":
     """A model of so many GB in 32 bits, an eighth in 4, and 1 GB a 1,000 tokens of a batch, a tenth recomputed."""
 
-    def need(settings: Defaults, tokens: int, checkpointing: bool) -> MemoryEstimate:
-        part = 8 if settings.method == "qlora" else 1
-        batch = settings.batch_size * tokens * 1_000_000 // (10 if checkpointing else 1)
+    def need(settings: ResolvedSettings) -> MemoryEstimate:
+        part = 8 if settings.adapter.method == "qlora" else 1
+        recomputed = 10 if settings.gradient_checkpointing else 1
+        batch = settings.batch_size * settings.max_tokens * 1_000_000 // recomputed
         return MemoryEstimate(0, int(weights * GB / part), 1, batch, int(weights * GB / 4), 1000)
 
     return need
@@ -42,8 +43,8 @@ def test_where_all_fits_it_is_lora_with_the_defaults_and_every_choice_has_a_figu
     assert given(advice) == {
         "--base-model": "minilm",
         "--adapter": "lora",
-        "--rank": "16",
-        "--alpha": "32",
+        "--rank": "8",
+        "--alpha": "16",
         "--learning-rate": "0.001",
         "--batch-size": "16",
         "--epochs": "5",

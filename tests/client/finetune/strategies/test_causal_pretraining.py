@@ -105,7 +105,12 @@ def test_finetune_and_predict_work_on_what_comes_out(adapted, tmp_path: Path) ->
 def test_what_follows_is_the_label_and_the_last_token_has_none(tmp_path: Path) -> None:
     save_tiny_writer(tmp_path / "base", hidden_size=32)
     base = load_base(ModelConfig(base=str(tmp_path / "base"), max_tokens=16), KIND, 0)
-    model = adapt(base, AdapterConfig(rank=1, alpha=1, dropout=0, trained_factors="AB"), KIND, seed=0)
+    model = adapt(
+        base,
+        AdapterConfig(rank=1, alpha=1, dropout=0, trained_factors="AB", target_modules="task", layers="all"),
+        KIND,
+        seed=0,
+    )
     tokens = next_token_labels(model.encode(["profit rises", "loss"]))
     for ids, labels in zip(tokens.input_ids, tokens.labels or (), strict=True):
         assert labels.tolist() == [*ids[1:].tolist(), IGNORED]

@@ -17,6 +17,8 @@ from client.finetune.training.loop import History, LoopPlan, Minibatch, Training
 from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build
+from common.adapters.settings import AdapterSettings
+from common.config.run import AdapterConfig
 from common.errors import CheckpointError, ConfigurationError
 from tests.client.finetune.example_data import TinyModels, dataset, labels_of
 
@@ -42,6 +44,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     return TinyModels(tmp_path_factory.mktemp("models"))("bert", layers=1)
 
 
+# With dropout, so that a step that drops other numbers shows.
+LORA = AdapterConfig(rank=2, alpha=4.0, dropout=0.2, target_modules="all-linear", layers="all", trained_factors="AB")
+
+
 def model_of(base: str) -> AdaptedModel:
     return build(
         Manifest(
@@ -49,14 +55,7 @@ def model_of(base: str) -> AdaptedModel:
             pooling="mean",
             max_tokens=32,
             tasks={TASK: labels_of(TASK)},
-            method="lora",
-            rank=2,
-            alpha=4.0,
-            dropout=0.2,  # so that a step that drops otherwise shows
-            target_modules="all-linear",
-            layers="all",
-            trained_factors="AB",
-            virtual_tokens=0,
+            adapter=AdapterSettings(method="lora", lora=LORA),
             seed=1,
         )
     )

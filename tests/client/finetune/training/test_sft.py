@@ -74,7 +74,9 @@ def job(base: Path, out: Path, *observers: Seen, method: Any = "qlora", **choice
 
 def adapted(base: Path) -> AdaptedModel:
     loaded = load_base(ModelConfig(base=str(base), max_tokens=32), SUMMARY, 0)
-    config = AdapterConfig(rank=4, alpha=8, dropout=0.0, target_modules="all-linear", trained_factors="AB")
+    config = AdapterConfig(
+        rank=4, alpha=8, dropout=0.0, target_modules="all-linear", trained_factors="AB", layers="all"
+    )
     return adapt(loaded, config, SUMMARY, seed=0)
 
 

@@ -1,0 +1,91 @@
+"""Finish a job: measure what it took, save the adapter with its card, and write the result."""
+
+import json
+import resource
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from client.finetune.result import FineTuningResult, PrivacyGuarantee
+from client.finetune.strategies.session import Session
+from common.adapters.manifest import write_manifest
+from common.files import write_atomic
+
+__all__ = ["finish"]
+
+
+def finish(
+    session: Session,
+    metrics: Mapping[str, Any],
+    train_metrics: Mapping[str, float],
+    privacy: PrivacyGuarantee | None = None,
+) -> FineTuningResult:
+    """Save the trained adapter and the result, then delete the state of the training.
+
+    Args:
+        metrics: What the strategy measured on the test rows.
+        train_metrics: The record of the training, from `client.finetune.strategies.scaffold`.
+        privacy: None if the rows are not protected.
+    """
+    job, model = session.job, session.model
+    result = FineTuningResult(
+        adapter=job.out / "adapter",
+        base_model=session.manifest.base_model,
+        strategy=job.strategy,
+        tasks=tuple(session.manifest.tasks),
+        method=session.settings.adapter.method,
+        settings=_settings(session),
+        train_metrics=dict(train_metrics),
+        measured=dict(metrics),
+        trainable_parameters=model.parameters_trained,
+        total_parameters=model.parameters_total,
+        parameter_efficiency=model.parameters_trained / model.parameters_total,
+        seconds=round(time.monotonic() - session.started, 2),
+        peak_memory_bytes=_peak_memory(model.base.device),
+        privacy=privacy,
+    )
+    facts = {
+        "strategy": job.strategy,
+        "metrics": result.measured,
+        "data": session.fingerprints(),
+        "privacy": None if privacy is None else privacy.to_json(),
+    }
+    manifest = write_manifest(session.manifest, model.base.digest, facts)
+    model.save_pretrained(result.adapter, _card(session, result), {"fedfin.json": manifest})
+    write_atomic(job.out / "result.json", (json.dumps(result.to_json(), indent=2) + "\n").encode(), 0o600)
+    session.state.unlink(missing_ok=True)
+    return result
+
+
+def _settings(session: Session) -> dict[str, Any]:
+    rows = {part.data.task.name: part.sizes() for part in session.parts}
+    return {**session.settings.to_record(), "rows": rows}
+
+
+def _peak_memory(device: str) -> int:
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _card(session: Session, result: FineTuningResult) -> dict[str, str]:
+    labels = {name: ", ".join(each) for name, each in session.manifest.tasks.items()}
+    privacy = result.privacy
+    return {
+        "Task": "; ".join(f"{name}: {each}" if each else name for name, each in labels.items()),
+        "Trained by": f"fedfin, alone, strategy {result.strategy}, method {result.method}",
+        "On the test rows": _format(result.measured),
+        "Data fingerprint": ", ".join(f"{value[:16]} (keyed)" for value in session.fingerprints().values()),
+        "Privacy": "none: trained without differential privacy"
+        if privacy is None
+        else f"epsilon {privacy.epsilon:.3f} at delta {privacy.delta:g} for one record added or removed (PLD)"
+        + "".join(f"; not covered: {reason}" for reason in privacy.does_not_cover),
+    }
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_format(inner)}" for name, inner in value.items())
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
