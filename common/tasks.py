@@ -1,7 +1,7 @@
-"""The financial tasks as data: the prediction of each, and its initial LoRA settings.
+"""The financial tasks as data: the output of each, and the LoRA values that its preset starts from.
 
 Target modules are roles ("query", "value", ...), not module names: `common.adapters.target_modules` translates them to
-the base model's own. A base model may need more than the preset: set `adapter.target_modules = "all-linear"`.
+the base model's own. `common.presets` turns these values into the starting point of a training.
 """
 
 import difflib
@@ -68,10 +68,11 @@ class Head(StrEnum):
 
 @dataclass(frozen=True)
 class Task:
-    """A task and its preset.
+    """A task and the values of its preset.
 
     labels: in the order of the model's outputs. Empty: the labels are those in the data.
-    rank, alpha, target_modules, dropout: LoRA. Dropout applies without differential privacy only.
+    rank, alpha, dropout: of LoRA. Dropout applies without differential privacy only.
+    target_modules: the roles that `target_modules = "task"` adapts.
     metric: the figure of `common.evaluation.metrics` that matters most.
     high_risk: indices of the labels whose misses cost most.
     """
