@@ -61,7 +61,7 @@ class ModelConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig(Section):
-    """The LoRA adapter of a training, alone or in a federation. `common.presets` gives the values that a file leaves out.
+    """The LoRA adapter of a training, alone or in a federation. `common.presets` fills in absent values.
 
     target_modules: "task" (the task's roles), "all-linear", or role names.
     layers: "all", "last:K" (the last K blocks), or "none" (the head alone, no LoRA).
