@@ -1,4 +1,4 @@
-"""The rows of a job: read from files, and parted into those that train, that choose the epoch, and that measure."""
+"""Read the rows of a job, and hold some out to choose the epoch by."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,9 +34,9 @@ __all__ = [
 
 _MOST_HELD_OUT = 1000
 FEWEST_HELD_OUT = 50
-"""Fewer say little of an epoch: with 30 rows of 77 labels a training stopped after 6 epochs, its loss still at 1.6."""
+"""Fewest rows to choose an epoch by. With 30 rows of 77 labels a training stopped after 6 epochs at a loss of 1.6."""
 _FEWEST_TO_SHARE = 3
-"""Rows of a label of which one may be held out."""
+"""Fewest rows of a label from which one may be held out."""
 
 
 def read_labelled(
@@ -46,20 +46,28 @@ def read_labelled(
     label_column: str | None = None,
     labels: Sequence[str] = (),
 ) -> Dataset:
-    """Rows of `task` from a CSV, TSV, JSONL or Parquet file.
+    """Read the rows of a task from a CSV, TSV, JSONL or Parquet file.
 
-    Where words are labelled: from a CoNLL file, or from lists of words and of tags in JSONL or Parquet.
+    If the task labels words, the file is a CoNLL file, or holds lists of words and of tags in JSONL or Parquet.
 
-    Without `labels`, the file's own become the label set: in the order that Hugging Face `datasets` recorded in a
-    Parquet file, else in the task's where they are its labels (whatever their case), else by number or by text.
-    Whole numbers stand for the names that are known, in their order, where no name is a number itself.
+    If `labels` is empty, the labels of the file become the label set. Their order is the one that Hugging Face
+    `datasets` recorded in a Parquet file. Otherwise it is the task's own order if all labels are among the task's (in any case).
+    Otherwise labels are sorted, as numbers or as texts. If the names are known and none of them is a number, whole
+    numbers in the file are positions in the list of names.
 
     Args:
+        path: The file.
+        task: The task, or its name.
         text_column: Name of the column of texts or words. None takes the first of `task.head.columns`.
         label_column: Name of the column of labels, summaries or tags. None takes the second of `task.head.columns`.
+        labels: The label set, in the order of the model's outputs.
+
+    Returns:
+        The rows, with the label set.
 
     Raises:
-        DataError: one line naming file, row and column; see `common.data.datasets`.
+        DataError: One line that names file, row and column.
+        ConfigurationError: The task has no rows with labels.
     """
     path, task = Path(path), as_task(task)
     usual = task.head.columns
@@ -82,7 +90,7 @@ def read_labelled(
 
 
 def _read_tagged(path: Path, words_column: str, tags_column: str, labels: Sequence[str]) -> Dataset:
-    """Sentences whose words carry tags, those of BIOES and BILOU as IOB."""
+    """Return sentences with a tag for each word. BIOES and BILOU become IOB."""
     suffixes = {suffix.lower() for suffix in path.suffixes}
     known = _tags(labels, "the labels")
     if ".csv" in suffixes:
@@ -110,10 +118,10 @@ def _read_tagged(path: Path, words_column: str, tags_column: str, labels: Sequen
 
 
 def _tags(labels: Sequence[str], source: str) -> tuple[str, ...]:
-    """Labels as IOB, in their order.
+    """Return labels as IOB tags, in their order.
 
     Raises:
-        DataError: one is no tag.
+        DataError: A label is no tag.
     """
     found = [iob(label) for label in labels]
     if None in found:
@@ -122,17 +130,17 @@ def _tags(labels: Sequence[str], source: str) -> tuple[str, ...]:
 
 
 def _named(label: str, names: Sequence[str]) -> str:
-    """The name that a number stands for; a label that is no such number as it is."""
+    """Return the name at a position if `label` is one, otherwise `label` itself."""
     if not label.isdecimal() or any(name.isdecimal() for name in names) or int(label) >= len(names):
         return label
     return names[int(label)]
 
 
 def read_label_file(path: Path) -> tuple[str, ...]:
-    """The label set from a text file, one label a line, in the order of the model's outputs.
+    """Read the label set from a text file: one label a line, in the order of the model's outputs.
 
     Raises:
-        DataError: fewer than two labels, or one that is repeated.
+        DataError: There are fewer than two labels, or one is repeated.
     """
     labels = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if len(labels) < 2 or len(set(labels)) < len(labels):
@@ -141,10 +149,13 @@ def read_label_file(path: Path) -> tuple[str, ...]:
 
 
 def remove_test_rows(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
-    """`train` without the rows whose text is in `test`, and how many they were: what measures is never trained on.
+    """Leave out the training rows whose text is in the test rows, so that no test row is trained on.
+
+    Returns:
+        The other training rows, and the number of rows that were left out.
 
     Raises:
-        DataError: most of the test rows are training rows, which is a mistake and not a coincidence.
+        DataError: More than half of the test texts are training texts, which is a mistake and no coincidence.
     """
     measured = {_text(example) for example in test.examples}
     known = {_text(example) for example in train.examples}
@@ -158,9 +169,15 @@ def remove_test_rows(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
 
 
 def hold_out(train: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Part off about `share` of the rows, at most 1,000 and of each label alike; equal texts stay on one side.
+    """Hold out rows to choose the epoch by. Rows with equal texts stay on one side.
 
-    None where fewer than 50 would be held out: too few to choose an epoch by.
+    Args:
+        train: Training rows.
+        share: Share of the rows to hold out, of each label alike. At most 1,000 rows are held out.
+        seed: Of the draw.
+
+    Returns:
+        The rows to train on, and the rows that are held out. None if these would be fewer than 50.
     """
     wanted = min(round(share * len(train)), _MOST_HELD_OUT)
     if wanted < FEWEST_HELD_OUT:
@@ -181,7 +198,7 @@ def hold_out(train: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset 
 
 
 def _quotas(sizes: Sequence[int], share: float, generator: np.random.Generator) -> list[int]:
-    """How many of each kind to hold out: in proportion, what is left over going to the largest fractions."""
+    """Return how many rows of each kind to hold out, in proportion. Remainders go to the largest fractions."""
     exact = np.array([size * share if size >= _FEWEST_TO_SHARE else 0.0 for size in sizes])
     counts = np.floor(exact).astype(np.int64)
     order = np.lexsort((generator.permutation(len(sizes)), counts - exact))
@@ -198,7 +215,7 @@ def _text(example: object) -> object:
 
 
 def _kind(dataset: Dataset, index: int) -> object:
-    """What the two sides should be alike in: the label; of a sentence, which tags it holds."""
+    """Return the kind of a row, of which both sides get a share: its label, or the set of a sentence's tags."""
     example = dataset.examples[index]
     return example.label if isinstance(example, Example) else frozenset(getattr(example, "labels", ()))
 
@@ -214,10 +231,10 @@ def _in_order(task: Task, values: Sequence[str]) -> tuple[str, ...]:
 
 
 def validate_split(train: Dataset, test: Dataset) -> None:
-    """Refuse rows that cannot be learned from, or measured on.
+    """Refuse rows that a model cannot learn from, or that cannot measure it.
 
     Raises:
-        DataError: no rows, one label only, or labels of one that are not the other's.
+        DataError: There are no rows, there is only one label, or the two label sets differ.
     """
     validate(train)
     if not len(test):

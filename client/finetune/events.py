@@ -1,4 +1,4 @@
-"""What a training tells whoever watches it. A watcher sees everything, changes nothing, and stays inside the bank."""
+"""Events of a training, and the protocol of its observers. Observers are read-only and run inside the institution."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,16 @@ __all__ = ["EpochEvent", "Observer", "StepEvent", "tell_epoch", "tell_step"]
 class StepEvent:
     """One optimiser step.
 
-    step, steps: done so far (from 1), and in all.
-    loss: mean over the step's examples.
-    learning_rate: of the adapter.
-    gradient_norm: L2, over all trained parameters, before clipping; None under differential privacy, where only
-        clipped and noised gradients exist.
-    update_norm: L2 of the change of all trained parameters.
-    examples, tokens: in this step; padding does not count.
-    seconds: since the training began, without the time before an interruption.
+    Attributes:
+        step, steps: Steps that are done, counted from 1, and steps of the whole training.
+        epoch: The epoch of the step, counted from 1.
+        loss: Mean loss of the step's examples.
+        learning_rate: Of the adapter.
+        gradient_norm: L2 norm over all trained parameters before clipping. None with differential privacy, because only
+            clipped and noised gradients exist then.
+        update_norm: L2 norm of the change of all trained parameters.
+        examples, tokens: Numbers of examples and of tokens in the step, without padding.
+        seconds: Training time so far. The time between an interruption and the continuation does not count.
     """
 
     step: int
@@ -35,11 +37,15 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class EpochEvent:
-    """One pass over the training rows, and what the validation rows say after it.
+    """One pass over the training rows, with the metrics after it.
 
-    epoch: from 1.
-    metrics: on the validation rows; empty where none are held out.
-    best: whether this is the best epoch so far, by the task's metric.
+    Attributes:
+        epoch, epochs: The epoch, counted from 1, and the epochs that are planned.
+        step: Steps that are done.
+        train_loss: Mean loss of the epoch's steps.
+        metrics: Metrics on the held-out rows. Empty if no rows are held out.
+        best: Whether this is the best epoch so far, by the task's metric.
+        seconds: Training time so far.
     """
 
     epoch: int
@@ -52,22 +58,22 @@ class EpochEvent:
 
 
 class Observer(Protocol):
-    """A watcher, such as the performance tracker or a progress bar."""
+    """An observer of a training, such as the performance tracker or a progress bar."""
 
     def on_step(self, event: StepEvent) -> None:
         """Called after each optimiser step."""
 
     def on_epoch(self, event: EpochEvent) -> None:
-        """Called after each epoch, evaluation included."""
+        """Called after each epoch and its evaluation."""
 
 
 def tell_step(observers: Sequence[Observer], event: StepEvent) -> None:
-    """Tell all of them."""
+    """Pass the event of a step to every observer."""
     for observer in observers:
         observer.on_step(event)
 
 
 def tell_epoch(observers: Sequence[Observer], event: EpochEvent) -> None:
-    """Tell all of them."""
+    """Pass the event of an epoch to every observer."""
     for observer in observers:
         observer.on_epoch(event)

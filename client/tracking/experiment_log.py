@@ -1,7 +1,7 @@
-"""A training's figures for TensorBoard, MLflow or Weights & Biases, by Hugging Face's own callbacks; off by default.
+"""Log a training for TensorBoard, MLflow or Weights & Biases, with Hugging Face's callbacks. It is off by default.
 
-Everything is written below the training's directory and nothing is sent: a bank's losses are its own. Whoever wants
-them on a server copies them there (`wandb sync`, `mlflow ui --backend-store-uri`).
+Everything is written below the training's directory, and nothing is sent. To see a log on a server, copy it there
+(`wandb sync`, `mlflow ui --backend-store-uri`).
 """
 
 import importlib.util
@@ -23,16 +23,20 @@ LOGS: Mapping[str, Any] = {"tensorboard": TensorBoardCallback, "mlflow": MLflowC
 
 
 class ExperimentLog:
-    """An observer (see `client.finetune.events.Observer`) that hands each step and epoch to one of the callbacks.
+    """An observer (see `client.finetune.events.Observer`) that passes each step and epoch to one of the callbacks.
 
-    Under the names that a Trainer gives them: loss, grad_norm, learning_rate; eval_... on the validation rows.
+    Names are those of a Trainer: loss, grad_norm, learning_rate, and eval_... for metrics on the held-out rows.
     """
 
     def __init__(self, kind: Kind, out: Path) -> None:
-        """Writes nothing yet.
+        """Prepare the callback. Nothing is written yet.
+
+        Args:
+            kind: "tensorboard", "mlflow" or "wandb".
+            out: Directory of the training.
 
         Raises:
-            ConfigurationError: the package is not installed.
+            ConfigurationError: The package is not installed.
         """
         if importlib.util.find_spec(kind) is None:
             raise ConfigurationError(f"--track {kind}: the package {kind} is not installed: pip install {kind}")
@@ -43,7 +47,7 @@ class ExperimentLog:
         self._state, self._control = TrainerState(), TrainerControl()
 
     def on_step(self, event: StepEvent) -> None:
-        """Log it."""
+        """Log the step."""
         logs = {
             "loss": event.loss,
             "learning_rate": event.learning_rate,
@@ -56,12 +60,12 @@ class ExperimentLog:
         self._log(event.step, logs)
 
     def on_epoch(self, event: EpochEvent) -> None:
-        """Log its validation figures."""
+        """Log the metrics of the epoch on the held-out rows."""
         figures = {f"eval_{name}": value for name, value in event.metrics.items()}
         self._log(event.step, {**figures, "epoch": float(event.epoch)})
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write the entries that the callback still buffers."""
         if self._arguments is not None:
             self._callback.on_train_end(self._arguments, self._state, self._control)
 
@@ -77,7 +81,7 @@ class ExperimentLog:
 
 
 def _environment(kind: Kind, directory: Path) -> dict[str, str]:
-    """What makes each of them write to `directory` alone."""
+    """Return the environment variables with which the callback writes to `directory` alone."""
     place = str(directory.absolute())
     match kind:
         case "tensorboard":

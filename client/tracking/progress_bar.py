@@ -1,4 +1,4 @@
-"""A progress bar over a training, for a person at a terminal."""
+"""Show the progress of a training in a terminal."""
 
 from types import TracebackType
 from typing import Self
@@ -13,9 +13,9 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """An observer that draws on standard error; with `quiet` it draws nothing.
+    """An observer that draws on standard error. With `quiet` it draws nothing.
 
-    Where nobody sits at a terminal only the epochs are said, and an error is the one line that it says itself.
+    If standard error is no terminal, it prints one line for each epoch and no bar.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -41,7 +41,7 @@ class ProgressBar:
         self._bar.update(self._task, completed=event.step, total=event.steps, description=text)
 
     def on_epoch(self, event: EpochEvent) -> None:
-        """Say what the epoch came to."""
+        """Print loss and metrics of the epoch."""
         figures = ", ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
         mark = " (best)" if event.best and event.metrics else ""
         text = f"epoch {event.epoch}: loss {event.train_loss:.3f}"

@@ -1,4 +1,4 @@
-"""What a training takes from the machine: processor, memory and, where there is one, the GPU."""
+"""Measure the use of processor, memory and GPU during a training."""
 
 import os
 import time
@@ -14,11 +14,12 @@ __all__ = ["Meter", "Usage"]
 class Usage:
     """One reading.
 
-    seconds: since the meter was made.
-    cpu: share of all the machine's cores that this process used since the reading before, 0 to 1.
-    memory: bytes of main memory that this process holds.
-    gpu: share of the time in which the GPU was busy, 0 to 1; None without a GPU, or where its driver does not tell.
-    gpu_memory: bytes that this process holds there.
+    Attributes:
+        seconds: Since the meter was made.
+        cpu: Share of all processor cores that this process used since the last reading, 0 to 1.
+        memory: Bytes of main memory that this process holds.
+        gpu: Share of the time in which the GPU was busy, 0 to 1. None without a GPU, or if its driver gives no value.
+        gpu_memory: Largest number of GPU bytes that this process held. None without a GPU.
     """
 
     seconds: float
@@ -29,7 +30,7 @@ class Usage:
 
 
 class Meter:
-    """Reads at most once a second, so that watching costs nothing that the figures would show."""
+    """Takes a reading at most once a second, so that the readings themselves cost next to nothing."""
 
     def __init__(self, every: float = 1.0) -> None:
         self._process, self._every = psutil.Process(), every
@@ -38,13 +39,13 @@ class Meter:
 
     @property
     def memory_limit(self) -> int:
-        """Bytes there are to use: the GPU's where training runs on one, else the machine's."""
+        """Bytes that can be used: of the GPU if there is one, otherwise of main memory."""
         if torch.cuda.is_available():
             return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
         return int(psutil.virtual_memory().total)
 
     def read(self) -> Usage | None:
-        """The usage since the last reading; None where that one is too recent."""
+        """Return the usage since the last reading. None if that one is too recent."""
         wall, processor = time.monotonic(), time.process_time()
         passed = wall - self._wall
         if passed < self._every:

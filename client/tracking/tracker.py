@@ -1,6 +1,7 @@
-"""The performance tracker: it watches a training and leaves `tracker.json` and `report.html` in its directory.
+"""Record the course of a training in `tracker.json` and `report.html`, in the directory of the training.
 
-Both hold losses and figures of the institution's own rows, so they are readable by their owner alone and stay inside.
+Both hold losses and metrics of the institution's rows without noise. Only their owner can read them, and they must stay
+inside the institution.
 """
 
 import json
@@ -28,12 +29,16 @@ _WRITE_EVERY_S = 30.0
 class Tracker:
     """An observer of one training, see `client.finetune.events.Observer`.
 
-    A training that is continued continues its track too; steps in the last half minute before it was cut may be
-    missing from it.
+    If a training is continued, so is its record. Steps of the last half minute before the interruption may be missing.
     """
 
     def __init__(self, out: Path, memory_limit: int | None = None) -> None:
-        """Args: out: the training's directory. memory_limit: bytes it may take (default: what the machine has)."""
+        """Observe a training.
+
+        Args:
+            out: Directory of the training.
+            memory_limit: Bytes that it may use. None takes all of the machine's, or of its GPU's.
+        """
         self._path, self._report = out / "tracker.json", out / "report.html"
         self._meter = Meter()
         self._limit = memory_limit or self._meter.memory_limit
@@ -44,7 +49,7 @@ class Tracker:
         self._written = time.monotonic()
 
     def on_step(self, event: StepEvent) -> None:
-        """Keep it, and a reading of the machine."""
+        """Keep the step, and a reading of the machine."""
         self._continue_at(event.step)
         self._steps.append(event)
         if reading := self._meter.read():
@@ -53,16 +58,16 @@ class Tracker:
             self._write({})
 
     def on_epoch(self, event: EpochEvent) -> None:
-        """Keep it, and write what there is."""
+        """Keep the epoch, and write the record so far."""
         self._continue_at(event.step + 1)
         self._epochs.append(event)
         self._write({})
 
     def finish(self, outcome: FineTuningResult) -> dict[str, Any]:
-        """Add what came of it, write both files; returns the content of `tracker.json`.
+        """Add the result, write both files, and return the content of `tracker.json`.
 
         Raises:
-            CheckpointError: the training was finished before, and its track is gone or damaged.
+            CheckpointError: The training was finished before, and its record is absent or damaged.
         """
         if not self._begun:  # finished before: nothing was trained now
             self._take(read_history(self._path))
@@ -71,7 +76,7 @@ class Tracker:
         return content
 
     def _continue_at(self, step: int) -> None:
-        """Before the first event: take up what an interrupted training had written, up to `step`."""
+        """Before the first event, read the steps before `step` that an interrupted training recorded."""
         if self._begun:
             return
         self._begun = True
@@ -80,7 +85,7 @@ class Tracker:
         try:
             before = read_history(self._path)
         except CheckpointError:
-            return  # the track is a by-product: its loss must not stop the training
+            return  # the record is a by-product: its loss must not stop the training
         self._take(before, step)
 
     def _take(self, track: History, step: float = math.inf) -> None:

@@ -1,6 +1,4 @@
-"""A training's budget of hours: what fits is worked out before it starts, from a few timed steps. (Memory:
-`client.finetune.options.memory`.)
-"""
+"""Plan a training within a number of hours, from a few steps that are timed before it starts."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,16 +10,23 @@ __all__ = ["TRIAL_STEPS", "TimeBudgetExceeded", "TimePlan", "describe_time_budge
 
 TRIAL_STEPS = 3
 _SLACK = 1.15
-"""Evaluation, the optimiser and saving, on top of the steps that were timed."""
+"""Factor for evaluation, optimiser and saving, whose time the timed steps do not include."""
 
 
 class TimeBudgetExceeded(ConfigurationError):
-    """Not even one step fits in what is left of the hours."""
+    """Too few hours are left for one step an epoch."""
 
 
 @dataclass(frozen=True)
 class TimePlan:
-    """Steps of an epoch that are wanted, those that fit, and what they rest on."""
+    """The plan of a training.
+
+    Attributes:
+        epochs: Epochs that are still to come.
+        steps_wanted, steps: Steps of a whole epoch, and steps of an epoch that fits.
+        seconds_per_step: Median of the timed steps.
+        max_hours: Hours that were left when the plan was made.
+    """
 
     epochs: int
     steps_wanted: int
@@ -30,7 +35,7 @@ class TimePlan:
     max_hours: float
 
     def figures(self) -> dict[str, float]:
-        """For `Outcome.train_metrics`."""
+        """Return the plan as entries of `FineTuningResult.train_metrics`."""
         return {
             "max_hours": self.max_hours,
             "planned_hours": self.epochs * self.steps * self.seconds_per_step * _SLACK / 3600,
@@ -40,10 +45,16 @@ class TimePlan:
 
 
 def plan_time(seconds: Sequence[float], epochs: int, steps_wanted: int, max_hours: float) -> TimePlan:
-    """What fits in `max_hours`, by the median of the timed steps' `seconds`: each epoch is cut alike.
+    """Return the plan that fits in `max_hours`. Every epoch is shortened alike.
+
+    Args:
+        seconds: Duration of each timed step.
+        epochs: Epochs that are still to come.
+        steps_wanted: Steps of a whole epoch.
+        max_hours: Hours that are left.
 
     Raises:
-        TimeBudgetExceeded: not even one step an epoch fits.
+        TimeBudgetExceeded: Not even one step an epoch fits.
     """
     pace = statistics.median(seconds)
     fits = int(max_hours * 3600 / (pace * _SLACK * epochs))
@@ -56,7 +67,7 @@ def plan_time(seconds: Sequence[float], epochs: int, steps_wanted: int, max_hour
 
 
 def describe_time_budget(trained: Mapping[str, float]) -> str:
-    """What `Outcome.train_metrics` tells of the hours, for a person; empty where there was no budget."""
+    """Return a sentence about the hours in `FineTuningResult.train_metrics`. Empty if the training had no limit."""
     if "max_hours" not in trained:
         return ""
     wanted, planned = int(trained["wanted_steps"]), int(trained["planned_steps"])
