@@ -20,7 +20,9 @@ def head_of(path: Path, family: str, task: str, labels: Any = 3, pooling: Any = 
     if family in ("llama", "t5"):
         writer = {"llama": LlamaForCausalLM, "t5": T5ForConditionalGeneration}[family]
         writer(tiny_config(family, 2, 32)).save_pretrained(path / family)
-    return task_head(load_base(ModelConfig(base=str(path / family), pooling=pooling, max_tokens=64), TASKS[task], labels))
+    return task_head(
+        load_base(ModelConfig(base=str(path / family), pooling=pooling, max_tokens=64), TASKS[task], labels)
+    )
 
 
 @pytest.mark.parametrize(
