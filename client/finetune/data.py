@@ -51,9 +51,9 @@ def read_labelled(
     If the task labels words, the file is a CoNLL file, or holds lists of words and of tags in JSONL or Parquet.
 
     If `labels` is empty, the labels of the file become the label set. Their order is the one that Hugging Face
-    `datasets` recorded in a Parquet file. Otherwise it is the task's own order, if all labels are among the
-    task's (in any case). Otherwise labels are sorted, as numbers or as texts. If the names are known and none of them is a number, whole
-    numbers in the file are positions in the list of names.
+    `datasets` recorded in a Parquet file. Otherwise it is the task's own order, if all labels are among the task's (in
+    any case). Otherwise labels are sorted, as numbers or as texts. If the names are known and none of them is a number,
+    whole numbers in the file are positions in the list of names.
 
     Args:
         path: The file.
