@@ -1,8 +1,11 @@
-"""Fine-tuning: one file a strategy, each `run(job) -> outcome`. Strategies do not import each other.
+"""Fine-tuning alone: rows, a base model and options become a saved adapter with metrics and, if asked for, privacy.
 
-from client.finetune.job import FineTuningResult
-from client.finetune import Job, finetune
-outcome = finetune(Job(data=(TaskData(task("sentiment_analysis"), train, test),), out=Path("runs/sentiment")))
+One file of `strategies` trains one kind of job. Strategies do not import each other, except for `stages`, which runs
+several in a row. The room never talks to a hub and never imports `client.federation`.
+
+>>> from client.finetune import AdapterOptions, TrainingOptions
+>>> AdapterOptions(rank=20).rank, TrainingOptions().epochs is None
+(20, True)
 """
 
 from client.finetune.job import (
@@ -28,10 +31,10 @@ __all__ = [
 
 
 def finetune(job: FineTuningJob) -> FineTuningResult:
-    """Fine-tune, and leave adapter, card and results in `job.out`. See `Job` and `FineTuningResult`.
+    """Train the job's model, and leave adapter, card and result in `job.out`.
 
     Raises:
-        FedfinError: one line naming the input that is wrong; nothing is trained then.
+        FedfinError: One line that names the wrong input. Nothing was trained.
     """
     # Imported when used: a command line that only describes a job starts without torch.
     from client.finetune.options.memory import memory_limit

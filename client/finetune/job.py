@@ -1,4 +1,4 @@
-"""What is to be fine-tuned: the value that every strategy takes. `client.finetune.result` has the one they return."""
+"""A fine-tuning job: the value that every strategy takes. `client.finetune.result` has the value that they return."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ Strategy = Literal[
 
 
 class _Choice(Section):
-    """Fields that a command line or a caller sets; messages name the field alone, as both know it."""
+    """Options of a command line or of a caller. Error messages name the option alone, without a section."""
 
     section = ""
 
@@ -31,11 +31,17 @@ class _Choice(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterOptions(_Choice):
-    """How the base model is adapted; None takes what `client.finetune.options.defaults` says for this task and model.
+    """How the base model is adapted. None takes the default of `client.finetune.options.defaults`.
 
-    rank, alpha, dropout, target_modules, layers: of lora and qlora. target_modules: "all-linear", "task" (the task's
-        roles), or role names; layers: "all", "last:K", or "none" (the head alone).
-    virtual_tokens: of prefix_tuning and p_tuning.
+    Attributes:
+        method: "lora", "qlora" (LoRA on weights of four bits), "prefix_tuning" or "p_tuning".
+        rank, alpha, dropout: Of lora and qlora.
+        target_modules: Of lora and qlora: "all-linear", "task" (the task's roles), or names of roles.
+        layers: Of lora and qlora: "all", "last:K" (the last K blocks), or "none" (the head alone).
+        virtual_tokens: Of prefix_tuning and p_tuning.
+
+    Raises:
+        ConfigurationError: A value is out of range, or is not one of the method.
     """
 
     method: Method = "lora"
@@ -57,13 +63,17 @@ class AdapterOptions(_Choice):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(_Choice):
-    """How long and how fast; None takes the default for this task, model and number of rows.
+    """How long and how fast a model is trained. None takes the default for the task, the model and the number of rows.
 
-    validation: share of the training rows held out to choose the best epoch by; 0, or a share of fewer than 50 rows,
-        keeps the last epoch. The test rows never choose anything.
-    patience: epochs without improvement after which training stops.
-    max_batch_tokens: padded tokens computed at once; it bounds memory and changes no result.
-    precision: "auto" is bfloat16 (else float16) autocast on a GPU and float32 on a CPU.
+    Attributes:
+        epochs, batch_size: Passes over the rows, and rows of one optimiser step.
+        learning_rate: Of the adapter. The head's follows from it.
+        validation: Share of the training rows that is held out to choose the epoch by. If fewer than 50 rows would be
+            held out, the last epoch is kept. Test rows never choose an epoch.
+        patience: Epochs without improvement after which the training stops.
+        max_batch_tokens: Padded tokens that are computed at once. Bounds memory and changes no result.
+        precision: "auto" is bfloat16 (or float16) on a GPU and float32 on a CPU.
+        gradient_checkpointing: Compute activations again for the backward pass. Needs less memory and more time.
     """
 
     epochs: Annotated[int | None, Range(1, 1000)] = None
@@ -80,8 +90,10 @@ class TrainingOptions(_Choice):
 class PrivacyOptions(_Choice):
     """Differential privacy of one training row, added or removed.
 
-    level: "high" (noise 1.0, clip 1.0) or "standard" (0.5, 2.0); or `epsilon`: what the whole training may cost.
-    delta: None takes the institution's own, else a power of ten below a tenth of one over the rows.
+    Attributes:
+        level: "high" (noise 1.0, clip 1.0) or "standard" (noise 0.5, clip 2.0). Give a level or an epsilon.
+        epsilon: Privacy loss of the whole training.
+        delta: None takes the institution's delta, otherwise a power of ten below a tenth of 1 / rows.
     """
 
     level: Literal["high", "standard"] | None = None
@@ -122,7 +134,13 @@ class TaskData:
 
 @dataclass(frozen=True)
 class Previous:
-    """What `incremental` continues: an adapter, rows to see whether it forgets, and, to replay them, its old rows."""
+    """The adapter that `incremental` continues.
+
+    Attributes:
+        adapter: Directory of the adapter.
+        test: Rows of the earlier kind, to measure forgetting.
+        train: Earlier training rows, some of which are replayed. None replays nothing.
+    """
 
     adapter: Path
     test: Dataset
@@ -131,22 +149,26 @@ class Previous:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuningJob:
-    """One fine-tuning. The same job into the same `out` continues what was interrupted.
+    """One fine-tuning. The same job with the same `out` continues an interrupted training.
 
-    data: one entry, but for `multi_task`.
-    out: directory of all that comes of it.
-    base_model: "minilm" (packaged), a directory, or a Hugging Face name.
-    max_tokens: at which texts are cut; None is 256, or 512 where words carry labels, or what the model can read.
-    device: "auto", "cpu", "cuda", "cuda:1".
-    max_hours: what the job may take: what fits is worked out before training, which ends in time with what it has.
-    max_memory_gb: what the process may take; a training that needs more is refused, or stopped, with one line.
-    institution: Directory of the institution whose limits hold and whose ledger is charged. None sets no limits, and
-        a private training keeps a ledger in `out`.
-    previous: of `incremental` alone.
-    observers: told of every step and epoch; no part of what the job is.
+    Attributes:
+        data: One entry. `multi_task` takes two or more.
+        out: Directory of the result.
+        strategy: "single_task", "incremental" or "multi_task". Other strategies have jobs of their own.
+        base_model: "minilm" (packaged), a directory, or a Hugging Face name.
+        pooling: Representation of a text for the head: the "mean" of its tokens, or the model's own ("native").
+        max_tokens: Tokens at which texts are cut. None takes the task's preset, and no more than the model reads.
+        privacy: None trains without privacy.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        max_hours: Hours for the whole job. The steps that fit are planned before training, which ends in time.
+        max_memory_gb: Memory of the process. A training that needs more is refused or stopped.
+        institution: Directory of the institution whose limits hold and whose ledger is charged. None sets no limits,
+            and a private training keeps a ledger in `out`.
+        previous: Of `incremental` alone.
+        observers: Called for every step and epoch. They change nothing, and are no part of the job's identity.
 
     Raises:
-        ConfigurationError: parts that do not go together.
+        ConfigurationError: A value is out of range, or two values exclude each other.
     """
 
     data: tuple[TaskData, ...]

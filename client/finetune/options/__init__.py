@@ -1,1 +1,1 @@
-"""Options of fine-tuning: defaults, their resolution, memory estimates and advice."""
+"""Options of fine-tuning: their defaults, their resolution for one job, the memory they need, and advice on them."""

@@ -1,6 +1,6 @@
-"""Which method, rank, rate, batch and length a fine-tuning should start from: from its rows, model and machine.
+"""Suggest method, rank, learning rate, batch and text length from the rows, the base model and the machine.
 
-Each choice comes with one reason and the figure in it. Nothing is trained and no weights are loaded.
+Each choice has one reason with a figure. Nothing is trained and no weights are loaded.
 """
 
 import math
@@ -26,15 +26,17 @@ _FEW_ROWS = 500
 _MANY_ROWS = 20_000
 _LENGTHS_COVERED = 0.99
 _HEADROOM = 0.8
-"""Of the memory may be planned with: the estimate is one, and other programs live too."""
+"""Share of the memory to plan with, because the need is an estimate and other programs use memory too."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is looked at of the training rows.
+    """Facts about the training rows.
 
-    lengths: tokens of each row (or of a sample), special tokens included.
-    by_label: how many rows (words, where words carry labels) each label has; empty for summaries.
+    Attributes:
+        count: Number of rows.
+        lengths: Tokens of each row, or of each row of a sample, with special tokens.
+        by_label: Number of rows of each label. If words are labelled, number of words. Empty for summaries.
     """
 
     count: int
@@ -42,13 +44,13 @@ class Rows:
     by_label: tuple[int, ...]
 
     def length_of(self, share: float) -> int:
-        """The length that `share` of the rows do not pass."""
+        """Return the length in tokens that a `share` of the rows do not exceed."""
         return int(np.quantile(self.lengths, share, method="higher")) if self.lengths else 0
 
 
 @dataclass(frozen=True)
 class Machine:
-    """memory: bytes that may be taken, of the GPU where there is one. cores: of the processor."""
+    """The machine: bytes of memory to use (of the GPU if there is one), and processor cores."""
 
     memory: int
     cores: int
@@ -65,7 +67,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Choice:
-    """One option of `finetune`, its value (empty for a switch), and why."""
+    """One option of `finetune`, its value (empty for a switch), and the reason."""
 
     option: str
     value: str
@@ -74,7 +76,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Advice:
-    """The choices, what else the figures say, and the memory that they are expected to need."""
+    """The choices, notes about the rows, and the memory that the choices are expected to need."""
 
     choices: tuple[Choice, ...]
     notes: tuple[str, ...]
@@ -82,7 +84,7 @@ class Advice:
     fits: bool
 
     def to_json(self) -> dict[str, Any]:
-        """As one JSON object, without the command."""
+        """Return the advice as one JSON object, without the command."""
         return {
             "choices": {c.option.removeprefix("--"): {"value": c.value, "because": c.because} for c in self.choices},
             "notes": list(self.notes),
@@ -92,11 +94,19 @@ class Advice:
 
 
 Needed = Callable[[ResolvedSettings], MemoryEstimate]
-"""Memory that a training with these settings needs; see `client.finetune.options.memory.estimate_memory`."""
+"""Function that estimates the memory of a training, such as `client.finetune.options.memory.estimate_memory`."""
 
 
 def advise(task: Task, rows: Rows, model: Model, machine: Machine, needed: Needed) -> Advice:
-    """Choose; `Advice.fits` is False where nothing that was tried does, and the smallest need is given."""
+    """Return the advice. If nothing that was tried fits, `Advice.fits` is False and the smallest need is given.
+
+    Args:
+        task: The task.
+        rows: Facts about its training rows.
+        model: The base model.
+        machine: The machine that would train.
+        needed: Estimates the memory of a training with some settings.
+    """
     tokens = _tokens(rows, model)
     batch = _batch(rows)
     memory, fitted = _fit(task, rows, model, machine, needed, tokens, batch)
@@ -127,7 +137,7 @@ class _Fitted:
 def _fit(
     task: Task, rows: Rows, model: Model, machine: Machine, needed: Needed, tokens: int, batch: int
 ) -> tuple[str, _Fitted]:
-    """The first that fits, from the best to the leanest: LoRA, smaller batches, recomputing, then 4 bits."""
+    """Return the first settings that fit. The order is LoRA, smaller batches, recomputed activations, then 4 bits."""
     room = int(_HEADROOM * machine.memory)
     tried: list[_Fitted] = []
     methods: tuple[Method, ...] = ("lora", "qlora")
@@ -178,7 +188,7 @@ def _lora(settings: ResolvedSettings) -> AdapterConfig:
 
 
 def _tokens(rows: Rows, model: Model) -> int:
-    """Room for nearly all rows, in steps of 16, and no more than the model reads."""
+    """Return a text length that covers nearly all rows: a multiple of 16, and no more than the model reads."""
     wanted = 16 * math.ceil(max(16, rows.length_of(_LENGTHS_COVERED)) / 16)
     return min(wanted, model.facts.max_tokens)
 
@@ -220,7 +230,7 @@ def _why_epochs(rows: Rows, settings: ResolvedSettings) -> str:
 
 
 def _too_few(rows: Rows) -> bool:
-    """Whether too few could be held out to choose an epoch by."""
+    """Return whether too few rows could be held out to choose an epoch by."""
     return TrainingOptions().validation * rows.count < FEWEST_HELD_OUT
 
 

@@ -19,7 +19,7 @@ from common.tasks import Head, Task
 __all__ = ["BaseFacts", "ResolvedSettings", "fill_in"]
 
 _SMALL_HIDDEN_SIZE = 512
-"""Smaller models need a larger learning rate: MiniLM (384) has hardly begun at 2e-4 where it is done at 1e-3."""
+"""Smaller models need a larger learning rate: at 2e-4, MiniLM (384) has hardly begun when it is done at 1e-3."""
 
 _WANTED_STEPS = 1500
 """Optimiser steps of a training, as far as 3 to 10 epochs give them."""

@@ -1,4 +1,4 @@
-"""How much memory a training will need, said before anything is loaded; and a limit that then holds."""
+"""Estimate the memory of a training before anything is loaded, and limit it while the training runs."""
 
 import resource
 import sys
@@ -23,22 +23,23 @@ from common.tasks import Task
 __all__ = ["MemoryEstimate", "estimate_memory", "memory_limit", "refuse_beyond"]
 
 _NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
-"""Four bits a number; a byte for each 64 of them, and four for each 256 of those bytes (double quantisation)."""
+"""Bytes a parameter: four bits, one byte for each 64 parameters, and four for each 256 such bytes (NF4, double)."""
 
 
 _TRAINED_BYTES = 16
-"""Of AdamW in float32: the number, its gradient, two moments."""
+"""Bytes a trained parameter with AdamW in float32: the parameter, its gradient and two moments."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
     """Bytes, estimated from the model's real shapes.
 
-    program: taken already, before the model is loaded.
-    weights: the base model, in the precision that it is kept in.
-    trained: the numbers that are trained, their gradients and the optimiser's state.
-    activations: of one physical batch, kept for the backward pass.
-    parameters, trainable: how many numbers.
+    Attributes:
+        program: Bytes that the process uses before the model is loaded.
+        weights: Of the base model, in the precision in which it is kept.
+        trained: Of the trained parameters, their gradients and the optimiser's state.
+        activations: Of one physical batch, kept for the backward pass.
+        parameters, trainable: Numbers of parameters, and of trained parameters.
     """
 
     program: int
@@ -50,7 +51,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts, in bytes."""
         return self.program + self.weights + self.trained + self.activations
 
     def __str__(self) -> str:
@@ -108,14 +109,14 @@ def estimate_memory(name: str, config: Any, task: Task, settings: ResolvedSettin
 
 
 def _per_token(config: Any) -> int:
-    """Numbers that a block keeps for one token until the backward pass: measured, see `estimate_memory`."""
+    """Return how many numbers a block keeps for one token until the backward pass, by the measured rule."""
     names = ("intermediate_size", "d_ff", "hidden_dim", "encoder_ffn_dim")
     inner = next((int(getattr(config, name)) for name in names if hasattr(config, name)), 4 * hidden_size(config))
     return 12 * hidden_size(config) + (6 if is_decoder(config) else 4) * inner
 
 
 def _shapes(name: str, config: Any, task: Task) -> nn.Module:
-    """The model without its numbers."""
+    """Return the model with the shapes of its weights, without their values."""
     kind = generator_class(name, config) if task.head.generates else transformers.AutoModel
     try:
         with quiet(), torch.device("meta"):
@@ -126,10 +127,10 @@ def _shapes(name: str, config: Any, task: Task) -> nn.Module:
 
 
 def refuse_beyond(need: MemoryEstimate, limit_gb: float) -> None:
-    """Refuse what will not fit, before anything is loaded.
+    """Refuse a training that will not fit, before anything is loaded.
 
     Raises:
-        ModelError: the estimate is above the limit; says what would lower it.
+        ModelError: The estimate is above the limit. The message names the settings that need less.
     """
     limit = int(limit_gb * 1e9)
     if need.total <= limit:
@@ -146,12 +147,16 @@ def refuse_beyond(need: MemoryEstimate, limit_gb: float) -> None:
 
 @contextmanager
 def memory_limit(limit_gb: float | None, device: str) -> Iterator[None]:
-    """No more than `limit_gb` is taken inside: of the GPU where `device` is one, else of main memory.
+    """Limit memory use within the block to `limit_gb`: GPU memory if `device` is a GPU, otherwise main memory.
 
-    The operating system refuses what would pass the limit (Linux; elsewhere only the estimate holds).
+    On Linux the operating system refuses more memory. On other systems only the estimate protects.
+
+    Args:
+        limit_gb: In units of 10^9 bytes. None sets no limit.
+        device: "auto", "cpu", "cuda" or "cuda:1".
 
     Raises:
-        ModelError: the limit was reached.
+        ModelError: The limit was reached.
     """
     if limit_gb is None:
         yield
@@ -173,7 +178,7 @@ def memory_limit(limit_gb: float | None, device: str) -> Iterator[None]:
 
 
 def _lower(limit: int, device: str) -> tuple[int, int] | None:
-    """Set the limit; returns what it was for a process's own memory."""
+    """Set the limit. Return the earlier limit of the process's own memory, if it was changed."""
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
         whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / whole))
@@ -182,7 +187,7 @@ def _lower(limit: int, device: str) -> tuple[int, int] | None:
         return None
     before = resource.getrlimit(resource.RLIMIT_DATA)
     taken = psutil.Process().memory_info()
-    # The system counts what was asked for, not what was touched: the room that is left is what it may grow by.
+    # The system counts memory that was requested, not memory that was used. The limit is on the growth.
     allowed = int(taken.data + max(0, limit - taken.rss))
     ceiling = allowed if before[1] == resource.RLIM_INFINITY else min(allowed, before[1])
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, before[1]))

@@ -1,9 +1,9 @@
-"""A base model reads a domain before it is given a task: continual pretraining on text, every step measured.
+"""Train a base model on the text of a domain before it is given a task, and measure every step.
 
-In order: words are added to the vocabulary; a head that an encoder's files lack is warmed up on the frozen encoder, so
-that "before" means what the encoder knew; hidden tokens are guessed (by a decoder, each next one), with LoRA, new
-rows and the encoder's head in training; the adapter is folded into a new base model. (Gururangan et al. 2020,
-arXiv 2004.10964.)
+Steps: words are added to the vocabulary. If an encoder's files lack a scoring head, one is warmed up on the frozen
+encoder, so that the metrics "before" show the encoder's knowledge. Then hidden tokens are predicted (a decoder predicts
+each next token), while LoRA, new embedding rows and the encoder's head are trained. The adapter is folded into a new
+base model. (Gururangan et al. 2020, arXiv 2004.10964.)
 """
 
 import json
@@ -42,11 +42,11 @@ __all__ = ["AdaptationJob", "forgotten", "objective", "run"]
 
 _OWN = ("terms.toml", "extended", "start.npz", "before.json", "training", "base", "result.json")
 _MASKINGS = 4
-"""In how many ways each text's tokens are hidden from an encoder; a step draws one."""
+"""Number of ways in which the tokens of each text are hidden from an encoder. A step draws one of them."""
 _WARM_UP_TEXTS = 600
 _WARM_UP_EPOCHS = 3
 _MEASURED_TEXTS = 400
-# Forgetting, of which a person is warned: the share by which the loss on general text rose, the fall of a probe.
+# Limits of a warning about forgetting: rise of the loss on general text, and fall of the accuracy of a linear head.
 _FORGOTTEN, _FORGOTTEN_POINTS = 0.1, 0.02
 
 
@@ -54,10 +54,11 @@ _FORGOTTEN, _FORGOTTEN_POINTS = 0.1, 0.02
 class AdaptationJob(FineTuningJob):
     """Continual pretraining of a base model. `data` is the corpus: one entry of the task `objective(base_model)`.
 
-    terms: words to add to the vocabulary; None adds none.
-    general: text that tells what is forgotten; None is `common.data.corpora.python_reference_text`.
-    probes: labelled tasks that a linear head on the base model is measured on, before and after.
-    public: whether the corpus is public text, so that what comes out may be a federation's base model.
+    Attributes:
+        terms: Words to add to the vocabulary. None adds no words.
+        general: Texts on which forgetting is measured. None takes `common.data.corpora.python_reference_text`.
+        probes: Labelled tasks on which a linear head on the base model is measured, before and after.
+        public: Whether the corpus is public text. Only then may a federation use the new base model.
     """
 
     terms: TermList | None = None
@@ -78,7 +79,7 @@ class AdaptationJob(FineTuningJob):
 
 
 def objective(base_model: str) -> Task:
-    """How a base model reads plain text: a decoder guesses each next token, an encoder hidden ones.
+    """Return the task of a base model on plain text: a decoder predicts each next token, an encoder hidden tokens.
 
     Raises:
         ModelError: it is absent, or its files cannot be read.
@@ -112,7 +113,7 @@ def run(job: AdaptationJob) -> FineTuningResult:
 
 
 def _result(job: AdaptationJob, outcome: FineTuningResult) -> FineTuningResult:
-    """The outcome with what the new base model is good for; worked out again after a kill."""
+    """Return the result with the metrics of a linear head on the new base model."""
     base = str((job.out / "base").resolve())
     outcome = replace(outcome, measured={**outcome.measured, "probes": _probed(job, base)}, base_model=base)
     write_json(job.out / "result.json", outcome.to_json(), 0o600)
@@ -120,7 +121,7 @@ def _result(job: AdaptationJob, outcome: FineTuningResult) -> FineTuningResult:
 
 
 def _extended(job: AdaptationJob) -> str:
-    """The base model with the new words, made once; the base model itself where there are none."""
+    """Return the base model with the new words, which is made once. Without words, return the base model itself."""
     if job.terms is None or not job.terms.words:
         return job.base_model
     out, noted = (job.out / "extended").resolve(), job.out / "terms.toml"
@@ -139,7 +140,7 @@ def _inner(job: AdaptationJob, base: str) -> FineTuningJob:
 
 
 def _before(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
-    """Weights of a head for `base`, warmed up, and what the original base model made of the texts. Worked out once.
+    """Return the weights of a warmed-up head for `base`, and the metrics of the original base model. Computed once.
 
     A decoder has its own head, which stays as it is: no weights.
     """
@@ -157,7 +158,7 @@ def _before(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
 def _warmed(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
     kind = job.data[0].task
     loaded = load_base(ModelConfig(base=base, max_tokens=_max_tokens(job)), kind, 0)
-    # Nothing but a head is to be trained; where there is none, an adapter that changes nothing stands in.
+    # Only a head is trained here. A model without one gets an adapter that changes nothing.
     layers = "last:1" if kind.head.generates else "none"
     adapter = AdapterConfig(
         rank=1, alpha=1, dropout=0.0, target_modules="all-linear", layers=layers, trained_factors="AB"
@@ -171,7 +172,7 @@ def _warmed(job: AdaptationJob, base: str) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _measured(model: AdaptedModel, job: AdaptationJob) -> dict[str, Any]:
-    """Figures on the held-out texts of the domain and on general text; a loss a word compares two vocabularies."""
+    """Return the metrics on held-out text of the domain and on general text. The loss a word compares vocabularies."""
     tokenizer = model.base.tokenizer
     sets = {"domain": [e.text for e in job.data[0].test.examples if hasattr(e, "text")], "general": _general(job)}
     found: dict[str, Any] = {}
@@ -231,7 +232,7 @@ def _max_tokens(job: AdaptationJob) -> int:
 
 
 def forgotten(metrics: Mapping[str, Any]) -> list[str]:
-    """What a person should know before using the new base model: what it has forgotten, and by how much."""
+    """Return one sentence for each task or text that the new base model has forgotten, with the amount."""
     found = []
     if metrics["general_loss_rise"] > _FORGOTTEN:
         found.append(

@@ -1,7 +1,7 @@
-"""A smaller student learns a teacher's answers, their doubts included (Hinton et al. 2015, arXiv 1503.02531).
+"""Train a smaller student on the predicted probabilities of a teacher (Hinton et al. 2015, arXiv 1503.02531).
 
-The loss of a text is weight x T^2 x KL(teacher at T || student at T) + (1 - weight) x cross entropy of its label; T^2
-keeps the gradients of both parts alike whatever the temperature T. Texts without labels teach by the first part alone.
+The loss of a text is weight x T^2 x KL(teacher at T || student at T) + (1 - weight) x cross entropy of its label. The
+factor T^2 keeps the gradients of both parts in proportion at every temperature T.
 """
 
 from collections.abc import Sequence
@@ -37,12 +37,13 @@ __all__ = ["DistillationJob", "distillation_losses", "refuse_student", "run", "t
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationJob(FineTuningJob):
-    """Distillation into `base_model`, which must be the smaller one to gain anything.
+    """Distillation into `base_model`, which should be smaller than the teacher's.
 
-    teacher: directory of a fine-tuned adapter for the same task and labels.
-    student_blocks: keep only so many of `base_model`'s blocks, evenly spaced (as DistilBERT began); None keeps all.
-    temperature: above 1 softens both sides' answers.
-    weight: of the teacher's answers; the rest is the labels'.
+    Attributes:
+        teacher: Directory of a fine-tuned adapter for the same task and labels.
+        student_blocks: Number of blocks of `base_model` to keep, evenly spaced (as in DistilBERT). None keeps all.
+        temperature: A value above 1 softens the probabilities of both sides.
+        weight: Of the teacher's probabilities, 0 to 1. The labels have the rest.
     """
 
     teacher: Path
@@ -63,11 +64,11 @@ class DistillationJob(FineTuningJob):
 
 
 def run(job: DistillationJob) -> FineTuningResult:
-    """Train the student on the job's rows; `metrics` also holds the teacher's, and how often the two agree.
+    """Train the student on the job's rows. The metrics include the teacher's, and the share of equal predictions.
 
     Raises:
-        ConfigurationError: the teacher answers another task or other labels.
-        FedfinError: one line naming the input that is wrong.
+        ConfigurationError: The teacher has another task or other labels.
+        FedfinError: One line that names the wrong input.
     """
     fields = {name: getattr(job, name) for name in FineTuningJob.__dataclass_fields__}
     # Before anything is written.
@@ -92,7 +93,15 @@ def run(job: DistillationJob) -> FineTuningResult:
 
 
 def distillation_losses(logits: Tensor, labels: Tensor, taught: Tensor, temperature: float, weight: float) -> Tensor:
-    """(B,) losses of (B, C) student `logits`, given (B,) labels and the teacher's (B, C) logits `taught`."""
+    """Return the (B,) losses of a student.
+
+    Args:
+        logits: (B, C), of the student.
+        labels: (B,) classes.
+        taught: (B, C) logits of the teacher.
+        temperature: Above 0.
+        weight: Of the teacher's part, 0 to 1.
+    """
     student = nn.functional.log_softmax(logits / temperature, dim=-1)
     teacher = nn.functional.log_softmax(taught / temperature, dim=-1)
     soft = nn.functional.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
@@ -102,7 +111,7 @@ def distillation_losses(logits: Tensor, labels: Tensor, taught: Tensor, temperat
 
 @torch.no_grad()
 def teacher_logits(model: AdaptedModel, tokens: TokenizedSet, max_batch_tokens: int = 8192) -> Tensor:
-    """(N, C) logits of every example, in order, on the CPU."""
+    """Return the (N, C) logits of every example, in order, on the CPU."""
     model.eval_mode()
     rows: dict[int, Tensor] = {}
     for indices in token_batches(tokens.lengths, np.arange(len(tokens)), max_batch_tokens):
@@ -112,10 +121,10 @@ def teacher_logits(model: AdaptedModel, tokens: TokenizedSet, max_batch_tokens: 
 
 
 def refuse_student(base: str, blocks: int) -> None:
-    """Refuse a number of blocks that `base` cannot give a student, before anything is trained.
+    """Refuse a number of blocks that a student of `base` cannot have, before anything is trained.
 
     Raises:
-        ModelError: it has not more than `blocks`.
+        ModelError: `base` has no more than `blocks` blocks.
     """
     depth = int(read_config(base, resolve_base(base)).num_hidden_layers)
     if not 0 < blocks < depth:
@@ -126,7 +135,7 @@ def write_student(base: str, blocks: int, out: Path) -> None:
     """Write `base` with `blocks` of its transformer blocks, evenly spaced and the last among them, to `out`.
 
     Raises:
-        ModelError: it has more than one stack of blocks, or not more than `blocks`.
+        ModelError: `base` has more than one stack of blocks, or no more than `blocks` blocks.
     """
     refuse_student(base, blocks)
     model, tokenizer = load_pretrained(base)
@@ -174,7 +183,7 @@ def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> dic
             logits, labels[chosen].to(place), taught[chosen].to(place), job.temperature, job.weight
         )
 
-    # The loss looks up label and teacher's answer by the row's number, so that is what stands for its label.
+    # The loss looks up label and teacher's logits by the number of the row, so the numbers take the labels' place.
     numbered = replace(tokens, labels=tuple(np.array(row, dtype=np.int64) for row in range(len(tokens))))
     sets = [TrainingSet(numbered, model.logits, loss=losses)]
     return train(session, sets, part.metric, validator(session, part.data.task, part.validation))

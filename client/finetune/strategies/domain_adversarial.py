@@ -1,8 +1,8 @@
-"""One representation for two domains: a classifier that tells them apart is trained, and the encoder against it.
+"""Learn one representation for two domains: a classifier learns to tell them apart, and the encoder learns against it.
 
 Ganin & Lempitsky 2015 (arXiv 1409.7495): on the way back from the domain classifier the gradient is multiplied by
--strength, so that what helps to tell the domains apart is unlearned, while the task is learned on the labelled domain.
-The strength rises from 0 as in the paper: 2 / (1 + exp(-10 p)) - 1 at progress p. What is saved is a plain adapter.
+-strength, so that the encoder unlearns the difference of the domains, while it learns the task on the labelled domain.
+The strength rises from 0 as in the paper: 2 / (1 + exp(-10 p)) - 1 at progress p. A plain adapter is saved.
 """
 
 import math
@@ -36,16 +36,18 @@ from common.tokenization.batches import TokenizedSet, token_batches
 __all__ = ["AdversarialJob", "Adversary", "reversed_gradient", "run", "strength"]
 
 _RATE = 1e-2
-"""Of the domain classifier, which starts anew each time and is never saved; at 1e-3 it was too slow to follow."""
+"""Learning rate of the domain classifier, which is never saved. At 1e-3 it was too slow to follow the encoder."""
 _COMPARED = 400
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialJob(FineTuningJob):
-    """`data` is the labelled domain; `other` text of the domain that must be served too, without labels.
+    """Adversarial training on two domains. `data` is the domain with labels.
 
-    max_strength: at which the rising strength of the reversed gradient ends; at the paper's 1, long trainings of a tiny
-        model lost the task.
+    Attributes:
+        other: Text of the other domain, without labels.
+        max_strength: Final strength of the reversed gradient. At the paper's value of 1, a tiny model that was trained
+            for long lost the task.
     """
 
     other: Dataset
@@ -73,13 +75,18 @@ class _Reversal(torch.autograd.Function):
 
 
 def reversed_gradient(value: Tensor, factor: float) -> Tensor:
-    """`value` itself; on the way back its gradient times -`factor`."""
+    """Return `value`. In the backward pass its gradient is multiplied by -`factor`."""
     result: Tensor = _Reversal.apply(value, factor)  # type: ignore[no-untyped-call]
     return result
 
 
 def strength(progress: float, most: float = 1.0) -> float:
-    """Of the reversed gradient at `progress` from 0 to 1."""
+    """Return the strength of the reversed gradient.
+
+    Args:
+        progress: Share of the steps that are done, 0 to 1.
+        most: Strength at the end.
+    """
     return most * (2 / (1 + math.exp(-10 * progress)) - 1)
 
 
@@ -107,7 +114,7 @@ class Adversary:
         self._handle = head.register_forward_pre_hook(self._keep)
 
     def losses(self, domain: int, labelled: bool, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B,) of the texts that went through last: of their domain, reversed; and of their label if they have one."""
+        """Return the (B,) losses of the last batch: of the domain, with a reversed gradient, and of the label."""
         if self.features is None:
             raise RuntimeError("no text went through the model")
         told = self.classifier(reversed_gradient(self.features.float(), self.factor))
@@ -116,16 +123,16 @@ class Adversary:
         return loss + example_losses(logits, labels) if labelled else loss
 
     def on_step(self, event: StepEvent) -> None:
-        """The domain classifier's own step; and the strength of the next."""
+        """Take a step of the domain classifier, and set the strength for the next step."""
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.factor = strength(event.step / event.steps, self.most)
 
     def on_epoch(self, event: EpochEvent) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Leave the model as a plain one."""
+        """Remove the hook from the model."""
         self._handle.remove()
 
     def _keep(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -133,12 +140,12 @@ class Adversary:
 
 
 def run(job: AdversarialJob) -> FineTuningResult:
-    """Train; `metrics` also says how well a fresh classifier tells the domains apart, before and after (.5 is chance).
+    """Train. The metrics include the accuracy with which a new classifier tells the domains apart, before and after.
 
-    An interrupted training starts again from its beginning, and ends in the same adapter.
+    Chance is .5. An interrupted training starts again from its beginning, and ends in the same adapter.
 
     Raises:
-        FedfinError: one line naming the input that is wrong.
+        FedfinError: One line that names the wrong input.
     """
     fields = {name: getattr(job, name) for name in FineTuningJob.__dataclass_fields__}
     session = open_session(FineTuningJob(**fields))
@@ -153,7 +160,7 @@ def run(job: AdversarialJob) -> FineTuningResult:
 
 
 def _train(session: Session, job: AdversarialJob) -> dict[str, float]:
-    # The domain classifier is not part of what a cut training keeps.
+    # The saved state of an interrupted training does not include the domain classifier.
     session.state.unlink(missing_ok=True)
     model, [part] = session.model, session.parts
     adversary = Adversary(model, job.max_strength, job.seed)
@@ -172,7 +179,7 @@ def _train(session: Session, job: AdversarialJob) -> dict[str, float]:
 
 
 def _minibatches(parts: Sequence[TrainingSet], size: int, generator: np.random.Generator) -> list[Minibatch]:
-    """Half of each minibatch from either domain; the shorter one comes round again."""
+    """Return minibatches with half of the rows from each domain. The smaller domain repeats."""
     half = max(1, size // 2)
     sides = [grouped_minibatches(part.tokens.lengths, half, generator) for part in parts]
     steps = max(len(side) for side in sides)
@@ -180,7 +187,7 @@ def _minibatches(parts: Sequence[TrainingSet], size: int, generator: np.random.G
 
 
 def _told_apart(model: AdaptedModel, one: Dataset, two: Dataset) -> float:
-    """Cross-validated accuracy of a logistic regression on the features of equally many texts of both domains."""
+    """Return the cross-validated accuracy of a logistic regression on equally many texts of both domains."""
     count = min(len(one), len(two), _COMPARED)
     features = [_features(model, model.encode(_texts(side)[:count])) for side in (one, two)]
     domains = np.repeat([0, 1], count)
@@ -190,7 +197,7 @@ def _told_apart(model: AdaptedModel, one: Dataset, two: Dataset) -> float:
 
 @torch.no_grad()
 def _features(model: AdaptedModel, tokens: TokenizedSet) -> NDArray[np.float32]:
-    """(N, H): what the head sees of each text."""
+    """Return the (N, H) input of the head for each text."""
     kept: list[Tensor] = []
     head: Any = getattr(model.base.model, "classifier")  # noqa: B009 - the module's type is not known here
     handle = head.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].float().cpu()))

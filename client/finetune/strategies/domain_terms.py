@@ -1,11 +1,11 @@
-"""Which words a domain's tokenizer should know: a curated list, a file, or words mined from the institution's text.
+"""Find words that a domain's tokenizer should know: a curated list, a file, or words mined from the institution's text.
 
-What is frequent in general English is not known from a corpus but from the tokenizer: its vocabulary holds the
-commonest words of what it was trained on, whole, about in order. A word that it takes apart was rarer there than the
-rarest that it keeps whole, which bounds how often general English uses it. An approximation, and said to be one.
+The tokenizer itself shows which words are frequent in general English: its vocabulary holds the most frequent words of
+its training text whole, about in order of frequency. A word that it splits was rarer there than the rarest word that it
+keeps whole. This bounds the frequency of the word in general English. It is an approximation.
 
-A list mined from private text tells about that text. So a term file says where its words come from, and what is made
-from private words is refused in a federation.
+A list that was mined from private text reveals something about that text. So a term file names the source of its words,
+and a federation refuses a base model that was made with private words.
 """
 
 import math
@@ -86,7 +86,7 @@ def mine(texts: Sequence[str], tokenizer: Any, limit: int, release: Release = "p
 
 
 def write_terms(path: Path, terms: TermList) -> None:
-    """Write a term file that `read_terms` reads; 0600 where its words may not leave."""
+    """Write a term file for `read_terms`. If its words are private, only its owner can read it."""
     content = {"release": terms.release, "source": terms.source, "words": list(terms.words)}
     write_atomic(path, tomli_w.dumps(content).encode(), mode=0o600 if terms.release == "private" else 0o644)
 

@@ -1,4 +1,4 @@
-"""Finish a job: measure what it took, save the adapter with its card, and write the result."""
+"""Finish a job: save the adapter with its card, and write the result."""
 
 import json
 import resource
@@ -25,7 +25,8 @@ def finish(
     """Save the trained adapter and the result, then delete the state of the training.
 
     Args:
-        metrics: What the strategy measured on the test rows.
+        session: The opened job, with the trained model.
+        metrics: Metrics on the test rows, and other measurements of the strategy.
         train_metrics: The record of the training, from `client.finetune.strategies.scaffold`.
         privacy: None if the rows are not protected.
     """

@@ -1,8 +1,8 @@
-"""New rows into an old adapter, without losing what it knew.
+"""Continue an adapter on new rows, and limit forgetting.
 
-Where the old rows are still there, a small reservoir of them is replayed among the new ones (Chaudhry et al. 2019,
-arXiv 1902.10486). Where they are not, every weight is held to where it was by a spring (L2-SP, Li et al. 2018, arXiv
-1802.01483). What is forgotten is measured either way.
+If the earlier rows are available, a small reservoir of them is replayed among the new rows (Chaudhry et al. 2019, arXiv
+1902.10486). Otherwise a penalty holds every weight near its earlier value (L2-SP, Li et al. 2018, arXiv 1802.01483).
+Forgetting is measured in both cases.
 """
 
 from dataclasses import replace
@@ -31,7 +31,7 @@ _STRENGTH = 0.1
 
 
 class L2SPPenalty:
-    """Half `strength` times the squared distance of the trained weights from where they were when it was made."""
+    """Half of `strength` times the squared L2 distance of the trained weights from their values at the start."""
 
     def __init__(self, model: AdaptedModel, strength: float = _STRENGTH) -> None:
         self._held = [(p, p.detach().clone()) for p in model.trainable().values()]
@@ -43,18 +43,24 @@ class L2SPPenalty:
 
 
 def reservoir(old: Dataset, new_rows: int, seed: int) -> Dataset:
-    """Old rows drawn to be replayed: half as many as there are new ones, at most 1,000."""
+    """Draw the earlier rows to replay: half as many as there are new rows, and at most 1,000.
+
+    Args:
+        old: Earlier rows.
+        new_rows: Number of new rows.
+        seed: Of the draw.
+    """
     size = min(len(old), _RESERVOIR_ROWS, max(1, round(_RESERVOIR_SHARE * new_rows)))
     chosen = np.sort(np.random.default_rng([seed, 2]).permutation(len(old))[:size])
     return replace(old, examples=tuple(old.examples[int(index)] for index in chosen))
 
 
 def run(job: FineTuningJob) -> FineTuningResult:
-    """Continue `job.previous.adapter` on the job's rows; measure old and new, before and after.
+    """Continue `job.previous.adapter` on the job's rows. Measure it on old and on new rows, before and after.
 
     Raises:
-        ConfigurationError: with privacy and without old rows: the spring is no part of the private loop.
-        FedfinError: one line naming the input that is wrong.
+        ConfigurationError: The job is private and has no earlier rows. The private loop has no penalty.
+        FedfinError: One line that names the wrong input.
     """
     previous = job.previous
     if previous is None:
@@ -83,7 +89,7 @@ def run(job: FineTuningJob) -> FineTuningResult:
 
 
 def _rows(session: Session, previous: Previous) -> tuple[Dataset, Dataset | None]:
-    """The new rows with the replayed ones among them, to train on and to choose the epoch by."""
+    """Return the new rows with the replayed rows: those to train on, and those to choose the epoch by."""
     [part] = session.parts
     if previous.train is None:
         return part.train, part.validation

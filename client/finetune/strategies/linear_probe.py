@@ -1,6 +1,6 @@
-"""How much a base model knows of a task before any of it is trained: a logistic regression on its frozen features.
+"""Measure a base model on a task without training it: a logistic regression on its frozen features.
 
-Quick and the same for every base model, so it shows what an adaptation gained, and what it forgot.
+The measure is quick and the same for every base model, so it shows the gain and the loss of an adaptation.
 """
 
 import numpy as np
@@ -21,12 +21,17 @@ _MOST_TRAINED, _MOST_TESTED = 3000, 2000
 
 
 def linear_probe(base: str, data: TaskData, max_tokens: int, device: str = "cpu", seed: int = 0) -> dict[str, float]:
-    """Accuracy, weighted and macro F1 on the test rows, of a linear head on the mean-pooled features of `base`.
+    """Return the metrics of a linear head on the mean-pooled features of a base model.
 
-    At most 3,000 rows are learned from and 2,000 measured on, drawn by `seed`.
+    Args:
+        base: Name or directory of the base model.
+        data: A task that labels texts. At most 3,000 rows train and 2,000 measure.
+        max_tokens: Tokens at which texts are cut.
+        device: Of the base model.
+        seed: Of the draw of the rows.
 
     Raises:
-        ConfigurationError: the task does not put a label on a text.
+        ConfigurationError: The task does not label texts.
     """
     if not data.task.head.labels_texts:
         raise ConfigurationError(f"{data.task.name}: a base model is probed with a task that labels whole texts")

@@ -1,7 +1,7 @@
-"""Several tasks at once: one encoder and adapter for all of them, a head for each.
+"""Train several tasks at once: one encoder and one adapter for all tasks, and a head for each.
 
-Every minibatch mixes the tasks. A task is drawn with a chance that grows with the square root of its rows: between
-"each row alike", in which a small task starves, and "each task alike", in which it is learned by heart.
+Every minibatch mixes the tasks. The probability of a task grows with the square root of its number of rows. In
+proportion to the rows a small task would be neglected, and with equal shares it would be overfitted.
 """
 
 import math
@@ -28,7 +28,7 @@ __all__ = ["mixed_minibatches", "run", "task_shares"]
 
 _TEMPER = 0.5
 _WINDOW = 32
-"""Minibatches among which a task's rows are sorted by length."""
+"""Number of minibatches among which the rows of a task are sorted by length."""
 _METRIC = "mean"
 
 
@@ -36,8 +36,8 @@ def run(job: FineTuningJob) -> FineTuningResult:
     """Train on the rows of all tasks together, choose the epoch by the mean of the tasks' metrics, measure each.
 
     Raises:
-        ConfigurationError: with privacy, which this strategy does not have.
-        FedfinError: one line naming the input that is wrong.
+        ConfigurationError: The job is private, which this strategy does not support.
+        FedfinError: One line that names the wrong input.
     """
     if job.privacy is not None:
         # A step would draw the rows of each task with another probability, and only one can be accounted.
@@ -51,7 +51,7 @@ def run(job: FineTuningJob) -> FineTuningResult:
 
 
 def task_shares(sizes: Sequence[int]) -> NDArray[np.float64]:
-    """The chance of each task to give the next row: in proportion to the square root of its rows."""
+    """Return the probability of each task to give the next row: in proportion to the square root of its rows."""
     weights = np.asarray(sizes, dtype=np.float64) ** _TEMPER
     result: NDArray[np.float64] = weights / weights.sum()
     return result
@@ -60,7 +60,13 @@ def task_shares(sizes: Sequence[int]) -> NDArray[np.float64]:
 def mixed_minibatches(
     lengths: Sequence[NDArray[np.int64]], size: int, generator: np.random.Generator
 ) -> list[Minibatch]:
-    """As many minibatches of `size` rows as all tasks together fill; a small task's rows come several times."""
+    """Return as many minibatches of `size` rows as all tasks together fill. Rows of a small task repeat.
+
+    Args:
+        lengths: (N,) tokens of each row, for each task.
+        size: Rows of a minibatch.
+        generator: Of the order.
+    """
     sizes = [len(each) for each in lengths]
     steps = math.ceil(sum(sizes) / size)
     counts = generator.multinomial(size, task_shares(sizes), size=steps)
@@ -74,7 +80,7 @@ def mixed_minibatches(
 def _dealt(
     lengths: NDArray[np.int64], counts: NDArray[np.int64], generator: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Rows of one task for each step, each row as often as any other but for one; like lengths together."""
+    """Return the rows of one task for each step. Rows of similar length share a step, and repeat equally often."""
     need = int(counts.sum())
     passes = [generator.permutation(len(lengths)) for _ in range(math.ceil(need / len(lengths)))]
     order = np.concatenate([*passes, np.zeros(0, dtype=np.int64)])[:need]

@@ -1,7 +1,7 @@
-"""The directory of a job: whose it is, and that it stays with the job it began with.
+"""The output directory of a job. It belongs to the job that began it.
 
-It holds `job.json` (what it is), `keys/` and `ledger.jsonl` (where no institution keeps them), `state.pt` (while it
-trains), `adapter/` and `result.json`.
+It holds `job.json` (the job's identity), `state.pt` (during training), `adapter/` and `result.json`. If the job has no
+institution, it also holds `keys/` and `ledger.jsonl`.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ ALONE = "alone"
 
 
 def keys_of(job: FineTuningJob) -> PrivateKeys:
-    """The institution's, or the output directory's own."""
+    """Return the keys of the institution, or those of the output directory."""
     if job.institution is not None:
         home = InstitutionDirectory(job.institution)
         home.settings()  # says that there is no institution, if there is none
@@ -35,7 +35,7 @@ def keys_of(job: FineTuningJob) -> PrivateKeys:
 
 
 def identity_of(resolved: ResolvedJob, keys: PrivateKeys) -> str:
-    """A digest of all that decides what comes out, keyed like the data's fingerprints."""
+    """Return a digest of everything that the result depends on, keyed like the fingerprints of the rows."""
     job, key = resolved.job, keys.fingerprint_key()
     data = [[d.task.name, d.train.fingerprint(key), d.test.fingerprint(key)] for d in job.data]
     if job.previous is not None:
@@ -52,7 +52,7 @@ def identity_of(resolved: ResolvedJob, keys: PrivateKeys) -> str:
 
 
 def refuse_another(out: Path, identity: str) -> None:
-    """Hold the directory to the job it began with."""
+    """Refuse an output directory that another job began, or that holds other files."""
     path = out / "job.json"
     try:
         known = json.loads(path.read_text())["identity"] if path.exists() else None
@@ -67,18 +67,23 @@ def refuse_another(out: Path, identity: str) -> None:
 
 
 def refuse_foreign(out: Path, own: Collection[str]) -> None:
-    """Refuse a directory that holds anything but what a strategy of several steps puts there by these names."""
+    """Refuse a directory that holds other files than those that a strategy of several steps writes.
+
+    Args:
+        out: The output directory.
+        own: Names that the strategy writes.
+    """
     if out.exists() and (not out.is_dir() or _names(out) - set(own)):
         raise ConfigurationError(f"{out}: it holds other files: choose another output directory")
 
 
 def _names(out: Path) -> set[str]:
-    """But for drafts that a kill left behind."""
+    """Return the names in the directory, without drafts of an interrupted job."""
     return {path.name for path in out.iterdir() if not path.name.startswith(".")}
 
 
 def claim(out: Path, identity: str, keys: PrivateKeys) -> None:
-    """Begin the directory: from here on it belongs to this job."""
+    """Begin the directory. From here on it belongs to this job."""
     try:
         if keys.name == ALONE and not (out / "keys").exists():
             keys.save(out / "keys")

@@ -1,6 +1,6 @@
 """Fine-tuning alone under differential privacy: the charge first, then the project's one DP-SGD loop.
 
-All rows train and the last step is what is kept: no private row may choose an epoch, and no noise is ever stored. An
+All rows train and the last step is kept: no private row may choose an epoch, and no noise is ever stored. An
 interrupted training therefore starts anew, and is charged anew.
 """
 
@@ -32,13 +32,16 @@ __all__ = ["train_privately"]
 
 
 def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, float], PrivacyGuarantee]:
-    """Train `session.model` on `rows` in place; what is known of the training, and what may be said of its privacy.
+    """Train `session.model` on `rows`, in place, with differential privacy. The ledger is charged first.
+
+    Returns:
+        The record of the training, and its guarantee.
 
     Raises:
-        AssignmentRefused: The training breaks one of the institution's limits, or does not fit in what is left of its
-            budget. Nothing was charged.
-        ConfigurationError: The options of the privacy do not go together.
-        ModelError: this adapter has no per-example gradients; names one that has.
+        AssignmentRefused: The training breaks a limit of the institution, or exceeds the rest of its budget.
+        BudgetExceeded: The training exceeds the budget. Nothing is charged.
+        ConfigurationError: The options are invalid together.
+        ModelError: The adapter has no per-example gradients. The message names an adapter that has.
     """
     choice = session.job.privacy
     if choice is None:
@@ -85,7 +88,7 @@ _NEVER_COVERED = (
 
 
 def _unprotected_before(session: Session) -> bool:
-    """Whether the training began from what private rows had made without differential privacy."""
+    """Return whether the training began from weights that private rows shaped without differential privacy."""
     if read_provenance(session.manifest.base_model).private_text:
         return True
     if session.job.previous is None:
@@ -94,7 +97,7 @@ def _unprotected_before(session: Session) -> bool:
 
 
 def _uncovered(session: Session) -> list[str]:
-    """What the adapter or its card tells that no figure of this training speaks of."""
+    """Return the facts about rows that the guarantee of this training does not cover, one sentence each."""
     found = []
     if session.job.previous is not None:
         spent = read_manifest(session.job.previous.adapter)[2].get("privacy")
@@ -144,7 +147,7 @@ def _delta(choice: PrivacyOptions, institution: InstitutionConfig | None, record
 
 
 class _Watcher:
-    """Tells the observers, who stay inside the institution, what each step came to."""
+    """Passes the event of each private step to the observers."""
 
     def __init__(self, session: Session, rows: TokenizedSet, plan: DpTrainingPlan) -> None:
         self._observers, self._plan, self._lengths = session.job.observers, plan, rows.lengths

@@ -1,4 +1,4 @@
-"""The part that every strategy without privacy shares: plan a training, run it, and record how it went."""
+"""Plan a training without privacy, run it, and record its course. All strategies share these steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,6 +29,8 @@ def train(
     """Train the session's model on `sets`, in place, and return the record of the training.
 
     Args:
+        session: The opened job.
+        sets: The training sets.
         metric: Name of the validation metric that chooses the epoch. Larger is better.
         validate: From `validator`. None keeps the last epoch.
         minibatches: Of one epoch. None deals out the rows of the first set, each once.

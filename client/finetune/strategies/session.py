@@ -101,7 +101,7 @@ def open_session(job: FineTuningJob) -> Session:
     """Check everything that can be checked, then build the model. A wrong job leaves nothing behind.
 
     Raises:
-        FedfinError: One line that says what is wrong.
+        FedfinError: One line that names the wrong input.
     """
     started = time.monotonic()
     check_job(job)
@@ -125,7 +125,7 @@ def prepare_session(job: FineTuningJob) -> tuple[tuple[SplitData, ...], Resolved
     """Divide the rows and resolve the settings. No weights are loaded and nothing is written.
 
     Raises:
-        FedfinError: One line that says what is wrong.
+        FedfinError: One line that names the wrong input.
     """
     parts = tuple(split_rows(job, data) for data in job.data)
     resolved = resolve_settings(job, sum(len(part.train) for part in parts))

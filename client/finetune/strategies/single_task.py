@@ -1,4 +1,4 @@
-"""One task, one adapter: the plainest strategy."""
+"""Train one adapter for one task."""
 
 import shutil
 
@@ -15,12 +15,12 @@ __all__ = ["run"]
 
 
 def run(job: FineTuningJob) -> FineTuningResult:
-    """Train on the job's rows, choose the epoch on those held out, measure on the test rows.
+    """Train on the job's rows, choose the epoch on the held-out rows, and measure on the test rows.
 
-    Under differential privacy all rows train and the last step is kept.
+    With differential privacy all rows train, and the last step is kept.
 
     Raises:
-        FedfinError: one line naming the input that is wrong.
+        FedfinError: One line that names the wrong input.
     """
     session = open_session(job)
     if session.done is not None:

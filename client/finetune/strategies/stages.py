@@ -1,7 +1,7 @@
-"""Several strategies in a row, each from what the one before left, each measured: the only strategy that composes.
+"""Run several strategies in a row. Each starts from the result of the one before, and each is measured.
 
 domain_pretraining (the corpus) -> intermediate_task (one task or several) -> target_task -> knowledge_distillation.
-Every stage is optional but the target; a finished one stands in `stages.json`, and the same job continues after it.
+Every stage except the target is optional. `stages.json` records finished stages, and the same job continues after them.
 """
 
 import json
@@ -38,7 +38,7 @@ _LETTERS_A_TOKEN = 5
 
 @dataclass(frozen=True)
 class Stage:
-    """How long and how fast one stage trains; a rate of None is the strategy's own default."""
+    """Epochs and learning rate of one stage. A rate of None takes the default of its strategy."""
 
     epochs: int
     learning_rate: float | None = None
@@ -50,23 +50,24 @@ PUBLISHED: Mapping[str, Stage] = {
     "target_task": Stage(5, 3e-5),
     "knowledge_distillation": Stage(2, 1e-5),
 }
-"""The schedule meant for large models trained whole. With LoRA on a small encoder such rates hardly move anything."""
+"""A schedule for large models whose weights are all trained. With LoRA on a small encoder its rates do little."""
 
 STAGES: Mapping[str, Stage] = {name: Stage(stage.epochs) for name, stage in PUBLISHED.items()}
-"""The same epochs at the rates of `client.finetune.options.defaults`, which follow the model's size: the default."""
+"""The default: the same epochs, with the rates of `client.finetune.options.defaults`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagesJob:
-    """What the stages start from. The same job into the same `out` continues after the last finished stage.
+    """A job of several stages. The same job with the same `out` continues after the last finished stage.
 
-    corpus, terms, general: of `AdaptationJob`; no corpus leaves domain_pretraining out.
-    intermediate: tasks to learn first, together where there are several; none leaves the stage out.
-    target: the task that counts.
-    student_blocks: blocks of the distilled student; None leaves knowledge_distillation out.
-    schedule: epochs and rate of each stage.
-    max_hours: of all stages together, divided among those to come by the text that each has to pass. Each ends in time
-        with what it has; a last stage that does not fit is left out.
+    Attributes:
+        target: The task to train for.
+        corpus, terms, general: Of `AdaptationJob`. Without a corpus, domain_pretraining is left out.
+        intermediate: Tasks to train first, together if there are several. Without tasks, the stage is left out.
+        student_blocks: Blocks of the distilled student. None leaves knowledge_distillation out.
+        schedule: Epochs and learning rate of each stage.
+        max_hours: Hours of all stages together. Remaining hours are divided among the remaining stages in proportion to
+            the text that each has to process. Each stage ends in time. A last stage that does not fit is left out.
     """
 
     target: TaskData
@@ -88,15 +89,14 @@ class StagesJob:
 
 
 def run(job: StagesJob) -> FineTuningResult:
-    """Run what is left, and return the best of target_task and knowledge_distillation by their validation figures.
+    """Run the remaining stages. Return the better of target_task and knowledge_distillation by the validation metric.
 
-    Its metrics hold, beside the best adapter's, `stages`: the history, each stage with figures, seconds and share of
-    parameters trained.
+    The metrics of the result include `stages`: metrics, seconds and share of trained parameters of each stage.
 
     Raises:
-        TimeBudgetExceeded: they are too few for the target task.
+        TimeBudgetExceeded: The hours are too few for the target task.
         CheckpointError: `out` holds other stages.
-        FedfinError: from a stage, one line naming the input that is wrong.
+        FedfinError: One line that names the wrong input of a stage.
     """
     with memory_limit(job.max_memory_gb, job.device):
         return _Stages(job).run()
@@ -129,7 +129,7 @@ class _Stages:
         return self._best(left_out)
 
     def _check(self) -> None:
-        """Refuse what a later stage would, before the first has taken its hours."""
+        """Refuse, before the first stage, everything that a later stage would refuse."""
         job = self.job
         refuse_foreign(job.out, (*STAGES, self.notes.name, "adapter", "result.json"))
         prepare_session(FineTuningJob(**self._common(job.out, "target_task"), data=(job.target,)))
@@ -141,7 +141,7 @@ class _Stages:
             distillation.refuse_student(job.base_model, job.student_blocks)
 
     def _work(self) -> dict[str, float]:
-        """Of each stage: characters that it has to pass, near enough to its share of the time."""
+        """Return the characters that each stage has to process, in proportion to its share of the time."""
         job = self.job
         rows = {
             "domain_pretraining": [] if job.corpus is None else [job.corpus.train],
@@ -156,7 +156,7 @@ class _Stages:
         }
 
     def _hours(self, name: str) -> float | None:
-        """A stage's share of the hours that are left."""
+        """Return the share of a stage of the hours that are left."""
         if self.end is None:
             return None
         to_come = list(self.work)[list(self.work).index(name) :]
@@ -172,7 +172,7 @@ class _Stages:
             raise CheckpointError(f"{self.notes}: damaged: choose another output directory") from None
 
     def _stage(self, name: str, train: Any) -> None:
-        """Train one stage, or take up what it left; what it found is in the history before the next begins."""
+        """Train one stage, or read its result if it is finished. Record it before the next stage begins."""
         try:
             outcome, measured = train(self.job.out / name, name)
         except TimeBudgetExceeded as error:
@@ -278,7 +278,7 @@ class _Stages:
         return outcome
 
     def _copied(self, best: Path) -> Path:
-        """The best adapter, where `predict` looks for one."""
+        """Copy the best adapter to the place in which `predict` looks for one."""
         place = self.job.out / "adapter"
         with replace_directory(place) as draft:
             shutil.copytree(best, draft, dirs_exist_ok=True)
@@ -290,6 +290,6 @@ def _letters(example: object) -> int:
 
 
 def _validation(outcome: FineTuningResult) -> float | None:
-    """The figure that chose the epoch, on rows held out from training."""
+    """Return the metric on the held-out rows that chose the epoch."""
     found = [value for name, value in outcome.train_metrics.items() if name.startswith("validation_weighted_f1")]
     return found[0] if found else None

@@ -1,1 +1,1 @@
-"""Training loops of fine-tuning alone: optimiser, time budget and supervised fine-tuning by TRL."""
+"""The training loop without privacy: minibatches, learning rates, hours, and TRL for decoders in four bits."""

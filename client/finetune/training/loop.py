@@ -1,9 +1,9 @@
 """The training loop without privacy: epochs over shuffled rows, the best epoch kept, resumable at the exact step.
 
-Rows of like length share a minibatch, so that little is padded. The order of the rows and the dropout of a step are
-functions of the seed and the step alone; a training cut anywhere and continued ends in the same weights.
-(The private loop is `client.dp.training`: its batches are coins, its gradients are clipped one by one, and it may not
-look at private rows to choose when to stop. The two share model, batches and loss.)
+Rows of similar length share a minibatch, so that little is padded. The order of the rows and the dropout of a step
+depend on the seed and the step alone, so a training that is interrupted and continued ends in the same weights. The
+private loop is `client.dp.training`: it draws its batches at random, clips each gradient, and may not use private rows
+to choose when to stop. The two loops share model, batches and loss.
 """
 
 import io
@@ -36,21 +36,23 @@ __all__ = ["History", "LoopPlan", "Minibatch", "TrainingSet", "fit", "grouped_mi
 
 Rows = NDArray[np.int64]
 Minibatch = tuple[tuple[int, Rows], ...]
-"""What one optimiser step sees: numbers of parts, and rows of each."""
+"""The rows of one optimiser step: the number of each training set, and the rows of it."""
 
 _WINDOW = 32
-"""Minibatches sorted by length among each other: enough to pad little, few enough to stay random."""
+"""Number of minibatches that are sorted by length together: enough to pad little, few enough to stay random."""
 _SAVE_EVERY_S = 60.0
 _MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """One training; see `client.finetune.options.defaults.Defaults` and `TrainingOptions`.
+    """The plan of one training. `client.finetune.options.defaults.ResolvedSettings` explains the other fields.
 
-    metric: the validation figure that says which epoch is best; larger is better.
-    identity: of the job; a saved state of another job is refused.
-    max_hours: each epoch is cut to what fits in them, and when they are over training ends with what it has.
+    Attributes:
+        metric: Validation metric that chooses the epoch. Larger is better.
+        seed: Of the order of the rows and of dropout.
+        identity: Digest of the job. The saved state of another job is refused.
+        max_hours: Every epoch is shortened so that the training fits in them. None sets no limit.
     """
 
     epochs: int
@@ -70,7 +72,14 @@ class LoopPlan:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows of one task, how the model answers them, (B, ...) logits, and each one's loss, (B,) of logits and labels."""
+    """Rows of one task, with the functions that train on them.
+
+    Attributes:
+        tokens: The rows, as ids and labels.
+        logits: The model's (B, ...) logits of a batch.
+        cache: Output of the frozen blocks, computed once.
+        loss: The (B,) losses of (B, ...) logits and labels.
+    """
 
     tokens: TokenizedSet
     logits: Callable[[Batch], Tensor]
@@ -80,9 +89,15 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class History:
-    """What happened. `best_epoch` is the one whose weights the model now holds (from 1).
+    """The course of a training.
 
-    time: the plan where there were `max_hours`; out_of_hours: whether they ended it.
+    Attributes:
+        epochs: Every epoch.
+        best_epoch: The epoch whose weights the model now holds, counted from 1.
+        stopped_early: Whether fewer epochs than planned were trained.
+        steps, seconds: Optimiser steps, and training time.
+        time: The plan, if the training had `max_hours`.
+        out_of_hours: Whether the training ended because the hours were over.
     """
 
     epochs: tuple[EpochEvent, ...]
@@ -95,7 +110,13 @@ class History:
 
 
 def grouped_minibatches(lengths: NDArray[np.int64], size: int, generator: np.random.Generator) -> list[Rows]:
-    """Every row once, in minibatches of `size` (the last may be smaller) of like length, in random order."""
+    """Return every row once, in minibatches of `size` rows of similar length, in random order. One may be smaller.
+
+    Args:
+        lengths: (N,) tokens of each row.
+        size: Rows of a minibatch.
+        generator: Of the order.
+    """
     order = generator.permutation(len(lengths))
     batches: list[Rows] = []
     for start in range(0, len(order), size * _WINDOW):
@@ -118,10 +139,14 @@ def fit(
     """Train the adapter that `model` holds, in place, and leave the best epoch's weights in it.
 
     Args:
-        minibatches: of one epoch, from that epoch's generator; as many in each.
-        validate: figures on rows that are not trained on; None keeps the last epoch.
-        state: file that a continued training starts from; the caller removes it when all is done.
-        penalty: a scalar added to each step's loss.
+        model: The model to train.
+        parts: The training sets.
+        minibatches: Of one epoch, from the generator of the epoch. Every epoch has the same number of them.
+        plan: Length, learning rates and limits.
+        validate: Metrics on rows that are not trained on. None keeps the last epoch.
+        state: File from which an interrupted training continues. The caller removes it when the job is done.
+        observers: Called for every step and epoch.
+        penalty: A scalar that is added to the loss of each step.
 
     Raises:
         DataError: a part holds no labelled rows.
@@ -135,7 +160,7 @@ def fit(
 
 
 class _Fit:
-    """One call of `fit`: its moving parts, which are also what is saved."""
+    """The state of one call of `fit`. The same state is saved."""
 
     def __init__(
         self,
@@ -196,7 +221,7 @@ class _Fit:
         )
 
     def _plan_hours(self) -> None:
-        """Time some steps, and cut every epoch to what fits; a continued training keeps its plan."""
+        """Time some steps, and shorten every epoch so that the training fits. A continued training keeps its plan."""
         epochs = self.plan.epochs - len(self.epochs)
         if self.plan.max_hours is None or epochs == 0:
             return
@@ -208,7 +233,7 @@ class _Fit:
         self.steps = self.first + self.steps_an_epoch * epochs
 
     def _trial(self, minibatch: Minibatch) -> float:
-        """Seconds of a step that changes nothing."""
+        """Return the seconds of a step that changes nothing."""
         started = time.monotonic()
         self.model.train_mode()
         for part, batch in self._batches(minibatch):
@@ -220,7 +245,7 @@ class _Fit:
         return time.monotonic() - started
 
     def _batches(self, minibatch: Minibatch) -> Iterator[tuple[TrainingSet, Batch]]:
-        """The physical batches of a step."""
+        """Yield the physical batches of a step."""
         for number, rows in minibatch:
             part = self.parts[number]
             for chosen in token_batches(part.tokens.lengths, rows, self.plan.max_batch_tokens):
@@ -229,7 +254,7 @@ class _Fit:
     def _finished(self) -> bool:
         done = len(self.epochs)
         best = max((event.metrics[self.plan.metric] for event in self.epochs), default=0.0) if self.validate else 0.0
-        # A figure that is still 0 has not stopped rising: rare labels take some epochs to appear at all.
+        # A metric that is still 0 has not stopped rising: rare labels take some epochs to be predicted at all.
         waited = done - self._best_epoch() if best > 0 else 0
         return done >= self.plan.epochs or waited >= self.plan.patience or self.out_of_hours
 
@@ -266,7 +291,7 @@ class _Fit:
         tell_epoch(self.observers, event)
 
     def _step(self, minibatch: Minibatch, epoch: int) -> None:
-        # Seeded at every step: a continued training drops what an uninterrupted one would have dropped.
+        # Seeded at every step, so that a continued training has the dropout of an uninterrupted one.
         torch.manual_seed(self.plan.seed * 1_000_003 + self.step)
         self.model.train_mode()
         examples = sum(len(rows) for _, rows in minibatch)
@@ -349,7 +374,7 @@ class _Fit:
         try:
             content: dict[str, Any] = torch.load(self.state, weights_only=True, map_location="cpu")
             identity = content["identity"]
-        except Exception as error:  # a damaged file fails in as many ways as there are bytes
+        except Exception as error:  # a damaged file can raise almost any error
             raise CheckpointError(f"{self.state}: damaged: delete it to train from the start") from error
         if identity != self.plan.identity:
             raise CheckpointError(

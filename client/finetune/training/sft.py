@@ -1,8 +1,7 @@
-"""A decoder taught to follow an instruction, by TRL's SFTTrainer: what QLoRA of a language model is trained with.
+"""Train a decoder with QLoRA to follow an instruction, with TRL's SFTTrainer.
 
-The Trainer brings paged optimisers, accumulation, mixed precision and checkpoints; what it tells is translated into
-the events that every observer knows, and the epoch with the lowest loss on the held-out rows is kept, as in
-`client.finetune.training.loop`.
+The Trainer has paged optimisers, accumulation, mixed precision and checkpoints. Its callbacks become the events of
+`client.finetune.events`. The epoch with the lowest loss on the held-out rows is kept.
 """
 
 import contextlib
@@ -43,13 +42,17 @@ def instruct(
     """Train the adapter that `model`, a decoder, holds, in place, and leave the best epoch's weights in it.
 
     Args:
-        rows, held: from `common.tokenization.summary_prompt.instruction_prompts`; without `held` the last epoch is
-        kept.
-        state: directory of checkpoints, one an epoch, from which a training that was cut continues.
+        model: A decoder with its adapter.
+        rows: Training rows, from `common.tokenization.summary_prompt.instruction_prompts`.
+        held: Held-out rows, from the same function. None keeps the last epoch.
+        plan: Length, learning rates and limits.
+        batch_size: Rows of one optimiser step.
+        state: Directory of checkpoints, one an epoch, from which an interrupted training continues.
+        observers: Called for every step and epoch.
 
     Raises:
         ModelError: TRL is not installed.
-        ConfigurationError: the loss stopped being a number.
+        ConfigurationError: The loss is no number any more.
     """
     try:
         from trl import SFTConfig, SFTTrainer
@@ -109,13 +112,13 @@ def instruct(
 
 
 def _dataset(rows: TokenizedSet) -> Dataset:
-    """As the Trainer wants it: a label beside its own token, which the model's loss then shifts back."""
+    """Return the rows in the Trainer's format: each label beside its own token. The model's loss shifts them."""
     labels = [[IGNORED, *row[:-1].tolist()] for row in rows.labels or ()]
     return Dataset.from_dict({"input_ids": [row.tolist() for row in rows.input_ids], "labels": labels})
 
 
 class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """The Trainer's notices as events of ours."""
+    """Turns the Trainer's callbacks into the events of `client.finetune.events`."""
 
     def __init__(
         self, model: AdaptedModel, plan: LoopPlan, rows: TokenizedSet, batch: int, observers: Sequence[Observer]
@@ -130,22 +133,22 @@ class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         self._epochs: list[EpochEvent] = []
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Take up the epochs that a training that was cut had behind it."""
+        """Restore the epochs that an interrupted training had finished."""
         self._began = time.monotonic()
         for epoch in range(1, state.global_step // self._steps_an_epoch + 1):
             self._epochs.append(self._epoch_event(epoch, state, 0.0))
 
     def on_pre_optimizer_step(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-        """Remember where the step starts."""
+        """Keep the weights before the step."""
         self._before = [parameter.detach().clone() for parameter in self._parameters]
 
     def on_optimizer_step(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-        """How far it went."""
+        """Measure the size of the update."""
         moved = [(p.detach() - before).norm() for p, before in zip(self._parameters, self._before, strict=True)]
         self._moved, self._before = float(torch.stack(moved).norm()), []
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: Mapping[str, float], **_: Any) -> None:
-        """One step; other logs (of the whole training, of an evaluation) are not events."""
+        """Pass on the event of a step. Logs of the whole training and of evaluations are no events."""
         if "loss" not in logs or "learning_rate" not in logs:
             return
         step, loss, tokens = int(state.global_step), float(logs["loss"]), float(logs.get("num_tokens", 0.0))
@@ -170,16 +173,16 @@ class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         tell_step(self._observers, event)
 
     def on_epoch_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """An epoch without held-out rows."""
+        """End an epoch without held-out rows."""
         if args.eval_strategy == "no":
             self._end_of_epoch(state)
 
     def on_evaluate(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """An epoch and its held-out rows."""
+        """End an epoch with held-out rows."""
         self._end_of_epoch(state)
 
     def history(self) -> History:
-        """What happened."""
+        """Return the course of the training."""
         best = max((event.epoch for event in self._epochs if event.best), default=len(self._epochs))
         return History(
             epochs=tuple(self._epochs),
@@ -195,7 +198,7 @@ class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         tell_epoch(self._observers, event)
 
     def _epoch_event(self, epoch: int, state: Any, seconds: float) -> EpochEvent:
-        """From the Trainer's own log, which its checkpoints keep."""
+        """Return the event of an epoch from the Trainer's log, which its checkpoints keep."""
         last = epoch * self._steps_an_epoch
         steps = [e["loss"] for e in state.log_history if "loss" in e and 0 <= last - e["step"] < self._steps_an_epoch]
         held = [e["eval_loss"] for e in state.log_history if "eval_loss" in e and e["step"] == last]
@@ -213,7 +216,7 @@ class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without notices of what is meant: no paging on a processor, attributes that TRL still calls by old names."""
+    """Silence warnings about intended settings: no paging on a CPU, and old attribute names inside TRL."""
     with quiet(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
         warnings.filterwarnings("ignore", category=FutureWarning)
