@@ -38,11 +38,11 @@ def fedfin_rounds(root: Path, rank: int) -> tuple[list[float], list[float]]:
     """
     port = _free_port()
     hub = root / "hub"
-    _command("server.cli", "init", str(hub), "--address", f"127.0.0.1:{port}")
+    _command("server.cli", "init", "--home", str(hub), "--address", f"127.0.0.1:{port}")
     for name in BANKS:
-        request = _command("client.cli", "init", str(root / name), "--name", name)
+        request = _command("client.cli", "init", "--home", str(root / name), "--name", name)
         fingerprint = ("--fingerprint", request["fingerprint"])
-        package = _command("server.cli", "approve", request["request"], *fingerprint, "--hub", str(hub))
+        package = _command("server.cli", "approve", request["request"], *fingerprint, "--home", str(hub))
         fingerprint = ("--fingerprint", package["fingerprint"])
         _command("client.cli", "join", package["package"], *fingerprint, "--home", str(root / name))
         _write_rows(root / name / "rows.csv", name)
@@ -77,12 +77,12 @@ test = "test.csv"
 """
     )
     with (
-        _started(("-m", "server.cli", "start", "--hub", str(hub)), root / "hub.log"),
+        _started(("-m", "server.cli", "start", "--home", str(hub)), root / "hub.log"),
         _started(("-m", "client.cli", "start", "--home", str(root / BANKS[0])), root / "first.log"),
         _started(("-m", "client.cli", "start", "--home", str(root / BANKS[1])), root / "second.log"),
     ):
         _wait(lambda: all("connected to" in (root / f"{n}.log").read_text() for n in ("first", "second")), "nodes")
-        run = _command("server.cli", "run", str(root / "run.toml"), "--hub", str(hub), within=1200)["run"]
+        run = _command("server.cli", "run", str(root / "run.toml"), "--home", str(hub), within=1200)["run"]
     entries = map(json.loads, (hub / "runs" / run / "audit.jsonl").read_text().splitlines())
     closed = [datetime.fromisoformat(e["time"]).timestamp() for e in entries if e["kind"] == "round_closed"]
     at_work = [_at_work(root / name / "state" / "logs" / "agent.log") for name in BANKS]

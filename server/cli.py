@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from common import cli
-from server.commands import approve, audit, certs, init, institutions, revoke, run, start, status
+from server.commands import approve, certs, init, institutions, revoke, run, start, status, verify
 
 __all__ = ["main"]
 
@@ -20,7 +20,7 @@ ADDERS: tuple[cli.Add, ...] = (
     run.add_resume,
     run.add_stop,
     run.add_report,
-    audit.add,
+    verify.add,
 )
 
 
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     return cli.build_parser(
         "fedfin-hub",
         "The hub of a federation: enrol institutions, run and resume federations, verify the audit log.",
-        "init /srv/fedfin-hub",
+        "init --home /srv/fedfin-hub",
         ADDERS,
     )
 

@@ -32,8 +32,8 @@ def add_run(commands: cli.Commands) -> None:
     """`run CONFIG.toml`."""
     text = "run a federation described by a TOML file"
     run = cli.subcommand(commands, "run", _federate, text, "run benchmarks/sentfin_desks.toml --out runs/desks")
-    run.add_argument("config", type=Path, metavar="CONFIG.toml")
-    run.add_argument("--baselines", action="store_true", help="also train each one alone, and a bag of words")
+    run.add_argument("config", type=Path, metavar="CONFIG.toml", help="the simulation's configuration")
+    run.add_argument("--baselines", action="store_true", help="also train each institution alone, and a bag of words")
     _add_new_run(run)
 
 
@@ -49,7 +49,7 @@ def add_resume(commands: cli.Commands) -> None:
     """`resume DIR`."""
     text = "continue a run at the exact round where it stopped"
     resume = cli.subcommand(commands, "resume", _federate, text, "resume runs/desks")
-    resume.add_argument("out", type=Path, metavar="DIR")
+    resume.add_argument("out", type=Path, metavar="DIR", help="the run's directory")
     resume.add_argument(
         "--baselines", action="store_true", help="also train each institution alone, and a bag of words"
     )
@@ -61,12 +61,12 @@ def add_report(commands: cli.Commands) -> None:
     """`report DIR`."""
     text = "write report.html again from a run's files"
     report = cli.subcommand(commands, "report", _report, text, "report runs/desks")
-    report.add_argument("out", type=Path, metavar="DIR")
+    report.add_argument("out", type=Path, metavar="DIR", help="the run's directory")
 
 
 def _add_new_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="an empty or new directory (default: runs/NAME)")
-    change = "another value than the file's, as in --set privacy.target_epsilon=3"
+    change = "replace a value of the file, as in --set privacy.target_epsilon=3"
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=change)
     _add_engine(parser)
 

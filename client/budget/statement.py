@@ -33,7 +33,7 @@ _LEAVES = (
     "the hub's test set, which is taken to be public",
     "the hub's choice of institutions: it sees whom it asks, so no amplification is claimed from it",
     "whether the institution answers at all: a refusal's code, or rows that cannot be read",
-    "`fedfin-institution finetune` without --privacy and --institution: not charged here, its adapters must not leave",
+    "`fedfin-institution finetune` without --privacy and --home: not charged here, its adapters must not leave",
     "what is learned from other sources, and side channels such as the time a training takes",
 )
 _UNIT_LEAVES: dict[Unit, str] = {

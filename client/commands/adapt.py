@@ -20,35 +20,51 @@ _DOMAINS = ("sec_filings", "analyst_reports", "earnings_calls", "prospectuses")
 def add(commands: cli.Commands) -> None:
     """`adapt`."""
     text = "take a base model to a financial domain: words, then continual pretraining, each step measured"
-    example = "adapt --domain sec_filings --data filings/ --out runs/filings"
+    example = "adapt --domain sec_filings --corpus filings/ --out runs/filings"
     parser = cli.subcommand(commands, "adapt", _run, text, example)
-    parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="a file or folder of text")
+    parser.add_argument(
+        "--corpus", required=True, type=Path, metavar="PATH", help="a file or folder of text of the domain"
+    )
     add_corpus(parser, required=True)
     probe = parser.add_argument_group("a labelled task, measured before and after by a linear head on the base model")
-    probe.add_argument("--probe-task", default="document_classification", metavar="TASK")
-    probe.add_argument("--probe-train", type=Path, metavar="FILE")
-    probe.add_argument("--probe-test", type=Path, metavar="FILE")
+    probe.add_argument(
+        "--probe-task", default="document_classification", metavar="TASK", help="default: document_classification"
+    )
+    probe.add_argument("--probe-train", type=Path, metavar="FILE", help="rows to fit the linear head on")
+    probe.add_argument("--probe-test", type=Path, metavar="FILE", help="rows to measure it on")
     how = add_how(parser)
     how.add_argument("--epochs", type=int, default=1, metavar="N", help="passes over the corpus (default: 1)")
     how.add_argument("--learning-rate", type=float, metavar="RATE", help="default: by the model's size")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the same command again continues")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="output directory; rerun the same command to resume"
+    )
 
 
 def add_corpus(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """The options that say what the text is, what is held out of it, and which words are added."""
     corpus = parser.add_argument_group("the corpus")
-    corpus.add_argument("--domain", choices=_DOMAINS, required=required, help="whose words are added")
-    corpus.add_argument("--column", metavar="NAME", help="of tables (default: text)")
-    group = "of tables: rows of one value are held out together, such as a company or a year"
+    corpus.add_argument(
+        "--domain", choices=_DOMAINS, required=required, help="domain whose terms are added to the vocabulary"
+    )
+    corpus.add_argument("--column", metavar="NAME", help="text column of tables (default: text)")
+    group = "column of tables; rows with the same value (a company, a year) are held out together"
     corpus.add_argument("--group-column", metavar="NAME", help=group)
-    corpus.add_argument("--held-out", type=Path, metavar="PATH", help="text to measure on (default: a tenth of --data)")
-    corpus.add_argument("--general", type=Path, metavar="PATH", help="text to see what is forgotten")
-    corpus.add_argument("--max-texts", type=int, metavar="N", help="read at most so many texts, drawn by the seed")
-    corpus.add_argument("--public", action="store_true", help="the text is public: what comes out may be shared")
-    words = parser.add_argument_group("words (beside our short list for the domain)")
-    words.add_argument("--terms", type=Path, metavar="FILE", help="one word a line, or a term file")
+    held_out = "text to measure on (default: a tenth of --corpus)"
+    corpus.add_argument("--held-out", type=Path, metavar="PATH", help=held_out)
+    reference = "general text that shows forgetting (default: Python's language reference)"
+    corpus.add_argument("--reference-text", type=Path, metavar="PATH", help=reference)
+    corpus.add_argument("--max-texts", type=int, metavar="N", help="read at most N texts, drawn by the seed")
+    corpus.add_argument(
+        "--public", action="store_true", help="the text is public, so the resulting model may be shared"
+    )
+    words = parser.add_argument_group("terms (beside the built-in list of the domain)")
+    words.add_argument("--terms", type=Path, metavar="FILE", help="more terms: one a line, or a term file")
     words.add_argument(
-        "--mine", type=int, default=150, metavar="N", help="at most so many from the corpus (default: 150)"
+        "--max-mined-terms",
+        type=int,
+        default=150,
+        metavar="N",
+        help="add at most N frequent terms of the corpus (default: 150)",
     )
     words.add_argument("--no-new-words", action="store_true", help="leave the vocabulary as it is")
 
@@ -57,14 +73,21 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
     """The options that say how a model is trained, as an argument group."""
     how = parser.add_argument_group("how")
     how.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), a directory, or a name")
-    how.add_argument("--max-tokens", type=int, default=128, metavar="N", help="at which texts are cut (default: 128)")
-    how.add_argument("--batch-size", type=int, metavar="N")
-    how.add_argument("--rank", type=int, metavar="R", help="of LoRA (default: 16)")
-    how.add_argument("--layers", metavar="WHICH", help="all (default), or last:K")
-    how.add_argument("--max-hours", type=float, metavar="H", help="what fits is planned, then held to")
-    how.add_argument("--max-memory-gb", type=float, metavar="GB", help="refused beforehand, and held to")
-    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
-    how.add_argument("--seed", type=int, default=0, metavar="N")
+    how.add_argument("--max-tokens", type=int, default=128, metavar="N", help="cut texts after N tokens (default: 128)")
+    how.add_argument("--batch-size", type=int, metavar="N", help="texts a step (default: by the model's size)")
+    how.add_argument("--rank", type=int, metavar="R", help="rank of LoRA (default: 16)")
+    how.add_argument("--layers", metavar="WHICH", help="blocks with LoRA: all (default), or last:K")
+    how.add_argument(
+        "--max-hours", type=float, metavar="H", help="stop after H hours; the number of steps is planned to fit"
+    )
+    how.add_argument(
+        "--max-memory-gb",
+        type=float,
+        metavar="GB",
+        help="refuse a training that is expected to need more, and never use more",
+    )
+    how.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of order and initialisation (default: 0)")
     return how
 
 
@@ -78,7 +101,7 @@ def _run(given: argparse.Namespace) -> int:
     with ProgressBar(quiet=given.json) as progress:
         adapted = adapt_to_domain(
             given.domain,
-            given.data,
+            given.corpus,
             given.out,
             base_model=given.base_model,
             public=given.public,
@@ -86,9 +109,9 @@ def _run(given: argparse.Namespace) -> int:
             column=given.column,
             group_column=given.group_column,
             max_texts=given.max_texts,
-            general=given.general,
+            general=given.reference_text,
             terms=given.terms,
-            max_mined_terms=given.mine,
+            max_mined_terms=given.max_mined_terms,
             new_words=not given.no_new_words,
             probes=probes,
             max_tokens=given.max_tokens,
@@ -133,7 +156,7 @@ def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> 
 
     if given.no_new_words:
         return None
-    return domain_terms(given.domain, corpus, base_model, given.terms, given.mine, public=given.public)
+    return domain_terms(given.domain, corpus, base_model, given.terms, given.max_mined_terms, public=given.public)
 
 
 def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":

@@ -31,12 +31,16 @@ def add(commands: cli.Commands) -> None:
     parser = cli.subcommand(commands, "advise", _run, text, example)
     parser.add_argument("--task", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
     parser.add_argument("--train", required=True, type=Path, metavar="FILE", help="the rows to train on")
-    parser.add_argument("--test", type=Path, metavar="FILE", help="put into the command that is printed")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="put into the command that is printed")
-    parser.add_argument("--text-column", metavar="NAME", help="default: text, or tokens")
-    parser.add_argument("--label-column", metavar="NAME", help="default: label, summary, or ner_tags")
+    parser.add_argument("--test", type=Path, metavar="FILE", help="used in the printed command")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="used in the printed command")
+    parser.add_argument("--text-column", metavar="NAME", help="column of the texts (default: text, or tokens)")
+    parser.add_argument(
+        "--label-column", metavar="NAME", help="column of the labels (default: label, summary, or ner_tags)"
+    )
     parser.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), smollm2, a directory")
-    parser.add_argument("--memory-gb", type=float, metavar="GB", help="what training may take (default: what is free)")
+    parser.add_argument(
+        "--memory-gb", type=float, metavar="GB", help="memory for the training (default: the free memory)"
+    )
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from client.commands.options import add_home, home_of
 from common import cli
 from common.errors import ConfigurationError, LedgerError
 
@@ -16,39 +17,40 @@ __all__ = ["add"]
 
 def add(commands: cli.Commands) -> None:
     """`budget show | verify | forecast | export | statement`."""
-    text = "the privacy ledger: what was spent, what is left, what a run would cost"
-    budget = commands.add_parser("budget", help=text, description=text)
+    text = "the privacy ledger: spent budget, remaining budget, cost of a planned run"
+    budget = commands.add_parser(
+        "budget", help=text, description=text, epilog="example: fedfin-institution budget show --home bank"
+    )
     actions = budget.add_subparsers(dest="action", required=True, metavar="ACTION")
-    show = cli.subcommand(actions, "show", _show, "what was spent by whom for what, and what is left", "show bank")
-    _directory(show)
+    show = cli.subcommand(
+        actions, "show", _show, "the trainings in the ledger, the spent epsilon and the rest", "show --home bank"
+    )
+    add_home(show)
     text = "check every signature and the chain, with the public key alone"
     check = cli.subcommand(actions, "verify", _verify, text, "verify ledger.jsonl --key public.json")
-    check.add_argument("ledger", type=Path, metavar="DIR|LEDGER", help="an institution's directory, or a ledger file")
-    check.add_argument("--key", type=Path, metavar="FILE", help="public.json (default: the one in the directory)")
-    text = "what a run would cost at most, and whether it would be refused, and why"
-    ahead = cli.subcommand(actions, "forecast", _forecast, text, "forecast run.toml bank")
+    check.add_argument(
+        "ledger", nargs="?", type=Path, metavar="LEDGER", help="a ledger file (default: the institution's)"
+    )
+    check.add_argument("--key", type=Path, metavar="FILE", help="public.json (default: the institution's)")
+    add_home(check)
+    text = "the highest cost of a planned run, and whether and why it would be refused"
+    ahead = cli.subcommand(actions, "forecast", _forecast, text, "forecast run.toml --home bank")
     ahead.add_argument("config", type=Path, metavar="CONFIG", help="the run's TOML file, as the hub has it")
-    _directory(ahead)
+    add_home(ahead)
     text = "one line a training for an auditor; it holds the number of records"
-    export = cli.subcommand(actions, "export", _export, text, "export bank --out ledger.csv")
-    _directory(export)
+    export = cli.subcommand(actions, "export", _export, text, "export --home bank --out ledger.csv")
+    add_home(export)
     export.add_argument("--out", required=True, type=Path, metavar="FILE", help=".csv, or .json with statements")
     text = "the privacy statement of one run; it holds the number of records"
-    states = cli.subcommand(actions, "statement", _statement, text, "statement bank --run four-banks")
-    _directory(states)
-    states.add_argument("--run", dest="run_id", metavar="RUN", help="default: the last one in the ledger")
-
-
-def _directory(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "directory", type=Path, metavar="DIR", nargs="?", default=Path(), help="the institution's (default: here)"
-    )
+    states = cli.subcommand(actions, "statement", _statement, text, "statement --home bank --run four-banks")
+    add_home(states)
+    states.add_argument("--run", dest="run_id", metavar="RUN", help="a run in the ledger (default: the last one)")
 
 
 def _show(given: argparse.Namespace) -> int:
     from client.budget.summary import overview, read_ledger
 
-    ledger = read_ledger(given.directory)
+    ledger = read_ledger(home_of(given).directory)
     found = overview(ledger)
     if given.json:
         cli.print_json({**ledger.facts(), **found})
@@ -94,22 +96,17 @@ def _balance(found: Mapping[str, Any]) -> list[str]:
 
 def _verify(given: argparse.Namespace) -> int:
     from client.budget.summary import verify_ledger
-    from client.institution.directory import InstitutionDirectory
     from common.identity.keys import PublicKeys
 
-    path: Path = given.ledger
-    if given.key is not None:
-        public = PublicKeys.load(given.key)
-        path = path / "ledger.jsonl" if path.is_dir() else path
+    home = home_of(given)
+    if given.ledger is None:
+        path, public = home.ledger_path, PublicKeys.load(given.key) if given.key else home.public_keys()
     else:
-        if not path.exists():
-            raise ConfigurationError(f"{path}: not there: give an institution's directory, or a ledger file")
-        if not path.is_dir():
+        if given.key is None:
             raise ConfigurationError(
-                f"{path}: with a ledger file, name the institution's public key: --key public.json"
+                f"{given.ledger}: with a ledger file, name the institution's public key: --key public.json"
             )
-        home = InstitutionDirectory(path)
-        public, path = home.public_keys(), home.ledger_path
+        path, public = given.ledger, PublicKeys.load(given.key)
     facts = verify_ledger(path, public).facts()
     if given.json:
         cli.print_json({"verified": True, **facts})
@@ -130,8 +127,8 @@ def _forecast(given: argparse.Namespace) -> int:
     from client.institution.directory import InstitutionDirectory
     from common.config.run import RunConfig
 
-    ledger = read_ledger(given.directory)
-    config, settings = RunConfig.read(given.config), InstitutionDirectory(given.directory).settings()
+    ledger = read_ledger(home_of(given).directory)
+    config, settings = RunConfig.read(given.config), InstitutionDirectory(home_of(given).directory).settings()
     found = forecast(config, settings, ledger.charges)
     event, refused = found.event, found.refused
     if given.json:
@@ -180,7 +177,7 @@ def _export(given: argparse.Namespace) -> int:
     out: Path = given.out
     if out.suffix not in (".csv", ".json"):
         raise ConfigurationError(f"{out}: its name must end in .csv or .json")
-    ledger = read_ledger(given.directory)
+    ledger = read_ledger(home_of(given).directory)
     table = rows(ledger)
     try:
         if out.suffix == ".csv":
@@ -210,7 +207,7 @@ def _csv(table: list[dict[str, Any]]) -> str:
 def _statement(given: argparse.Namespace) -> int:
     from client.budget.summary import read_ledger
 
-    made = read_ledger(given.directory).statement(given.run_id, prv=True)
+    made = read_ledger(home_of(given).directory).statement(given.run_id, prv=True)
     if given.json:
         cli.print_json(made.record)
         return 0

@@ -12,12 +12,16 @@ def add(commands: cli.Commands) -> None:
     """`evaluate`."""
     text = "measure a trained adapter on labelled rows that it was not trained on"
     parser = cli.subcommand(commands, "evaluate", _run, text, "evaluate --adapter runs/sentiment --test test.csv")
-    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune or a run left")
+    parser.add_argument(
+        "--adapter", required=True, type=Path, metavar="DIR", help="the directory that finetune or a run wrote"
+    )
     parser.add_argument("--test", required=True, type=Path, metavar="FILE", help="labelled rows")
-    parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
-    parser.add_argument("--text-column", metavar="NAME", help="default: text, or tokens")
-    parser.add_argument("--label-column", metavar="NAME", help="default: label, summary, or ner_tags")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
+    parser.add_argument("--text-column", metavar="NAME", help="column of the texts (default: text, or tokens)")
+    parser.add_argument(
+        "--label-column", metavar="NAME", help="column of the labels (default: label, summary, or ner_tags)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -1,12 +1,13 @@
 """`fedfin-institution finetune`: a base model, a task and a file to an adapter, with nobody else taking part."""
 
 import argparse
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client.commands.options import LABELLED_TASKS
+from client.commands.options import ENVIRONMENT, LABELLED_TASKS
 from common import cli
 from common.errors import ConfigurationError
 from common.tasks import Task, task
@@ -27,51 +28,66 @@ def add(commands: cli.Commands) -> None:
     what = "fine-tune alone: a base model, a task and a file to an adapter"
     example = "finetune --task sentiment_analysis --train train.csv --test test.csv --out runs/sentiment"
     parser = cli.subcommand(commands, "finetune", _run, what, example)
-    rows = parser.add_argument_group("rows (given again for each task of multi_task, in the same order)")
+    rows = parser.add_argument_group("rows (repeat for each task of multi_task, in the same order)")
     rows.add_argument("--task", action="append", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
     rows.add_argument("--train", action="append", required=True, type=Path, metavar="FILE", help="rows to train on")
     rows.add_argument("--test", action="append", required=True, type=Path, metavar="FILE", help="rows to measure on")
     text, label = "default: text, or tokens", "default: label, summary, or ner_tags"
     rows.add_argument("--text-column", action="append", default=[], metavar="NAME", help=text)
     rows.add_argument("--label-column", action="append", default=[], metavar="NAME", help=label)
-    labels = "a file with one label a line, in the order of the outputs (default: those of the training rows)"
+    labels = "a file with one label a line, in the order of the outputs (default: the labels of the training rows)"
     rows.add_argument("--labels", action="append", default=[], type=Path, metavar="FILE", help=labels)
     old = parser.add_argument_group("incremental: continue an adapter")
-    old.add_argument("--from", type=Path, dest="previous", metavar="DIR", help="what finetune left in its --out")
-    old.add_argument("--old-test", type=Path, metavar="FILE", help="rows of the old kind, to measure what is forgotten")
-    old.add_argument("--old-train", type=Path, metavar="FILE", help="its old training rows, some of which are replayed")
+    old.add_argument(
+        "--from", type=Path, dest="previous", metavar="DIR", help="the --out directory of an earlier finetune"
+    )
+    forgetting = "test rows of the earlier training, to measure forgetting"
+    old.add_argument("--previous-test", type=Path, metavar="FILE", help=forgetting)
+    replay = "training rows of the earlier training; some of them are replayed"
+    old.add_argument("--previous-train", type=Path, metavar="FILE", help=replay)
     how = parser.add_argument_group("how")
-    how.add_argument("--strategy", choices=_STRATEGIES, default="single_task")
-    how.add_argument("--adapter", choices=_METHODS, default="lora", help="default: lora")
+    how.add_argument("--strategy", choices=_STRATEGIES, default="single_task", help="default: single_task")
+    how.add_argument("--adapter", choices=_METHODS, default="lora", help="the trained method (default: lora)")
     how.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), a directory, or a name")
-    how.add_argument("--pooling", choices=("mean", "native"), default="mean", help="what the head of a text reads")
-    how.add_argument("--max-tokens", type=int, metavar="N", help="where texts are cut (256; for words 512)")
-    how.add_argument("--epochs", type=int, metavar="N")
-    how.add_argument("--batch-size", type=int, metavar="N")
-    how.add_argument("--learning-rate", type=float, metavar="RATE")
-    how.add_argument("--rank", type=int, metavar="R", help="of lora and qlora")
-    how.add_argument("--alpha", type=float, metavar="A", help="of lora and qlora (default: twice the rank)")
+    pooling = "input of the classification head: the mean of all tokens (default), or the model's own choice"
+    how.add_argument("--pooling", choices=("mean", "native"), default="mean", help=pooling)
+    how.add_argument(
+        "--max-tokens", type=int, metavar="N", help="cut texts after N tokens (default: 256, for words 512)"
+    )
+    how.add_argument("--epochs", type=int, metavar="N", help="passes over the rows (default: by task and rows)")
+    how.add_argument("--batch-size", type=int, metavar="N", help="rows a step (default: by task)")
+    how.add_argument("--learning-rate", type=float, metavar="RATE", help="default: by the model's size")
+    how.add_argument("--rank", type=int, metavar="R", help="rank of lora and qlora")
+    how.add_argument(
+        "--alpha", type=float, metavar="A", help="scaling alpha of lora and qlora (default: twice the rank)"
+    )
     how.add_argument("--target-modules", metavar="NAMES", help="all-linear (default), task, or names with commas")
-    how.add_argument("--layers", metavar="WHICH", help="all (default), last:K, or none for the head alone")
-    how.add_argument("--virtual-tokens", type=int, metavar="N", help="of prefix_tuning and p_tuning")
-    share = "share of the training rows that chooses the epoch (default: 0.1)"
-    how.add_argument("--validation", type=float, default=0.1, metavar="SHARE", help=share)
-    how.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    how.add_argument("--layers", metavar="WHICH", help="blocks with LoRA: all (default), last:K, or none (head alone)")
+    how.add_argument("--virtual-tokens", type=int, metavar="N", help="length of the soft prompt")
+    share = "fraction of the training rows that is held out to choose the epoch (default: 0.1)"
+    how.add_argument("--validation-fraction", type=float, default=0.1, metavar="F", help=share)
+    precisions = ("auto", "float32", "bfloat16", "float16")
+    how.add_argument("--precision", choices=precisions, default="auto", help="number format of the forward pass")
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
-    how.add_argument("--max-hours", type=float, metavar="H", help="what fits is planned, then held to")
-    limit = "refuse what is expected to need more, and take no more"
+    how.add_argument(
+        "--max-hours", type=float, metavar="H", help="stop after H hours; the number of steps is planned to fit"
+    )
+    limit = "refuse a training that is expected to need more, and never use more"
     how.add_argument("--max-memory-gb", type=float, metavar="GB", help=limit)
-    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
-    how.add_argument("--seed", type=int, default=0, metavar="N")
+    how.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of order and initialisation (default: 0)")
     kinds = ("tensorboard", "mlflow", "wandb")
-    how.add_argument("--track", choices=kinds, help="log every step for it too, below --out; nothing is sent")
+    how.add_argument("--log-to", choices=kinds, help="also log each step for this tool, below --out; nothing is sent")
     privacy = parser.add_argument_group("differential privacy of one training row")
-    level = "high, standard, or the epsilon of the whole training (a number); default: none"
-    privacy.add_argument("--privacy", metavar="LEVEL", help=level)
+    level = "high (noise 1.0, clip 1.0) or standard (noise 0.5, clip 2.0); default: no privacy"
+    privacy.add_argument("--privacy", choices=("high", "standard"), help=level)
+    epsilon = "train within epsilon E for the whole training, instead of a level"
+    privacy.add_argument("--target-epsilon", type=float, metavar="E", help=epsilon)
     privacy.add_argument("--delta", type=float, help="default: the institution's, or below a tenth of 1 / rows")
-    home = "institution whose limits hold and whose ledger is charged, with and without --privacy (default: no limits)"
-    privacy.add_argument("--institution", type=Path, metavar="DIR", help=home)
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the same command again continues")
+    home = "institution whose limits hold and whose ledger is charged (default: $FEDFIN_INSTITUTION, or none)"
+    parser.add_argument("--home", type=Path, metavar="DIR", help=home)
+    resume = "output directory; rerun the same command to resume"
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=resume)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -95,13 +111,13 @@ def _run(given: argparse.Namespace) -> int:
 
 @contextmanager
 def _experiment_log(given: argparse.Namespace) -> "Iterator[list[ExperimentLog]]":
-    """What `--track` asks for: one or none."""
-    if given.track is None:
+    """Return the observer that `--log-to` names, if any."""
+    if given.log_to is None:
         yield []
         return
     from client.tracking.experiment_log import ExperimentLog
 
-    log = ExperimentLog(given.track, given.out)
+    log = ExperimentLog(given.log_to, given.out)
     try:
         yield [log]
     finally:
@@ -148,15 +164,17 @@ def _previous(given: argparse.Namespace, labels: Sequence[str]) -> "Previous | N
     from client.finetune import Previous
 
     if given.strategy != "incremental":
-        for name in ("previous", "old_test", "old_train"):
+        for name in ("previous", "previous_test", "previous_train"):
             if getattr(given, name) is not None:
-                raise ConfigurationError("--from, --old-test and --old-train belong to --strategy incremental")
+                raise ConfigurationError(
+                    "--from, --previous-test and --previous-train belong to --strategy incremental: leave them out"
+                )
         return None
-    for name, shown in (("previous", "--from"), ("old_test", "--old-test")):
+    for name, shown in (("previous", "--from"), ("previous_test", "--previous-test")):
         if getattr(given, name) is None:
             raise ConfigurationError(f"{shown} is missing: --strategy incremental needs it")
-    old = None if given.old_train is None else _read(given, 0, given.old_train, labels)
-    return Previous(given.previous, _read(given, 0, given.old_test, labels), old)
+    old = None if given.previous_train is None else _read(given, 0, given.previous_train, labels)
+    return Previous(given.previous, _read(given, 0, given.previous_test, labels), old)
 
 
 def _each(given: argparse.Namespace, name: str, default: Any) -> list[Any]:
@@ -196,12 +214,12 @@ def _job(given: argparse.Namespace, *observers: Any) -> "FineTuningJob":
             epochs=given.epochs,
             batch_size=given.batch_size,
             learning_rate=given.learning_rate,
-            validation=given.validation,
+            validation=given.validation_fraction,
             precision=given.precision,
             gradient_checkpointing=given.gradient_checkpointing,
         ),
         privacy=_privacy(given),
-        institution=given.institution,
+        institution=_home(given),
         previous=_previous(given, data[0].train.labels),
         seed=given.seed,
         device=given.device,
@@ -214,15 +232,20 @@ def _job(given: argparse.Namespace, *observers: Any) -> "FineTuningJob":
 def _privacy(given: argparse.Namespace) -> "PrivacyOptions | None":
     from client.finetune import PrivacyOptions
 
-    if given.privacy is None:
+    if given.privacy is not None and given.target_epsilon is not None:
+        raise ConfigurationError("--privacy and --target-epsilon exclude each other: give one of them")
+    if given.privacy is None and given.target_epsilon is None:
         if given.delta is not None:
-            raise ConfigurationError("--delta is given without --privacy: give --privacy too, or leave --delta out")
+            raise ConfigurationError(
+                "--delta is given without privacy: add --target-epsilon or --privacy, or leave --delta out"
+            )
         return None
-    try:
-        chosen: dict[str, Any] = {"epsilon": float(given.privacy)}
-    except ValueError:
-        chosen = {"level": given.privacy}
-    return PrivacyOptions(**chosen, delta=given.delta)
+    return PrivacyOptions(level=given.privacy, epsilon=given.target_epsilon, delta=given.delta)
+
+
+def _home(given: argparse.Namespace) -> Path | None:
+    """Return the institution's directory that `--home` or the environment names, if any."""
+    return given.home or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
 
 
 def _summary(outcome: "FineTuningResult") -> str:

@@ -9,12 +9,14 @@ __all__ = ["add"]
 
 
 def add(commands: cli.Commands) -> None:
-    """`init DIR --name NAME`."""
+    """Add `init`."""
     text = "make this institution's keys, its settings file and its request to the hub"
-    init = cli.subcommand(commands, "init", _run, text, 'init /srv/fedfin --name "bank-a"')
-    init.add_argument("directory", type=Path, metavar="DIR", help="a new directory; everything stays in it")
-    init.add_argument("--name", required=True, help="as the hub and its reports will call this institution")
-    renew = "the directory is there: make new TLS and node keys and a new request; signing keys and ledger stay"
+    init = cli.subcommand(commands, "init", _run, text, 'init --home /srv/fedfin --name "bank-a"')
+    init.add_argument(
+        "--home", required=True, type=Path, metavar="DIR", help="a new directory for keys, settings and ledger"
+    )
+    init.add_argument("--name", required=True, help="this institution's name at the hub and in reports")
+    renew = "make new TLS and node keys and a new request in an existing directory (signing keys and ledger stay)"
     init.add_argument("--renew", action="store_true", help=renew)
 
 
@@ -23,15 +25,15 @@ def _run(given: argparse.Namespace) -> int:
     from client.institution.enrolment import make_request
     from common.identity.enrolment import format_fingerprint
 
-    request = make_request(given.directory, given.name, given.renew)
-    home = InstitutionDirectory(given.directory)
+    request = make_request(given.home, given.name, given.renew)
+    home = InstitutionDirectory(given.home)
     if given.json:
         facts = {"name": given.name, "request": str(home.request_path), "fingerprint": request.fingerprint}
         cli.print_json(facts | {"settings": str(home.settings_path)})
         return 0
-    print(f"{given.directory}: keys made; they never leave this directory.")
+    print(f"{given.home}: keys made. They never leave this directory.")
     print(f"1. Name your rows, models and limits in {home.settings_path}")
     print(f"2. Send {home.request_path} to the hub's operator, and read this fingerprint to them by telephone:")
     print(f"   {format_fingerprint(request.fingerprint)}")
-    print(f"3. With the package they send back: fedfin-institution join PACKAGE --home {given.directory}")
+    print(f"3. With the package they send back: fedfin-institution join PACKAGE --home {given.home}")
     return 0

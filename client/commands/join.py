@@ -16,7 +16,11 @@ def add(commands: cli.Commands) -> None:
     example = 'join bank-a.package.json --fingerprint "1f3a 90bc 77d0 4e12 ..."'
     join = cli.subcommand(commands, "join", _run, text, example)
     join.add_argument("package", type=Path, metavar="PACKAGE", help="the file that the hub's operator sent")
-    join.add_argument("--fingerprint", help="the package's, as the hub's operator reads it out by telephone")
+    join.add_argument(
+        "--fingerprint",
+        metavar="HEX",
+        help="the package's fingerprint, as the hub's operator reads it out by telephone",
+    )
     add_home(join)
 
 

@@ -12,9 +12,11 @@ def add(commands: cli.Commands) -> None:
     """`merge`."""
     text = "write a stand-alone model that transformers loads, without PEFT or fedfin"
     parser = cli.subcommand(commands, "merge", _run, text, "merge --adapter runs/sentiment --out models/sentiment")
-    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune or a run left")
+    parser.add_argument(
+        "--adapter", required=True, type=Path, metavar="DIR", help="the directory that finetune or a run wrote"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory")
-    parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
+    parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
 
 
 def _run(given: argparse.Namespace) -> int:

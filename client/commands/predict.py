@@ -23,12 +23,14 @@ def add(commands: cli.Commands) -> None:
     parser = cli.subcommand(commands, "predict", _run, text, "predict --adapter runs/sentiment news.csv")
     lines = "a table with a column of texts, or .txt with one a line (default: lines of standard input)"
     parser.add_argument("input", nargs="?", default="-", metavar="FILE", help=lines)
-    parser.add_argument("--adapter", required=True, type=Path, metavar="DIR", help="what finetune or a run left")
-    parser.add_argument("--task", metavar="TASK", help="which, where the adapter serves several")
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="of what is written (default: csv)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument(
+        "--adapter", required=True, type=Path, metavar="DIR", help="the directory that finetune or a run wrote"
+    )
+    parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="column of the texts (default: text)")
+    parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="format of the output (default: csv)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="output file (default: standard output)")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
 
 
 def _run(given: argparse.Namespace) -> int:

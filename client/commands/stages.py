@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.commands.adapt import add_corpus, add_how, corpus_of, terms_of
+from client.commands.options import LABELLED_TASKS
 from common import cli
 from common.errors import ConfigurationError
 
@@ -19,23 +20,29 @@ __all__ = ["add"]
 def add(commands: cli.Commands) -> None:
     """`stages`."""
     text = "domain pretraining, intermediate tasks, the target task, a smaller student: each optional but the target"
-    example = "stages --task document_classification --train train.jsonl --test test.jsonl --data filings/ --domain "
+    example = "stages --task document_classification --train train.jsonl --test test.jsonl --corpus filings/ --domain "
     parser = cli.subcommand(commands, "stages", _run, text, example + "sec_filings --student-blocks 3 --out runs/s")
     target = parser.add_argument_group("the target task")
-    target.add_argument("--task", required=True, metavar="TASK")
-    target.add_argument("--train", required=True, type=Path, metavar="FILE")
-    target.add_argument("--test", required=True, type=Path, metavar="FILE")
-    first = parser.add_argument_group("intermediate tasks, learned together (give all three once for each)")
-    first.add_argument("--intermediate-task", action="append", default=[], metavar="TASK")
-    first.add_argument("--intermediate-train", action="append", default=[], type=Path, metavar="FILE")
-    first.add_argument("--intermediate-test", action="append", default=[], type=Path, metavar="FILE")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="text for domain pretraining (default: none)")
+    target.add_argument("--task", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
+    target.add_argument("--train", required=True, type=Path, metavar="FILE", help="rows to train on")
+    target.add_argument("--test", required=True, type=Path, metavar="FILE", help="rows to measure on")
+    first = parser.add_argument_group("intermediate tasks, learned together (repeat all three for each task)")
+    first.add_argument("--intermediate-task", action="append", default=[], metavar="TASK", help="a task")
+    first.add_argument(
+        "--intermediate-train", action="append", default=[], type=Path, metavar="FILE", help="its training rows"
+    )
+    first.add_argument(
+        "--intermediate-test", action="append", default=[], type=Path, metavar="FILE", help="its test rows"
+    )
+    parser.add_argument("--corpus", type=Path, metavar="PATH", help="text for domain pretraining (default: none)")
     add_corpus(parser, required=False)
     how = add_how(parser)
-    how.add_argument("--student-blocks", type=int, metavar="N", help="distil into a student of so many blocks")
+    how.add_argument("--student-blocks", type=int, metavar="N", help="distil into a student of N blocks")
     rates = "measured: by the model's size; published: 1e-5, 2e-5, 3e-5, 1e-5, meant for large models trained whole"
     how.add_argument("--rates", choices=("measured", "published"), default="measured", help=rates)
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the same command again continues")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="output directory; rerun the same command to resume"
+    )
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -56,18 +63,18 @@ def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
     from client.finetune.strategies.stages import PUBLISHED, STAGES, StagesJob
     from common.data.corpora import read_corpus
 
-    if given.data is not None and given.domain is None:
-        raise ConfigurationError("--data: name the text's --domain too")
+    if given.corpus is not None and given.domain is None:
+        raise ConfigurationError("--corpus: name the text's --domain too")
     for name in ("domain", "terms", "held_out", "general", "max_texts", "column", "group_column"):
-        if given.data is None and getattr(given, name) is not None:
-            raise ConfigurationError(f"--{name.replace('_', '-')} goes with --data, the text of domain pretraining")
-    corpus = None if given.data is None else corpus_of(given, given.data)
+        if given.corpus is None and getattr(given, name) is not None:
+            raise ConfigurationError(f"--{name.replace('_', '-')} goes with --corpus, the text of domain pretraining")
+    corpus = None if given.corpus is None else corpus_of(given, given.corpus)
     return StagesJob(
         target=_rows(given.task, given.train, given.test),
         out=given.out,
         corpus=corpus,
         terms=None if corpus is None else terms_of(given, corpus, given.base_model),
-        general=None if given.general is None else tuple(read_corpus(given.general)),
+        general=None if given.reference_text is None else tuple(read_corpus(given.reference_text)),
         intermediate=_intermediate(given),
         student_blocks=given.student_blocks,
         base_model=given.base_model,

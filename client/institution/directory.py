@@ -80,7 +80,8 @@ class InstitutionDirectory(InstitutionPaths):
         """
         if not self.settings_path.is_file():
             raise ConfigurationError(
-                f"{self.directory}: no institution.toml: make one with `fedfin-institution init {self.directory}`"
+                f"{self.directory}: no institution.toml: "
+                f"make one with `fedfin-institution init --home {self.directory}`"
             )
         return load_institution_config(self.settings_path)
 

@@ -39,7 +39,7 @@ class ExperimentLog:
             ConfigurationError: The package is not installed.
         """
         if importlib.util.find_spec(kind) is None:
-            raise ConfigurationError(f"--track {kind}: the package {kind} is not installed: pip install {kind}")
+            raise ConfigurationError(f"--log-to {kind}: the package {kind} is not installed: pip install {kind}")
         self._directory = out / kind
         os.environ.update(_environment(kind, self._directory))
         self._callback = LOGS[kind]()

@@ -24,15 +24,15 @@ stop() {
 trap stop EXIT INT TERM
 
 say "The hub: authority, server certificate, keys, hub.toml"
-fedfin-hub init "$hub" --address "127.0.0.1:$port"
+fedfin-hub init --home "$hub" --address "127.0.0.1:$port"
 
 for name in bank-one bank-two; do
   home=$dir/$name
   say "$name makes its keys and a request; the hub approves it; $name joins with the package"
-  request=$(fedfin-institution init "$home" --name "$name" --json)
+  request=$(fedfin-institution init --home "$home" --name "$name" --json)
   # Two people compare this fingerprint by telephone. Here the script does it.
   heard=$(field fingerprint <<<"$request")
-  approved=$(fedfin-hub approve "$home/request.json" --fingerprint "$heard" --hub "$hub" --json)
+  approved=$(fedfin-hub approve "$home/request.json" --fingerprint "$heard" --home "$hub" --json)
   fedfin-institution join "$(field package <<<"$approved")" --fingerprint "$(field fingerprint <<<"$approved")" --home "$home"
 
   # Only the institution decides these: its rows and its limits.
@@ -59,30 +59,30 @@ SETTINGS
 done
 
 say "The hub and both institutions start"
-fedfin-hub start --hub "$hub" >"$dir/hub.log" 2>&1 &
+fedfin-hub start --home "$hub" >"$dir/hub.log" 2>&1 &
 for name in bank-one bank-two; do
   fedfin-institution start --home "$dir/$name" >"$dir/$name.log" 2>&1 &
 done
 deadline=$((SECONDS + 300))
-until fedfin-hub institutions --hub "$hub" --json | python3 -c '
+until fedfin-hub institutions --home "$hub" --json | python3 -c '
 import json, sys
 found = json.loads(sys.stdin.read().splitlines()[-1])["institutions"]
 sys.exit(not all(entry["state"] == "connected" for entry in found))'; do
   [ $SECONDS -lt $deadline ] || { echo "not connected after 300 s: see $dir/*.log" >&2; exit 1; }
   sleep 2
 done
-fedfin-hub status --hub "$hub"
+fedfin-hub status --home "$hub"
 
 say "The federation runs"
-fedfin-hub run "$here/headlines.toml" --hub "$hub"
+fedfin-hub run "$here/headlines.toml" --home "$hub"
 
 say "The privacy budget that each institution spent, from its own ledger"
 for name in bank-one bank-two; do
-  fedfin-institution budget show "$dir/$name"
+  fedfin-institution budget show --home "$dir/$name"
 done
 
 say "Check the audit logs and the certificates"
-fedfin-hub audit verify --hub "$hub"
-fedfin-hub certs --hub "$hub"
+fedfin-hub verify --home "$hub"
+fedfin-hub certs --home "$hub"
 
 say "Done: everything is in $dir"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import cli
-from server.commands.options import add_hub, open_hub
+from server.commands.options import add_home, open_home
 
 if TYPE_CHECKING:
     from common.identity.enrolment import EnrolmentRequest
@@ -22,10 +22,10 @@ def add(commands: cli.Commands) -> None:
     example = 'approve request.json --fingerprint "1f3a 90bc 77d0 4e12 ..."'
     parser = cli.subcommand(commands, "approve", _approve, text, example)
     parser.add_argument("request", type=Path, metavar="REQUEST", help="request.json of `fedfin-institution init`")
-    words = "what the institution reads out over another channel; asked for where it is not given"
+    words = "the fingerprint that the institution reads out over another channel (default: ask for it)"
     parser.add_argument("--fingerprint", metavar="HEX", help=words)
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the package here")
-    add_hub(parser)
+    add_home(parser)
 
 
 def _approve(given: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def _approve(given: argparse.Namespace) -> int:
     from common.identity.enrolment import format_fingerprint
     from server.hub.enrolment import approve
 
-    home = open_hub(given)
+    home = open_home(given)
     request = _read(given.request)
     _compare(request.keys.name, request.fingerprint, given.fingerprint)
     package, path = approve(home, request)

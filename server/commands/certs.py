@@ -3,7 +3,7 @@
 import argparse
 
 from common import cli
-from server.commands.options import add_hub, open_hub
+from server.commands.options import add_home, open_home
 
 __all__ = ["add"]
 
@@ -12,16 +12,16 @@ def add(commands: cli.Commands) -> None:
     """`certs`."""
     text = "list what expires when, or renew a certificate; a running hub takes it up without losing a run"
     parser = cli.subcommand(commands, "certs", _certs, text, "certs --rotate server")
-    what = "renew the certificate of the gateway (server) or of the institution NAME; may be given again"
+    what = "renew the certificate of the gateway (server) or of the institution NAME; repeatable"
     parser.add_argument("--rotate", action="append", default=[], metavar="server|NAME", help=what)
-    add_hub(parser)
+    add_home(parser)
 
 
 def _certs(given: argparse.Namespace) -> int:
     from server.hub.enrolment import renew_institution, renew_server
     from server.runs.status import certificates
 
-    home = open_hub(given)
+    home = open_home(given)
     packages = {}
     for name in given.rotate:
         if name == "server":

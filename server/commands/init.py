@@ -1,4 +1,4 @@
-"""`fedfin-hub init DIR`: a new hub."""
+"""`fedfin-hub init`: make a new hub."""
 
 import argparse
 from pathlib import Path
@@ -11,14 +11,14 @@ __all__ = ["add"]
 def add(commands: cli.Commands) -> None:
     """`init`."""
     text = "make a hub: certificate authority, server certificate, keys, a commented hub.toml"
-    example = "init /srv/fedfin-hub --address hub.example.org:8443"
+    example = "init --home /srv/fedfin-hub --address hub.example.org:8443"
     parser = cli.subcommand(commands, "init", _init, text, example)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a new or empty directory")
+    parser.add_argument("--home", required=True, type=Path, metavar="DIR", help="a new or empty directory for the hub")
     parser.add_argument("--name", default="hub", help="the hub's name (default: hub)")
     address = "what institutions dial (default: this machine alone, 127.0.0.1:8443)"
     parser.add_argument("--address", default="127.0.0.1:8443", metavar="HOST:PORT", help=address)
-    names = "another host name or IP address to certify; may be given again"
-    parser.add_argument("--also", action="append", default=[], metavar="NAME", help=names)
+    names = "another host name or IP address in the server certificate (subject alternative name), repeatable"
+    parser.add_argument("--san", action="append", default=[], metavar="NAME", help=names)
 
 
 def _init(given: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def _init(given: argparse.Namespace) -> int:
     from server.hub.audit_log import note
     from server.hub.directory import HubDirectory
 
-    home = HubDirectory.create(given.directory, given.name, given.address, given.also)
+    home = HubDirectory.create(given.home, given.name, given.address, given.san)
     public = home.keys().public
     note(home, "hub_created", {"hub": public.name, "keys": public.fingerprint})
     if given.json:
@@ -34,5 +34,5 @@ def _init(given: argparse.Namespace) -> int:
         return 0
     print(f"hub {public.name} in {home.directory}: its keys are {format_fingerprint(public.fingerprint)}")
     print(f"settings: {home.settings_path}")
-    print(f"next: fedfin-hub approve REQUEST --hub {home.directory}, then fedfin-hub start")
+    print(f"next: fedfin-hub approve REQUEST --home {home.directory}, then fedfin-hub start --home {home.directory}")
     return 0

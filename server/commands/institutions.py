@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from common import cli
-from server.commands.options import add_hub, open_hub
+from server.commands.options import add_home, open_home
 
 __all__ = ["add"]
 
@@ -12,14 +12,14 @@ __all__ = ["add"]
 def add(commands: cli.Commands) -> None:
     """`institutions`."""
     text = "list who is enrolled, who is connected, and until when their certificates last"
-    parser = cli.subcommand(commands, "institutions", _institutions, text, "institutions --hub /srv/fedfin-hub")
-    add_hub(parser)
+    parser = cli.subcommand(commands, "institutions", _institutions, text, "institutions --home /srv/fedfin-hub")
+    add_home(parser)
 
 
 def _institutions(given: argparse.Namespace) -> int:
     from server.runs.status import institutions
 
-    found = institutions(open_hub(given))
+    found = institutions(open_home(given))
     if given.json:
         cli.print_json({"institutions": found})
         return 0

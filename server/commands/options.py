@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from server.hub.directory import HubDirectory
 
-__all__ = ["add_hub", "open_hub"]
+__all__ = ["add_home", "open_home"]
 
 
-def add_hub(parser: argparse.ArgumentParser) -> None:
-    """`--hub DIR`."""
+def add_home(parser: argparse.ArgumentParser) -> None:
+    """Add `--home DIR`, the hub's directory."""
     text = "the hub's directory (default: $FEDFIN_HUB, or the current directory)"
-    parser.add_argument("--hub", type=Path, metavar="DIR", help=text)
+    parser.add_argument("--home", type=Path, metavar="DIR", help=text)
 
 
-def open_hub(given: argparse.Namespace) -> "HubDirectory":
-    """The hub that `--hub` names.
+def open_home(given: argparse.Namespace) -> "HubDirectory":
+    """Open the hub that `--home` names.
 
     Raises:
         ConfigurationError: there is none.
@@ -25,4 +25,4 @@ def open_hub(given: argparse.Namespace) -> "HubDirectory":
     # Imported late: --help answers at once.
     from server.hub.directory import HubDirectory
 
-    return HubDirectory.open(given.hub)
+    return HubDirectory.open(given.home)

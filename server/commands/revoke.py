@@ -3,7 +3,7 @@
 import argparse
 
 from common import cli
-from server.commands.options import add_hub, open_hub
+from server.commands.options import add_home, open_home
 
 __all__ = ["add"]
 
@@ -12,14 +12,14 @@ def add(commands: cli.Commands) -> None:
     """`revoke`."""
     text = "shut an institution out at once; to come back it needs new keys and a new request"
     parser = cli.subcommand(commands, "revoke", _revoke, text, "revoke bank-one")
-    parser.add_argument("name", metavar="NAME")
-    add_hub(parser)
+    parser.add_argument("name", metavar="NAME", help="an enrolled institution")
+    add_home(parser)
 
 
 def _revoke(given: argparse.Namespace) -> int:
     from server.hub.enrolment import revoke
 
-    revoke(open_hub(given), given.name)
+    revoke(open_home(given), given.name)
     if given.json:
         cli.print_json({"revoked": given.name})
     else:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import cli
-from server.commands.options import add_hub, open_hub
+from server.commands.options import add_home, open_home
 
 if TYPE_CHECKING:
     from server.runs.run import Run
@@ -16,42 +16,44 @@ __all__ = ["add_report", "add_resume", "add_run", "add_stop"]
 def add_run(commands: cli.Commands) -> None:
     """`run CONFIG.toml`."""
     text = "start a federation on the enrolled institutions and follow it; Ctrl-C leaves it running"
-    parser = cli.subcommand(commands, "run", _run, text, "run headlines.toml --hub /srv/fedfin-hub")
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
-    parser.add_argument("--name", metavar="RUN", help="the run's name (default: that of the file, and a random end)")
-    change = "another value than the file's, as in --set privacy.target_epsilon=3"
+    parser = cli.subcommand(commands, "run", _run, text, "run headlines.toml --home /srv/fedfin-hub")
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="the run's configuration")
+    parser.add_argument(
+        "--name", metavar="RUN", help="the run's name (default: the name of the file and a random suffix)"
+    )
+    change = "replace a value of the file, as in --set privacy.target_epsilon=3"
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=change)
     _add_detach(parser)
-    add_hub(parser)
+    add_home(parser)
 
 
 def add_resume(commands: cli.Commands) -> None:
     """`resume RUN`."""
     text = "continue a run that was stopped or missed its quorum, at the exact round; or follow one that runs"
     parser = cli.subcommand(commands, "resume", _resume, text, "resume headlines-1a2b3c4d")
-    parser.add_argument("run_name", metavar="RUN")
+    parser.add_argument("run_name", metavar="RUN", help="name of the run")
     _add_detach(parser)
-    add_hub(parser)
+    add_home(parser)
 
 
 def add_stop(commands: cli.Commands) -> None:
     """`stop RUN`."""
     text = "stop a run; every finished round is kept, and `resume` continues it"
     parser = cli.subcommand(commands, "stop", _stop, text, "stop headlines-1a2b3c4d")
-    parser.add_argument("run_name", metavar="RUN")
-    add_hub(parser)
+    parser.add_argument("run_name", metavar="RUN", help="name of the run")
+    add_home(parser)
 
 
 def add_report(commands: cli.Commands) -> None:
     """`report RUN`."""
     text = "write report.html again from a run's files, finished or not"
     parser = cli.subcommand(commands, "report", _report, text, "report headlines-1a2b3c4d")
-    parser.add_argument("run_name", metavar="RUN")
-    add_hub(parser)
+    parser.add_argument("run_name", metavar="RUN", help="name of the run")
+    add_home(parser)
 
 
 def _add_detach(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--detach", action="store_true", help="return at once; `status` says where it stands")
+    parser.add_argument("--detach", action="store_true", help="return at once; `fedfin-hub status` shows the progress")
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -60,7 +62,7 @@ def _run(given: argparse.Namespace) -> int:
     from server.runs.reconciler import submit_run
     from server.runs.run import Run
 
-    home = open_hub(given)
+    home = open_home(given)
     if not given.config.is_file():
         raise ConfigurationError(f"{given.config}: no such configuration file: give the path of a TOML file")
     with home.control() as control:
@@ -77,7 +79,7 @@ def _resume(given: argparse.Namespace) -> int:
     from server.runs.reconciler import submit_run
     from server.runs.run import FINISHED, Run
 
-    run = Run.open(open_hub(given), given.run_name)
+    run = Run.open(open_home(given), given.run_name)
     outcome = run.outcome()
     if outcome is not None and outcome["state"] != FINISHED:
         with run.home.control() as control:
@@ -94,7 +96,7 @@ def _stop(given: argparse.Namespace) -> int:
     from server.runs.reconciler import cancel_run
     from server.runs.run import STOPPED, Run
 
-    run = Run.open(open_hub(given), given.run_name)
+    run = Run.open(open_home(given), given.run_name)
     outcome = run.outcome()
     if outcome is not None:
         raise CheckpointError(f"run {run.name}: it has ended already ({outcome['state']})")
@@ -115,7 +117,7 @@ def _report(given: argparse.Namespace) -> int:
     from server.report.report import write_report
     from server.runs.run import Run
 
-    path = write_report(Run.open(open_hub(given), given.run_name).directory)
+    path = write_report(Run.open(open_home(given), given.run_name).directory)
     if given.json:
         cli.print_json({"report": str(path)})
     else:

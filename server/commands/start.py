@@ -3,7 +3,7 @@
 import argparse
 
 from common import cli
-from server.commands.options import add_hub, open_hub
+from server.commands.options import add_home, open_home
 
 __all__ = ["add"]
 
@@ -11,8 +11,8 @@ __all__ = ["add"]
 def add(commands: cli.Commands) -> None:
     """`start`."""
     text = "start the hub and keep it running; Ctrl-C or SIGTERM stops it, runs go on at the next start"
-    parser = cli.subcommand(commands, "start", _start, text, "start --hub /srv/fedfin-hub")
-    add_hub(parser)
+    parser = cli.subcommand(commands, "start", _start, text, "start --home /srv/fedfin-hub")
+    add_home(parser)
 
 
 def _start(given: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def _start(given: argparse.Namespace) -> int:
     from server.runs.reconciler import Reconciler
     from server.runs.status import expiring, starting
 
-    home = open_hub(given)
+    home = open_home(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     log = logging.getLogger("fedfin.hub")

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from common import cli
-from server.commands.options import add_hub, open_hub
+from server.commands.options import add_home, open_home
 
 __all__ = ["add"]
 
@@ -12,14 +12,14 @@ __all__ = ["add"]
 def add(commands: cli.Commands) -> None:
     """`status`."""
     text = "say what is up, who is connected, and where each run stands"
-    parser = cli.subcommand(commands, "status", _status, text, "status --hub /srv/fedfin-hub --json")
-    add_hub(parser)
+    parser = cli.subcommand(commands, "status", _status, text, "status --home /srv/fedfin-hub --json")
+    add_home(parser)
 
 
 def _status(given: argparse.Namespace) -> int:
     from server.runs.status import status
 
-    found = status(open_hub(given))
+    found = status(open_home(given))
     if given.json:
         cli.print_json(found)
     else:

@@ -94,8 +94,8 @@ class HubDirectory:
         home = cls(directory)
         if not home.settings_path.is_file():
             raise ConfigurationError(
-                f"{directory}: no hub.toml: give the hub's directory with --hub or {ENVIRONMENT}, or make one with "
-                "`fedfin-hub init DIR`"
+                f"{directory}: no hub.toml: give the hub's directory with --home or {ENVIRONMENT}, or make one with "
+                "`fedfin-hub init --home DIR`"
             )
         return home
 
@@ -216,7 +216,7 @@ class HubDirectory:
             return str(json.loads(self.superlink_path.read_bytes())["address"])
         except (OSError, ValueError, KeyError, TypeError):
             raise ServiceError(
-                f"{self.directory}: the hub is not started: run `fedfin-hub start --hub {self.directory}`"
+                f"{self.directory}: the hub is not started: run `fedfin-hub start --home {self.directory}`"
             ) from None
 
     def _request(self, directory: Path) -> EnrolmentRequest:

@@ -34,7 +34,7 @@ def approve(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPac
     if before is not None and before.revoked and _shares_a_machine_key(before.request, request):
         raise EnrolmentError(
             f"request of {name}: a key of it was revoked: the institution makes new ones with "
-            "`fedfin-institution init DIR --name NAME --renew`"
+            "`fedfin-institution init --home DIR --name NAME --renew`"
         )
     for other, entry in enrolled.items():
         if other != name and _shares_a_key(entry.request, request):

@@ -79,13 +79,14 @@ def test_ctrl_c_on_a_real_command_leaves_with_130(tmp_path: Path) -> None:
     code = (
         # Whoever starts the tests in the background has them ignore interrupts, and children inherit that.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import pathlib, sys, time\nfrom common import command\n"
+        "import pathlib, sys, time\nfrom common import cli\n"
         f"def run(_):\n    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(60)\n"
-        "def add(c): command.subcommand(c, 'work', run, 'x', 'work')\n"
-        "sys.exit(command.main(command.top('fedfin-x', 'x', 'work', (add,)), ['work'], 'saved'))"
+        "def add(c): cli.subcommand(c, 'work', run, 'x', 'work')\n"
+        "sys.exit(cli.main(cli.build_parser('fedfin-x', 'x', 'work', (add,)), ['work'], 'saved'))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
         while not ready.exists():
+            assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(20) == 130

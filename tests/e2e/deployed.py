@@ -135,7 +135,7 @@ class Hub:
     started: Started = field(init=False)
 
     def __post_init__(self) -> None:
-        arguments = ("start", "--hub", str(self.directory))
+        arguments = ("start", "--home", str(self.directory))
         self.started = Started("fedfin-hub", arguments, self.directory.with_suffix(".log"))
 
     @classmethod
@@ -144,7 +144,7 @@ class Hub:
         listen = free_port()
         wiretap = Wiretap(listen)
         save_tiny_model(root / "base")
-        command("fedfin-hub", "init", root / "hub", "--address", f"127.0.0.1:{wiretap.port}")
+        command("fedfin-hub", "init", "--home", root / "hub", "--address", f"127.0.0.1:{wiretap.port}")
         write_rows(root / "test.csv", 40, 99)
         settings = root / "hub" / "hub.toml"
         listening = f'listen = "127.0.0.1:{wiretap.port}"'
@@ -174,14 +174,14 @@ class Hub:
         """init, approve, join; not started."""
         root = self.directory.parent
         institution = Institution(root / name, name)
-        request = command("fedfin-institution", "init", institution.directory, "--name", name)
+        request = command("fedfin-institution", "init", "--home", institution.directory, "--name", name)
         approved = command(
             "fedfin-hub",
             "approve",
             request["request"],
             "--fingerprint",
             request["fingerprint"],
-            "--hub",
+            "--home",
             self.directory,
         )
         given = (approved["package"], "--fingerprint", approved["fingerprint"], "--home", institution.directory)
@@ -230,7 +230,7 @@ min_noise_multiplier = 0.1
         config.write_text(text or run_toml(self.directory.parent / "base"))
         given = [part for change in changes for part in ("--set", change)]
         named = ["--name", name] if name else []
-        found = command("fedfin-hub", "run", config, "--hub", self.directory, "--detach", *named, *given)
+        found = command("fedfin-hub", "run", config, "--home", self.directory, "--detach", *named, *given)
         return Run(self, found["run"])
 
     def stop(self) -> None:

@@ -112,10 +112,10 @@ def test_a_revoked_institution_is_out_at_once_and_returns_only_with_new_keys(hub
     try:
         until(lambda: activates() == 200, "the new member is let in", within=60)
     finally:
-        command("fedfin-hub", "revoke", "mallory", "--hub", hub.directory)
+        command("fedfin-hub", "revoke", "mallory", "--home", hub.directory)
     assert activates() == 401
     again = command(
-        "fedfin-hub", "approve", mallory.request_path, "--fingerprint", request_of(mallory), "--hub", hub.directory,
+        "fedfin-hub", "approve", mallory.request_path, "--fingerprint", request_of(mallory), "--home", hub.directory,
         code=2,
     )  # fmt: skip
     assert "was revoked" in again["error"]

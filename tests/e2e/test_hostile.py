@@ -101,7 +101,7 @@ def eve(hub: Hub) -> Iterator[HostileAgent]:
         hub.start_institutions(["eve"])
         yield agent
         institution.started.stop()
-    command("fedfin-hub", "revoke", "eve", "--hub", hub.directory)
+    command("fedfin-hub", "revoke", "eve", "--home", hub.directory)
 
 
 def test_every_bad_reply_is_refused_for_its_reason_and_leaves_the_adapter_alone(hub: Hub, eve: HostileAgent) -> None:

@@ -46,7 +46,7 @@ def test_the_run_ends_with_every_round_once_and_nothing_charged_twice(run: Run, 
     assert run.ended() == "finished"
     assert [record["round"] for record in run.history()] == list(range(1, ROUNDS + 1))
     assert len(run.audit("run_continued")) >= 1
-    assert run.name in command("fedfin-hub", "audit", "verify", "--hub", hub.directory)["runs"]
+    assert run.name in command("fedfin-hub", "verify", "--home", hub.directory)["runs"]
     for name in BANKS:
         keys = hub.home.members()[name].keys
         charges = [entry for entry in verify(hub.institutions[name].ledger, keys) if run.name in str(entry.body)]

@@ -63,7 +63,7 @@ def test_a_modified_app_bundle_is_refused_by_every_institution(hub: Hub, tmp_pat
     before = [path.read_bytes() if path.exists() else b"" for path in ledgers]
 
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "server.cli", "run", config, "--hub", hub.directory, "--detach", "--json"],
+        [sys.executable, "-P", "-m", "server.cli", "run", config, "--home", hub.directory, "--detach", "--json"],
         env=environment() | {"PYTHONPATH": str(other)},
         capture_output=True,
         text=True,

@@ -25,7 +25,7 @@ def test_certificates_are_rotated_without_losing_a_run(hub: Hub) -> None:
     run = hub.run("run.rounds=3", "training.local_steps=50", "aggregation.quorum=3")
     run.in_round(1)
     before = served(hub)
-    rotated = command("fedfin-hub", "certs", "--rotate", "server", "--rotate", "west", "--hub", hub.directory)
+    rotated = command("fedfin-hub", "certs", "--rotate", "server", "--rotate", "west", "--home", hub.directory)
     until(lambda: served(hub) != before, "the gateway shows its new certificate", within=20)
     command("fedfin-institution", "join", rotated["packages"]["west"], "--home", hub.institutions["west"].directory)
     assert run.ended() == "finished"
@@ -37,7 +37,7 @@ def test_certificates_are_rotated_without_losing_a_run(hub: Hub) -> None:
 def test_status_says_what_is_up_who_is_connected_and_which_round(hub: Hub) -> None:
     run = hub.run("run.rounds=1", "training.local_steps=50")
     run.in_round(1)
-    found = command("fedfin-hub", "status", "--hub", hub.directory)
+    found = command("fedfin-hub", "status", "--home", hub.directory)
     assert found["started"]
     assert {entry["name"]: entry["up"] for entry in found["services"]} == dict.fromkeys(
         ("superlink", "superexec", "gateway"), True
@@ -48,13 +48,13 @@ def test_status_says_what_is_up_who_is_connected_and_which_round(hub: Hub) -> No
     mine = next(entry for entry in found["runs"] if entry["run"] == run.name)
     assert (mine["state"], mine["round"], mine["rounds"]) in (("running", 1, 1), ("finished", 1, 1))
     assert run.ended() == "finished"
-    assert Path(command("fedfin-hub", "report", run.name, "--hub", hub.directory)["report"]).is_file()
+    assert Path(command("fedfin-hub", "report", run.name, "--home", hub.directory)["report"]).is_file()
 
 
 def test_a_second_start_and_unknown_names_are_one_line(hub: Hub) -> None:
-    assert "started already" in command("fedfin-hub", "start", "--hub", hub.directory, code=2)["error"]
-    assert "none of that name" in command("fedfin-hub", "resume", "absent", "--hub", hub.directory, code=2)["error"]
-    assert "no institution" in command("fedfin-hub", "revoke", "absent", "--hub", hub.directory, code=2)["error"]
+    assert "started already" in command("fedfin-hub", "start", "--home", hub.directory, code=2)["error"]
+    assert "none of that name" in command("fedfin-hub", "resume", "absent", "--home", hub.directory, code=2)["error"]
+    assert "no institution" in command("fedfin-hub", "revoke", "absent", "--home", hub.directory, code=2)["error"]
 
 
 def test_the_audit_logs_show_every_edit_offline(hub: Hub, tmp_path: Path) -> None:
@@ -63,16 +63,16 @@ def test_the_audit_logs_show_every_edit_offline(hub: Hub, tmp_path: Path) -> Non
     copy = tmp_path / "copy"
     ignore = shutil.ignore_patterns("state", "private.json", "ca.key", "server.key", "checkpoint")
     shutil.copytree(hub.directory, copy, ignore=ignore)
-    assert run.name in command("fedfin-hub", "audit", "verify", "--hub", copy)["runs"]
+    assert run.name in command("fedfin-hub", "verify", "--home", copy)["runs"]
 
     log = copy / "runs" / run.name / "audit.jsonl"
     whole = log.read_text()
     closed = next(line for line in whole.splitlines() if json.loads(line)["kind"] == "round_closed")
     for text in (whole.replace('"contributed"', '"Contributed"', 1), whole.replace(closed + "\n", "")):
         log.write_text(text)
-        assert run.name in command("fedfin-hub", "audit", "verify", "--hub", copy, code=2)["error"]
+        assert run.name in command("fedfin-hub", "verify", "--home", copy, code=2)["error"]
     shutil.rmtree(log.parent)
-    assert "absent" in command("fedfin-hub", "audit", "verify", "--hub", copy, code=2)["error"]
+    assert "absent" in command("fedfin-hub", "verify", "--home", copy, code=2)["error"]
 
 
 def test_a_stopped_hub_is_stopped_whole_and_plays_its_runs_on_even_without_its_state(hub: Hub) -> None:
@@ -83,7 +83,7 @@ def test_a_stopped_hub_is_stopped_whole_and_plays_its_runs_on_even_without_its_s
     assert hub.started.stop(signal.SIGTERM) == 0
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (*pids, player)), "everything has ended", within=30)
     assert run.file("outcome.json") is None
-    assert not command("fedfin-hub", "status", "--hub", hub.directory)["started"]
+    assert not command("fedfin-hub", "status", "--home", hub.directory)["started"]
     # Flower's database, its registrations and what it knew of the run.
     shutil.rmtree(hub.directory / "state")
     hub.start()

@@ -31,13 +31,13 @@ def test_one_that_never_answers_is_late_and_one_that_is_away_is_silent_and_both_
     os.kill(held, signal.SIGSTOP)
     try:
         run.in_round(5)
-        assert command("fedfin-hub", "stop", run.name, "--hub", hub.directory)["state"] == "stopped"
+        assert command("fedfin-hub", "stop", run.name, "--home", hub.directory)["state"] == "stopped"
     finally:
         os.kill(held, signal.SIGCONT)
     assert run.outcomes(4) == {"north": "contributed", "south": "contributed", "west": "failed:silent"}
     west.started.start()
     hub.await_connected("west")
-    command("fedfin-hub", "resume", run.name, "--hub", hub.directory, "--detach")
+    command("fedfin-hub", "resume", run.name, "--home", hub.directory, "--detach")
     assert run.ended() == "finished"
     assert run.outcomes(5) == dict.fromkeys(("north", "south", "west"), "contributed")
     assert [record["round"] for record in run.history()] == [1, 2, 3, 4, 5]
@@ -52,6 +52,6 @@ def test_without_a_quorum_the_run_stops_and_resumes_when_they_are_back(hub: Hub)
     assert "the quorum is 3 (west failed:silent)" in run.file("outcome.json")["message"]
     west.started.start()
     hub.await_connected("west")
-    result = command("fedfin-hub", "resume", run.name, "--hub", hub.directory, within=240)
+    result = command("fedfin-hub", "resume", run.name, "--home", hub.directory, within=240)
     assert result["state"] == "finished"
     assert result["rounds"] == 1

@@ -11,39 +11,10 @@ from tools.cli_reference import Command, commands, example, parameters
 LEAVES = [command for command in commands() if "run" in command.parser._defaults]
 """Commands that do something. The others only hold subcommands."""
 
-WITHOUT_EXAMPLE: set[str] = {"fedfin-institution budget"}
+WITHOUT_EXAMPLE: set[str] = set()
 """Commands that still lack an example. May only shrink."""
 
-WITHOUT_HELP: set[str] = {
-    "fedfin-hub audit action",
-    "fedfin-hub report RUN",
-    "fedfin-hub resume RUN",
-    "fedfin-hub revoke NAME",
-    "fedfin-hub run CONFIG.toml",
-    "fedfin-hub stop RUN",
-    "fedfin-institution adapt --batch-size",
-    "fedfin-institution adapt --probe-task",
-    "fedfin-institution adapt --probe-test",
-    "fedfin-institution adapt --probe-train",
-    "fedfin-institution adapt --seed",
-    "fedfin-institution finetune --batch-size",
-    "fedfin-institution finetune --epochs",
-    "fedfin-institution finetune --learning-rate",
-    "fedfin-institution finetune --precision",
-    "fedfin-institution finetune --seed",
-    "fedfin-institution finetune --strategy",
-    "fedfin-institution stages --batch-size",
-    "fedfin-institution stages --intermediate-task",
-    "fedfin-institution stages --intermediate-test",
-    "fedfin-institution stages --intermediate-train",
-    "fedfin-institution stages --seed",
-    "fedfin-institution stages --task",
-    "fedfin-institution stages --test",
-    "fedfin-institution stages --train",
-    "fedfin-simulate report DIR",
-    "fedfin-simulate resume DIR",
-    "fedfin-simulate run CONFIG.toml",
-}
+WITHOUT_HELP: set[str] = set()
 """Arguments that still lack a help text, as "COMMAND ARGUMENT". May only shrink."""
 
 

@@ -100,7 +100,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, An
 def test_show_says_by_whom_for_what_and_what_is_left(
     spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = told(capsys, "show", spent.directory)
+    found = told(capsys, "show", "--home", spent.directory)
     assert (found["unit"], found["delta"], found["max_epsilon"]) == ("record", 1e-6, 8.0)
     assert found["epsilon_spent"] == epsilon([EVENT] * 4, 1e-6)
     left = found["steps_left"]
@@ -109,18 +109,18 @@ def test_show_says_by_whom_for_what_and_what_is_left(
         ("first", ["the hub"], 2, 3, 1), ("second", ["other hub"], 1, 1, 0)
     ]  # fmt: skip
     assert found["runs"][0]["epsilon"] == epsilon([EVENT] * 3, 1e-6)
-    words = said(capsys, "show", spent.directory)
+    words = said(capsys, "show", "--home", spent.directory)
     for part in ("4 trainings", "of 8 at delta 1e-06", f"left: {left:,} steps", "first: sentiment_analysis for the hub",
                  "1 never finished"):  # fmt: skip
         assert part in words, part
 
 
 def test_show_says_when_the_data_changed(spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str]) -> None:
-    states = told(capsys, "show", spent.directory)["data"]
+    states = told(capsys, "show", "--home", spent.directory)["data"]
     assert [(s["fingerprint"][0], s["from_entry"], s["units"], s["trainings"]) for s in states] == [
         ("f", 1, 300, 3), ("e", 6, 310, 1)
     ]  # fmt: skip
-    words = said(capsys, "show", spent.directory)
+    words = said(capsys, "show", "--home", spent.directory)
     assert words.count("the data changed; what was spent stays spent: 310 records") == 1
     assert "since entry 6" in words
 
@@ -130,9 +130,9 @@ def test_a_training_without_privacy_is_shown_as_what_it_is(
 ) -> None:
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
         ledger.reserve(DpSgdEvent(0.0, 1.0, 5), use(delta=None, clipping_norm=0.0), None)
-    found = told(capsys, "show", home.directory)
+    found = told(capsys, "show", "--home", home.directory)
     assert (found["epsilon_spent"], found["trainings_without_privacy"]) == ("infinity", 1)
-    words = said(capsys, "show", home.directory)
+    words = said(capsys, "show", "--home", home.directory)
     assert "epsilon infinite of 8" in words
     assert "NO PRIVACY: 1 training" in words
 
@@ -140,9 +140,11 @@ def test_a_training_without_privacy_is_shown_as_what_it_is(
 def test_an_untouched_institution_has_spent_nothing(
     home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told(capsys, "show", home.directory)["epsilon_spent"] == 0.0
-    assert "ledger holds no training" in said(capsys, "statement", home.directory, code=2)
-    assert "nothing was spent yet" in said(capsys, "export", home.directory, "--out", home.directory / "x.csv", code=2)
+    assert told(capsys, "show", "--home", home.directory)["epsilon_spent"] == 0.0
+    assert "ledger holds no training" in said(capsys, "statement", "--home", home.directory, code=2)
+    assert "nothing was spent yet" in said(
+        capsys, "export", "--home", home.directory, "--out", home.directory / "x.csv", code=2
+    )
     assert not (home.directory / "x.csv").exists()
 
 
@@ -156,10 +158,10 @@ def test_an_auditor_verifies_with_the_public_key_alone(
     ledger, key = elsewhere / "ledger.jsonl", elsewhere / "public.json"
     found = told(capsys, "verify", ledger, "--key", key)
     assert (found["verified"], found["entries"], found["trainings"], found["unfinished"]) == (True, 7, 4, 1)
-    assert found == told(capsys, "verify", spent.directory) | {"ledger": str(ledger)}
+    assert found == told(capsys, "verify", "--home", spent.directory) | {"ledger": str(ledger)}
     # Also while the agent holds it.
     with PrivacyLedger.open(spent.ledger_path, spent.keys()):
-        assert "7 entries" in said(capsys, "verify", spent.directory)
+        assert "7 entries" in said(capsys, "verify", "--home", spent.directory)
     text = ledger.read_bytes()
     ledger.write_bytes(text.replace(b'"steps":20', b'"steps":10', 1))
     assert "line 1 was edited" in said(capsys, "verify", ledger, "--key", key, code=2)
@@ -182,7 +184,7 @@ def test_an_auditor_verifies_with_the_public_key_alone(
 def test_the_forecast_is_what_reserving_round_after_round_then_gives(
     spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str], rounds: int, mode: str, privacy: str
 ) -> None:
-    found = told(capsys, "forecast", run_file(spent, rounds, mode, privacy), spent.directory)
+    found = told(capsys, "forecast", run_file(spent, rounds, mode, privacy), "--home", spent.directory)
     event = DpSgdEvent.from_json(found["event_of_round"])
     limit, played = spent.settings().limits.budget, 0
     with PrivacyLedger.open(spent.ledger_path, spent.keys()) as ledger:
@@ -227,10 +229,10 @@ def test_a_refusal_is_foretold_with_its_code_and_reason(
     if change[0]:
         configure(spent, *change)
     path = run_file(spent, privacy=privacy)
-    found = told(capsys, "forecast", path, spent.directory)
+    found = told(capsys, "forecast", path, "--home", spent.directory)
     assert (found["refused"], found["code"], found["rounds_that_fit"]) == (True, code, 0)
     assert why in found["why"]
-    assert f"REFUSED ({code})" in said(capsys, "forecast", path, spent.directory)
+    assert f"REFUSED ({code})" in said(capsys, "forecast", path, "--home", spent.directory)
 
 
 def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: InstitutionDirectory) -> None:
@@ -261,7 +263,7 @@ def test_export_holds_every_training_and_is_the_owners_alone(
     spent: InstitutionDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("ledger.csv", "ledger.json"):
-        assert told(capsys, "export", spent.directory, "--out", tmp_path / name)["trainings"] == 4
+        assert told(capsys, "export", "--home", spent.directory, "--out", tmp_path / name)["trainings"] == 4
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     with (tmp_path / "ledger.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
@@ -280,15 +282,15 @@ def test_bad_input_is_one_line_and_exit_code_2(
     (tmp_path / "key.json").write_text("{}")
     (tmp_path / "misspelt.toml").write_text("[run]\n[privcy]\n")
     for arguments, named in (
-        (("show", tmp_path / "nowhere"), "nowhere"),
+        (("show", "--home", tmp_path / "nowhere"), "nowhere"),
         (("verify", spent.ledger_path), "--key"),
         (("verify", tmp_path / "no.jsonl", "--key", spent.keys_path / "public.json"), "no.jsonl"),
         (("verify", spent.ledger_path, "--key", tmp_path / "key.json"), "key.json"),
         (("verify", spent.ledger_path, "--key", tmp_path / "absent.json"), "absent.json"),
-        (("forecast", tmp_path / "absent.toml", spent.directory), "absent.toml"),
-        (("forecast", tmp_path / "misspelt.toml", spent.directory), "[privcy]"),
-        (("export", spent.directory, "--out", tmp_path / "ledger.pdf"), ".csv"),
-        (("statement", spent.directory, "--run", "unknown"), "first, second"),
+        (("forecast", tmp_path / "absent.toml", "--home", spent.directory), "absent.toml"),
+        (("forecast", tmp_path / "misspelt.toml", "--home", spent.directory), "[privcy]"),
+        (("export", "--home", spent.directory, "--out", tmp_path / "ledger.pdf"), ".csv"),
+        (("statement", "--home", spent.directory, "--run", "unknown"), "first, second"),
     ):
         line = said(capsys, *arguments, code=2)
         assert named in line
@@ -298,11 +300,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
 def test_the_statement_is_the_one_of_the_ledger_in_words_and_numbers(
     spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = told(capsys, "statement", spent.directory, "--run", "first")
+    made = told(capsys, "statement", "--home", spent.directory, "--run", "first")
     charges = read_charges(spent.ledger_path, spent.public_keys())
     assert made | {"epsilon_prv": None} == statement(charges, "bank", "first", LIMIT)
-    assert told(capsys, "statement", spent.directory)["run_id"] == "second"
-    words = said(capsys, "statement", spent.directory, "--run", "first")
+    assert told(capsys, "statement", "--home", spent.directory)["run_id"] == "second"
+    words = said(capsys, "statement", "--home", spent.directory, "--run", "first")
     for part in ("Protected is one record", "Against the hub", "Not covered:", "for 10"):
         assert part in words
 
@@ -310,9 +312,9 @@ def test_the_statement_is_the_one_of_the_ledger_in_words_and_numbers(
 @pytest.mark.parametrize("action", ["show", "verify", "forecast", "export"])
 def test_the_commands_start_without_torch(spent: InstitutionDirectory, action: str) -> None:
     arguments = {
-        "forecast": ["forecast", str(run_file(spent)), str(spent.directory)],
-        "export": ["export", str(spent.directory), "--out", str(spent.directory / "x.json")],
-    }.get(action, [action, str(spent.directory)])
+        "forecast": ["forecast", str(run_file(spent)), "--home", str(spent.directory)],
+        "export": ["export", "--home", str(spent.directory), "--out", str(spent.directory / "x.json")],
+    }.get(action, [action, "--home", str(spent.directory)])
     code = (
         f"import sys; from client.cli import main; c = main(['budget', *{arguments!r}]); "
         "sys.exit(c or 9 * ('torch' in sys.modules))"

@@ -205,11 +205,11 @@ def test_a_model_merged_from_private_rows_is_no_base_for_a_federation(desk: Desk
 
 
 def test_incremental_measures_the_old_rows_and_the_new_before_and_after(desk: Desk) -> None:
-    old = ["--from", str(desk.single()), "--old-test", str(desk.path(SENTIMENT, "test"))]
+    old = ["--from", str(desk.single()), "--previous-test", str(desk.path(SENTIMENT, "test"))]
     rows = desk.rows(SENTIMENT, train="later", test="later-test")
     spring = desk.adapter("spring", *rows, "--strategy", "incremental", *old)
     replayed = desk.adapter(
-        "replay", *rows, "--strategy", "incremental", *old, "--old-train", str(desk.path(SENTIMENT, "train"))
+        "replay", *rows, "--strategy", "incremental", *old, "--previous-train", str(desk.path(SENTIMENT, "train"))
     )
     for out in (spring, replayed):
         metrics = json.loads((out / "result.json").read_text())["metrics"]
@@ -257,7 +257,7 @@ def test_a_task_or_model_that_the_officer_forbade_is_not_trained_and_not_charged
         f'[institution]\nname = "bank"\n[model]\nallowed = ["{allowed}"]\n'
         f"[limits]\nallow_without_privacy = true\n{limits}\n"
     )
-    more = ["--base-model", desk.models("bert"), "--institution", str(home.directory), "--out", str(tmp_path / "out")]
+    more = ["--base-model", desk.models("bert"), "--home", str(home.directory), "--out", str(tmp_path / "out")]
     assert main(["finetune", *desk.rows(SENTIMENT), *more, *privacy]) == 2
     error = capsys.readouterr().err
     assert why in error
@@ -271,7 +271,7 @@ def test_a_training_without_privacy_is_charged_to_its_institution_if_that_allows
     desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = InstitutionDirectory.create(tmp_path / "bank", "bank")
-    more = ["--base-model", desk.models("bert"), "--epochs", "1", "--institution", str(home.directory)]
+    more = ["--base-model", desk.models("bert"), "--epochs", "1", "--home", str(home.directory)]
 
     def train(allow: bool) -> int:
         home.settings_path.write_text(
@@ -296,11 +296,11 @@ def test_a_private_training_of_an_institution_charges_its_one_ledger_within_its_
     home = InstitutionDirectory.create(tmp_path / "bank", "bank")
     settings = f'[institution]\nname = "bank"\n[model]\nallowed = ["{desk.models("bert")}"]\n'
     home.settings_path.write_text(settings + "[limits]\nmax_epsilon = 2.5\ndelta = 1e-4\n")
-    quick = ["--base-model", desk.models("bert"), "--epochs", "1", "--institution", str(home.directory), "--json"]
+    quick = ["--base-model", desk.models("bert"), "--epochs", "1", "--home", str(home.directory), "--json"]
 
     def train(out: str, epsilon: str) -> int:
         capsys.readouterr()
-        where = ["--out", str(tmp_path / out), "--privacy", epsilon]
+        where = ["--out", str(tmp_path / out), "--target-epsilon", epsilon]
         return main(["finetune", *desk.rows(SENTIMENT), *where, *quick])
 
     assert train("first", "2") == 0

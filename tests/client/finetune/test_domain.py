@@ -56,8 +56,17 @@ def test_the_call_and_the_command_read_the_same_corpus_and_words(base: str, tmp_
         "sec_filings", tmp_path / "texts.csv", tmp_path / "call", base_model=base, general=general, max_tokens=32,
         max_mined_terms=3,
     )  # fmt: skip
-    command = ["adapt", "--domain", "sec_filings", "--data", str(tmp_path / "texts.csv"), "--base-model", base]
-    options = ["--general", str(general), "--max-tokens", "32", "--mine", "3", "--out", str(tmp_path / "command")]
+    command = ["adapt", "--domain", "sec_filings", "--corpus", str(tmp_path / "texts.csv"), "--base-model", base]
+    options = [
+        "--reference-text",
+        str(general),
+        "--max-tokens",
+        "32",
+        "--max-mined-terms",
+        "3",
+        "--out",
+        str(tmp_path / "command"),
+    ]
     assert main([*command, *options, "--json"]) == 0
     for name in ("terms.toml", "before.json"):
         assert (tmp_path / "call" / name).read_bytes() == (tmp_path / "command" / name).read_bytes()

@@ -54,7 +54,7 @@ def test_nothing_is_overwritten_and_bad_names_leave_nothing_behind(home: HubDire
 
 def test_a_directory_without_a_hub_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDFIN_HUB", str(tmp_path))
-    with pytest.raises(ConfigurationError, match="--hub or FEDFIN_HUB"):
+    with pytest.raises(ConfigurationError, match="--home or FEDFIN_HUB"):
         HubDirectory.open(None)
 
 

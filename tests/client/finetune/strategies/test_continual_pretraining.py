@@ -184,11 +184,11 @@ def test_a_company_is_on_one_side_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--domain", "sec_filings", "--data", "absent.txt"], "no such data file"),
-        (["--domain", "sec_filings", "--data", "TEXT", "--probe-train", "TEXT"], "--probe-test"),
-        (["--domain", "sec_filings", "--data", "TEXT", "--max-texts", "3"], "--max-texts"),
-        (["--domain", "sec_filings", "--data", "TEXT", "--base-model", "/absent"], "no such directory"),
-        (["--domain", "sec_filings", "--data", "TEXT", "--group-column", "company"], "only a table"),
+        (["--domain", "sec_filings", "--corpus", "absent.txt"], "no such data file"),
+        (["--domain", "sec_filings", "--corpus", "TEXT", "--probe-train", "TEXT"], "--probe-test"),
+        (["--domain", "sec_filings", "--corpus", "TEXT", "--max-texts", "3"], "--max-texts"),
+        (["--domain", "sec_filings", "--corpus", "TEXT", "--base-model", "/absent"], "no such directory"),
+        (["--domain", "sec_filings", "--corpus", "TEXT", "--group-column", "company"], "only a table"),
     ],
 )
 def test_bad_input_ends_in_a_line_and_leaves_nothing(

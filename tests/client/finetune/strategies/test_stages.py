@@ -170,10 +170,10 @@ def test_the_command_refuses_what_does_not_go_together(tmp_path: Path, capsys: p
     rows = tmp_path / "rows.csv"
     rows.write_text("text,label\nprofit rises,up\nloss falls,down\n")
     common = ["stages", "--task", "document_classification", "--train", str(rows), "--test", str(rows)]
-    assert main([*common, "--data", str(rows), "--out", str(tmp_path / "out")]) == 2
+    assert main([*common, "--corpus", str(rows), "--out", str(tmp_path / "out")]) == 2
     assert "--domain" in capsys.readouterr().err
     assert main([*common, "--domain", "sec_filings", "--out", str(tmp_path / "out")]) == 2
-    assert "--domain goes with --data" in capsys.readouterr().err
+    assert "--domain goes with --corpus" in capsys.readouterr().err
     assert main([*common, "--intermediate-task", "risk_classification", "--out", str(tmp_path / "out")]) == 2
     assert "--intermediate" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

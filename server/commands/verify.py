@@ -1,25 +1,24 @@
-"""`fedfin-hub audit verify`: find any edit, deletion or truncation of the audit logs, offline."""
+"""`fedfin-hub verify`: find any edit, deletion or truncation of the audit logs, offline."""
 
 import argparse
 from pathlib import Path
 
 from common import cli
-from server.commands.options import add_hub
+from server.commands.options import add_home
 
 __all__ = ["add"]
 
 
 def add(commands: cli.Commands) -> None:
-    """`audit verify`."""
+    """Add `verify`."""
     text = "verify the audit logs of the hub and of every run: hash chain, signatures, length"
-    parser = cli.subcommand(commands, "audit", _audit, text, "audit verify --hub /srv/fedfin-hub")
-    parser.add_argument("action", choices=("verify",))
-    keys = "the hub's public.json as you were given it; else the one beside the logs"
+    parser = cli.subcommand(commands, "verify", _verify, text, "verify --home /srv/fedfin-hub")
+    keys = "the hub's public.json from a trusted source (default: the file beside the logs)"
     parser.add_argument("--keys", type=Path, metavar="FILE", help=keys)
-    add_hub(parser)
+    add_home(parser)
 
 
-def _audit(given: argparse.Namespace) -> int:
+def _verify(given: argparse.Namespace) -> int:
     from common.errors import EnvelopeError
     from common.identity.keys import PublicKeys
     from server.hub.audit_log import verify_all
@@ -32,7 +31,7 @@ def _audit(given: argparse.Namespace) -> int:
         except (OSError, UnicodeDecodeError):
             raise EnvelopeError("keys", f"{given.keys}: cannot be read: give the hub's public.json") from None
     # A copy may be of the logs alone: no settings are needed.
-    found = verify_all(given.hub or HubDirectory.open(None).directory, public)
+    found = verify_all(given.home or HubDirectory.open(None).directory, public)
     if given.json:
         cli.print_json({"hub": found.hub, "runs": dict(found.runs)})
         return 0
