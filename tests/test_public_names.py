@@ -5,6 +5,7 @@ import importlib
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -96,8 +97,12 @@ def test_the_names_without_models_load_without_torch() -> None:
     assert in_a_new_process(code).stdout.split() == ["False", "False"]
 
 
-def test_the_face_is_typed_for_its_users() -> None:
-    assert (Path(str(fedfin.__file__)).parent / "py.typed").is_file()
+def test_type_checkers_follow_the_names_into_every_installed_package() -> None:
+    root = Path(str(fedfin.__file__)).parent.parent
+    packaged = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package in ("fedfin", *installation.PACKAGES):
+        assert (root / package / "py.typed").is_file(), package
+        assert "py.typed" in packaged[package], package
 
 
 def write_distribution(site: Path, name: str, record: str, top_level: str | None = None) -> None:

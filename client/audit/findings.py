@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from scipy.stats import binom
 
@@ -13,6 +13,7 @@ from client.audit.inversion import InversionResult, invert
 from client.audit.subject import default_run, load_subject
 from common.base_models.device import select_device
 from common.config.run import RunConfig
+from common.config.sections import Range, check_value
 from common.errors import ConfigurationError
 
 __all__ = ["AuditResult", "audit"]
@@ -87,13 +88,14 @@ def audit(
         ConfigurationError: An argument is out of range, or the run cannot be audited.
         ModelError: The base model is absent, or its first layer cannot be attacked.
     """
-    if not 20 <= canaries <= 1_000_000:
-        raise ConfigurationError(f"canaries is {canaries}: use a whole number from 20 to 1,000,000")
-    if not 0.5 <= confidence < 1:
-        raise ConfigurationError(f"confidence is {confidence}: use a number from 0.5 to below 1, as 0.95")
-    if noise_multiplier is not None and not 0 <= noise_multiplier <= 1000:
-        raise ConfigurationError(f"noise_multiplier is {noise_multiplier}: use a number from 0 to 1000")
-    config = config or default_run()
+    canaries = check_value(canaries, Annotated[int, Range(20, 1_000_000)], "canaries")
+    confidence = check_value(confidence, Annotated[float, Range(0.5, 1, below=True)], "confidence")
+    noise_multiplier = check_value(noise_multiplier, Annotated[float | None, Range(0, 1000)], "noise_multiplier")
+    config = default_run() if config is None else config
+    if not isinstance(config, RunConfig):
+        raise ConfigurationError(
+            f"audit: config is a {type(config).__name__}: make it with RunConfig.read or RunConfig.from_tables"
+        )
     started = time.monotonic()
     subject = load_subject(config, canaries // 2, select_device(device))
     found = attack(subject, canaries, confidence, noise_multiplier, progress)

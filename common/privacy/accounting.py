@@ -107,7 +107,7 @@ class PrivacyLimit:
 
     def __post_init__(self) -> None:
         _check_delta(self.delta)
-        if not self.epsilon > 0:
+        if not _is_number(self.epsilon) or not self.epsilon > 0:
             raise ConfigurationError(f"privacy limit: epsilon is {self.epsilon}: use a number above 0")
 
 
@@ -115,6 +115,8 @@ def steps_by_mechanism(events: Iterable[DpSgdEvent]) -> dict[tuple[float, float]
     """Steps by (noise multiplier, sampling probability), in order of first appearance; free events are left out."""
     groups: dict[tuple[float, float], int] = {}
     for event in events:
+        if not isinstance(event, DpSgdEvent):
+            raise LedgerError(f"privacy events: one is a {type(event).__name__}: give DpSgdEvent")
         if event.steps and event.sampling_probability:
             key = (event.noise_multiplier, event.sampling_probability)
             groups[key] = groups.get(key, 0) + event.steps
@@ -187,9 +189,10 @@ def calibrate(target_epsilon: float, delta: float, sampling_probability: float, 
         ConfigurationError: a value out of range, or a target that no usable noise reaches.
     """
     _check_delta(delta)
-    if not 0 < target_epsilon < math.inf:
+    if not _is_number(target_epsilon) or not 0 < target_epsilon < math.inf:
         raise ConfigurationError(f"privacy.target_epsilon is {target_epsilon}: use a number above 0")
-    if not 0 < sampling_probability <= 1 or not 1 <= steps <= MAX_STEPS:
+    numbers = _is_number(sampling_probability) and type(steps) is int
+    if not numbers or not 0 < sampling_probability <= 1 or not 1 <= steps <= MAX_STEPS:
         raise ConfigurationError("calibration needs a sampling probability in (0, 1] and between 1 and 1,000,000 steps")
 
     def fits(noise: float) -> bool:
@@ -243,8 +246,13 @@ def steps_left(events: Iterable[DpSgdEvent], event: DpSgdEvent, limit: PrivacyLi
 
 
 def _check_delta(delta: float) -> None:
-    if not 0 < delta < 1:
+    if not _is_number(delta) or not 0 < delta < 1:
         raise ConfigurationError(f"privacy.delta is {delta}: use a number between 0 and 1, below one over the records")
+
+
+def _is_number(value: object) -> bool:
+    """Whether `value` is an integer or a float. Callers from Python may pass anything."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _round_up(value: float, digits: int) -> float:

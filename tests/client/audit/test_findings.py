@@ -318,3 +318,19 @@ def test_bad_input_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err.strip()
     assert said in error
     assert "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"config": {"run": {}}}, "audit: config is a dict: make it with RunConfig.read"),
+        ({"canaries": "500"}, 'canaries is "500": use a whole number'),
+        ({"confidence": None}, "confidence is null"),
+        ({"noise_multiplier": 1001}, "noise_multiplier is 1001"),
+    ],
+)
+def test_wrong_arguments_from_python_are_one_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        findings.audit(**arguments)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

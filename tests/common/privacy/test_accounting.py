@@ -14,7 +14,7 @@ from dp_accounting.pld import privacy_loss_distribution
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import ConfigurationError, LedgerError
+from common.errors import ConfigurationError, FedfinError, LedgerError
 from common.privacy import accounting, pld
 from common.privacy.accounting import (
     DpSgdEvent,
@@ -287,3 +287,18 @@ def test_importing_it_loads_no_numerical_library():
 
 def test_the_numbers_in_its_docstring_are_true():
     assert doctest.testmod(accounting).failed == 0
+
+
+def test_values_of_other_types_are_one_line() -> None:
+    event = DpSgdEvent(1.0, 0.1, 10)
+    for call in (
+        lambda: epsilon([event], "1e-5"),  # type: ignore[arg-type]
+        lambda: epsilon([(1.0, 0.1, 10)], 1e-5),  # type: ignore[list-item]
+        lambda: calibrate("3", 1e-5, 0.1, 10),  # type: ignore[arg-type]
+        lambda: calibrate(3.0, 1e-5, "0.1", 10),  # type: ignore[arg-type]
+        lambda: calibrate(3.0, 1e-5, 0.1, 10.5),  # type: ignore[arg-type]
+        lambda: PrivacyLimit("8", 1e-5),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(FedfinError) as caught:
+            call()
+        assert "\n" not in str(caught.value)
