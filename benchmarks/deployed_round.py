@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from common.base_models.resolve import resolve_base
-from simulation.partition import synthetic_banks
+from simulation.synthetic import synthetic_banks
 
 __all__ = ["fedfin_rounds", "plain_rounds"]
 

@@ -10,7 +10,7 @@ from common.errors import FedfinError
 from common.tasks import task
 from simulation.baselines import bag_of_words, majority
 from simulation.config import load_simulation
-from simulation.partition import load_federation
+from simulation.loading import load_federation
 
 
 def main() -> int:

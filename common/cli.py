@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from common.errors import FedfinError
 from common.files import json_text
+from common.flower.environment import QUIET
 from common.installation import foreign_package
 
 __all__ = ["Commands", "build_parser", "main", "print_json", "subcommand"]
@@ -23,8 +24,7 @@ Add = Callable[[Commands], None]
 ENVIRONMENT = {
     # Threads that wait by spinning make a machine that does other work too several times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    **QUIET,
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

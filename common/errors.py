@@ -4,7 +4,10 @@ Each message is one line. It names the input, the fault and the remedy. It never
 an institution's text: a message may cross the network or land in a log.
 """
 
+from typing import Literal
+
 __all__ = [
+    "AdapterCode",
     "AdapterRefused",
     "AssignmentRefused",
     "BudgetExceeded",
@@ -12,6 +15,7 @@ __all__ = [
     "ConfigurationError",
     "DataError",
     "EnrolmentError",
+    "EnvelopeCode",
     "EnvelopeError",
     "FedfinError",
     "LedgerError",
@@ -72,12 +76,26 @@ class CodedError(FedfinError):
         self.code = code
 
 
+AdapterCode = Literal["too_large", "malformed", "missing", "extra", "dtype", "shape", "non_finite"]
+"""Reasons why an adapter is not accepted."""
+
+
 class AdapterRefused(CodedError):
     """A foreign adapter failed the gate (missing, extra, misshapen or non-finite tensors, ...)."""
 
+    def __init__(self, code: AdapterCode, message: str) -> None:
+        super().__init__(code, message)
+
+
+EnvelopeCode = Literal["too_large", "malformed", "context", "keys", "signature", "ciphertext", "permissions"]
+"""Reasons why a sealed message cannot be made or opened. "permissions": a key file that others may read."""
+
 
 class EnvelopeError(CodedError):
-    """A sealed message could not be opened, or was not made by whom it should have been."""
+    """A sealed message could not be opened, or its sender is not the expected one."""
+
+    def __init__(self, code: EnvelopeCode, message: str) -> None:
+        super().__init__(code, message)
 
 
 class AssignmentRefused(CodedError):

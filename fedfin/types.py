@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from fedfin._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from client.audit.findings import AuditResult
     from client.budget.summary import LedgerRun, RunStatement
     from client.budget.summary import VerifiedLedger as Ledger
     from client.finetune.domain import AdaptationResult, TextMeasures
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from common.evaluation.task_metrics import Metrics
     from common.privacy.accounting import DpSgdEvent, PrivacyLimit
     from common.privacy.ledger import Charge
-    from server.rounds.checkpoint import RoundRecord
-    from simulation.result import Baseline, SimulationResult
+    from common.report.records import AuditResult, Baseline, RoundRecord
+    from simulation.result import SimulationResult
 
 __all__ = [
     "AdaptationResult",
@@ -40,8 +39,8 @@ __all__ = [
 
 _PLACES = {
     "AdaptationResult": "client.finetune.domain:AdaptationResult",
-    "AuditResult": "client.audit.findings:AuditResult",
-    "Baseline": "simulation.result:Baseline",
+    "AuditResult": "common.report.records:AuditResult",
+    "Baseline": "common.report.records:Baseline",
     "Charge": "common.privacy.ledger:Charge",
     "DpSgdEvent": "common.privacy.accounting:DpSgdEvent",
     "FineTuningResult": "client.finetune.result:FineTuningResult",
@@ -52,7 +51,7 @@ _PLACES = {
     "Predictor": "client.inference.predictor:Predictor",
     "PrivacyGuarantee": "client.finetune.result:PrivacyGuarantee",
     "PrivacyLimit": "common.privacy.accounting:PrivacyLimit",
-    "RoundRecord": "server.rounds.checkpoint:RoundRecord",
+    "RoundRecord": "common.report.records:RoundRecord",
     "RunStatement": "client.budget.summary:RunStatement",
     "SimulationResult": "simulation.result:SimulationResult",
     "TextMeasures": "client.finetune.domain:TextMeasures",

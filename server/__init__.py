@@ -1,1 +1,1 @@
-"""The hub: whom to ask, what to accept, how to combine it."""
+"""The hub: sample institutions, admit and combine their updates, and keep the record of it."""

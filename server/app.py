@@ -1,4 +1,4 @@
-"""The hub's Flower app: no logic, only where Flower finds it."""
+"""The hub's Flower app. Flower loads it from here. It has no logic of its own."""
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -12,5 +12,5 @@ app = ServerApp()
 
 @app.main()  # type: ignore[untyped-decorator]
 def main(grid: Grid, context: Context) -> None:
-    """Play the run that the configuration names, from wherever its directory says it is."""
+    """Execute the run named in the configuration, resuming from the state in its directory."""
     execute_run(grid, run=str(context.run_config["run"]), flower_run=str(context.run_id))

@@ -1,4 +1,4 @@
-"""fedfin-hub: the coordinator's operator enrols institutions, runs federations and proves what happened."""
+"""fedfin-hub: enrol institutions, run federations and verify the audit log, for the operator of a hub."""
 
 import argparse
 import sys
@@ -25,7 +25,7 @@ ADDERS: tuple[cli.Add, ...] = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, with an example for each command."""
+    """Return the parser, with an example for each command."""
     return cli.build_parser(
         "fedfin-hub",
         "The hub of a federation: enrol institutions, run and resume federations, verify the audit log.",
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code (2 for bad input, 130 when interrupted)."""
+    """Run one command and return the exit code (2 for bad input, 130 after an interruption)."""
     return cli.main(parser(), arguments, "interrupted; every finished round is saved")
 
 

@@ -1,11 +1,11 @@
-"""What the federation is compared with: the same data and test set, without the others or without a model.
+"""Train the models that the federation is compared with: each bank alone, and simple models on the same data.
 
-These trainings belong to the simulation, which sees all data anyway. A bank would pay for its own from its own
-budget; so each bank alone is trained with exactly the privacy of the federated run.
+These trainings belong to the simulation, which sees all data. A real bank would pay for such a training from its own
+budget, so each bank alone is trained with exactly the privacy of the federated run.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -20,12 +20,12 @@ from common.adapters.feature_cache import FeatureCache
 from common.data.datasets import Dataset, Example
 from common.evaluation.metrics import ConfusionMatrix
 from common.protocol.adapter_codec import Tensors
+from common.report.records import Baseline
 from common.tasks import task
 from server.results.evaluation import HubEvaluator
 from server.rounds.aggregation import OptimizerState, optimizer_of_round
 from server.rounds.coordinator import Evaluation
 from simulation.partition import Federation
-from simulation.result import Baseline
 from simulation.workspace import Workspace
 
 __all__ = ["alone", "bag_of_words", "compute_baselines", "majority"]
@@ -33,11 +33,11 @@ __all__ = ["alone", "bag_of_words", "compute_baselines", "majority"]
 
 def _row(name: str, predicted: list[int], test: Dataset, note: str) -> Baseline:
     counts = ConfusionMatrix.of([e.label for e in test.examples if isinstance(e, Example)], predicted, len(test.labels))
-    return Baseline(name, counts.accuracy, counts.weighted_f1, None, note)
+    return Baseline(name=name, accuracy=counts.accuracy, weighted_f1=counts.weighted_f1, note=note)
 
 
 def majority(federation: Federation) -> Baseline:
-    """Always answer the training rows' commonest label."""
+    """Return the model that always answers the most frequent label of the training rows."""
     test = federation.test
     labels = Counter(e.label for d in federation.train.values() for e in d.examples if isinstance(e, Example))
     return _row(
@@ -46,9 +46,9 @@ def majority(federation: Federation) -> Baseline:
 
 
 def bag_of_words(federation: Federation) -> Baseline:
-    """TF-IDF (words and pairs) + logistic regression on all banks' rows pooled, without privacy.
+    """Train TF-IDF (words and pairs) and logistic regression on the rows of all banks, without privacy.
 
-    Its strength of regularisation is chosen by cross-validation, so that it is not beaten for want of care.
+    Its regularisation is chosen by cross-validation, so that the comparison is fair.
     """
     rows = [e for _, d in sorted(federation.train.items()) for e in d.examples if isinstance(e, Example)]
     model = GridSearchCV(
@@ -63,7 +63,13 @@ def bag_of_words(federation: Federation) -> Baseline:
 
 
 def alone(workspace: Workspace, evaluator: Callable[[Tensors], Evaluation], name: str) -> Baseline:
-    """One bank as a federation of its own: its rows, with the rounds, noise, clip and hub optimiser of the run."""
+    """Train one bank as a federation of its own: its rows, with the rounds, noise, clip and hub optimiser of the run.
+
+    Args:
+        workspace: The run.
+        evaluator: Evaluates an adapter on the test set.
+        name: The bank.
+    """
     agent, config = workspace.institution(name), workspace.config
     local = agent.prepare(config)
     num_units = local.data.units(config.privacy.unit)
@@ -81,25 +87,36 @@ def alone(workspace: Workspace, evaluator: Callable[[Tensors], Evaluation], name
         adapter, memory = optimizer.step(adapter, local.adapted.export(), memory)
     metrics = evaluator(adapter).metrics
     note = f"{len(local.data.tokens)} rows, same rounds and noise"
-    return Baseline(f"{name} alone", metrics["accuracy"], metrics["weighted_f1"], None, note)
+    return Baseline(name=f"{name} alone", accuracy=metrics["accuracy"], weighted_f1=metrics["weighted_f1"], note=note)
 
 
 def compute_baselines(
     workspace: Workspace,
     evaluator: HubEvaluator,
-    epsilon: dict[str, float],
+    epsilon: Mapping[str, float | None],
     on_done: Callable[[str], None] | None = None,
 ) -> list[Baseline]:
-    """Majority, bag of words, the base model as it came, and each bank alone at the federation's epsilon.
+    """Return majority guess, bag of words, the base model before round 1, and each bank alone.
 
-    Only for classification; a token task is compared with its base model and the banks alone.
+    A token task has neither majority guess nor bag of words.
+
+    Args:
+        workspace: The run.
+        evaluator: Evaluates an adapter on the test set.
+        epsilon: Of each institution in the federation, which is that of the bank alone.
+        on_done: Called with the name of each bank when its training has ended.
     """
     rows: list[Baseline] = []
     if task(workspace.config.task).head.labels_texts:
         rows += [majority(workspace.federation), bag_of_words(workspace.federation)]
     untrained = evaluator(workspace.adapted.initial()).metrics
     rows.append(
-        Baseline("base model, head untrained", untrained["accuracy"], untrained["weighted_f1"], None, "before round 1")
+        Baseline(
+            name="base model, head untrained",
+            accuracy=untrained["accuracy"],
+            weighted_f1=untrained["weighted_f1"],
+            note="before round 1",
+        )
     )
     for name in sorted(workspace.federation.train):
         row = alone(workspace, evaluator, name)

@@ -1,4 +1,4 @@
-"""fedfin-simulate: a whole federation on one machine."""
+"""fedfin-simulate: run a whole federation on one machine."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ DEMO = Path(__file__).with_name("demo.toml")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, with an example for each command."""
+    """Return the parser, with an example for each command."""
     return cli.build_parser(
         "fedfin-simulate",
         "A federation on one machine: institutions fine-tune one language model together, privately.",
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code (2 for bad input, 130 when interrupted)."""
+    """Run one command and return the exit code (2 for bad input, 130 after an interruption)."""
     saved = "interrupted; every finished round is saved: continue with `fedfin-simulate resume DIR`"
     return cli.main(parser(), arguments, saved)
 
@@ -108,7 +108,7 @@ def _federate(given: argparse.Namespace) -> int:
         result = run_simulation(workspace, given.engine, given.baselines, display)
     display.summary(workspace, result)
     if given.json:
-        cli.print_json(result)
+        cli.print_json(result.to_json())
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A simulation's TOML file: the run, the data its institutions hold, and what those institutions would decide."""
+"""The TOML file of a simulation: the run, the data of its institutions, and the decisions of those institutions."""
 
 import os
 from collections.abc import Sequence
@@ -25,17 +25,21 @@ _FILES_ONLY = (
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Section):
-    """Where the text comes from and which institution holds which part.
+    """Section [data]: the origin of the text, and its division among institutions.
 
-    source: "synthetic" for the four banks of our grammar, or "files".
-    customer_column: whose a row is, where privacy.unit is "customer"; in a CoNLL file each document is one.
-    institution_column, or institutions: rows divided by a column, or dealt out to that many; evenly, or with a label
-    skew where dirichlet_alpha is given (smaller is stronger). One institution is central training.
-    test, or split_column: a file of its own, or a column that says "train" or "test"; else `test_fraction` is held out.
-    test_values: instead of "test", what a test row holds in split_column, such as a year; all others train. With `test`
-    too, those rows are left out.
-    public: text that anybody may read (a file or folder): a missing head of a language model is warmed up on its first
-    `public_texts`, before round 1.
+    Attributes:
+        source: "synthetic" for the four banks of the package's grammar, or "files".
+        customer_column: Column that names the customer of a row, if privacy.unit is "customer". In a CoNLL file each
+            document is a customer.
+        institution_column: Column that divides the rows among institutions. Excludes `institutions`.
+        institutions: Number of institutions among which the rows are divided at random: evenly, or with a label skew
+            if `dirichlet_alpha` is given (smaller is stronger). One institution is central training.
+        test: File with the test rows. Without it and without `split_column`, `test_fraction` of the rows is held out.
+        split_column: Column that says "train" or "test".
+        test_values: Values of `split_column` that mark a test row, such as a year, instead of "test". All other rows
+            train. If `test` is given too, the marked rows are left out.
+        public: Public text (a file or folder). A missing head of a language model is warmed up on its first
+            `public_texts` texts, before round 1.
     """
 
     section = "data"
@@ -82,10 +86,12 @@ class DataConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class InstitutionsConfig(Section):
-    """What every simulated institution decides for itself.
+    """Section [institutions]: the decisions of every simulated institution.
 
-    max_epsilon: limit of its ledger at the run's delta. declare_units: whether it declares the power of two below its
-    number of records. noise: "fixed" repeats itself for tests and protects nobody.
+    Attributes:
+        max_epsilon: Limit of its ledger, at the run's delta.
+        declare_units: Whether it declares the largest power of two up to its number of records.
+        noise: "fixed" repeats itself for tests and protects nobody.
     """
 
     section = "institutions"
@@ -96,9 +102,12 @@ class InstitutionsConfig(Section):
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """One simulation. `source` is the file; `text` is what stood in it, changes included.
+    """The configuration of one simulation.
 
-    data: None if the rows were given from Python, by `simulation.simulate`.
+    Attributes:
+        data: None if the rows were given from Python, by `simulation.in_memory.simulate`.
+        source: The file. None if the run was given from Python.
+        text: Content of the file, with the changes.
     """
 
     run: RunConfig
@@ -109,14 +118,14 @@ class SimulationConfig:
 
 
 def load_simulation(path: Path, relative_to: Path | None = None, changes: Sequence[str] = ()) -> SimulationConfig:
-    """Read a simulation's file; its data paths are absolute afterwards.
+    """Read a simulation's file. The data paths in the result are absolute.
 
     Args:
-        relative_to: the directory that relative data paths start from; the file's own by default.
-        changes: values to put in place of the file's, each as `section.key=value`.
+        relative_to: Directory that relative data paths start from. If None, the directory of the file.
+        changes: Values in place of the file's, each as `section.key=value`.
 
     Raises:
-        ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
+        ConfigurationError: One line that names the file, `section.key`, the problem and the remedy.
     """
     text, source = read_config(path), str(path)
     tables = parse_toml(text, source)

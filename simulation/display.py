@@ -1,25 +1,30 @@
-"""What a person sees while a federation runs, and the table it closes with."""
+"""Show the progress of a simulation in a terminal, and its closing tables."""
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from common.protocol.outcomes import RoundOutcome
+from common.report.formatting import format_metric
+from common.report.records import ResultRecord, RoundRecord
 from common.tasks import task
 from server.rounds import checkpoint
-from server.rounds.checkpoint import RoundRecord
-from simulation.rounds import RoundObserver
+from simulation.in_process import RoundObserver
 from simulation.workspace import Workspace
 
 __all__ = ["Display"]
 
 
 class Display(RoundObserver):
-    """Progress on standard error, the closing table on standard output; with `quiet`, no table."""
+    """Shows progress on standard error and the closing tables on standard output.
+
+    Args:
+        quiet: Whether to leave out the tables.
+    """
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -57,15 +62,15 @@ class Display(RoundObserver):
             self._progress.update(self._training, description=f"{institution} trains", completed=done, total=total)
 
     def round(self, record: RoundRecord) -> None:
-        """Say in a line how a round ended."""
+        """Show the outcome of a round in one line."""
         self._history.append(record)
         if self._progress and self._rounds is not None:
             self._progress.update(self._rounds, completed=record.round)
         shown = {name: value for name, value in (record.metrics or {}).items() if name in ("accuracy", "perplexity")}
         accuracy = "".join(f"{name} {value:.{_DECIMALS.get(name, 3)}f}, " for name, value in shown.items())
         spent = f"largest epsilon {_epsilon(max(record.epsilon.values()))}, " if record.epsilon else ""
-        refused = {name: outcome for name, outcome in record.outcomes.items() if outcome != "contributed"}
-        tail = f"; not in it: {', '.join(f'{n} ({o})' for n, o in sorted(refused.items()))}" if refused else ""
+        refused = {name: outcome for name, outcome in record.outcomes.items() if outcome != RoundOutcome.CONTRIBUTED}
+        tail = f", without {', '.join(f'{n} ({o})' for n, o in sorted(refused.items()))}" if refused else ""
         self._console.print(
             f"round {record.round}: {len(record.contributed)} of {len(record.asked)} contributed, {accuracy}{spent}"
             f"{record.bytes_up / 1e6:.2f} MB up, {record.seconds:.1f} s{tail}",
@@ -73,11 +78,11 @@ class Display(RoundObserver):
         )
 
     def stage(self, text: str) -> None:
-        """Say what begins now."""
+        """Show the step that begins."""
         self._console.print(f"[dim]{text} ...[/dim]")
 
-    def summary(self, workspace: Workspace, result: dict[str, Any]) -> None:
-        """The closing tables and where to look next."""
+    def summary(self, workspace: Workspace, result: ResultRecord) -> None:
+        """Show the closing tables, and the paths of adapter and report."""
         if self._quiet:
             return
         console = Console()
@@ -86,28 +91,30 @@ class Display(RoundObserver):
         console.print(_rounds_table(workspace, history, names))
         if len(names) > _MOST_COLUMNS:
             console.print(_institutions_table(history, names))
-        if result["baselines"]:
+        if result.baselines:
             console.print(_comparison_table(result))
-        before = result["before_round_1"]
+        before = result.before_round_1
         if "perplexity" in before:
-            console.print(f"perplexity before round 1: {before['perplexity']:.1f}; now: {result['perplexity']:.1f}")
-        if result["noise"] == "fixed":
+            console.print(
+                f"perplexity before round 1: {before['perplexity']:.1f}; now: {result.metrics['perplexity']:.1f}"
+            )
+        if result.noise == "fixed":
             console.print("[bold red]The noise was fixed by a seed: this run protects nobody.[/bold red]")
-        console.print(f"adapter: {result['adapter']}\nreport:  {result['report']}", soft_wrap=True, highlight=False)
+        console.print(f"adapter: {result.adapter}\nreport:  {result.report}", soft_wrap=True, highlight=False)
 
 
 _DECIMALS = {"perplexity": 1}
 _MOST_COLUMNS = 5
-"""Institutions that have a column each; more have a table of their own."""
+"""Largest number of institutions with a column each. More of them have a table of their own."""
 
 
 def _epsilon(value: float | None) -> str:
-    """Two decimals, never below the figure itself."""
+    """Return epsilon at two decimals, rounded up."""
     return "-" if value is None else f"{math.ceil(value * 100 - 1e-9) / 100:.2f}"
 
 
 def _epsilons(record: RoundRecord, names: Sequence[str]) -> list[str]:
-    """What each institution has spent; of more than fit beside each other, the least and the most."""
+    """Return the epsilon of each institution, or the smallest and the largest if there are many institutions."""
     if len(names) <= _MOST_COLUMNS:
         return [_epsilon(record.epsilon.get(name)) for name in names]
     spent = record.epsilon.values()
@@ -144,19 +151,19 @@ def _institutions_table(history: Sequence[RoundRecord], names: Sequence[str]) ->
     return table
 
 
-def _comparison_table(result: dict[str, Any]) -> Table:
+def _comparison_table(result: ResultRecord) -> Table:
     table = Table(title="What the federation gained, on the same test set")
     for column in ("model", "accuracy", "weighted F1", "epsilon", ""):
         table.add_column(column, justify="left" if column in ("model", "") else "right")
-    for row in result["baselines"]:
-        spent = _epsilon(row["epsilon"])
-        table.add_row(row["name"], f"{row['accuracy']:.3f}", f"{row['weighted_f1']:.3f}", spent, row["note"])
-    highest = max((e for e in result["epsilon"].values() if e is not None), default=None)
+    for row in result.baselines:
+        spent = _epsilon(row.epsilon)
+        table.add_row(row.name, format_metric(row.accuracy), format_metric(row.weighted_f1), spent, row.note)
+    highest = max((e for e in result.epsilon.values() if e is not None), default=None)
     table.add_section()
     table.add_row(
         "[bold]the federation[/bold]",
-        f"[bold]{result['accuracy']:.3f}[/bold]",
-        f"[bold]{result['weighted_f1']:.3f}[/bold]",
+        f"[bold]{result.metrics['accuracy']:.3f}[/bold]",
+        f"[bold]{result.metrics['weighted_f1']:.3f}[/bold]",
         _epsilon(highest),
         "only sealed adapters travelled",
     )

@@ -1,7 +1,7 @@
-"""The same run on Flower's simulation engine: Ray workers hold the institutions, sealed bytes travel as messages.
+"""Run a simulation on Flower's engine: Ray workers act as the institutions, and sealed bytes travel as messages.
 
-Workers are not tied to institutions, so every message reopens its institution from its directory; only the base
-model stays loaded in a worker. Ledger and outbox are on disk, where a deployed institution has them too.
+A worker serves any institution, so every message reopens its institution from its directory. Only the base model stays
+loaded in a worker. Ledger and outbox are on disk, as in a deployed institution.
 """
 
 import functools
@@ -20,7 +20,7 @@ from common.flower.records import RelayError, from_record, to_error, to_record
 from server.flower.grid import GridTransport
 from server.results.evaluation import HubEvaluator
 from server.rounds.checkpoint import RunState
-from simulation.rounds import RoundObserver, coordinate
+from simulation.in_process import RoundObserver, coordinate
 from simulation.workspace import Workspace
 
 __all__ = ["run_on_flower"]
@@ -38,7 +38,7 @@ def _institution_name(out: str, partition: int) -> str:
 
 
 def client_app(out: Path, threads: int) -> ClientApp:
-    """An app whose node `partition-id` is the institution of that place in the sorted list of names."""
+    """Return an app whose node `partition-id` is the institution at that position in the sorted list of names."""
     app = ClientApp()
     directory = str(out)
 
@@ -55,14 +55,14 @@ def client_app(out: Path, threads: int) -> ClientApp:
         try:
             return Message(to_record(agent.handle(from_record(message.content))), reply_to=message)
         except FedfinError:
-            # Flower would carry the exception's text to the hub.
+            # Flower would send the text of the exception to the hub.
             return Message(to_error(RelayError.FAILED), reply_to=message)
 
     return app
 
 
 def nodes_by_name(grid: Grid, nodes: int) -> dict[str, int]:
-    """Ask every node which institution it plays, once all are there."""
+    """Ask every node for the name of its institution, once all nodes are connected."""
     while len(ids := list(grid.get_node_ids())) < nodes:
         time.sleep(0.05)
     questions = [Message(to_record(b""), dst_node_id=node, message_type="query") for node in ids]
@@ -70,15 +70,15 @@ def nodes_by_name(grid: Grid, nodes: int) -> dict[str, int]:
     return {from_record(r.content).decode(): r.metadata.src_node_id for r in replies if not r.has_error()}
 
 
-def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator, progress: RoundObserver) -> RunState:
-    """Run the remaining rounds on Flower's engine. With fixed noise it ends in the adapter of the in-process run.
+def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator, observer: RoundObserver) -> RunState:
+    """Run the remaining rounds on Flower's engine. With fixed noise the adapter equals that of the in-process run.
 
     Raises:
-        QuorumError: as in process; the state is saved.
+        QuorumError: Too few institutions contributed to a round. The state is saved.
     """
     from flwr.simulation import run_simulation
 
-    # Ray would run its workers at low priority, and they are what the run waits for.
+    # By default Ray gives its workers a low priority, but the run waits for them.
     os.environ.setdefault("RAY_worker_niceness", "0")
     threads = torch.get_num_threads()
     ended: list[RunState | FedfinError] = []
@@ -88,9 +88,9 @@ def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator
     @server.main()  # type: ignore[untyped-decorator]
     def main(grid: Grid, _context: Context) -> None:
         try:
-            found = nodes_by_name(grid, nodes)
-            transport = GridTransport(grid, lambda: found, workspace.config.aggregation.quorum)
-            ended.append(coordinate(workspace, state, transport, evaluator, progress))
+            node_ids = nodes_by_name(grid, nodes)
+            transport = GridTransport(grid, lambda: node_ids, workspace.config.aggregation.quorum)
+            ended.append(coordinate(workspace, state, transport, evaluator, observer))
         except FedfinError as error:
             ended.append(error)
 

@@ -1,7 +1,7 @@
-"""A small grammar of financial headlines: what the synthetic banks "hold".
+"""A small grammar of financial headlines, which are the rows of the synthetic banks.
 
-`{symbol}` in a phrase is replaced by one of the symbol's alternatives. Alternatives are separated by "|"; where a
-list has the form "a | b // c | d", a and b are wordings that training rows use and c and d are kept for the test.
+`{symbol}` in a phrase is replaced by one of the symbol's alternatives. Alternatives are separated by "|". In a
+list of the form "a | b // c | d", training rows use the wordings a and b, and the test also uses c and d.
 """
 
 import random
@@ -16,7 +16,7 @@ SYMBOL = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Wordings:
-    """The alternatives of one symbol: seen in training, and kept for the test (empty = no difference)."""
+    """The alternatives of one symbol: those seen in training, and those kept for the test (none: no difference)."""
 
     seen: tuple[str, ...]
     kept: tuple[str, ...]
@@ -27,7 +27,7 @@ class Wordings:
         return cls(_split(seen), _split(kept))
 
     def dealt(self, hand: int, hands: int) -> tuple[str, ...]:
-        """The part of the training wordings that bank `hand` of `hands` uses; short lists are shared by all."""
+        """Return the training wordings of bank `hand` of `hands`. Short lists are shared by all banks."""
         return self.seen[hand::hands] if self.kept and len(self.seen) >= hands else self.seen
 
 
@@ -40,17 +40,17 @@ def _headline(text: str) -> str:
 
 
 class Grammar:
-    """Phrases by symbol. Pure: the same generator state gives the same headline."""
+    """Makes headlines from phrases by symbol. Equal generator states give equal headlines."""
 
     def __init__(self, rules: Mapping[str, str]) -> None:
         self._rules = {symbol: Wordings.parse(text) for symbol, text in rules.items()}
 
     def train(self, symbol: str, rng: random.Random, hand: int, hands: int) -> str:
-        """A headline as bank `hand` words it: with its own share of the wordings."""
+        """Return a headline in the wordings of bank `hand` of `hands`."""
         return _headline(self._expand(symbol, rng, lambda words: words.dealt(hand, hands)))
 
     def test(self, symbol: str, rng: random.Random, kept: float) -> str:
-        """A headline of the test set: each wording is, with probability `kept`, one that no training row has."""
+        """Return a headline of the test set. With probability `kept`, a wording is one that no training row has."""
         return _headline(
             self._expand(symbol, rng, lambda words: words.kept if words.kept and rng.random() < kept else words.seen)
         )

@@ -12,9 +12,9 @@ from common.config.run import RunConfig
 from common.data.datasets import Dataset, merge, validate
 from common.errors import ConfigurationError, DataError
 from simulation.config import InstitutionsConfig, SimulationConfig
+from simulation.in_process import RoundObserver
 from simulation.partition import HUB, Federation, split_test
 from simulation.result import SimulationResult
-from simulation.rounds import RoundObserver
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 
@@ -63,7 +63,7 @@ def simulate(
     decided = InstitutionsConfig(max_epsilon=max_epsilon, noise=noise)
     simulation = SimulationConfig(config, None, decided, None, tomli_w.dumps(config.to_tables()))
     workspace = Workspace.over(simulation, federation, Path("runs", config.name) if out is None else Path(out))
-    run_simulation(workspace, baselines=baselines, progress=observer)
+    run_simulation(workspace, baselines=baselines, observer=observer)
     return SimulationResult.read(workspace.out)
 
 

@@ -1,30 +1,19 @@
 """The result of a simulated run as typed values, read from the files that the run left."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from common.errors import CheckpointError
 from common.evaluation.task_metrics import Metrics
-from server.rounds.checkpoint import RoundRecord
+from common.report.json_reader import read_json
+from common.report.records import Baseline, ResultRecord, RoundRecord
 
-__all__ = ["Baseline", "SimulationResult"]
+__all__ = ["SimulationResult"]
 
 _PARTS = {" accuracy": "accuracy", " weighted F1": "weighted_f1"}
 """Ends of the names under which a run of several tasks keeps the metrics of each."""
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A model that the federation is compared with. `epsilon` is None if the rows are not protected."""
-
-    name: str
-    accuracy: float
-    weighted_f1: float
-    epsilon: float | None
-    note: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,46 +69,41 @@ class SimulationResult:
             CheckpointError: There is no finished run, or a file is damaged.
         """
         out = Path(out)
-        try:
-            result = json.loads((out / "result.json").read_text())
-            rounds = tuple(RoundRecord.from_json(record) for record in json.loads((out / "history.json").read_text()))
-            return cls(
-                **_fields(result),
-                out=out,
-                rounds=rounds,
-                **_last(rounds),
-                adapter=out / "adapter",
-                report=out / "report.html",
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise CheckpointError(
-                f"{out}: no finished run (result.json or history.json is absent or damaged): run it to its end"
-            ) from None
+        result, history = read_json(out / "result.json"), read_json(out / "history.json")
+        if result is None or not isinstance(history, list):
+            raise CheckpointError(f"{out}: no finished run (result.json or history.json is absent): run it to its end")
+        record = ResultRecord.from_json(str(out / "result.json"), result)
+        rounds = tuple(RoundRecord.from_json(str(out / "history.json"), value) for value in history)
+        last = rounds[-1].by_institution if rounds else None  # the last round is always evaluated
+        return cls(
+            out=out,
+            name=record.name,
+            task=record.task,
+            labels=record.labels,
+            metrics=Metrics.from_json(record.metrics),
+            metrics_before=Metrics.from_json(record.before_round_1),
+            metrics_by_institution={name: Metrics.from_json(values) for name, values in (last or {}).items()},
+            metrics_by_task=_by_task(record.metrics),
+            rounds=rounds,
+            epsilon=record.epsilon,
+            delta=record.delta,
+            unit=record.unit,
+            noise=record.noise,
+            bytes_up=record.bytes_up or 0,
+            bytes_down=record.bytes_down or 0,
+            seconds=record.seconds or 0.0,
+            parameters_trained=record.parameters_trained or 0,
+            parameters_total=record.parameters_total or 0,
+            baselines=record.baselines,
+            adapter=out / "adapter",
+            report=out / "report.html",
+        )
 
 
-def _fields(result: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("name", "task", "delta", "unit", "noise", "bytes_up", "bytes_down", "seconds")
-    return {
-        **{name: result[name] for name in (*kept, "parameters_trained", "parameters_total")},
-        "labels": tuple(result["labels"]),
-        "metrics": Metrics.from_json(result),
-        "metrics_before": Metrics.from_json(result["before_round_1"]),
-        "metrics_by_task": _by_task(result),
-        "epsilon": {name: None if value is None else float(value) for name, value in result["epsilon"].items()},
-        "baselines": tuple(Baseline(**row) for row in result["baselines"]),
-    }
-
-
-def _by_task(result: Mapping[str, Any]) -> dict[str, Metrics]:
+def _by_task(result: Mapping[str, float]) -> dict[str, Metrics]:
     found: dict[str, dict[str, float]] = {}
     for name, value in result.items():
         for end, metric in _PARTS.items():
             if name.endswith(end):
                 found.setdefault(name.removesuffix(end), {})[metric] = value
     return {name: Metrics.from_json(metrics) for name, metrics in found.items()}
-
-
-def _last(rounds: tuple[RoundRecord, ...]) -> dict[str, Any]:
-    """Return the metrics by institution of the last round, which is always evaluated."""
-    last = rounds[-1].by_institution if rounds else None
-    return {"metrics_by_institution": {name: Metrics.from_json(values) for name, values in (last or {}).items()}}

@@ -1,7 +1,7 @@
 """The grammar's phrases. Names of companies and people are invented.
 
-Left of "//" stand wordings of the training rows, dealt out among the banks; right of it those kept for the test.
-So a model has to know that "outstrips" means "beats": a pretrained encoder may, counts of words cannot.
+Wordings left of "//" are those of the training rows, divided among the banks. Wordings right of it are kept for the
+test. So a model has to know that "outstrips" means "beats": a pretrained encoder may know it, counts of words cannot.
 """
 
 __all__ = ["BANKS", "RISK", "SENTIMENT", "SHARED"]

@@ -1,6 +1,6 @@
 """The output directory of a simulated run: laid out once, reopened by `resume` and by Flower's worker processes.
 
-Hub and institutions are the deployed ones; here they only live under one roof, each in a directory of its own.
+Hub and institutions are those of a deployment, each in a directory of its own under `out`.
 """
 
 import functools
@@ -36,14 +36,15 @@ from common.tasks import task
 from common.versions import package_versions
 from server.rounds.coordinator import FederationContext
 from simulation.config import SimulationConfig, load_simulation
-from simulation.partition import Federation, load_federation
+from simulation.loading import load_federation
+from simulation.partition import Federation
 
 __all__ = ["Workspace"]
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """One run's directory and what its configuration describes."""
+    """The directory of one run, and its configuration and rows."""
 
     out: Path
     simulation: SimulationConfig
@@ -87,7 +88,7 @@ class Workspace:
         return workspace
 
     def _lay_out(self) -> None:
-        """Check what can be checked, then write the directory of a new run."""
+        """Validate the run, then write its directory."""
         refuse_private_base(self.config.model.base)
         self._check()
         self.base  # noqa: B018 - an absent base model must be known before anything is written
@@ -135,13 +136,13 @@ class Workspace:
 
     @classmethod
     def _with(cls, simulation: SimulationConfig, federation: Federation, out: Path) -> "Workspace":
-        # What data and base model decide becomes part of what is signed.
+        # Labels of the data and digest of the base model become part of the signed configuration.
         run = replace(simulation.run, labels=federation.test.labels, model=pinned(simulation.run.model))
         simulation = replace(simulation, run=run)
         return cls(out.resolve(), simulation, f"{simulation.run.name}-{simulation.run.digest()[:12]}", federation)
 
     def _check(self) -> None:
-        """Let every institution work out its own training before anyone starts; read the public text, if any."""
+        """Plan the training of every institution, and read the public text, before any file is written."""
         if task(self.config.task).head.is_language_modelling:
             self._public_texts()
         quorum, number = self.config.aggregation.quorum, len(self.federation.train)
@@ -156,7 +157,7 @@ class Workspace:
                 ) from None
 
     def data_digest(self) -> str:
-        """A fingerprint of all training rows; in simulation one process sees them all anyway."""
+        """Return a fingerprint of all training rows, which one process sees in a simulation."""
         return "-".join(d.fingerprint(b"simulation")[:8] for _, d in sorted(self.federation.train.items()))
 
     def settings(self, name: str) -> InstitutionConfig:
@@ -183,11 +184,17 @@ class Workspace:
 
     @functools.cached_property
     def adapted(self) -> AdaptedModel:
-        """The run's adapter on the base model; every user loads its own weights into it first."""
+        """The run's adapter on the base model. Every user loads its own weights into it first."""
         return adapt(self.base, self.config.adapter, task(self.config.task), seed=self.config.seed)
 
     def start(self, on_step: Callable[[int, int], None] = lambda *_: None) -> Tensors:
-        """Where round 1 starts; a missing language-model head is warmed up on public text. Worked out once and kept."""
+        """Return the adapter before round 1, computed once and saved.
+
+        If the base model lacks a language-model head, a new one is warmed up on public text.
+
+        Args:
+            on_step: Called with the steps done and in all during the warm-up.
+        """
         kept = self.out / "start.safetensors"
         if kept.exists():
             return decode(kept.read_bytes(), self.adapted.spec)
@@ -211,7 +218,7 @@ class Workspace:
         return public_texts(data.public, data.public_texts, self.config.seed)
 
     def institution(self, name: str) -> Agent:
-        """Open one institution: its keys, ledger and outbox from its directory, its data from the federation."""
+        """Open one institution: keys, ledger and outbox from its directory, rows from the federation."""
         directory = self.out / "institutions" / name
         keys = PrivateKeys.load(directory / "keys")
         dataset = self.federation.train[name]
@@ -234,7 +241,7 @@ class Workspace:
         return PrivateKeys.load(self.out / "hub")
 
     def hub(self) -> FederationContext:
-        """The hub's view: its keys, the institutions' public keys, the run and what may travel."""
+        """Return the hub's keys, the institutions' public keys, the run, and the tensors that travel."""
         institutions: dict[str, PublicKeys] = {
             name: PrivateKeys.load(self.out / "institutions" / name / "keys").public
             for name in sorted(self.federation.train)

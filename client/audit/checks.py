@@ -7,7 +7,6 @@ where all is well.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from client.audit.subject import Subject, perturb, random_texts, step_sum, units
 from client.dp.noise import SystemNoise
 from client.dp.training import DpTrainingPlan, train
 from common.adapters.feature_cache import FeatureCache
+from common.report.records import Check
 from common.tokenization.batches import Batch, TokenizedSet
 
-__all__ = ["Check", "check_noise", "check_sampling", "check_sensitivity", "run_checks"]
+__all__ = ["check_noise", "check_sampling", "check_sensitivity", "run_checks"]
 
 SURPRISE = 1e-5
 """A check fails where all would be well with less than this chance; false alarms are then rarer than one in 10,000."""
@@ -30,18 +30,6 @@ _NOISE_VALUES = 20_000  # at least, so that a scale wrong by a fortieth shows
 _INCLUSIONS = 16  # units in a step of the sampling check, on average
 _SAMPLED_STEPS = 200
 _ROUNDING = 1e-3  # of the clip: float32 sums over other physical batches; what is looked for is 15 % and more
-
-
-@dataclass(frozen=True)
-class Check:
-    """One property: `measured` against `stated`, in the words of `what`; no `p_value` where chance plays no part."""
-
-    name: str
-    what: str
-    measured: float
-    stated: float
-    p_value: float | None
-    passed: bool
 
 
 def run_checks(

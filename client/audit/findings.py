@@ -2,68 +2,22 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated
+
 
 from scipy.stats import binom
 
 from client.audit.canaries import attack
-from client.audit.checks import SURPRISE, Check, run_checks
-from client.audit.inversion import InversionResult, invert
+from client.audit.checks import SURPRISE, run_checks
+from client.audit.inversion import invert
 from client.audit.subject import default_run, load_subject
 from common.base_models.device import select_device
 from common.config.run import RunConfig
 from common.config.sections import Range, check_value
 from common.errors import ConfigurationError
+from common.report.records import AuditResult, InversionResult
 
-__all__ = ["AuditResult", "audit"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditResult:
-    """The findings of an audit. A lower bound is the least that the attack could show, never the guarantee.
-
-    Attributes:
-        claimed_epsilon, delta, unit: The claim of the run.
-        lower_bound: Epsilon that the canaries showed, with probability `confidence`.
-        canaries, guesses, right_guesses: Number of canaries, guesses about them, and right guesses.
-        largest_possible_bound: The lower bound if every guess had been right.
-        noise_multiplier, claimed_noise_multiplier: Noise that was added, and noise that the claim needs.
-        planted: Whether the caller asked for other noise than the claim needs.
-        checks: Noise, sampling and sensitivity, each measured beside its stated value.
-        inversion: Sentences that were read back from an update.
-        failed: Names of the attacks and checks that refute the claim. Empty if none does.
-        config_digest: SHA-256 of the run's configuration, in hex.
-    """
-
-    claimed_epsilon: float
-    lower_bound: float
-    confidence: float
-    delta: float
-    unit: str
-    canaries: int
-    guesses: int
-    right_guesses: int
-    largest_possible_bound: float
-    noise_multiplier: float
-    claimed_noise_multiplier: float
-    planted: bool
-    clipping_norm: float
-    clipping: str
-    sampling_probability: float
-    steps: int
-    steps_attacked: int
-    checks: tuple[Check, ...]
-    inversion: InversionResult
-    failed: tuple[str, ...]
-    base_model: str
-    parameters_trained: int
-    config_digest: str
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as one JSON object, the content of `audit.json`."""
-        return asdict(self)
+__all__ = ["audit"]
 
 
 def audit(

@@ -9,7 +9,7 @@ Where places enter later only (rotary positions), the words are found without th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,11 @@ from common.adapters.feature_cache import FeatureCache
 from common.adapters.tensors import seeded
 from common.config.run import AdapterConfig
 from common.errors import ModelError
+from common.report.records import InversionResult
 from common.tasks import task
 from common.tokenization.batches import IGNORED, TokenizedSet
 
-__all__ = ["InversionResult", "invert"]
+__all__ = ["invert"]
 
 SENTENCES = (
     "profit warning expected on friday",
@@ -47,28 +48,6 @@ SENTENCES = (
 _LEAST_RANK = 8
 _CHUNK = 4096  # words of the vocabulary computed together
 _RELATIVE_RANK = 1e-6  # singular values below this share of the largest are rounding
-
-
-@dataclass(frozen=True)
-class InversionResult:
-    """Tokens read back from updates of one sentence each, special tokens not counted.
-
-    rank: of the attacked adapter, on the first layer's query projection. tokens: that were to be found.
-    plain, clipped, private: how many were found without privacy, with clipping alone, with clipping and noise.
-    chance: how many blind guessing would find. place: mean rank of the true token among the vocabulary in the private
-    update, 0 the attacker's first choice, 0.5 no idea.
-    example: one of the sentences, and what was read from its plain and from its private update.
-    """
-
-    rank: int
-    sentences: int
-    tokens: int
-    plain: int
-    clipped: int
-    private: int
-    chance: float
-    place: float
-    example: tuple[str, str, str]
 
 
 def invert(

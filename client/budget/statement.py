@@ -7,12 +7,13 @@ hub is `common.protocol.messages.PrivacyStatement`.
 
 import importlib.metadata
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from common.privacy.accounting import PrivacyLimit, epsilon, epsilon_rdp, loss_distribution
 from common.privacy.ledger import Charge, Unit
 from common.privacy.tradeoff import profile
+from common.report.records import Adversary, Attack, CurvePoint, GroupPrivacy, Mechanism, StatementRecord
 
 __all__ = ["GROUPS", "RATES", "statement"]
 
@@ -56,7 +57,7 @@ _TOGETHER = {
 
 def statement(
     charges: Sequence[Charge], institution: str, run_id: str, limit: PrivacyLimit | None, *, prv: bool = False
-) -> dict[str, Any]:
+) -> StatementRecord:
     """What `institution` may say about the privacy of run `run_id`, by its whole ledger `charges`.
 
     `epsilon_run` is None where a training of the run had no privacy. `prv` adds Opacus' accountant as a third opinion,
@@ -65,22 +66,22 @@ def statement(
     here = [charge for charge in charges if charge.reservation.use.run_id == run_id]
     uses = [charge.reservation.use for charge in here]
     unit: Unit = uses[-1].unit if uses else "record"
-    return {
-        "institution": institution,
-        "run_id": run_id,
-        "unit": unit,
-        "adjacency": "add-or-remove-one",
-        "asked_by": _distinct(use.asked_by for use in uses),
-        "tasks": _distinct(use.task for use in uses),
-        "base_models": _distinct(use.base_digest for use in uses),
-        "data_fingerprints": _distinct(use.data_fingerprint for use in uses),
-        "population": max((use.population for use in uses), default=None),
-        "noise_source": _noise_source(here),
+    return StatementRecord(
+        institution=institution,
+        run_id=run_id,
+        unit=unit,
+        adjacency="add-or-remove-one",
+        asked_by=_distinct(use.asked_by for use in uses),
+        tasks=_distinct(use.task for use in uses),
+        base_models=_distinct(use.base_digest for use in uses),
+        data_fingerprints=_distinct(use.data_fingerprint for use in uses),
+        population=max((use.population for use in uses), default=None),
+        noise_source=_noise_source(here),
         **_spent(charges, here, institution, limit, prv),
         **_everything(charges, limit),
-        "covers": list(_COVERS) if _private(here) else [],
-        "does_not_cover": [_UNIT_LEAVES[unit], *_LEAVES],
-    }
+        covers=_COVERS if _private(here) else (),
+        does_not_cover=(_UNIT_LEAVES[unit], *_LEAVES),
+    )
 
 
 def _private(here: Sequence[Charge]) -> bool:
@@ -127,24 +128,26 @@ def _spent(
         "epsilon_run": run,
         "epsilon_rdp": epsilon_rdp(events, delta),
         "epsilon_prv": _prv(events, delta) if prv else None,
-        "curve": [{"delta": d, "epsilon": math.inf if losses is None else losses.epsilon(d)} for d in _CURVE],
+        "curve": tuple(CurvePoint(delta=d, epsilon=math.inf if losses is None else losses.epsilon(d)) for d in _CURVE),
         "gaussian_mu": found.gaussian_mu(delta),
-        "attack": [{"false_positive_rate": r, "true_positive_rate": found.hit_rate(r)} for r in RATES],
-        "groups": [{"units": k, "epsilon": epsilon(events, delta, k), "delta": delta} for k in GROUPS],
+        "attack": tuple(Attack(false_positive_rate=r, true_positive_rate=found.hit_rate(r)) for r in RATES),
+        "groups": tuple(GroupPrivacy(units=k, epsilon=epsilon(events, delta, k), delta=delta) for k in GROUPS),
         "epsilon_cumulative": cumulative,
         "adversaries": _adversaries(run, cumulative, alone=all(use.asked_by == institution for use in uses)),
     }
 
 
-def _mechanisms(here: Sequence[Charge]) -> list[dict[str, float]]:
+def _mechanisms(here: Sequence[Charge]) -> tuple[Mechanism, ...]:
     """Steps by noise, sampling probability and clipping norm, in order of first appearance."""
     steps: dict[tuple[float, float, float], int] = {}
     for charge in here:
         event = charge.event
         key = (event.noise_multiplier, event.sampling_probability, charge.reservation.use.clipping_norm)
         steps[key] = steps.get(key, 0) + event.steps
-    names = ("noise_multiplier", "sampling_probability", "clipping_norm")
-    return [dict(zip(names, key, strict=True)) | {"steps": total} for key, total in steps.items()]
+    return tuple(
+        Mechanism(noise_multiplier=noise, sampling_probability=rate, clipping_norm=norm, steps=total)
+        for (noise, rate, norm), total in steps.items()
+    )
 
 
 def _prv(events: Sequence[Any], delta: float) -> float | None:
@@ -153,12 +156,12 @@ def _prv(events: Sequence[Any], delta: float) -> float | None:
     return epsilon_prv(events, delta)
 
 
-def _adversaries(run: float, cumulative: float, alone: bool) -> list[dict[str, Any]]:
+def _adversaries(run: float, cumulative: float, alone: bool) -> tuple[Adversary, ...]:
     """One epsilon for all: nobody's figure rests on what another party does, or on noise of other institutions."""
     known = _ALONE if alone else _TOGETHER
-    return [
-        {"who": who, "sees": sees, "epsilon_run": run, "epsilon_all_runs": cumulative} for who, sees in known.items()
-    ]
+    return tuple(
+        Adversary(who=who, sees=sees, epsilon_run=run, epsilon_all_runs=cumulative) for who, sees in known.items()
+    )
 
 
 def _everything(charges: Sequence[Charge], limit: PrivacyLimit | None) -> dict[str, Any]:
@@ -174,6 +177,6 @@ def _everything(charges: Sequence[Charge], limit: PrivacyLimit | None) -> dict[s
     return facts
 
 
-def _distinct(values: Any) -> list[str]:
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
     """In order of first appearance."""
-    return list(dict.fromkeys(values))
+    return tuple(dict.fromkeys(values))

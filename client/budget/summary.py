@@ -1,6 +1,7 @@
 """A ledger as tables: what was spent by whom for what, on which rows, and what is left. Nothing here writes."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from common.journal.line_format import Entry
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, steps_left
 from common.privacy.ledger import PURPOSE, Charge, Unit, charges, unit_of
 from common.report.privacy_statement import paragraphs
+from common.report.records import StatementRecord
 
 __all__ = [
     "LedgerRun",
@@ -183,24 +185,24 @@ class RunStatement:
     record: Mapping[str, Any]
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Self:
-        """Return the typed form of what `client.budget.statement.statement` gives."""
+    def of(cls, record: StatementRecord) -> Self:
+        """Return the figures of `record` and its words."""
         return cls(
-            institution=record["institution"],
-            run_id=record["run_id"],
-            unit=record["unit"],
-            noise_source=record["noise_source"],
-            delta=record.get("delta"),
-            steps=record.get("steps"),
-            noise_multiplier=record.get("noise_multiplier"),
-            clipping_norm=record.get("clipping_norm"),
-            sampling_probability=record.get("sampling_probability"),
-            epsilon=record["epsilon_run"],
-            epsilon_all_runs=record["epsilon_cumulative"],
-            covers=tuple(record["covers"]),
-            does_not_cover=tuple(record["does_not_cover"]),
+            institution=record.institution,
+            run_id=record.run_id,
+            unit=record.unit,
+            noise_source=record.noise_source,
+            delta=record.delta,
+            steps=record.steps,
+            noise_multiplier=record.noise_multiplier,
+            clipping_norm=record.clipping_norm,
+            sampling_probability=record.sampling_probability,
+            epsilon=record.epsilon_run,
+            epsilon_all_runs=math.inf if record.epsilon_cumulative is None else record.epsilon_cumulative,
+            covers=record.covers,
+            does_not_cover=record.does_not_cover,
             text=tuple(paragraphs(record)),
-            record=record,
+            record=record.to_json(),
         )
 
 

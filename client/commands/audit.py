@@ -9,8 +9,8 @@ from common import cli
 from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from client.audit.findings import AuditResult
     from common.config.run import RunConfig
+    from common.report.records import AuditResult
 
 __all__ = ["add"]
 

@@ -11,12 +11,11 @@ from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError, EnrolmentError
 from common.files import write_atomic
 from common.flower.bundle import bundle_sha256
-from common.identity.authority import Certificate, check_name, new_key_and_request, node_key_text
+from common.identity.authority import WARN_DAYS, Certificate, check_name, new_key_and_request, node_key_text
 from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
 
 __all__ = ["accept", "expiring", "is_known", "make_request", "read_package"]
 
-_WARN_DAYS = 30
 _LEAST_FINGERPRINT = 32  # hexadecimal digits: the 128 bits that `spoken` shows
 
 
@@ -107,13 +106,12 @@ def accept(home: InstitutionDirectory, package: EnrolmentPackage, fingerprint: s
 
 
 def expiring(home: InstitutionDirectory) -> list[str]:
-    """A line when this institution's certificate ends within 30 days, or has ended.
+    """Return one line if this institution's certificate expires within `WARN_DAYS` or has expired, else none.
 
     Raises:
-        ConfigurationError, EnrolmentError: see `Home.package`.
+        ConfigurationError, EnrolmentError: See `InstitutionDirectory.package`.
     """
-    left = Certificate.read(home.package().certificate).days_left()
-    if left > _WARN_DAYS:
+    when = Certificate.read(home.package().certificate).expiry(WARN_DAYS)
+    if not when:
         return []
-    when = f"expires in {left:.0f} days" if left > 0 else "has expired"
     return [f"this institution's certificate {when}: ask the hub's operator for a new package, and join with it"]

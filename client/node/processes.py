@@ -1,7 +1,6 @@
 """Describe the three processes of an institution to its supervisor: agent, SuperNode and SuperExec."""
 
 import json
-import os
 import secrets
 import socket
 import sys
@@ -14,12 +13,15 @@ from client.institution.paths import InstitutionPaths
 from client.node.flower_node import install_bundle
 from common.errors import ConfigurationError
 from common.files import try_lock, write_atomic
+from common.flower.environment import flower_environment
 from common.processes.ports import free_port
 from common.processes.supervisor import Service
 
 __all__ = ["Part", "agent_status", "services", "single_instance_lock", "state_path"]
 
 Part = Literal["all", "agent", "node"]
+_POLL_S = 0.1
+"""Seconds between two looks of the SuperExec for a task."""
 
 
 def state_path(home: InstitutionPaths, part: Part) -> Path:
@@ -84,11 +86,8 @@ def _service(home: InstitutionPaths, name: str, module: tuple[str, ...], ready: 
         directory=home.run,
         log=home.state / "logs" / f"{name}.log",
         environment={
-            # Flower finds its own programs by PATH.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            **flower_environment(home.flower_home, _POLL_S),
             "PYTHONSAFEPATH": "1",
-            "FLWR_HOME": str(home.flower_home),
-            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
         },
         ready=(lambda: _answers(home.socket)) if ready else None,
     )

@@ -32,6 +32,7 @@ from common.identity.x509 import (
 
 __all__ = [
     "MAX_NAME",
+    "WARN_DAYS",
     "Authority",
     "Certificate",
     "check_addresses",
@@ -45,6 +46,8 @@ __all__ = [
 MAX_NAME = 64
 """A common name in X.509 has at most this many characters."""
 AUTHORITY_DAYS = 3650
+WARN_DAYS = 30
+"""Days before its expiry from which a certificate is reported, unless `hub.toml` gives another number."""
 _KEY, _CERTIFICATE = "ca.key", "ca.pem"
 
 
@@ -88,6 +91,13 @@ class Certificate:
     def days_left(self, now: datetime | None = None) -> float:
         """Return the days until it expires. The number is negative afterwards."""
         return (self.not_after - (now or datetime.now(UTC))).total_seconds() / 86_400
+
+    def expiry(self, warn_days: float, now: datetime | None = None) -> str:
+        """Return "expires in N days" from `warn_days` before the end, "has expired" after it, and "" before."""
+        left = self.days_left(now)
+        if left > warn_days:
+            return ""
+        return f"expires in {left:.0f} days" if left > 0 else "has expired"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 __all__ = [
     "METRICS",
     "capitalised",
-    "explain_outcome",
     "format_bytes",
     "format_count",
     "format_epsilon",
@@ -25,54 +24,6 @@ METRICS = {
     "f1": "entity F1",
     "rouge_l": "ROUGE-L",
 }
-
-# By whole outcome first, then by its code. A code is the institution's own ("declined"), the hub's ("refused") or
-# the transport's ("failed").
-_REASONS = {
-    "declined:error": "the training failed at the institution; the details stay there",
-    "failed:error": "the message could not be carried to the institution or back",
-    "budget": "the training did not fit in what was left of the institution's privacy budget; nothing was trained",
-    "config": "the institution's settings do not allow this configuration",
-    "base_model": "the institution's base model is not the one that the run names",
-    "task": "the institution does not take part in this task",
-    "privacy_limit": "the run asks for less privacy than the institution allows",
-    "replay": "the institution had seen this message before, or it belonged to another round",
-    "busy": "the institution was still training for another message",
-    "silent": "no answer came before the deadline",
-    "unknown_sender": "the sender is not enrolled",
-    "not_asked": "the sender was not asked in this round",
-    "wrong_sender": "the message was made by somebody else",
-    "wrong_run": "the message belonged to another run",
-    "wrong_round": "the message belonged to another round",
-    "wrong_recipient": "the message was meant for another hub",
-    "wrong_kind": "the message was neither a contribution nor a refusal",
-    "code": "the contribution was made by another version of the code",
-    "spec": "the contribution was made for another adapter",
-    "statement": "its privacy statement is not what the run asked for",
-    "replayed": "the same adapter had been sent before",
-    "norm": "the update was larger than the run's max_update_norm",
-    "missing": "the adapter lacked a tensor",
-    "extra": "the adapter held a tensor that was not asked for",
-    "shape": "a tensor of the adapter had another shape than agreed",
-    "dtype": "a tensor of the adapter had another number type than agreed",
-    "non_finite": "the adapter held infinite or undefined numbers",
-    "too_large": "the message was larger than allowed",
-    "message": "the message could not be read",
-    "malformed": "the message could not be read",
-    "context": "the envelope was made for another run, round, kind or party",
-    "keys": "the envelope was made with other keys than those enrolled",
-    "signature": "the envelope's signature does not verify",
-    "ciphertext": "the envelope could not be opened",
-}
-
-
-def explain_outcome(outcome: str) -> str | None:
-    """Explain a round's outcome. Return None for an unknown outcome.
-
-    >>> explain_outcome("refused:norm")
-    "the update was larger than the run's max_update_norm"
-    """
-    return _REASONS.get(outcome) or _REASONS.get(outcome.rpartition(":")[2])
 
 
 def format_epsilon(value: float | None) -> str:

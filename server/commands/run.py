@@ -80,8 +80,8 @@ def _resume(given: argparse.Namespace) -> int:
     from server.runs.run import FINISHED, Run
 
     run = Run.open(open_home(given), given.run_name)
-    outcome = run.outcome()
-    if outcome is not None and outcome["state"] != FINISHED:
+    ending = run.ending()
+    if ending is not None and ending.state != FINISHED:
         with run.home.control() as control:
             control.nodes()
             note(run.home, "run_resumed", {"run": run.name, "round": run.next_round()})
@@ -97,9 +97,9 @@ def _stop(given: argparse.Namespace) -> int:
     from server.runs.run import STOPPED, Run
 
     run = Run.open(open_home(given), given.run_name)
-    outcome = run.outcome()
-    if outcome is not None:
-        raise CheckpointError(f"run {run.name}: it has ended already ({outcome['state']})")
+    ending = run.ending()
+    if ending is not None:
+        raise CheckpointError(f"run {run.name}: it has ended already ({ending.state})")
     with run.home.control() as control:
         control.nodes()
         # First, so that nobody starts it again.

@@ -1,11 +1,12 @@
-"""Sealed bytes over a Flower grid, to the node of each institution and back, within the round's deadline.
+"""Carry sealed bytes over a Flower grid to the node of each institution and back, within the round's deadline.
 
-Nothing here waits for ever: an exchange ends when everybody has answered, or at the deadline. Who is not connected
-holds nobody up: once the others have answered in sufficient number, and have been given a moment, the round goes on.
+Nothing here waits without a limit. An exchange ends when every institution has answered, or at the deadline. A
+disconnected institution does not delay the others: the exchange ends once all connected institutions have answered,
+the quorum is met and ten seconds have passed.
 
-Flower delivers a message at most once: where a connection breaks or a process dies at that moment, it is lost. A node
-takes one message at a time. So one that answers a call, and not the question before it, does not have the question,
-and is asked again.
+Flower delivers a message at most once. A message is lost if a connection breaks or a process dies during delivery. A
+node takes one message at a time. If a node answers an empty message but not the assignment sent before it, the
+assignment was lost, and it is sent again.
 """
 
 import math
@@ -19,20 +20,22 @@ from flwr.serverapp import Grid
 from common.errors import MessageError
 from common.flower.internals import APP_REFUSED, EXPIRED, NODE_LOST
 from common.flower.records import from_error, from_record, to_record
+from common.protocol.outcomes import RoundOutcome
 from server.rounds.admission import Failure
 
 __all__ = ["GridTransport", "OnProgress"]
 
 _POLL_S = 0.2
 _JOIN_WITHIN_S = 10.0
-_CALL_LIVES_S = 15.0  # a node that is free takes a message within three; of one that is busy the call goes by
+_CALL_TTL_S = 15.0
+"""Time to live of an empty message, in seconds. A free node takes it within three."""
 OnProgress = Callable[[int, tuple[str, ...], tuple[str, ...]], None]
-"""Told, whenever it changes: the round, who has answered, and who is being waited for."""
+"""Called with the round, the institutions that have answered and those that have not, whenever these change."""
 
 
 @dataclass
 class _Asked:
-    """One institution's question: the messages that carry it, the call that is out, and when to call next."""
+    """The messages that carry one institution's assignment, its empty message under way, and when to send the next."""
 
     next_call: float
     pause: float
@@ -41,16 +44,22 @@ class _Asked:
 
 
 class GridTransport:
-    """The deployed and the simulated federation's transport; see `coordinator.Transport`.
+    """The transport of deployed federations and of Flower's simulation engine. See `coordinator.Transport`.
 
-    Outcomes other than an answer are `Failure`s: "silent" (not connected, or not any more), "late" (connected, and
-    still at it at the deadline), "app" (it refused the app bundle), one of `RelayError`, or "error" (anything else).
+    An institution without an answer has one of these outcomes: FAILED_SILENT (not connected, or not any more),
+    FAILED_LATE (connected, no answer by the deadline), FAILED_APP (its node refused the app bundle), the outcome of a
+    `RelayError`, or FAILED_ERROR (anything else).
 
     Args:
-        connected: node ids by name, of those connected now.
-        quorum: answers without which an absent institution is waited for until the deadline.
-        call_after_s: after how long without an answer to call, and then after twice as long each time; None never
-            calls. Only for nodes whose app answers calls, and whose agents answer a question once.
+        grid: Flower's grid.
+        connected: Returns the node ids of the institutions that are connected now, by name.
+        quorum: Number of answers after which the exchange no longer waits for disconnected institutions.
+        on_progress: Called whenever the institutions that have answered change.
+        call_after_s: Seconds without an answer after which an institution is sent an empty message, and then after
+            twice as long each time. None sends none. Only for nodes whose app answers empty messages, and whose agents
+            answer the same assignment once.
+        monotonic: Clock in seconds.
+        sleep: Waits for a number of seconds of that clock.
     """
 
     def __init__(
@@ -60,52 +69,61 @@ class GridTransport:
         quorum: int,
         on_progress: OnProgress = lambda *_: None,
         call_after_s: float | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._grid, self._connected, self._quorum, self._on_progress = grid, connected, quorum, on_progress
         self._call_after_s = call_after_s or math.inf
+        self._monotonic, self._sleep = monotonic, sleep
 
     def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
-        """Ask each institution as soon as it is connected; without an answer by the deadline it is late or silent."""
-        begun = time.monotonic()
+        """Send each institution its assignment as soon as it is connected, and return the answers by the deadline.
+
+        Args:
+            round_: Number of the round, for `on_progress`.
+            sealed: Assignment of each institution, by name.
+            deadline_s: Seconds from now.
+        """
+        begun = self._monotonic()
         answers: dict[str, bytes | Failure] = {}
         asked: dict[str, _Asked] = {}
         lost: set[str] = set()
         shown: object = None
-        while (left := begun + deadline_s - time.monotonic()) > 0:
+        while (left := begun + deadline_s - self._monotonic()) > 0:
             unasked = sealed.keys() - asked.keys() - answers.keys()
-            uncalled = {name for name, entry in asked.items() if time.monotonic() >= entry.next_call}
+            uncalled = {name for name, entry in asked.items() if self._monotonic() >= entry.next_call}
             connected = self._connected() if unasked | uncalled | lost else {}
             for name in sorted((unasked | lost) & connected.keys()):
                 if identity := self._push(to_record(sealed[name]), connected[name], "train", left):
-                    later = time.monotonic() + self._call_after_s
+                    later = self._monotonic() + self._call_after_s
                     asked.setdefault(name, _Asked(later, self._call_after_s)).messages.add(identity)
             for name in sorted(uncalled & connected.keys()):
                 self._call(asked[name], connected[name], left)
             lost = self._collect(asked, answers)
             if shown != (shown := (tuple(sorted(answers)), tuple(sorted(sealed.keys() - answers.keys())))):
                 self._on_progress(round_, *shown)
-            if not asked and self._is_enough(answers, sealed, time.monotonic() - begun):
+            if not asked and self._is_enough(answers, sealed, self._monotonic() - begun):
                 break
-            time.sleep(min(_POLL_S, max(0.0, left)))
+            self._sleep(min(_POLL_S, max(0.0, left)))
         connected = self._connected() if asked else {}
         for name in asked:
-            late = name in connected
-            answers[name] = Failure("late" if late else "silent", "no answer by the deadline")
-        return {name: answers.get(name, Failure("silent", "not connected")) for name in sealed}
+            outcome = RoundOutcome.FAILED_LATE if name in connected else RoundOutcome.FAILED_SILENT
+            answers[name] = Failure(outcome, "no answer by the deadline")
+        return {name: answers.get(name, Failure(RoundOutcome.FAILED_SILENT, "not connected")) for name in sealed}
 
     def _push(self, record: RecordDict, node_id: int, kind: str, ttl: float) -> str:
-        """Its identity; empty when Flower did not take it."""
+        """Send a message and return its identity, or "" if Flower did not take it."""
         message = Message(record, dst_node_id=node_id, message_type=kind, ttl=ttl)
         return next(iter(self._grid.push_messages([message])), "")
 
     def _call(self, entry: _Asked, node_id: int, left: float) -> None:
-        entry.call = self._push(to_record(b""), node_id, "query", min(left, _CALL_LIVES_S)) or None
+        entry.call = self._push(to_record(b""), node_id, "query", min(left, _CALL_TTL_S)) or None
         entry.pause *= 2
-        entry.next_call = time.monotonic() + entry.pause
+        entry.next_call = self._monotonic() + entry.pause
 
     def _collect(self, asked: dict[str, _Asked], answers: dict[str, bytes | Failure]) -> set[str]:
-        """Take the replies that are there; returns whose question is lost."""
-        # By the message it answers: an error that the SuperLink writes has no other sender than itself.
+        """Take the replies that have arrived, and return the institutions whose assignment was lost."""
+        # A reply is attributed by the message it answers: the sender of the SuperLink's own errors is the SuperLink.
         questions = {identity: name for name, entry in asked.items() for identity in entry.messages}
         calls = {entry.call: name for name, entry in asked.items() if entry.call is not None}
         free, gone = set(), set()
@@ -129,21 +147,21 @@ class GridTransport:
 
 
 def _outcome(reply: Message) -> bytes | Failure | None:
-    """What a reply says; None for the SuperLink's word that the question's time is over, which we know ourselves."""
+    """Return the answer in a reply. None for the SuperLink's note that the message has expired."""
     if reply.has_error():
         return _failure(reply.error)
     try:
         return from_record(reply.content)
     except MessageError as error:
-        return Failure("error", str(error))
+        return Failure(RoundOutcome.FAILED_ERROR, str(error))
 
 
 def _failure(error: Error) -> Failure | None:
     if error.code in EXPIRED:
         return None
-    known = from_error(error)
-    if known is not None:
-        return Failure(str(known), "the institution's relay says so")
-    code = "app" if error.code == APP_REFUSED else "error"
-    # Flower's own words could be an institution's: only the number is kept.
-    return Failure(code, f"Flower's error {error.code}")
+    relay_error = from_error(error)
+    if relay_error is not None:
+        return Failure(RoundOutcome(f"failed:{relay_error}"), "reported by the institution's relay")
+    outcome = RoundOutcome.FAILED_APP if error.code == APP_REFUSED else RoundOutcome.FAILED_ERROR
+    # The text of the error may come from an institution: only the number is kept.
+    return Failure(outcome, f"Flower's error {error.code}")

@@ -1,8 +1,8 @@
-"""One run, played in Flower's ServerApp process from its directory: the coordinator over a real network.
+"""Execute one run in Flower's ServerApp process, from its directory: the coordinator over a real network.
 
-The process may be killed at any moment. Another one is then started for the same directory, and goes on at the exact
-round (see `server.runs.reconciler`). Keys and run lie in the hub's directory, which the environment names. Flower
-holds neither.
+The process may be killed at any moment. The reconciler then starts another one for the same directory, which resumes at
+the exact round (see `server.runs.reconciler`). Keys and run are in the hub's directory, which an environment variable
+names. Flower stores neither.
 """
 
 import functools
@@ -23,17 +23,19 @@ from common.flower.internals import shorten_pull_backoff
 from common.journal.journal import Journal
 from common.journal.line_format import Entry
 from common.protocol.adapter_codec import Tensors
+from common.report.records import RoundRecord
 from common.tasks import task
 from server.flower.grid import GridTransport
 from server.hub.audit_log import RUN_PURPOSE, run_ended
 from server.hub.directory import HubDirectory
 from server.hub.public_data import read_public_texts, read_test_set
 from server.report.report import write_report
-from server.results.artifacts import model_card, result, save_adapter, save_round
+from server.results.artifacts import describe_protection, model_card, result, save_adapter, save_round
 from server.results.evaluation import HubEvaluator
 from server.rounds import checkpoint, coordinator
-from server.rounds.checkpoint import RoundRecord, RunState
+from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import Evaluation, FederationContext
+from server.runs.records import Progress
 from server.runs.run import FAILED, FINISHED, QUORUM, Run
 
 __all__ = ["execute_run"]
@@ -42,18 +44,23 @@ _CALL_AFTER_S = 20.0
 
 
 def execute_run(grid: Grid, run: str, flower_run: str) -> None:
-    """Play what is left of a run and write how it ended; an outcome of it, good or bad, is never an exception.
+    """Execute the rounds of a run that are left, and record its ending. No ending is an exception.
+
+    Args:
+        grid: Flower's grid.
+        run: Name of the run.
+        flower_run: Flower's id of the run.
 
     Raises:
-        FedfinError: there is no such run, or another process plays it.
+        FedfinError: There is no such run, or another process executes it.
     """
     opened = Run.open(HubDirectory.open(None), run)
     shorten_pull_backoff()
-    with opened.playing(flower_run):
-        if opened.outcome() is not None:
+    with opened.executing(flower_run):
+        if opened.ending() is not None:
             return
         try:
-            _play(grid, opened)
+            _execute(grid, opened)
             ended, message = FINISHED, ""
         except QuorumError as error:
             ended, message = QUORUM, str(error)
@@ -62,14 +69,14 @@ def execute_run(grid: Grid, run: str, flower_run: str) -> None:
         _close(opened, ended, message)
 
 
-def _play(grid: Grid, run: Run) -> None:
+def _execute(grid: Grid, run: Run) -> None:
     config, data = run.config()
     head = task(config.task)
     refuse_private_base(config.model.base)
     base = load_base(config.model, head, config.labels)
     if config.model.base_digest not in (None, base.digest):
         raise ModelError(
-            f"base model {config.model.base}: not the one that run {run.name} began with: put that one back"
+            f"base model {config.model.base}: it differs from the one that run {run.name} began with: restore that one"
         )
     adapted = adapt(base, config.adapter, head, seed=config.seed)
     evaluator = HubEvaluator(adapted, {"test": read_test_set(data, config)}) if data is not None else None
@@ -78,7 +85,7 @@ def _play(grid: Grid, run: Run) -> None:
         state = checkpoint.load(run.checkpoint)
     else:
         state = _first_state(run, config, adapted, read_public_texts(data, config) if needs_warm_up(adapted) else [])
-    hub = FederationContext(
+    federation = FederationContext(
         run.home.keys(), {name: entry.keys for name, entry in members.items()}, config, adapted.spec
     )
     node_keys = {entry.request.node_key: name for name, entry in members.items()}
@@ -89,10 +96,10 @@ def _play(grid: Grid, run: Run) -> None:
         on_progress=functools.partial(_show_progress, run),
         call_after_s=_CALL_AFTER_S,
     )
-    with Journal.open(run.directory / "audit.jsonl", hub.keys, RUN_PURPOSE) as journal:
+    with Journal.open(run.directory / "audit.jsonl", federation.keys, RUN_PURPOSE) as journal:
         state = coordinator.run(
             state,
-            hub,
+            federation,
             transport,
             evaluate=evaluator or _no_evaluation,
             save=functools.partial(save_round, run.directory),
@@ -102,9 +109,9 @@ def _play(grid: Grid, run: Run) -> None:
 
 
 def _first_state(run: Run, config: RunConfig, adapted: AdaptedModel, public: list[str]) -> RunState:
-    """Round 1 has not begun: the initial adapter, or what comes of it on `public` text where a head is missing.
+    """Return and save the state before round 1: the initial adapter, warmed up on `public` text if the head is new.
 
-    It is saved: the sums of a second warming up could differ in their last bits, and so would the question.
+    It is saved because the sums of a second warm-up could differ in their last bits, and then the assignment would.
     """
     adapted.load(adapted.initial())
     if public:
@@ -115,10 +122,10 @@ def _first_state(run: Run, config: RunConfig, adapted: AdaptedModel, public: lis
 
 
 def _connected(grid: Grid, node_keys: Mapping[str, str]) -> dict[str, int]:
-    """Node ids of the institutions that are connected, by the node keys they enrolled with."""
-    nodes: Any = grid.get_nodes()  # not of the interface, but of both grids
-    found = ((node_keys.get(node.public_key.decode()), node.node_id) for node in nodes)
-    return {name: node_id for name, node_id in found if name is not None}
+    """Return the node ids of the connected institutions by name, from the node keys that they enrolled with."""
+    nodes: Any = grid.get_nodes()  # not in the interface, but in both grids
+    named = ((node_keys.get(node.public_key.decode()), node.node_id) for node in nodes)
+    return {name: node_id for name, node_id in named if name is not None}
 
 
 def _no_evaluation(_: Tensors) -> Evaluation | None:
@@ -126,43 +133,33 @@ def _no_evaluation(_: Tensors) -> Evaluation | None:
 
 
 def _show_progress(run: Run, round_: int, answered: tuple[str, ...], waiting: tuple[str, ...]) -> None:
-    value = {"round": round_, "answered": list(answered), "waiting": list(waiting), "time": time.time()}
-    write_json(run.directory / "progress.json", value)
+    value = Progress(round=round_, answered=answered, waiting=waiting, time=time.time())
+    write_json(run.directory / "progress.json", value.to_json())
 
 
 def _finish(run: Run, state: RunState, config: RunConfig, adapted: AdaptedModel, final: Evaluation | None) -> None:
-    """Write what the run leaves: adapter, result, report."""
+    """Write adapter, result and report."""
     adapted.load(state.adapter)
     epsilon = _largest_by_institution(state.history)
     metrics = final.metrics if final else {}
     contributors = sorted({name for record in state.history for name in record.contributed})
-    card = model_card(config, run.name, contributors, metrics, _protection(config, epsilon))
+    card = model_card(config, run.name, contributors, metrics, describe_protection(config, epsilon))
     save_adapter(run.directory, config, adapted, card, metrics, epsilon)
-    write_json(
-        run.directory / "result.json", result(run.directory, config, state, adapted, metrics, epsilon, "deployed")
-    )
+    record = result(run.directory, config, state, adapted, metrics, epsilon, "deployed")
+    write_json(run.directory / "result.json", record.to_json())
     write_report(run.directory)
 
 
 def _largest_by_institution(history: tuple[RoundRecord, ...]) -> dict[str, float]:
-    """The figure that each institution stated last: its own, for this run so far."""
+    """Return the epsilon that each institution stated last, which is its own figure for this run so far."""
     stated: dict[str, float] = {}
     for record in history:
         stated |= record.epsilon
     return stated
 
 
-def _protection(config: RunConfig, epsilon: Mapping[str, float]) -> str:
-    if config.privacy.mode == "none":
-        return "none: trained without differential privacy"
-    return (
-        f"epsilon {max(epsilon.values(), default=0.0):.3f} at delta {config.privacy.delta:g} "
-        f"for one {config.privacy.unit}, the most that any institution stated"
-    )
-
-
 def _close(run: Run, ended: str, message: str) -> None:
-    """Tell the hub's audit log first: what counts as ended is in it."""
+    """Record the ending, first in the hub's audit log: a run has ended if that log says so."""
     path = run.directory / "audit.jsonl"
     entries: tuple[Entry, ...] = ()
     try:

@@ -1,8 +1,8 @@
-"""The only port the world sees: mutual TLS in front of the SuperLink, Flower's fleet calls and nothing else.
+"""The only port open to institutions: mutual TLS in front of the SuperLink, for Flower's fleet calls alone.
 
-Who connects is known by the client certificate; the node key that Flower's own authentication then proves must be the
-one enrolled with that name. The answers are those a Flower node understands: 401 makes it leave, 503 makes it try
-again; 403 would leave it hanging, and is never sent from here.
+The client certificate identifies the institution. The node key, which Flower's own authentication then proves, must be
+the one enrolled under the same name. A Flower node leaves on status 401 and tries again on 503. Status 403 would leave
+it hanging, so the gateway never sends it.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from common.identity.revocations import Revocations
 from common.identity.tls import server_context, split_address
 from server.hub.directory import HubDirectory
 
-__all__ = ["Doorkeeper", "Gateway", "main"]
+__all__ = ["Doorkeeper", "Gateway", "main", "serve"]
 
 FLEET = "/v1/fleet/"
-# A node's own registration is the operator's affair, by enrolment.
+# Nodes are registered by the operator, through enrolment.
 _CLOSED = ("/v1/fleet/register-node", "/v1/fleet/unregister-node")
 _FORWARDED = ("content-type", "accept", "user-agent")
 _FLOWER_HEADERS = "flwr-"
@@ -45,7 +45,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Doorkeeper:
-    """Decides who may pass. Reads the hub's directory again whenever something changes there."""
+    """Decides which requests may pass. It reads the hub's directory again whenever a file there changes.
+
+    Args:
+        home: The hub's directory.
+    """
 
     def __init__(self, home: HubDirectory) -> None:
         self._home = home
@@ -54,10 +58,14 @@ class Doorkeeper:
         self._node_keys: dict[str, str] = {}
 
     def objection(self, peer: Certificate, node_key: str | None) -> str:
-        """Why this certificate with this node key may not pass; "" when it may. `node_key` as the header has it.
+        """Return the reason against a request, or "" if it may pass.
+
+        Args:
+            peer: Certificate of the connection.
+            node_key: Value of Flower's header for the node key (PEM, in base64).
 
         Raises:
-            FedfinError: the hub's own files are damaged; nobody may pass.
+            FedfinError: The hub's own files are damaged, so no request may pass.
         """
         self._refresh()
         if self._revoked.covers(peer):
@@ -82,7 +90,13 @@ class Doorkeeper:
 
 
 class Gateway:
-    """The ASGI application: checks, then passes the call on to the SuperLink on loopback."""
+    """The ASGI application: checks a request, then forwards it to the SuperLink on loopback.
+
+    Args:
+        doorkeeper: Decides which requests may pass.
+        upstream: Client of the SuperLink.
+        max_body: Size limit of a request, in bytes.
+    """
 
     def __init__(self, doorkeeper: Doorkeeper, upstream: httpx.AsyncClient, max_body: int) -> None:
         self._doorkeeper, self._upstream, self._max_body = doorkeeper, upstream, max_body
@@ -106,7 +120,7 @@ class Gateway:
         try:
             objection = self._doorkeeper.objection(peer, node_key)
         except FedfinError as error:
-            log.error("nobody is let in: %s", error)
+            log.error("all requests are refused: %s", error)
             return 503, [], b""
         if objection:
             log.warning("%s refused at %s: %s", peer.name, path, objection)
@@ -118,7 +132,7 @@ class Gateway:
         return await self._forward(path, headers, body)
 
     async def _read(self, receive: Receive, headers: dict[str, bytes]) -> bytes | None:
-        """The body; None when it is larger than allowed, whatever length was declared."""
+        """Return the body, or None if it exceeds the limit, whatever length was declared."""
         declared = headers.get("content-length", b"0")
         if not declared.isdigit() or int(declared) > self._max_body:
             return None
@@ -156,7 +170,7 @@ class Gateway:
 
 
 class _Connection(H11Protocol):
-    """Keeps the peer's certificate where the application finds it: in the state of every request."""
+    """Puts the peer's certificate into the state of every request, for the application."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -169,10 +183,14 @@ class _Connection(H11Protocol):
 
 
 async def serve(home: HubDirectory, upstream: str) -> None:
-    """Serve until told to stop; takes up a new server certificate for every connection that comes after it.
+    """Serve until a signal stops the process. A new server certificate is used for all later connections.
+
+    Args:
+        home: The hub's directory.
+        upstream: host:port of the SuperLink.
 
     Raises:
-        EnrolmentError, ConfigurationError: certificate, key or settings cannot be used.
+        EnrolmentError, ConfigurationError: Certificate, key or configuration cannot be used.
     """
     settings = home.settings().gateway
     context = server_context(home.server_certificate, home.server_key, home.authority_certificate)
@@ -207,30 +225,30 @@ async def serve(home: HubDirectory, upstream: str) -> None:
 
 
 async def _reload(home: HubDirectory, context: ssl.SSLContext) -> None:
-    """Put a rotated server certificate into the context that is in use."""
+    """Load a rotated server certificate into the TLS context that is in use."""
     loaded = home.server_certificate.stat().st_mtime_ns
     while True:
         await asyncio.sleep(_RELOAD_EVERY_S)
         try:
-            found = home.server_certificate.stat().st_mtime_ns
-            if found != loaded:
+            changed = home.server_certificate.stat().st_mtime_ns
+            if changed != loaded:
                 context.load_cert_chain(home.server_certificate, home.server_key)
-                loaded = found
+                loaded = changed
                 log.info("the new server certificate is in use")
         except (OSError, ssl.SSLError) as error:
             log.error("the new server certificate cannot be used (%s): the old one stays", type(error).__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run as a process of `fedfin-hub start`."""
+    """Run the gateway, as a process of `fedfin-hub start`. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="server.gateway", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--upstream", required=True, help="the SuperLink's address on loopback")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        asyncio.run(serve(HubDirectory.open(given.home), given.upstream))
+        asyncio.run(serve(HubDirectory.open(args.home), args.upstream))
     except FedfinError as error:
         log.error("%s", error)
         return error.exit_code

@@ -1,6 +1,5 @@
-"""The processes of a started hub: SuperLink and SuperExec on loopback, the gateway for the world."""
+"""The processes of a started hub: SuperLink and SuperExec on loopback, and the gateway for institutions."""
 
-import os
 import secrets
 import socket
 import ssl
@@ -14,6 +13,7 @@ import httpx
 
 from common.errors import ServiceError
 from common.files import write_atomic, write_json
+from common.flower.environment import flower_environment
 from common.identity.authority import new_key_and_request
 from common.identity.tls import split_address
 from common.processes.ports import free_port
@@ -23,16 +23,18 @@ from server.hub.directory import ENVIRONMENT, HubDirectory
 __all__ = ["prepare_services"]
 
 _LOOPBACK = "127.0.0.1"
-# Made anew at every start, by the authority, for loopback alone.
-_LOOPBACK_CERTIFICATE = timedelta(days=825)
+_LOOPBACK_LIFETIME = timedelta(days=825)
+"""Lifetime of the SuperLink's certificate, which the authority issues at every start, for loopback alone."""
+_POLL_S = 0.2
+"""Seconds between two looks of the SuperExec for a task."""
 
 
 def prepare_services(home: HubDirectory) -> list[Service]:
-    """Lay out the state directory for one start, and say what is to run, in order.
+    """Lay out the state directory for one start, and return the processes to run, in order.
 
     Raises:
-        ServiceError: the gateway's port is taken.
-        EnrolmentError, ConfigurationError: the hub's own files cannot be used.
+        ServiceError: The gateway's port is taken.
+        EnrolmentError, ConfigurationError: The hub's own files cannot be used.
     """
     settings = home.settings().gateway
     listen = split_address(settings.listen)
@@ -44,7 +46,7 @@ def prepare_services(home: HubDirectory) -> list[Service]:
     key_pem, request = new_key_and_request("superlink")
     authority = home.authority()
     write_atomic(key, key_pem, mode=0o600)
-    write_atomic(certificate, authority.issue_server(request, [_LOOPBACK, "localhost"], _LOOPBACK_CERTIFICATE).encode())
+    write_atomic(certificate, authority.issue_server(request, [_LOOPBACK, "localhost"], _LOOPBACK_LIFETIME).encode())
     write_atomic(secret, secrets.token_hex(32).encode(), mode=0o600)
     upstream = f"{_LOOPBACK}:{port}"
     write_json(home.superlink_path, {"address": upstream})
@@ -83,16 +85,9 @@ def prepare_services(home: HubDirectory) -> list[Service]:
 
 
 def _environment(home: HubDirectory) -> Mapping[str, str]:
-    programs = str(Path(sys.executable).parent)
     return {
+        **flower_environment(home.state / "flwr", _POLL_S),
         ENVIRONMENT: str(home.directory),
-        # Flower finds its own programs by name.
-        "PATH": os.pathsep.join([programs, os.environ.get("PATH", "")]),
-        "FLWR_HOME": str(home.state / "flwr"),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": os.environ.get("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.2"),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -119,6 +114,6 @@ def _check_free(host: str, port: int, home: HubDirectory) -> None:
             pass
     except OSError as error:
         raise ServiceError(
-            f"{home.settings_path}: gateway.listen: {host}:{port} cannot be used ({error.strerror}): end what listens "
-            "there, or choose another port"
+            f"{home.settings_path}: gateway.listen: {host}:{port} cannot be used ({error.strerror}): stop the process "
+            "that listens there, or choose another port"
         ) from None

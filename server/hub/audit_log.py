@@ -1,7 +1,7 @@
-"""The hub's audit logs: one of the hub, over all runs, and one of each run. Hash-chained, signed, verified offline.
+"""The hub's audit logs: one over all runs, and one of each run. They are hash-chained, signed and verified offline.
 
-The hub's log names every run when it begins and when it ends, with the length and last hash of the run's own log. So
-a run's log that was edited, cut, put back to an earlier state or removed does not match.
+The hub's log has an entry for the beginning and the end of every run, with the length and the last hash of the run's
+own log. So the log of a finished run does not match if it was edited, cut, put back to an earlier state or removed.
 """
 
 import hashlib
@@ -25,17 +25,22 @@ _WAIT_S = 10.0
 
 @dataclass(frozen=True)
 class VerifiedLog:
-    """What `verify_all` found whole: entries of the hub's log, and of each run's."""
+    """The result of `verify_all`: number of entries of the hub's log, and of the log of each run."""
 
     hub: int
     runs: Mapping[str, int]
 
 
 def note(home: HubDirectory, kind: str, body: Mapping[str, Any]) -> None:
-    """Append to the hub's own log; waits a moment while another command writes there.
+    """Append to the hub's own log. If another command writes there, wait up to ten seconds.
+
+    Args:
+        home: The hub's directory.
+        kind: Kind of the entry, such as "run_created".
+        body: JSON values without private data.
 
     Raises:
-        LedgerError: edited, cut, not writable, or held by another process for long.
+        LedgerError: The log was edited or cut, is not writable, or another process holds it.
     """
     keys, end = home.keys(), time.monotonic() + _WAIT_S
     while True:
@@ -50,39 +55,42 @@ def note(home: HubDirectory, kind: str, body: Mapping[str, Any]) -> None:
 
 
 def run_ended(home: HubDirectory, run: str, outcome: str, entries: tuple[Entry, ...]) -> None:
-    """Write into the hub's log how far the run's own goes."""
+    """Record the length and the last hash of a run's own log in the hub's log."""
     last = hashlib.sha256(entries[-1].line()).hexdigest() if entries else ""
     note(home, "run_ended", {"run": run, "outcome": outcome, "entries": len(entries), "last": last})
 
 
 def verify_all(directory: Path, public: PublicKeys | None = None) -> VerifiedLog:
-    """Check every entry of every log of the hub in `directory`, or of a copy of it; needs no private key.
+    """Check every entry of every log of a hub. No private key is needed.
 
     Args:
-        public: the hub's public keys as the reader knows them; else those beside the logs, which only show edits by
-            someone without the hub's key.
+        directory: The hub's directory, or a copy of it.
+        public: The hub's public keys as the reader knows them. If None, the keys beside the logs are used, which only
+            show edits by somebody without the hub's private key.
 
     Raises:
-        LedgerError: a log is edited, cut, absent, or shorter than the hub's log says it once was.
-        EnvelopeError: the public keys are absent or damaged.
+        LedgerError: A log was edited, cut or removed, or is shorter than the hub's log says.
+        EnvelopeError: The public keys are absent or damaged.
     """
     home = HubDirectory(directory)
     public = public or _public(home)
     entries = verify(home.audit_path, public, HUB_PURPOSE)
-    begun = [str(entry.body["run"]) for entry in entries if entry.kind == "run_created"]
+    created = [str(entry.body["run"]) for entry in entries if entry.kind == "run_created"]
     ended = {str(entry.body["run"]): entry.body for entry in entries if entry.kind == "run_ended"}
-    found = {}
+    lengths = {}
     for path in sorted(home.runs_path.glob("*/audit.jsonl")):
         own = verify(path, public, RUN_PURPOSE)
         _check_reach(path, own, ended.get(path.parent.name, {}))
-        found[path.parent.name] = len(own)
-    for run in begun:
-        if run in ended and ended[run]["entries"] and run not in found:
-            raise LedgerError(f"{home.runs_path / run / 'audit.jsonl'}: absent, though the hub's log names it")
-    unknown = sorted(set(found) - set(begun))
+        lengths[path.parent.name] = len(own)
+    for run in created:
+        if run in ended and ended[run]["entries"] and run not in lengths:
+            raise LedgerError(
+                f"{home.runs_path / run / 'audit.jsonl'}: it is absent, but the hub's log names it: restore it"
+            )
+    unknown = sorted(set(lengths) - set(created))
     if unknown:
-        raise LedgerError(f"{home.runs_path / unknown[0]}: its audit log is there, but the hub's log does not name it")
-    return VerifiedLog(len(entries), found)
+        raise LedgerError(f"{home.runs_path / unknown[0]}: the hub's log does not name this run: restore the hub's log")
+    return VerifiedLog(len(entries), lengths)
 
 
 def _check_reach(path: Path, own: tuple[Entry, ...], ended: Mapping[str, Any]) -> None:
@@ -90,7 +98,9 @@ def _check_reach(path: Path, own: tuple[Entry, ...], ended: Mapping[str, Any]) -
     if not count:
         return
     if len(own) < count or hashlib.sha256(own[count - 1].line()).hexdigest() != ended["last"]:
-        raise LedgerError(f"{path}: not the log that the hub's own says ended with entry {count}: restore it")
+        raise LedgerError(
+            f"{path}: it differs from the log that, by the hub's own log, ended with entry {count}: restore it"
+        )
 
 
 def _public(home: HubDirectory) -> PublicKeys:

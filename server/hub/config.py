@@ -1,4 +1,4 @@
-"""What the hub's operator decides once, for all runs: `hub.toml`."""
+"""The hub's configuration for all runs, `hub.toml`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from common.config.sections import Range, Section, build, error_prefix, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError, EnrolmentError
+from common.identity.authority import WARN_DAYS
 from common.identity.tls import split_address
 
 __all__ = ["CertificateSettings", "GatewaySettings", "HubConfig", "TestData", "load_hub_config"]
@@ -28,7 +29,7 @@ max_body_mib = 16
 [certificates]           # all in days
 server_days = 90         # lifetime of the server certificate (1 to 825)
 institution_days = 365   # lifetime of an institution's certificate (1 to 1825)
-warn_days = 21           # `certs` and `start` warn from this many days before expiry (0 to 365)
+warn_days = 30           # `certs` and `start` warn from this many days before expiry (0 to 365)
 
 # The public test set for evaluation, used by runs that name none. Paths are relative to this file.
 # [data]
@@ -41,7 +42,7 @@ warn_days = 21           # `certs` and `start` warn from this many days before e
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings(Section):
-    """The door. `address` is dialled by institutions; `listen` is bound here; `names` are certified."""
+    """Section [gateway]: institutions connect to `address`, the hub binds `listen`, the certificate has `names`."""
 
     section = "gateway"
     address: str
@@ -61,20 +62,21 @@ class GatewaySettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateSettings(Section):
-    """How long certificates live, and when to warn, in days."""
+    """Section [certificates]: lifetimes of certificates and time of warnings, in days."""
 
     section = "certificates"
     server_days: Annotated[int, Range(1, 825)] = 90
     institution_days: Annotated[int, Range(1, 1825)] = 365
-    warn_days: Annotated[int, Range(0, 365)] = 21
+    warn_days: Annotated[int, Range(0, 365)] = WARN_DAYS
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestData(Section):
     """The hub's public test set: a CSV, JSONL, Parquet or (for token tasks) CoNLL file, and its columns.
 
-    For a language model any file or folder of text. public: more of it, on whose first `public_texts` a head
-    that the base model lacks is warmed up before round 1; else on general English.
+    For a language model, `test` is any file or folder of text, and `public` is more of it. If the base model lacks a
+    language-model head, a new head is warmed up before round 1 on the first `public_texts` texts of `public`, or on
+    Python's language reference if there is no `public`.
     """
 
     section = "data"
@@ -87,7 +89,7 @@ class TestData(Section):
 
 @dataclass(frozen=True)
 class HubConfig:
-    """The whole of `hub.toml`."""
+    """All sections of `hub.toml`."""
 
     gateway: GatewaySettings
     certificates: CertificateSettings = field(default_factory=CertificateSettings)
@@ -95,10 +97,10 @@ class HubConfig:
 
 
 def load_hub_config(path: Path) -> HubConfig:
-    """Read `hub.toml`; relative paths start from its own directory.
+    """Read `hub.toml`. Relative paths in it start from its own directory.
 
     Raises:
-        ConfigurationError: one line naming the file, `section.key`, what is wrong and what to do.
+        ConfigurationError: One line that names the file, `section.key`, the problem and the remedy.
     """
     tables = load_toml(path)
     with error_prefix(str(path)):
@@ -113,10 +115,14 @@ def load_hub_config(path: Path) -> HubConfig:
 
 
 def test_data(tables: Mapping[str, Any], start: Path) -> TestData | None:
-    """The test set that a file's [data] names, its path made absolute; None where there is no [data].
+    """Return the test set in section [data], with absolute paths. None if there is no such section.
+
+    Args:
+        tables: All sections of the file.
+        start: Directory that relative paths start from.
 
     Raises:
-        ConfigurationError: see `load_hub_config`.
+        ConfigurationError: As in `load_hub_config`.
     """
     if "data" not in tables:
         return None

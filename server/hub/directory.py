@@ -1,7 +1,7 @@
-"""The hub's directory: keys, authority, who is enrolled, runs. Everything the hub must not lose is here.
+"""The hub's directory: keys, authority, enrolled institutions, runs. Back up everything except `state/`.
 
 hub.toml  keys/  ca/  tls/  institutions/NAME/  revoked.json  audit.jsonl  runs/RUN/    back these up
-state/                                                                                  of one `start`; may be lost
+state/                                                                                  made anew by every `start`
 """
 
 import ipaddress
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["ENVIRONMENT", "Enrolled", "HubDirectory"]
 
 ENVIRONMENT = "FEDFIN_HUB"
-"""The environment variable that names the hub's directory where a command is not told it."""
+"""The environment variable that names the hub's directory if a command line does not."""
 
 
 @dataclass(frozen=True)
 class Enrolled:
-    """One institution: what it asked for, the certificate it got last, and whether it is revoked."""
+    """One institution: its request, its latest certificate, and whether it is revoked."""
 
     request: EnrolmentRequest
     certificate: Certificate
@@ -42,30 +42,32 @@ class Enrolled:
 
     @property
     def keys(self) -> PublicKeys:
-        """Its public keys."""
+        """The institution's public keys."""
         return self.request.keys
 
 
 @dataclass(frozen=True)
 class HubDirectory:
-    """Paths in the directory of one hub, and what lies there."""
+    """The paths in the directory of one hub, and readers for the files there."""
 
     directory: Path
 
     @classmethod
     def create(cls, directory: Path, name: str, address: str, names: Sequence[str]) -> "HubDirectory":
-        """Lay a new one out: authority, server certificate, keys (0600) and a commented `hub.toml`.
+        """Create a hub: authority, server certificate, keys (0600) and a commented `hub.toml`.
 
         Args:
-            address: host:port that institutions dial.
-            names: more names and IP addresses for the server certificate, beside that host.
+            directory: A new or empty directory.
+            name: Name of the hub, for its keys and its authority.
+            address: host:port that institutions connect to.
+            names: Further names and IP addresses for the server certificate, beside that host.
 
         Raises:
-            ConfigurationError: there is a hub, or something else, already.
-            EnrolmentError: a name or an address that cannot be one.
+            ConfigurationError: The directory is not empty.
+            EnrolmentError: The name or an address is not usable.
         """
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise ConfigurationError(f"{directory}: it is not empty: choose another directory for the hub")
+            raise ConfigurationError(f"{directory}: the directory is not empty: choose another one for the hub")
         check_name(name)
         host, port = split_address(address)
         home, certified = cls(directory.resolve()), list(dict.fromkeys((host, *names)))
@@ -85,10 +87,10 @@ class HubDirectory:
 
     @classmethod
     def open(cls, directory: Path | None) -> "HubDirectory":
-        """The hub in `directory`, or in the one that the environment names, or here.
+        """Return the hub in `directory`, else in the directory that `FEDFIN_HUB` names, else in the current one.
 
         Raises:
-            ConfigurationError: there is none.
+            ConfigurationError: There is no hub.
         """
         directory = (directory or Path(os.environ.get(ENVIRONMENT) or ".")).resolve()
         home = cls(directory)
@@ -137,12 +139,12 @@ class HubDirectory:
 
     @property
     def state(self) -> Path:
-        """What a running hub leaves behind; may be deleted while it is stopped."""
+        """Files of the running hub. They may be deleted while it is stopped."""
         return self.directory / "state"
 
     @property
     def services_path(self) -> Path:
-        """What `start` says of its processes; see `supervisor.running_services`."""
+        """The state of the processes of `start`. See `supervisor.running_services`."""
         return self.state / "services.json"
 
     @property
@@ -151,67 +153,67 @@ class HubDirectory:
         return self.state / "superlink.json"
 
     def settings(self) -> HubConfig:
-        """Read `hub.toml`. Raises ConfigurationError: see `load_hub_config`."""
+        """Read `hub.toml`. Raises ConfigurationError as `load_hub_config` does."""
         return load_hub_config(self.settings_path)
 
     def keys(self) -> PrivateKeys:
-        """The hub's private keys. Raises EnvelopeError: see `Keys.load`."""
+        """Load the hub's private keys. Raises EnvelopeError as `PrivateKeys.load` does."""
         return PrivateKeys.load(self.keys_path)
 
     def authority(self) -> Authority:
-        """The certificate authority, with its key. Raises EnrolmentError: see `Authority.load`."""
+        """Load the certificate authority with its key. Raises EnrolmentError as `Authority.load` does."""
         return Authority.load(self.directory / "ca")
 
     def revocations(self) -> Revocations:
-        """Who is revoked. Raises EnrolmentError: the list is damaged; then nobody may be let in."""
+        """Load the list of revocations. Raises EnrolmentError if it is damaged: then no institution may connect."""
         return Revocations.load(self.revocations_path)
 
     def enrolled(self) -> dict[str, Enrolled]:
-        """Everybody who was ever enrolled, by name, sorted; the revoked are marked.
+        """Return all institutions that were ever enrolled, sorted by name, including revoked ones.
 
         Raises:
-            EnrolmentError: a file of an institution, or the list of revocations, is damaged.
+            EnrolmentError: A file of an institution, or the list of revocations, is damaged.
         """
-        revocations, found = self.revocations(), {}
+        revocations, enrolled = self.revocations(), {}
         for path in sorted(self.institutions_path.glob("*/certificate.pem")):
             request = self._request(path.parent)
-            found[request.keys.name] = Enrolled(
+            enrolled[request.keys.name] = Enrolled(
                 request, Certificate.read(path.read_bytes()), request.keys.name in revocations.names
             )
-        return found
+        return enrolled
 
     def members(self) -> dict[str, Enrolled]:
-        """The enrolled that are not revoked. Raises: see `enrolled`."""
+        """Return the enrolled institutions that are not revoked. Raises EnrolmentError as `enrolled` does."""
         return {name: entry for name, entry in self.enrolled().items() if not entry.revoked}
 
     def enrolment_stamp(self) -> tuple[tuple[str, int, int], ...]:
-        """Changes whenever `enrolled` may: for whoever keeps its result."""
+        """Return a value that changes whenever `enrolled` may change, for callers that cache it."""
         files = (self.revocations_path, *sorted(self.institutions_path.glob("*/*")))
-        found = []
+        stamps = []
         for path in files:
             try:
                 status = path.stat()
             except FileNotFoundError:
                 continue
-            found.append((path.name, status.st_mtime_ns, status.st_ino))
-        return tuple(found)
+            stamps.append((path.name, status.st_mtime_ns, status.st_ino))
+        return tuple(stamps)
 
     @contextmanager
     def control(self) -> "Iterator[Control]":
-        """The running SuperLink's control API.
+        """Connect to the control API of the running SuperLink.
 
         Raises:
-            ServiceError: the hub is not started.
+            ServiceError: The hub is not started.
         """
         address = self.superlink_address()
-        # Imported late: most commands do not talk to Flower, whose import takes longer than all that they do.
+        # Imported late: most commands do not use Flower, and importing it takes longer than their own work.
         from common.flower.internals import Control
 
         with Control(address, self.authority_certificate.read_text()) as control:
             yield control
 
     def superlink_address(self) -> str:
-        """host:port of the running SuperLink. Raises ServiceError: the hub is not started."""
+        """Return host:port of the running SuperLink. Raises ServiceError if the hub is not started."""
         try:
             return str(json.loads(self.superlink_path.read_bytes())["address"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Enrolling, renewing and revoking institutions: what `approve`, `revoke` and `certs` do to the hub's directory."""
+"""Enrol, renew and revoke institutions in the hub's directory, for `approve`, `revoke` and `certs`."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -16,29 +16,31 @@ __all__ = ["approve", "renew_institution", "renew_server", "revoke"]
 
 
 def approve(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPackage, Path]:
-    """Let an institution in; returns its package and where it was written.
+    """Enrol an institution and return its package with the path of the written file.
 
-    The same request may be approved again. Other keys under a name need the old ones revoked first; then its machines'
-    keys, TLS and node, must be new. Its signing keys may stay, and with them its ledger.
+    The same request may be approved again. A request with other keys under the same name requires that the old keys are
+    revoked first, and then its TLS key and node key must be new. The signing key, and with it the ledger, may stay.
 
     Raises:
-        EnrolmentError: the name is taken, or a key of the request is another's or was revoked.
+        EnrolmentError: The name is taken, or a key of the request belongs to another institution or was revoked.
     """
     name, enrolled = request.keys.name, home.enrolled()
     if name == home.keys().name:
-        raise EnrolmentError(f"request of {name}: that is the hub's own name: the institution must choose another")
+        raise EnrolmentError(f"request of {name}: this is the hub's own name: the institution must choose another one")
     before = enrolled.get(name)
     same = before is not None and before.request == request
     if before is not None and not before.revoked and not same:
-        raise EnrolmentError(f"request of {name}: enrolled already, with other keys: `fedfin-hub revoke {name}` first")
+        raise EnrolmentError(f"request of {name}: it is enrolled with other keys: run `fedfin-hub revoke {name}` first")
     if before is not None and before.revoked and _shares_a_machine_key(before.request, request):
         raise EnrolmentError(
-            f"request of {name}: a key of it was revoked: the institution makes new ones with "
+            f"request of {name}: one of its keys was revoked: the institution makes new ones with "
             "`fedfin-institution init --home DIR --name NAME --renew`"
         )
     for other, entry in enrolled.items():
         if other != name and _shares_a_key(entry.request, request):
-            raise EnrolmentError(f"request of {name}: a key of it is {other}'s: the institution must make its own")
+            raise EnrolmentError(
+                f"request of {name}: one of its keys belongs to {other}: the institution must make its own"
+            )
     if before is not None and before.revoked:
         home.revocations().readmit(name).save(home.revocations_path)
     write_atomic(home.institutions_path / name / "request.json", request.to_json().encode() + b"\n")
@@ -56,32 +58,32 @@ def approve(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPac
 
 
 def renew_institution(home: HubDirectory, name: str) -> tuple[EnrolmentPackage, Path]:
-    """A new certificate for the same keys; the old one stays valid until it expires, so that no run is lost.
+    """Issue a new certificate for the same keys. The old one stays valid until it expires, so that no run is lost.
 
     Raises:
-        EnrolmentError: nobody of that name is enrolled.
+        EnrolmentError: No institution of that name is enrolled.
     """
     return approve(home, _member(home, name).request)
 
 
 def renew_server(home: HubDirectory) -> Certificate:
-    """A new key and certificate for the gateway, which takes them up by itself for every new connection."""
+    """Make a new key and certificate for the gateway, which uses them for every new connection without a restart."""
     settings = home.settings()
     key, request = new_key_and_request("server")
     lifetime = timedelta(days=settings.certificates.server_days)
     certificate = home.authority().issue_server(request, settings.gateway.names, lifetime)
     write_atomic(home.server_key, key, mode=0o600)
     write_atomic(home.server_certificate, certificate.encode())
-    found = Certificate.read(certificate)
-    note(home, "server_certificate_renewed", {"serial": found.serial})
-    return found
+    issued = Certificate.read(certificate)
+    note(home, "server_certificate_renewed", {"serial": issued.serial})
+    return issued
 
 
 def revoke(home: HubDirectory, name: str) -> None:
-    """Shut an institution out at once: its certificates, and its Flower key for good.
+    """Revoke an institution's certificates at once, and its Flower key for good.
 
     Raises:
-        EnrolmentError: nobody of that name is enrolled.
+        EnrolmentError: No institution of that name is enrolled.
     """
     entry = _member(home, name)
     home.revocations().revoke(name, [entry.certificate.serial]).save(home.revocations_path)
@@ -106,8 +108,8 @@ def _issue(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPack
 def _member(home: HubDirectory, name: str) -> Enrolled:
     members = home.members()
     if name not in members:
-        known = ", ".join(members) or "nobody yet"
-        raise EnrolmentError(f"{name[:80]!r}: no institution of that name is enrolled (enrolled: {known})")
+        known = ", ".join(members) or "none yet"
+        raise EnrolmentError(f"{name[:80]!r}: no institution of that name is enrolled: choose one of {known}")
     return members[name]
 
 

@@ -1,4 +1,4 @@
-"""The hub's public test set, read before a run starts and again by the process that plays it."""
+"""Read the hub's public test set and text, before a run starts and again in the process that executes it."""
 
 from common.config.run import RunConfig
 from common.data.corpora import public_texts, read_text_dataset
@@ -10,10 +10,10 @@ __all__ = ["read_public_texts", "read_test_set"]
 
 
 def read_test_set(data: TestData, config: RunConfig) -> Dataset:
-    """The rows of the hub's test set, with the run's labels.
+    """Return the rows of the hub's test set, with the run's labels.
 
     Raises:
-        DataError: the file cannot be used.
+        DataError: The file cannot be used.
     """
     kind = task(config.task)
     if kind.head.labels_words:
@@ -24,10 +24,14 @@ def read_test_set(data: TestData, config: RunConfig) -> Dataset:
 
 
 def read_public_texts(data: TestData | None, config: RunConfig) -> list[str]:
-    """The text on which a missing language-model head is warmed up.
+    """Return the text on which a missing language-model head is warmed up.
+
+    Args:
+        data: The run's public data. If None, the text is Python's language reference.
+        config: The run.
 
     Raises:
-        DataError: the file or folder cannot be used.
+        DataError: The file or folder cannot be used.
     """
     if data is None:
         return public_texts(None, 0, config.seed)

@@ -1,10 +1,11 @@
-"""The report's privacy part: epsilon by round, and in words what it stands for and what it does not."""
+"""The privacy section of the report: epsilon by round, the statements in words, and their limits."""
 
 from common.report.formatting import format_epsilon, format_percent, format_value, join_names
 from common.report.html import Child, Html, join, table, tag
 from common.report.page import figure
 from common.report.plots import Line, Reference, line_plot, merged
 from common.report.privacy_statement import paragraphs
+from common.report.records import StatementRecord
 from server.report.run_files import RunFiles
 
 __all__ = ["banner", "spending", "statements"]
@@ -18,7 +19,7 @@ _STANDARD_LIMITS = (
 
 
 def banner(run: RunFiles) -> Html:
-    """A loud warning where this run protects nobody; empty where it does."""
+    """Return a loud warning if this run protects nobody. It is empty otherwise."""
     if run.without_privacy:
         words = "This run trained without differential privacy. Its adapter may reveal single training records."
         return tag("div", tag("strong", "No differential privacy"), tag("p", words), class_="banner", role="note")
@@ -27,8 +28,8 @@ def banner(run: RunFiles) -> Html:
         return Html("")
     words = (
         f"The noise of {join_names(names)} was drawn from a fixed seed, so that the run can be repeated byte for byte. "
-        "Whoever knows the seed can subtract it: no record is protected. Every ε below says what would have been spent "
-        "with real noise. Do not use this adapter on real data."
+        "Anybody who knows the seed can subtract the noise, so no record is protected. Every ε below is the value that "
+        "real noise would have had. Do not use this adapter on real data."
     )
     return tag(
         "div", tag("strong", "NOT PRIVATE: fixed noise seed"), tag("p", words), class_="banner alarm", role="alert"
@@ -36,7 +37,7 @@ def banner(run: RunFiles) -> Html:
 
 
 def spending(run: RunFiles) -> Html:
-    """Epsilon by institution and round, as a plot and as tables with each institution's limit."""
+    """Return epsilon by institution and round, as a plot and as tables with each institution's limit."""
     head = tag("h2", "Privacy spent", id="epsilon")
     if run.without_privacy:
         return join(head, tag("p", "This run had no differential privacy: there is no ε to report.", class_="note"))
@@ -49,7 +50,7 @@ def spending(run: RunFiles) -> Html:
     limits: dict[float, list[str]] = {}
     for name, limit in sorted(run.limits.items()):
         limits.setdefault(limit, []).append(name)
-    # A limit far above everything spent would press the lines flat; the table has it.
+    # A limit far above everything spent would press the lines flat. The table still shows it.
     near = {limit: who for limit, who in limits.items() if limit <= 3 * highest}
     every = len(limits) == 1 and len(run.limits) == len(run.institutions)
     references = [
@@ -72,22 +73,21 @@ def _by_round(run: RunFiles, lines: list[Line]) -> Html:
 
 def _totals(run: RunFiles) -> Html:
     rows: list[list[Child]] = []
-    this_run = run.result.get("epsilon") or {}
     for name in run.institutions:
-        s = run.statements.get(name, {})
+        s = run.statements.get(name, StatementRecord())
         spent, everything, limit = (
-            s.get("epsilon_run", this_run.get(name)),
-            s.get("epsilon_cumulative"),
+            run.result.epsilon.get(name) if s.epsilon_run is None else s.epsilon_run,
+            s.epsilon_cumulative,
             run.limits.get(name),
         )
         used = format_percent(everything, limit)
         limit_words = format_epsilon(limit) if limit is not None else "none set"
-        delta = s.get("delta", run.result.get("delta"))
+        delta = run.result.delta if s.delta is None else s.delta
         rows.append(
             [
                 name,
                 format_epsilon(spent),
-                format_epsilon(s.get("epsilon_prv")),
+                format_epsilon(s.epsilon_prv),
                 format_epsilon(everything),
                 limit_words,
                 used,
@@ -103,7 +103,7 @@ def _totals(run: RunFiles) -> Html:
 
 
 def statements(run: RunFiles) -> Html:
-    """For each institution in words: unit, adjacency, sampler, noise, accountant; then what is and is not covered."""
+    """Return each institution's statement in words, then the risks that the statements cover and leave out."""
     head = tag("h2", "Privacy statements", id="statements")
     parts = [tag("div", tag("h3", name), _in_words(run, name), class_="statement") for name in run.institutions]
     reading = (
@@ -122,18 +122,18 @@ def _in_words(run: RunFiles, name: str) -> Html:
             "p", "No statement was found: nothing can be said here about this institution's privacy.", class_="note"
         )
     first, *more = paragraphs(s)
-    if name not in run.unprotected or s.get("epsilon_run") is None:
+    if name not in run.unprotected or s.epsilon_run is None:
         return join(*(tag("p", words) for words in (first, *more)))
-    warning = tag("strong", f"NOT PRIVATE. Noise: {format_value(s.get('noise_source'))}.", class_="refused")
+    warning = tag("strong", f"NOT PRIVATE. Noise: {format_value(s.noise_source)}.", class_="refused")
     promise = f"With real noise this would be the promise: {first[0].lower()}{first[1:]}"
     return join(tag("p", warning, " ", promise), *(tag("p", words) for words in more))
 
 
 def _coverage(run: RunFiles) -> Html:
-    """What statements cover and leave out; said once where all institutions say the same."""
+    """Return the list of covered and uncovered risks, once if all institutions state the same list."""
     groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for name, s in run.statements.items():
-        groups.setdefault((tuple(s["covers"]), tuple(s["does_not_cover"])), []).append(name)
+        groups.setdefault((s.covers, s.does_not_cover), []).append(name)
     if not groups:
         groups[(), ()] = []
     parts: list[Html] = []

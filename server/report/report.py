@@ -1,6 +1,6 @@
-"""The files a run left -> one self-contained HTML page, for whoever has to judge the run and whoever has to repeat it.
+"""Turn the files of a run into one self-contained HTML page for the people who judge or repeat the run.
 
-The page holds what the files hold and nothing else: no script, no external resource, no time of day. Equal files
+The page holds the content of the files and nothing else: no script, no external resource, no time of day. Equal files
 give equal bytes.
 """
 
@@ -10,7 +10,7 @@ from common.files import write_atomic
 from common.report.formatting import format_value
 from common.report.html import Html, join, table, tag
 from common.report.page import page
-from server.report.audit import audited
+from server.report.audit import audit_section
 from server.report.privacy import banner, spending, statements
 from server.report.run_files import RunFiles, load_run
 from server.report.utility import figures, headline, participation, utility, what_was_run
@@ -31,10 +31,10 @@ _SECTIONS = (
 def write_report(out_dir: Path) -> Path:
     """Write `out_dir/report.html` from the files beside it and return its path.
 
-    Optional files that are absent leave their part of the page empty.
+    If an optional file is absent, its part of the page is empty.
 
     Raises:
-        CheckpointError: `out_dir` is not the directory of a run, or one of its files is damaged; nothing is written.
+        CheckpointError: `out_dir` is not the directory of a run, or one of its files is damaged. Nothing is written.
     """
     path = out_dir / "report.html"
     write_atomic(path, render(load_run(out_dir)).encode())
@@ -42,9 +42,9 @@ def write_report(out_dir: Path) -> Path:
 
 
 def render(run: RunFiles) -> str:
-    """The page as text."""
-    name = format_value(run.result.get("name") or run.config.get("name") or run.run_id or "run")
-    task = str(run.result.get("task") or run.config.get("task") or "").replace("_", " ")
+    """Return the page as text."""
+    name = format_value(run.result.name or run.config.get("name") or run.run_id or "run")
+    task = str(run.result.task or run.config.get("task") or "").replace("_", " ")
     sections = [section for section in _SECTIONS if section[0] != "audit" or run.audit is not None]
     links = [tag("a", words, href=f"#{anchor}") for anchor, words in sections]
     return page(
@@ -65,24 +65,26 @@ def render(run: RunFiles) -> str:
             participation(run),
             spending(run),
             statements(run),
-            audited(run),
+            audit_section(run),
             repeating(run),
         ),
-        tag("footer", "Made by fedfin from the files of the run; it holds nothing that they do not."),
+        tag("footer", "Made by fedfin from the files of the run. It holds nothing else."),
     )
 
 
 def repeating(run: RunFiles) -> Html:
-    """The command, what it gives again and what it does not, and the digests to compare."""
-    engine = run.result.get("engine")
+    """Return the section on repeating the run: the command, its limits, and the digests to compare."""
+    engine = run.result.engine
     command = f"fedfin-simulate run config.toml --out DIR{f' --engine {engine}' if engine else ''}"
-    if run.result and set(run.unprotected) == set(run.institutions):
+    if run.institutions and set(run.unprotected) == set(run.institutions):
         again = "With its fixed noise seed the run gives the same adapter again, byte for byte."
     else:
-        again = "Noise from the operating system is new each time: the run gives a like adapter, not the same one."
+        again = (
+            "Noise from the operating system is new each time: another run gives a similar adapter, not the same one."
+        )
     digests = [[name, tag("code", digest)] for name, digest in run.digests.items()]
-    if run.result.get("adapter_digest"):
-        digests.append(["the adapter's tensors", tag("code", run.result["adapter_digest"])])
+    if run.result.adapter_digest:
+        digests.append(["the adapter's tensors", tag("code", run.result.adapter_digest)])
     return join(
         tag("h2", "Repeating it", id="repeat"),
         tag("p", again) if engine else None,

@@ -1,13 +1,13 @@
-"""The report's headline, what was run, what it achieved, and who took part."""
+"""The headline of the report, and its sections on the run, on utility and on participation."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from common.protocol.outcomes import explain_outcome
 from common.report import page
 from common.report.formatting import (
     METRICS,
     capitalised,
-    explain_outcome,
     format_bytes,
     format_count,
     format_epsilon,
@@ -15,9 +15,10 @@ from common.report.formatting import (
     format_value,
     join_names,
 )
-from common.report.html import Html, join, table, tag
+from common.report.html import Child, Html, join, table, tag
 from common.report.plots import Bar, Line, Reference, bars, grouped_bars, line_plot
-from server.report.run_files import Round, RunFiles
+from common.report.records import Baseline, RoundRecord
+from server.report.run_files import RunFiles
 
 __all__ = ["figures", "headline", "participation", "utility", "what_was_run"]
 
@@ -26,70 +27,73 @@ _NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight"
 
 
 def final_metrics(run: RunFiles) -> Mapping[str, float]:
-    """The global model's metrics: the result's, or those of the last round that was evaluated."""
-    last = next((r.metrics for r in reversed(run.rounds) if r.metrics), {})
-    stated = {name: run.result[name] for name in METRICS if run.result.get(name) is not None}
-    return {**last, **stated}
+    """Return the metrics of the global model: those of the result, else those of the last evaluated round."""
+    last: Mapping[str, float] = next((r.metrics for r in reversed(run.rounds) if r.metrics), {})
+    return {**last, **{name: value for name, value in run.result.metrics.items() if name in METRICS}}
 
 
-def total(run: RunFiles, key: str) -> float | None:
-    """Sum of a quantity over the rounds, as the result gives it or as the history adds up."""
-    if run.result.get(key) is not None:
-        return float(run.result[key])
-    return float(sum(getattr(r, key) for r in run.rounds)) if run.rounds else None
+def total_bytes(run: RunFiles, direction: Literal["bytes_up", "bytes_down"]) -> float | None:
+    """Return the bytes of all rounds, from the result or else from the history. None if there is neither."""
+    stated: int | None = getattr(run.result, direction)
+    if stated is not None:
+        return stated
+    return sum(getattr(record, direction) for record in run.rounds) if run.rounds else None
 
 
-def alone(run: RunFiles) -> list[Mapping[str, Any]]:
-    """The baselines in which one institution trained without the others."""
+def alone(run: RunFiles) -> list[Baseline]:
+    """Return the baselines in which one institution trained without the others."""
     names = {f"{name} alone" for name in run.institutions}
-    return [row for row in run.result.get("baselines") or [] if row.get("name") in names]
+    return [row for row in run.result.baselines if row.name in names]
 
 
 def headline(run: RunFiles) -> Html:
-    """The result in one sentence."""
+    """Return the result in one sentence."""
     metrics, spent = final_metrics(run), run.largest_epsilon
-    rounds, people = len(run.rounds) or run.result.get("rounds") or 0, len(run.institutions)
+    rounds, people = len(run.rounds) or run.result.rounds or 0, len(run.institutions)
     who = f"{_NUMBERS[people] if people < len(_NUMBERS) else people} institution{'s' if people != 1 else ''}"
     if not metrics:
-        return tag("p", f"{who}, {rounds} rounds; the global model has not been evaluated.", class_="headline")
+        return tag("p", f"{who}, {rounds} rounds. The global model has not been evaluated.", class_="headline")
     best_name = next((name for name in METRICS if name in metrics), sorted(metrics)[0])
     value = metrics[best_name]
     words = f"{who}{' together' if people > 1 else ''} reached {value * 100:.1f} % {METRICS.get(best_name, best_name)}"
     words += " on the hub's test set"
     words += f" after {rounds:.0f} round{'s' if rounds != 1 else ''}"
-    rivals = [row for row in alone(run) if row.get(best_name) is not None]
+    rivals: dict[str, float] = {}
+    for row in alone(run):
+        if (rival := getattr(row, best_name, None)) is not None:
+            rivals[row.name.removesuffix(" alone")] = rival
     if rivals:
-        best = max(rivals, key=lambda row: float(row[best_name]))
-        points = (value - best[best_name]) * 100
-        best_words = str(best["name"]).removesuffix(" alone")
+        best, figure = max(rivals.items(), key=lambda entry: entry[1])
+        points = (value - figure) * 100
         side = "above" if points >= 0 else "below"
-        words += (
-            f", {abs(points):.1f} points {side} the best of them alone ({best_words}, {best[best_name] * 100:.1f} %)"
-        )
+        words += f", {abs(points):.1f} points {side} the best of them alone ({best}, {figure * 100:.1f} %)"
     if run.without_privacy:
         words += ", without differential privacy"
     elif run.unprotected:
-        words += "; the noise had a fixed seed, so that no record is protected"
+        words += ", with noise from a fixed seed, so that no record is protected"
     elif spent is None:
-        words += "; no ε was reported"
+        words += ", and no ε was reported"
     else:
-        delta = format_value(run.result.get("delta"))
-        words += f"; no institution's ε exceeded {format_epsilon(spent)} for one record, at δ = {delta}"
+        delta = format_value(run.result.delta)
+        words += f", and no institution's ε exceeded {format_epsilon(spent)} for one record, at δ = {delta}"
     return tag("p", words + ".", class_="headline")
 
 
 def figures(run: RunFiles) -> Html:
-    """The handful of numbers that one looks for first."""
+    """Return the few numbers that readers look for first."""
     metrics = final_metrics(run)
     shown = [(capitalised(METRICS[name]), format_metric(metrics[name])) for name in METRICS if name in metrics][:3]
     named = "ε, were noise real" if run.unprotected else "Largest ε"
-    shown += [(named, format_epsilon(run.largest_epsilon)), ("δ", format_value(run.result.get("delta")))]
-    shown += [("Sent up", format_bytes(total(run, "bytes_up"))), ("Sent down", format_bytes(total(run, "bytes_down")))]
+    shown += [(named, format_epsilon(run.largest_epsilon)), ("δ", format_value(run.result.delta))]
+    shown += [
+        ("Sent up", format_bytes(total_bytes(run, "bytes_up"))),
+        ("Sent down", format_bytes(total_bytes(run, "bytes_down"))),
+    ]
     return page.figures(shown)
 
 
 def what_was_run(run: RunFiles) -> Html:
-    """Model, task, adapter, training and versions, in the words of the configuration."""
+    """Return the section on model, task, adapter, training and versions, in the words of the configuration."""
     part = {name: run.config[name] if isinstance(run.config.get(name), dict) else {} for name in
             ("model", "adapter", "training", "privacy", "aggregation")}  # fmt: skip
     model, adapter = part["model"], part["adapter"]
@@ -104,15 +108,15 @@ def what_was_run(run: RunFiles) -> Html:
         else ""
     )
     trained = {"B": "B trained, A frozen from the run's seed", "AB": "A and B trained"}.get(
-        str(adapter.get("train")), ""
+        str(adapter.get("trained_factors") or adapter.get("train")), ""
     )
     if adapter.get("layers") == "none":
         rank, modules, trained = "the head alone, no LoRA", "", ""
-    parameters, whole = run.result.get("parameters_trained"), run.result.get("parameters_total")
+    parameters, whole = run.result.parameters_trained, run.result.parameters_total
     share = f" of {format_count(whole)} ({parameters / whole:.2%})" if parameters and whole else ""
     rows = [
-        ("Task", format_value(run.result.get("task") or run.config.get("task"))),
-        ("Labels", format_value(run.result.get("labels") or run.config.get("labels"))),
+        ("Task", format_value(run.result.task or run.config.get("task"))),
+        ("Labels", format_value(run.result.labels or run.config.get("labels"))),
         ("Institutions", join_names(run.institutions)),
         (
             "Base model",
@@ -122,8 +126,8 @@ def what_was_run(run: RunFiles) -> Html:
         ("Parameters trained", f"{format_count(parameters)}{share}"),
         *((name.capitalize(), _settings(part[name])) for name in ("training", "privacy", "aggregation")),
         ("Seed", format_value(run.config.get("seed"))),
-        ("Engine", format_value(run.result.get("engine"))),
-        ("Time in rounds", f"{run.result['seconds']:.0f} s" if run.result.get("seconds") is not None else ""),
+        ("Engine", format_value(run.result.engine)),
+        ("Time in rounds", f"{run.result.seconds:.0f} s" if run.result.seconds is not None else ""),
         ("Versions", ", ".join(f"{name} {format_value(value)}" for name, value in run.versions.items())),
     ]
     return join(tag("h2", "What was run", id="run"), page.facts(rows))
@@ -141,16 +145,16 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 
 def utility(run: RunFiles) -> Html:
-    """Metrics by round and by institution, and what they are to be compared with."""
+    """Return the section on metrics by round and by institution, with the baselines."""
     evaluated = [r for r in run.rounds if r.metrics]
-    present = [name for name in METRICS if any(name in r.metrics for r in evaluated)]
-    present = present or sorted({name for r in evaluated for name in r.metrics})
+    present = [name for name in METRICS if any(name in (r.metrics or {}) for r in evaluated)]
+    present = present or sorted({name for r in evaluated for name in r.metrics or {}})
     lines = [
-        Line(METRICS.get(m, m), tuple((r.round, r.metrics[m]) for r in evaluated if m in r.metrics)) for m in present
+        Line(METRICS.get(m, m), tuple((r.round, r.metrics[m]) for r in evaluated if r.metrics and m in r.metrics))
+        for m in present
     ]
-    rivals = [row for row in alone(run) if row.get("accuracy") is not None] if "accuracy" in present else []
-    best = max(rivals, key=lambda row: float(row["accuracy"]), default=None)
-    reference = [Reference("accuracy, best alone", best["accuracy"])] if best else []
+    rivals = [row.accuracy for row in alone(run) if row.accuracy is not None] if "accuracy" in present else []
+    reference = [Reference("accuracy, best alone", max(rivals))] if rivals else []
     by_round = line_plot(lines, "Metrics of the global model by round", "round", reference)
     last = next((r for r in reversed(run.rounds) if r.by_institution), None)
     return join(
@@ -166,39 +170,36 @@ def _nothing(words: str) -> Html:
     return tag("p", words, class_="note")
 
 
-def _by_institution(last: Round, metrics: list[str]) -> Html:
+def _by_institution(last: RoundRecord, metrics: list[str]) -> Html:
     groups = [
-        (name, [Bar(f"{name}, {METRICS.get(m, m)}", found[m]) for m in metrics if m in found])
-        for name, found in sorted(last.by_institution.items())
+        (name, [Bar(f"{name}, {METRICS.get(m, m)}", values[m]) for m in metrics if m in values])
+        for name, values in sorted((last.by_institution or {}).items())
     ]
     plot = grouped_bars(groups, [METRICS.get(m, m) for m in metrics], "Metrics by institution")
     return page.figure(f"Global model on each institution's test rows, after round {last.round}", plot)
 
 
 def _baselines(run: RunFiles) -> Html:
-    """All comparisons in one table, the federation last and marked."""
-    rows = list(run.result.get("baselines") or [])
+    """Return all comparisons in one table, with the federation last and marked."""
     metrics = final_metrics(run)
-    if not rows:
+    if not run.result.baselines:
         return _nothing("No baselines were computed for this run.")
-    note = f"all {len(run.institutions)} institutions, adapters only"
-    own = {"name": "federation", "epsilon": run.largest_epsilon, "note": note, **metrics}
-    rows.append(own)
-    cells = [
-        [
-            row.get("name"),
-            format_metric(row.get("accuracy")),
-            format_metric(row.get("weighted_f1")),
-            _protection(row),
-            row.get("note") or "",
-        ]
+    own = Baseline(
+        name="federation",
+        accuracy=metrics.get("accuracy"),
+        weighted_f1=metrics.get("weighted_f1"),
+        epsilon=run.largest_epsilon,
+        note=f"all {len(run.institutions)} institutions, adapters only",
+    )
+    rows = [*run.result.baselines, own]
+    body: list[list[Child]] = [
+        [row.name, row.note, format_metric(row.accuracy), format_metric(row.weighted_f1), _protection(row)]
         for row in rows
     ]
     protected = "ε is that of the training rows, at the δ of the run; “none”: no differential privacy."
     if run.unprotected:
         protected += " The noise had a fixed seed: these ε protect nobody."
-    seen = [Bar(str(row["name"]), row["accuracy"], row is own) for row in rows if row.get("accuracy") is not None]
-    body = [[c[0], c[4], *c[1:4]] for c in cells]
+    seen = [Bar(row.name, row.accuracy, row is own) for row in rows if row.accuracy is not None]
     return join(
         tag("h3", "What it is compared with"),
         table(["Model", "", "Accuracy", "Weighted F1", "ε"], body, protected, words=2, marked=(len(rows) - 1,)),
@@ -208,12 +209,12 @@ def _baselines(run: RunFiles) -> Html:
     )
 
 
-def _protection(row: Mapping[str, Any]) -> str:
-    return "none" if row.get("epsilon") is None else format_epsilon(row["epsilon"])
+def _protection(row: Baseline) -> str:
+    return "none" if row.epsilon is None else format_epsilon(row.epsilon)
 
 
 def participation(run: RunFiles) -> Html:
-    """Who was asked, who contributed, who did not and why; bytes and seconds by round."""
+    """Return the section on participation: who was asked, contributed or was refused, with bytes and seconds."""
     head = tag("h2", "Rounds", id="rounds")
     if not run.rounds:
         return join(head, _nothing("No history was found."))
@@ -221,7 +222,7 @@ def participation(run: RunFiles) -> Html:
     rows: list[list[Any]] = []
     codes: set[str] = set()
     for r in run.rounds:
-        # Whoever answered without being asked has an outcome too.
+        # An institution that answered without being asked has an outcome too.
         missing = {name: r.outcomes.get(name) or "no answer" for name in {*r.asked, *r.outcomes} - {*r.contributed}}
         codes |= set(missing.values())
         refused = tag("span", "; ".join(f"{n} {code}" for n, code in sorted(missing.items())), class_="refused")

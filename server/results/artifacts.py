@@ -1,8 +1,7 @@
-"""What a run leaves for readers, deployed or simulated: its history, its result, the card of its adapter."""
+"""Write the files of a run for readers, deployed or simulated: history, result and adapter with its model card."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import DESCRIPTION, Manifest, write_manifest
@@ -10,14 +9,16 @@ from common.adapters.settings import AdapterSettings
 from common.config.run import RunConfig
 from common.files import write_json
 from common.protocol.adapter_codec import digest
+from common.report.formatting import format_epsilon
+from common.report.records import ResultRecord
 from server.rounds import checkpoint
 from server.rounds.checkpoint import RunState
 
-__all__ = ["model_card", "result", "save_adapter", "save_round"]
+__all__ = ["describe_protection", "model_card", "result", "save_adapter", "save_round"]
 
 
 def save_round(directory: Path, state: RunState) -> None:
-    """Save the checkpoint; and, for readers, what was played and the attempts that fell short of the quorum."""
+    """Save the checkpoint, and `history.json` with the finished rounds and the attempts that missed the quorum."""
     checkpoint.save(state, directory / "checkpoint")
     rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
     write_json(directory / "history.json", [record.to_json() for record in rounds])
@@ -31,12 +32,17 @@ def save_adapter(
     metrics: Mapping[str, float],
     epsilon: Mapping[str, float | None],
 ) -> None:
-    """Save the adapter that `adapted` holds as PEFT does, with what `fedfin-institution predict` needs to load it.
+    """Save the adapter in `adapted` in PEFT's format, with the manifest that `fedfin-institution predict` needs.
 
     Args:
-        epsilon: as in `result`; empty where nothing protects the rows.
+        directory: The run's directory.
+        config: The run.
+        adapted: The model with the adapter.
+        card: Lines of the model card.
+        metrics: On the hub's test set.
+        epsilon: Of each institution, as in `result`. Empty if the rows are not protected.
     """
-    recipe = Manifest(
+    manifest = Manifest(
         base_model=config.model.base,
         pooling=config.model.pooling,
         max_tokens=config.model.max_tokens,
@@ -47,7 +53,7 @@ def save_adapter(
     spent = [value for value in epsilon.values() if value is not None]
     privacy = {"epsilon": max(spent), "delta": config.privacy.delta, "unit": config.privacy.unit} if spent else None
     facts = {"strategy": "federated", "metrics": dict(metrics), "data": {}, "privacy": privacy}
-    description = write_manifest(recipe, adapted.base.digest, facts)
+    description = write_manifest(manifest, adapted.base.digest, facts)
     adapted.save_pretrained(directory / "adapter", card, {DESCRIPTION: description})
 
 
@@ -59,43 +65,51 @@ def result(
     metrics: Mapping[str, float],
     epsilon: Mapping[str, float | None],
     engine: str,
-) -> dict[str, Any]:
-    """What `result.json` holds of any run.
+) -> ResultRecord:
+    """Return the result of a finished run, deployed or simulated.
 
     Args:
-        metrics: of the last adapter on the hub's test set; empty where it has none.
-        epsilon: of this run, by institution, at the run's delta; None for a training without privacy.
+        directory: The run's directory.
+        config: The run.
+        state: Its last state.
+        adapted: The model with the adapter.
+        metrics: Of the last adapter on the hub's test set. Empty without a test set.
+        epsilon: Of each institution over this run, at the run's delta. None without privacy.
+        engine: "deployed", "in-process" or "flower".
     """
-    return {
-        "name": config.name,
-        "task": config.task,
-        **metrics,
-        "rounds": len(state.history),
-        "epsilon": dict(epsilon),
-        "delta": config.privacy.delta,
-        "bytes_up": sum(record.bytes_up for record in state.history),
-        "bytes_down": sum(record.bytes_down for record in state.history),
-        "seconds": round(sum(record.seconds for record in state.history), 2),
-        "adapter": str(directory / "adapter"),
-        "adapter_digest": digest(state.adapter),
-        "labels": list(config.labels),
-        "unit": config.privacy.unit,
-        "adjacency": "add-or-remove-one",
-        "parameters_trained": adapted.parameters_trained,
-        "parameters_total": adapted.parameters_total,
-        "engine": engine,
-        "report": str(directory / "report.html"),
-    }
+    return ResultRecord(
+        name=config.name,
+        task=config.task,
+        metrics=dict(metrics),
+        rounds=len(state.history),
+        epsilon=dict(epsilon),
+        delta=config.privacy.delta,
+        bytes_up=sum(record.bytes_up for record in state.history),
+        bytes_down=sum(record.bytes_down for record in state.history),
+        seconds=round(sum(record.seconds for record in state.history), 2),
+        adapter=str(directory / "adapter"),
+        adapter_digest=digest(state.adapter),
+        labels=config.labels,
+        unit=config.privacy.unit,
+        adjacency="add-or-remove-one",
+        parameters_trained=adapted.parameters_trained,
+        parameters_total=adapted.parameters_total,
+        engine=engine,
+        report=str(directory / "report.html"),
+    )
 
 
 def model_card(
     config: RunConfig, run: str, institutions: Sequence[str], metrics: Mapping[str, float], privacy: str
 ) -> dict[str, str]:
-    """What the adapter's model card says about where it comes from.
+    """Return the lines of the adapter's model card about its origin.
 
     Args:
-        institutions: that contributed to any round.
-        privacy: what protects one unit of any institution, in words.
+        config: The run.
+        run: Name of the run.
+        institutions: Names of those that contributed to any round.
+        metrics: On the hub's test set.
+        privacy: The protection of one unit, as `describe_protection` gives it.
     """
     shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
     return {
@@ -105,3 +119,21 @@ def model_card(
         "On the hub's test set": shown or "not evaluated",
         "Privacy": privacy,
     }
+
+
+def describe_protection(config: RunConfig, epsilon: Mapping[str, float | None], fixed_noise: bool = False) -> str:
+    """Return the privacy of a run as one phrase for the model card.
+
+    Args:
+        config: The run.
+        epsilon: Epsilon of each institution over this run, at the run's delta. None without privacy.
+        fixed_noise: Whether the noise came from a seed. Then nothing is protected.
+    """
+    privacy = config.privacy
+    spent = [value for value in epsilon.values() if value is not None]
+    if privacy.mode == "none" or not spent:
+        return "none: trained without differential privacy"
+    if fixed_noise:
+        return "none: the noise came from a fixed seed"
+    figure = f"epsilon {format_epsilon(max(spent))} at delta {privacy.delta:g} for one {privacy.unit}"
+    return f"{figure}, the largest of any institution"

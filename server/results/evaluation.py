@@ -1,4 +1,4 @@
-"""The hub's evaluation: the global adapter on the public test set, whole and by its parts."""
+"""Evaluate the global adapter on the hub's public test set, as a whole and in parts."""
 
 from collections.abc import Mapping
 
@@ -15,10 +15,11 @@ __all__ = ["HubEvaluator"]
 
 
 class HubEvaluator:
-    """Evaluates an adapter on a test set; tokenised once, frozen blocks computed once.
+    """Evaluates adapters on a test set that is tokenised once. The output of frozen blocks is computed once.
 
     Args:
-        parts: the test set in parts with names, such as institutions; one part has no figures of its own.
+        adapted: The model. Each call loads its adapter into it.
+        parts: The test set in named parts, such as institutions. A single part has no metrics of its own.
     """
 
     def __init__(self, adapted: AdaptedModel, parts: Mapping[str, Dataset]) -> None:
@@ -26,7 +27,7 @@ class HubEvaluator:
         self._parts: dict[str, Prepared] = {name: prepare(adapted, part) for name, part in sorted(parts.items())}
 
     def __call__(self, tensors: Tensors) -> Evaluation:
-        """Metrics of the whole are computed from the summed counts of its parts."""
+        """Return the metrics of an adapter. Those of the whole are computed from the summed counts of the parts."""
         self._adapted.load(tensors)
         counts = {name: evaluate(self._adapted, part) for name, part in self._parts.items()}
         by_part = {name: headline(part) for name, part in counts.items()} if len(counts) > 1 else {}
@@ -35,12 +36,12 @@ class HubEvaluator:
 
 
 def _by_task(counts: AnyCounts, tasks: tuple[str, ...]) -> dict[str, float]:
-    """Of several tasks, figures of each: a confusion matrix of its own labels."""
-    found: dict[str, float] = {}
+    """Return the metrics of each of several tasks, from the confusion matrix of its own labels."""
+    metrics: dict[str, float] = {}
     if not isinstance(counts, ConfusionMatrix):
-        return found
+        return metrics
     for name in dict.fromkeys(tasks):
         own = [place for place, of in enumerate(tasks) if of == name]
         part = ConfusionMatrix(counts.matrix[np.ix_(own, own)])
-        found |= {f"{name} accuracy": part.accuracy, f"{name} weighted F1": part.weighted_f1}
-    return found
+        metrics |= {f"{name} accuracy": part.accuracy, f"{name} weighted F1": part.weighted_f1}
+    return metrics

@@ -1,8 +1,7 @@
-"""Which replies count, and why one does not. Nothing of a reply is used before it has passed every check.
+"""Decide which replies count in a round. No part of a reply is used before the reply has passed every check.
 
-The order is from cheap and outside to dear and inside: who and when, by the unauthenticated header (only ever to
-refuse); then signature and decryption; then what is claimed; then the numbers. One bad reply never costs another
-institution its place.
+Cheap checks come first. The header, which nothing authenticates, can only lead to a refusal. Signature and decryption
+follow, then the claims in the message, then its numbers. A bad reply never changes the verdict on another one.
 """
 
 import hashlib
@@ -15,29 +14,39 @@ from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, decode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek
 from common.protocol.messages import Contribution, PrivacyStatement, Refusal
+from common.protocol.outcomes import RoundOutcome
 from server.rounds.aggregation import update_norm
 
-__all__ = ["CONTRIBUTED", "Admitted", "Expected", "Failure", "Verdict", "admit"]
+__all__ = ["Admitted", "Expected", "Failure", "Verdict", "admit"]
 
-CONTRIBUTED = "contributed"
-# What a reply carries beside the adapter's own bytes: envelope, statement, digests.
 _OVERHEAD_BYTES = 2**16
+"""Allowance in bytes for the parts of a reply beside its adapter: envelope, statement, digests."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A transport's word that no reply came: "silent" by the deadline, or "error". `message` stays in the logs."""
+    """The transport's report that an institution sent no reply.
 
-    code: str
+    Attributes:
+        outcome: One of the "failed:..." outcomes.
+        message: A line for the logs of the hub. It is stored nowhere else.
+    """
+
+    outcome: RoundOutcome
     message: str
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What every reply of one round must match.
+    """The facts that every reply of one round must match.
 
-    `asked` holds the keys of whom this round was sent to; `enrolled` everybody's names. `adapter` is the global one
-    that was sent. `seen` are digests of adapters that were combined before: one never counts twice.
+    Attributes:
+        asked: Public keys of the institutions that this round was sent to, by name.
+        enrolled: Names of all enrolled institutions.
+        spec: Names and shapes of the tensors that travel.
+        code_digest: SHA-256 of the installed code, in hex.
+        adapter: The global adapter that was sent.
+        seen: SHA-256 digests of all adapters that were combined in earlier rounds. None of them counts again.
     """
 
     run_id: str
@@ -54,7 +63,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A contribution that passed; `digest` is its adapter's."""
+    """A contribution that passed every check. `digest` is the SHA-256 of its adapter, in hex."""
 
     adapter: Tensors
     digest: str
@@ -64,84 +73,88 @@ class Admitted:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`accepted` by institution; `outcomes` for everyone asked, and whoever replied unasked, as in `RoundRecord`."""
+    """The accepted contributions, and the outcome of every institution that was asked or that replied unasked."""
 
     accepted: Mapping[str, Admitted]
-    outcomes: Mapping[str, str]
+    outcomes: Mapping[str, RoundOutcome]
 
 
 class _NotAdmitted(Exception):
-    """This reply does not count."""
+    """A reply that does not count."""
+
+    def __init__(self, outcome: RoundOutcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
 
 
 def admit(replies: Mapping[str, bytes | Failure], expected: Expected) -> Verdict:
-    """Judge every reply on its own, in order of name.
+    """Judge every reply by itself, in order of name.
 
-    Codes of "refused:" are `unknown_sender`, `not_asked`, `wrong_sender`, `wrong_run`, `wrong_round`,
-    `wrong_recipient`, `wrong_kind`, `message`, `code`, `spec`, `statement`, `replayed`, `norm`, and those of
-    `envelope.open_sealed` and `codec.decode`.
+    Args:
+        replies: By institution. An institution that was asked and is absent here counts as silent.
+        expected: The facts of the round.
     """
     accepted: dict[str, Admitted] = {}
-    outcomes: dict[str, str] = {}
+    outcomes: dict[str, RoundOutcome] = {}
     for name in sorted({*expected.asked, *replies}):
         try:
-            accepted[name] = _admit_one(name, replies.get(name, Failure("silent", "")), expected)
-            outcomes[name] = CONTRIBUTED
-        except _NotAdmitted as out:
-            outcomes[name] = str(out)
+            accepted[name] = _admit_one(name, replies.get(name, Failure(RoundOutcome.FAILED_SILENT, "")), expected)
+            outcomes[name] = RoundOutcome.CONTRIBUTED
+        except _NotAdmitted as refusal:
+            outcomes[name] = refusal.outcome
         except (EnvelopeError, AdapterRefused) as error:
-            outcomes[name] = f"refused:{error.code}"
+            outcomes[name] = RoundOutcome(f"refused:{error.code}")
         except MessageError:
-            outcomes[name] = "refused:message"
+            outcomes[name] = RoundOutcome.REFUSED_MESSAGE
     return Verdict(accepted, outcomes)
 
 
 def _admit_one(name: str, reply: bytes | Failure, expected: Expected) -> Admitted:
-    _require(name in expected.enrolled, "unknown_sender")
-    _require(name in expected.asked, "not_asked")
+    _require(name in expected.enrolled, RoundOutcome.REFUSED_UNKNOWN_SENDER)
+    _require(name in expected.asked, RoundOutcome.REFUSED_NOT_ASKED)
     if isinstance(reply, Failure):
-        raise _NotAdmitted(f"failed:{reply.code}")
+        raise _NotAdmitted(reply.outcome)
     kind, payload = _open(name, reply, expected)
     if kind == "refusal":
         refusal = Refusal.from_bytes(payload)
         _check_place(refusal, expected)
-        raise _NotAdmitted(f"declined:{refusal.code}")
+        raise _NotAdmitted(RoundOutcome(f"declined:{refusal.code}"))
     contribution = Contribution.from_bytes(payload)
     _check_place(contribution, expected)
-    _require(contribution.code_digest == expected.code_digest, "code")
-    _require(contribution.spec_digest == expected.spec.digest(), "spec")
-    _require(_states_what_was_asked(contribution.statement, expected.config), "statement")
+    _require(contribution.code_digest == expected.code_digest, RoundOutcome.REFUSED_CODE)
+    _require(contribution.spec_digest == expected.spec.digest(), RoundOutcome.REFUSED_SPEC)
+    _require(_matches_run(contribution.statement, expected.config), RoundOutcome.REFUSED_STATEMENT)
     adapter = decode(contribution.adapter, expected.spec)
     digest = hashlib.sha256(contribution.adapter).hexdigest()
     norm = update_norm(adapter, expected.adapter)
-    # An unchanged global adapter is an update of zero, which may well come twice.
-    _require(digest not in expected.seen or norm == 0, "replayed")
+    # An unchanged global adapter is an update of zero, which may well be sent twice.
+    _require(digest not in expected.seen or norm == 0, RoundOutcome.REFUSED_REPLAYED)
     limit = expected.config.aggregation.max_update_norm
-    _require(limit is None or norm <= limit, "norm")
+    _require(limit is None or norm <= limit, RoundOutcome.REFUSED_NORM)
     return Admitted(adapter, digest, contribution.declared_units, contribution.statement)
 
 
 def _open(name: str, reply: bytes, expected: Expected) -> tuple[str, bytes]:
-    """Kind and payload of what `name` itself sealed to this hub for this round."""
+    """Return kind and payload of a message that institution `name` sealed to this hub for this round."""
     max_bytes = len(expected.spec.header) + expected.spec.data_bytes + _OVERHEAD_BYTES
     context = peek(reply, max_bytes)
-    _require(context.sender == name, "wrong_sender")
-    _require(context.run_id == expected.run_id, "wrong_run")
-    _require(context.round == expected.round, "wrong_round")
-    _require(context.recipient == expected.hub.name, "wrong_recipient")
-    _require(context.kind in ("contribution", "refusal"), "wrong_kind")
-    # Built from what is expected, not from what was claimed.
+    _require(context.sender == name, RoundOutcome.REFUSED_WRONG_SENDER)
+    _require(context.run_id == expected.run_id, RoundOutcome.REFUSED_WRONG_RUN)
+    _require(context.round == expected.round, RoundOutcome.REFUSED_WRONG_ROUND)
+    _require(context.recipient == expected.hub.name, RoundOutcome.REFUSED_WRONG_RECIPIENT)
+    _require(context.kind in ("contribution", "refusal"), RoundOutcome.REFUSED_WRONG_KIND)
+    # Built from the expected facts, not from the claimed ones.
     place = MessageContext(expected.run_id, expected.round, context.kind, name, expected.hub.name)
     return context.kind, open_sealed(reply, expected.hub, expected.asked[name], place, max_bytes)
 
 
 def _check_place(message: Contribution | Refusal, expected: Expected) -> None:
-    _require(message.run_id == expected.run_id, "wrong_run")
-    _require(message.round == expected.round, "wrong_round")
+    _require(message.run_id == expected.run_id, RoundOutcome.REFUSED_WRONG_RUN)
+    _require(message.round == expected.round, RoundOutcome.REFUSED_WRONG_ROUND)
 
 
-def _states_what_was_asked(statement: PrivacyStatement | None, config: RunConfig) -> bool:
-    """Whether the statement is that of the run's own privacy; more noise than asked for is welcome."""
+def _matches_run(statement: PrivacyStatement | None, config: RunConfig) -> bool:
+    """Return whether the statement is that of the run's own privacy. More noise than the run asks for is welcome."""
     privacy = config.privacy
     if privacy.mode == "none":
         return True
@@ -153,6 +166,6 @@ def _states_what_was_asked(statement: PrivacyStatement | None, config: RunConfig
     )
 
 
-def _require(holds: bool, code: str) -> None:
+def _require(holds: bool, otherwise: RoundOutcome) -> None:
     if not holds:
-        raise _NotAdmitted(f"refused:{code}")
+        raise _NotAdmitted(otherwise)

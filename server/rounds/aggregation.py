@@ -1,4 +1,4 @@
-"""How contributions combine: pure NumPy, a function of names and values, never of the order of arrival.
+"""Combine contributions in pure NumPy. The result depends on names and values, never on the order of arrival.
 
 Averaging is exact if one LoRA factor is common to all (`trained_factors = "B"`). With A and B both averaged, the mean
 of the products differs from the product of the means by the covariance of the factors (FFA-LoRA, arXiv 2403.12313).
@@ -17,41 +17,53 @@ from common.protocol.adapter_codec import Tensors
 
 __all__ = ["OptimizerState", "ServerOptimizer", "optimizer_of_round", "update_norm", "weighted_mean", "weights"]
 
-# FedAdam's second-moment decay and adaptivity (Reddi et al. 2021, arXiv 2003.00295, section 5).
 _SECOND_DECAY = 0.99
 _ADAPTIVITY = 1e-3
+"""Decay of FedAdam's second moment, and its adaptivity (Reddi et al. 2021, arXiv 2003.00295, section 5)."""
 _MOMENTS = {"none": (), "momentum": ("first",), "adam": ("first", "second")}
 
 OptimizerState = dict[str, Tensors]
-"""What a server optimiser remembers: for each moment, a value for every value of the adapter."""
+"""The moments of a server optimiser. Each has the shapes of the adapter."""
 
 
 def weights(
-    bands: Mapping[str, int | None], weighting: Literal["declared_units", "inverse_variance", "uniform"]
+    declared_units: Mapping[str, int | None], weighting: Literal["declared_units", "inverse_variance", "uniform"]
 ) -> dict[str, float]:
-    """Each institution's share of the mean; shares sum to 1.
+    """Return each institution's weight in the mean. Weights sum to 1.
 
     "declared_units" is proportional to the declared size, as a mean over all records would be. "inverse_variance" is
     proportional to its square. All institutions of a run use one noise multiplier, and each divides its sums by its
     declared size, so the variance of a contribution's noise goes with 1 / size^2. Weights by inverse variance leave the
     least noise beside the signal.
 
-    Who declares none counts as the smallest band declared, so that silence gains nothing; where nobody declares any,
-    shares are equal.
+    An institution that declares no size gets the smallest declared size, so hiding it brings no extra weight. If none
+    declares a size, weights are equal.
+
+    Args:
+        declared_units: Declared number of units by institution, or None.
+        weighting: Rule of the run.
+
+    >>> weights({"a": 1024, "b": 3072, "c": None}, "declared_units")
+    {'a': 0.2, 'b': 0.6, 'c': 0.2}
     """
-    declared = [band for band in bands.values() if band is not None]
+    declared = [units for units in declared_units.values() if units is not None]
     if weighting == "uniform" or not declared:
-        return {name: 1.0 / len(bands) for name in sorted(bands)}
+        return {name: 1.0 / len(declared_units) for name in sorted(declared_units)}
     power = 2 if weighting == "inverse_variance" else 1
-    sizes = {name: (min(declared) if (band := bands[name]) is None else band) ** power for name in sorted(bands)}
+    sizes = {
+        name: (min(declared) if (units := declared_units[name]) is None else units) ** power
+        for name in sorted(declared_units)
+    }
     total = sum(sizes.values())
     return {name: size / total for name, size in sizes.items()}
 
 
 def weighted_mean(contributions: Mapping[str, Tensors], shares: Mapping[str, float]) -> Tensors:
-    """The weighted mean of each tensor: added in float64 in order of name, rounded to float32 once.
+    """Return the weighted mean of each tensor, added in float64 in order of name and rounded to float32 once.
 
-    Contributions have passed admission: same names and shapes, finite values; `shares` sum to 1.
+    Args:
+        contributions: Adapters by institution, with the same names and shapes and finite values.
+        shares: Weight of each institution. They sum to 1.
     """
     names = sorted(contributions)
     combined: Tensors = {}
@@ -64,7 +76,7 @@ def weighted_mean(contributions: Mapping[str, Tensors], shares: Mapping[str, flo
 
 
 def update_norm(adapter: Tensors, base: Tensors) -> float:
-    """Euclidean length of `adapter - base` over all tensors, in float64."""
+    """Return the Euclidean norm of `adapter - base` over all tensors, in float64."""
     squares = 0.0
     for name in sorted(base):
         difference = (adapter[name].astype(np.float64) - base[name]).ravel()
@@ -74,11 +86,12 @@ def update_norm(adapter: Tensors, base: Tensors) -> float:
 
 @dataclass(frozen=True)
 class ServerOptimizer:
-    """Treats `mean - current` as a step to take, rather than as the place to go (arXiv 2003.00295).
+    """Uses d = `mean - current` as a pseudo-gradient (arXiv 2003.00295).
 
     none      current + rate * d
-    momentum  v = momentum * v + d;  current + rate * v  (FedAvgM)
-    adam      m = momentum * m + (1 - momentum) * d;  v = .99 v + .01 d^2;  current + rate * m / (sqrt(v) + .001)
+    momentum  current + rate * v            with v = momentum * v + d  (FedAvgM)
+    adam      current + rate * m / (sqrt(v) + .001)
+              with m = momentum * m + (1 - momentum) * d and v = .99 v + .01 d^2
               (FedAdam: v begins at .001^2 and there is no bias correction)
 
     With "none" and rate 1 the result is the mean itself, bit for bit.
@@ -89,10 +102,15 @@ class ServerOptimizer:
     momentum: float = 0.9
 
     def step(self, current: Tensors, mean: Tensors, state: OptimizerState) -> tuple[Tensors, OptimizerState]:
-        """The next adapter and optimiser state. Arguments stay as they were; an empty state is a fresh one.
+        """Return the next adapter and optimiser state. The arguments are not changed.
+
+        Args:
+            current: The global adapter.
+            mean: Weighted mean of the contributions, with the same names and shapes.
+            state: Moments after the last step. Empty before the first.
 
         Raises:
-            AdapterRefused: code "non_finite": the step leaves the range of float32.
+            AdapterRefused: Code "non_finite": the step exceeds the range of float32.
         """
         if self.kind == "none" and self.rate == 1.0:
             return mean, {}
@@ -108,7 +126,7 @@ class ServerOptimizer:
         return after, kept
 
     def _moments(self, difference: NDArray[np.float64], before: Tensors) -> Tensors:
-        """The optimiser's memory of one tensor, in float32: what is kept is what is used, or a resumed run differs."""
+        """Return the moments of one tensor in float32, the precision that is saved, so that a resumed run is equal."""
         if self.kind == "none":
             return {}
         first = self.momentum * before.get("first", np.float32(0)).astype(np.float64)
@@ -122,8 +140,9 @@ class ServerOptimizer:
 
 
 def optimizer_of_round(settings: AggregationConfig, round_: int, rounds: int) -> ServerOptimizer:
-    """The run's optimiser in round `round_` (from 1) of `rounds`: in the last `server_decay_rounds` the rate falls
-    linearly, in the very last to one part in so many.
+    """Return the run's optimiser in round `round_` (from 1) of `rounds`.
+
+    Over the last `server_decay_rounds` rounds the rate falls linearly, to 1 / `server_decay_rounds` in the last one.
     """
     left = rounds - round_ + 1
     decay = min(1.0, left / settings.server_decay_rounds) if settings.server_decay_rounds else 1.0

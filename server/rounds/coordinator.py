@@ -1,7 +1,8 @@
-"""The hub's side of a run, told in order. It knows neither Flower nor torch.
+"""The hub's side of a run, step by step. It knows neither Flower nor torch.
 
-A round is a function of the saved state: killed anywhere, it is played again from the last checkpoint with the same
-assignment to the same institutions, who answer a question they have answered before with the same bytes.
+A round is a function of the saved state. If the process is killed, the round is executed again from the last
+checkpoint, with the same assignment to the same institutions. An institution answers the same assignment with the same
+bytes.
 """
 
 import hashlib
@@ -16,18 +17,20 @@ from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, digest
 from common.protocol.envelope import MessageContext, PublicKeys, seal
 from common.protocol.messages import Assignment
+from common.protocol.outcomes import RoundOutcome
+from common.report.records import RoundRecord
 from common.source import code_digest
 from server.rounds import aggregation
-from server.rounds.admission import CONTRIBUTED, Expected, Failure, Verdict, admit
+from server.rounds.admission import Expected, Failure, Verdict, admit
 from server.rounds.aggregation import optimizer_of_round
-from server.rounds.checkpoint import RoundRecord, RunState
+from server.rounds.checkpoint import RunState
 
 __all__ = ["Evaluation", "Failure", "FederationContext", "Transport", "run", "sample_institutions"]
 
 
 @dataclass(frozen=True)
 class FederationContext:
-    """Who coordinates, who is enrolled, what is run and what may travel."""
+    """The fixed facts of a federation: the hub's keys, the institutions' keys, the run, and the tensors that travel."""
 
     keys: PrivateKeys
     institutions: Mapping[str, PublicKeys]
@@ -37,17 +40,23 @@ class FederationContext:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one adapter on the hub's test set, whole and by institution."""
+    """Metrics of one adapter on the whole test set of the hub, and on each institution's share of it."""
 
     metrics: Mapping[str, float]
     by_institution: Mapping[str, Mapping[str, float]]
 
 
 class Transport(Protocol):
-    """Carries sealed bytes to institutions and back; it can read nothing."""
+    """Carries sealed bytes to institutions and back. It cannot read them."""
 
     def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
-        """Each institution's sealed answer, or why there is none. Returns by the deadline; an absent name is silent."""
+        """Return each institution's sealed answer or the reason for its absence, by the deadline.
+
+        Args:
+            round_: Number of the round.
+            sealed: Sealed assignment by institution.
+            deadline_s: Seconds from now. An institution that is absent from the result counts as silent.
+        """
         ...
 
 
@@ -58,59 +67,68 @@ Audit = Callable[[str, dict[str, Any]], object]
 
 def run(
     state: RunState,
-    hub: FederationContext,
+    federation: FederationContext,
     transport: Transport,
     evaluate: Evaluate,
     save: Save,
     audit: Audit,
     on_round: Callable[[RoundRecord], None] | None = None,
 ) -> RunState:
-    """Play the rounds that are left and return the final state; `save` has seen every state on the way.
+    """Execute the rounds that are left and return the final state.
+
+    Args:
+        state: The state to start from.
+        federation: Keys, institutions, configuration and tensors.
+        transport: Carries the sealed messages.
+        evaluate: Evaluates an adapter on the hub's test set. Returns None without a test set.
+        save: Called with every state, before the audit log mentions it.
+        audit: Appends an entry of a kind and a body to the run's audit log.
+        on_round: Called with the record of every finished round.
 
     Raises:
-        QuorumError: too few contributions counted. The attempt is saved and the round is still to be played.
-        CheckpointError, ConfigurationError: state, configuration and enrolled institutions do not fit together.
-        AdapterRefused: the combined adapter leaves the range of float32.
+        QuorumError: Too few contributions counted. The attempt is saved and the round is still due.
+        CheckpointError, ConfigurationError: State, configuration and enrolled institutions do not fit together.
+        AdapterRefused: The combined adapter exceeds the range of float32.
     """
-    _check(state, hub)
-    audit("run_continued" if state.history or state.missed else "run_started", _standing(state))
-    while state.next_round <= hub.config.rounds:
-        state = _play_round(state, hub, transport, evaluate, save, audit)
+    _check(state, federation)
+    audit("run_continued" if state.history or state.missed else "run_started", _position(state))
+    while state.next_round <= federation.config.rounds:
+        state = _execute_round(state, federation, transport, evaluate, save, audit)
         if on_round is not None:
             on_round(state.history[-1])
     return state
 
 
-def _play_round(
-    state: RunState, hub: FederationContext, transport: Transport, evaluate: Evaluate, save: Save, audit: Audit
+def _execute_round(
+    state: RunState, federation: FederationContext, transport: Transport, evaluate: Evaluate, save: Save, audit: Audit
 ) -> RunState:
     started = time.monotonic()
 
-    # 1. Choose whom to ask, and write one assignment for all of them: a pure function of state and hub.
-    asked = sample_institutions(state, hub)
-    assignment = _assignment(state, hub)
+    # 1. Sample the institutions and write one assignment for all of them: a pure function of state and federation.
+    asked = sample_institutions(state, federation)
+    assignment = _assignment(state, federation)
 
-    # 2. Seal it to each, signed.
-    sealed = {name: _seal(assignment, state, hub, name) for name in asked}
+    # 2. Sign it and seal it to each institution.
+    sealed = {name: _seal(assignment, state, federation, name) for name in asked}
 
-    # 3. Let the institutions train; they answer sealed, or not at all.
-    replies = transport.exchange(state.next_round, sealed, hub.config.aggregation.deadline_s)
+    # 3. Let the institutions train and collect their sealed answers.
+    replies = transport.exchange(state.next_round, sealed, federation.config.aggregation.deadline_s)
 
-    # 4. Admit what may count; what is refused is recorded with its reason.
-    verdict = admit(replies, _expected(state, hub, asked))
+    # 4. Admit the replies that count, and record the outcome of the others.
+    verdict = admit(replies, _expected(state, federation, asked))
     record = _record(state, asked, verdict, sealed, replies)
 
-    # 5. Without a quorum nothing changes but the record of the attempt.
-    if len(verdict.accepted) < hub.config.aggregation.quorum:
-        _miss(state, replace(record, seconds=time.monotonic() - started), hub, save, audit)
+    # 5. Without a quorum only the attempt is recorded.
+    if len(verdict.accepted) < federation.config.aggregation.quorum:
+        _miss(state, replace(record, seconds=time.monotonic() - started), federation, save, audit)
 
-    # 6. Combine the rest into the next global adapter.
-    adapter, optimizer_state, shares = _combine(state, verdict, hub)
+    # 6. Combine the contributions into the next global adapter.
+    adapter, optimizer_state, shares = _combine(state, verdict, federation)
 
     # 7. Evaluate it on the hub's own test set.
-    evaluation = evaluate(adapter) if _is_evaluated(state.next_round, hub.config) else None
+    evaluation = evaluate(adapter) if _is_evaluated(state.next_round, federation.config) else None
 
-    # 8. Save first, then tell: what the audit log calls closed is on disk.
+    # 8. Save before the audit log says that the round is closed.
     record = replace(
         record,
         metrics=evaluation.metrics if evaluation else None,
@@ -131,61 +149,63 @@ def _play_round(
     return after
 
 
-def sample_institutions(state: RunState, hub: FederationContext) -> tuple[str, ...]:
-    """Whom the next round asks, sorted: everybody, or a sample that anyone can recompute from the public seed.
+def sample_institutions(state: RunState, federation: FederationContext) -> tuple[str, ...]:
+    """Return the institutions of the next round, sorted: all of them, or a sample.
 
-    The sample is the institutions whose SHA-256 of seed, run, round, attempt and name is smallest. It amplifies no
-    privacy: the hub knows it. Another attempt at a round draws again, so that one absent institution cannot hold up
-    the run for ever.
+    The sample consists of the institutions with the smallest SHA-256 of seed, run, round, attempt and name, so anybody
+    can recompute it from the public seed. It amplifies no privacy, because the hub knows it. Another attempt at a round
+    draws again, so that one absent institution cannot block the run.
     """
-    per_round = hub.config.aggregation.institutions_per_round
+    per_round = federation.config.aggregation.institutions_per_round
     if per_round is None:
-        return tuple(sorted(hub.institutions))
+        return tuple(sorted(federation.institutions))
     attempt = sum(record.round == state.next_round for record in state.missed)
-    place = f"fedfin choice 1|{hub.config.seed}|{state.run_id}|{state.next_round}|{attempt}"
-    drawn = sorted(hub.institutions, key=lambda name: hashlib.sha256(f"{place}|{name}".encode()).digest())
+    place = f"fedfin choice 1|{federation.config.seed}|{state.run_id}|{state.next_round}|{attempt}"
+    drawn = sorted(federation.institutions, key=lambda name: hashlib.sha256(f"{place}|{name}".encode()).digest())
     return tuple(sorted(drawn[:per_round]))
 
 
-def _check(state: RunState, hub: FederationContext) -> None:
-    config = hub.config
+def _check(state: RunState, federation: FederationContext) -> None:
+    config = federation.config
     if state.config_digest != config.digest():
-        raise CheckpointError(f"run {state.run_id}: saved under another configuration: restore it, or start a new run")
-    if Spec.of(state.adapter) != hub.spec:
-        raise CheckpointError(f"run {state.run_id}: its adapter is not of this base model and task: start a new run")
+        raise CheckpointError(
+            f"run {state.run_id}: it was saved under another configuration: restore that one, or start a new run"
+        )
+    if Spec.of(state.adapter) != federation.spec:
+        raise CheckpointError(f"run {state.run_id}: its adapter belongs to another base model or task: start a new run")
     for key in ("institutions_per_round", "quorum"):
         number = getattr(config.aggregation, key)
-        if number is not None and number > len(hub.institutions):
+        if number is not None and number > len(federation.institutions):
             raise ConfigurationError(
-                f"aggregation.{key}: {number}, but {len(hub.institutions)} institutions are enrolled: lower it"
+                f"aggregation.{key}: {number}, but {len(federation.institutions)} institutions are enrolled: lower it"
             )
 
 
-def _assignment(state: RunState, hub: FederationContext) -> bytes:
+def _assignment(state: RunState, federation: FederationContext) -> bytes:
     return Assignment(
         run_id=state.run_id,
         round=state.next_round,
-        config_json=hub.config.to_json(),
-        spec_json=hub.spec.to_json(),
+        config_json=federation.config.to_json(),
+        spec_json=federation.spec.to_json(),
         adapter=state.encoded,
         code_digest=code_digest(),
     ).to_bytes()
 
 
-def _seal(assignment: bytes, state: RunState, hub: FederationContext, name: str) -> bytes:
-    context = MessageContext(state.run_id, state.next_round, "assignment", hub.keys.name, name)
-    return seal(assignment, hub.keys, hub.institutions[name], context)
+def _seal(assignment: bytes, state: RunState, federation: FederationContext, name: str) -> bytes:
+    context = MessageContext(state.run_id, state.next_round, "assignment", federation.keys.name, name)
+    return seal(assignment, federation.keys, federation.institutions[name], context)
 
 
-def _expected(state: RunState, hub: FederationContext, asked: tuple[str, ...]) -> Expected:
+def _expected(state: RunState, federation: FederationContext, asked: tuple[str, ...]) -> Expected:
     return Expected(
         run_id=state.run_id,
         round=state.next_round,
-        hub=hub.keys,
-        asked={name: hub.institutions[name] for name in asked},
-        enrolled=frozenset(hub.institutions),
-        config=hub.config,
-        spec=hub.spec,
+        hub=federation.keys,
+        asked={name: federation.institutions[name] for name in asked},
+        enrolled=frozenset(federation.institutions),
+        config=federation.config,
+        spec=federation.spec,
         code_digest=code_digest(),
         adapter=state.adapter,
         seen=frozenset(seen for record in state.history for seen in record.contributions.values()),
@@ -199,7 +219,7 @@ def _record(
     sealed: Mapping[str, bytes],
     replies: Mapping[str, bytes | Failure],
 ) -> RoundRecord:
-    """What is known of the round before anything is combined."""
+    """Return the facts of the round before the contributions are combined."""
     accepted = verdict.accepted
     return RoundRecord(
         round=state.next_round,
@@ -217,25 +237,27 @@ def _record(
     )
 
 
-def _miss(state: RunState, record: RoundRecord, hub: FederationContext, save: Save, audit: Audit) -> NoReturn:
+def _miss(state: RunState, record: RoundRecord, federation: FederationContext, save: Save, audit: Audit) -> NoReturn:
     save(replace(state, missed=(*state.missed, record)))
     audit("round_missed", {"run_id": state.run_id, **record.to_json()})
-    reasons = ", ".join(f"{name} {outcome}" for name, outcome in record.outcomes.items() if outcome != CONTRIBUTED)
+    reasons = ", ".join(
+        f"{name} {outcome}" for name, outcome in record.outcomes.items() if outcome != RoundOutcome.CONTRIBUTED
+    )
     raise QuorumError(
         f"run {state.run_id}, round {record.round}: {len(record.contributed)} of {len(record.asked)} contributed, "
-        f"the quorum is {hub.config.aggregation.quorum} ({reasons}): the run is saved, resume it when they are back"
+        f"the quorum is {federation.config.aggregation.quorum} ({reasons}): resume the run when they are back"
     )
 
 
 def _combine(
-    state: RunState, verdict: Verdict, hub: FederationContext
+    state: RunState, verdict: Verdict, federation: FederationContext
 ) -> tuple[Tensors, aggregation.OptimizerState, dict[str, float]]:
-    """The next adapter and optimiser state, and each contributor's share."""
-    settings = hub.config.aggregation
-    bands = {name: reply.declared_units for name, reply in verdict.accepted.items()}
-    shares = aggregation.weights(bands, settings.weighting)
+    """Return the next adapter, the next optimiser state, and each contributor's share."""
+    config = federation.config.aggregation
+    declared = {name: reply.declared_units for name, reply in verdict.accepted.items()}
+    shares = aggregation.weights(declared, config.weighting)
     mean = aggregation.weighted_mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
-    optimizer = optimizer_of_round(settings, state.next_round, hub.config.rounds)
+    optimizer = optimizer_of_round(config, state.next_round, federation.config.rounds)
     adapter, optimizer_state = optimizer.step(state.adapter, mean, dict(state.optimizer_state))
     return adapter, optimizer_state, shares
 
@@ -244,8 +266,8 @@ def _is_evaluated(round_: int, config: RunConfig) -> bool:
     return round_ % config.evaluation.every_rounds == 0 or round_ == config.rounds
 
 
-def _standing(state: RunState) -> dict[str, Any]:
-    """Where the run stands, for the audit log; a kill between saving and telling shows here on return."""
+def _position(state: RunState) -> dict[str, Any]:
+    """Return the position of the run for the audit log. It shows a kill between saving and logging."""
     return {
         "run_id": state.run_id,
         "config_digest": state.config_digest,

@@ -1,6 +1,6 @@
-"""While the hub is started: Flower's registrations follow enrolment, and a run whose process died is played on.
+"""Reconcile Flower with the hub's files: register enrolled nodes, and resubmit runs whose process died.
 
-Everything it does follows from files and from what the SuperLink says, so it may itself be killed at any time.
+Every action follows from files and from the SuperLink's answers, so this process too may be killed at any time.
 """
 
 import logging
@@ -18,14 +18,20 @@ from server.runs.run import FAILED, Run
 __all__ = ["Reconciler", "cancel_run", "submit_run"]
 
 _ATTEMPTS = 3
+"""Hand-overs of a run to Flower within one round, after which the run has failed."""
 _START_WITHIN_S = 180.0
-_LOOK_EVERY_S = 1.0
+"""Seconds within which Flower must start the process of a submitted run."""
+_PERIOD_S = 1.0
 
 log = logging.getLogger("fedfin.hub")
 
 
 class Reconciler:
-    """Call `tick` often; it looks about once a second."""
+    """Compares files and SuperLink about once a second, however often `tick` is called.
+
+    Args:
+        home: The hub's directory.
+    """
 
     def __init__(self, home: HubDirectory) -> None:
         self._home = home
@@ -33,31 +39,31 @@ class Reconciler:
         self._due = 0.0
 
     def tick(self) -> None:
-        """Do what is due. A SuperLink that does not answer is asked again the next time."""
+        """Reconcile if it is due. Problems are logged, and the next call tries again."""
         if time.monotonic() < self._due:
             return
-        self._due = time.monotonic() + _LOOK_EVERY_S
+        self._due = time.monotonic() + _PERIOD_S
         try:
             with self._home.control() as control:
-                self._follow_enrolment(control)
+                self._reconcile_nodes(control)
                 for run in Run.all(self._home):
-                    _keep(run, control)
+                    _reconcile(run, control)
         except ServiceError as error:
             log.info("%s", error)
         except FedfinError as error:
             log.error("%s", error)
 
-    def _follow_enrolment(self, control: Control) -> None:
+    def _reconcile_nodes(self, control: Control) -> None:
         stamp = self._home.enrolment_stamp()
         if stamp == self._enrolment:
             return
         members = {entry.request.node_key: name for name, entry in self._home.members().items()}
-        known = {node.key: node for node in control.nodes()}
+        nodes = {node.key: node for node in control.nodes()}
         for key, name in members.items():
-            if key not in known:
+            if key not in nodes:
                 control.register(key, name)
                 log.info("%s may connect", name)
-        for key, node in known.items():
+        for key, node in nodes.items():
             if key not in members and node.registered:
                 control.unregister(node.node_id)
                 log.info("node %d may no longer connect", node.node_id)
@@ -67,43 +73,54 @@ class Reconciler:
 def submit_run(run: Run, control: Control, attempt: int = 1) -> None:
     """Hand the run to Flower, which starts its process.
 
+    Args:
+        run: The run.
+        control: The SuperLink's control API.
+        attempt: Number of this hand-over since the last finished round.
+
     Raises:
-        ServiceError: the SuperLink does not answer, or refuses.
+        ServiceError: The SuperLink does not answer, or refuses.
     """
     run.submitted(control.start_run(bundle(), bundle_sha256(), {"run": run.name}), attempt)
 
 
 def cancel_run(run: Run, control: Control) -> None:
-    """End the run's process, here and in Flower's books. Whatever it had saved stays."""
-    flower_run = run.submission().get("flower_run")
-    if flower_run is not None:
-        control.stop_run(int(flower_run))
-    if run.is_playing():
-        os.kill(int(run.played_by()["pid"]), signal.SIGTERM)
+    """End the run's process and Flower's record of it. Its saved rounds stay.
 
-
-def _keep(run: Run, control: Control) -> None:
-    """Start the run's process again where it should be running and is not."""
+    Raises:
+        ServiceError: The SuperLink does not answer.
+    """
     submission = run.submission()
-    if run.outcome() is not None or not submission or run.is_playing():
+    if submission is not None:
+        control.stop_run(int(submission.flower_run))
+    executor = run.executor()
+    if executor is not None and run.is_executing():
+        os.kill(executor.pid, signal.SIGTERM)
+
+
+def _reconcile(run: Run, control: Control) -> None:
+    """Resubmit the run if it should be executing and is not."""
+    submission = run.submission()
+    if run.ending() is not None or submission is None or run.is_executing():
         return
-    flower_run = str(submission["flower_run"])
-    age = time.time() - (run.directory / "submission.json").stat().st_mtime
-    began = run.played_by().get("flower_run") == flower_run
-    waiting = control.run_status(int(flower_run)) not in (FINISHED, "")
-    if waiting and not began and age < _START_WITHIN_S:
+    flower_run = int(submission.flower_run)
+    age_s = time.time() - (run.directory / "submission.json").stat().st_mtime
+    executor = run.executor()
+    has_begun = executor is not None and executor.flower_run == submission.flower_run
+    is_pending = control.run_status(flower_run) not in (FINISHED, "")
+    if is_pending and not has_begun and age_s < _START_WITHIN_S:
         return
-    # The outcome is written before the process lets go of the run: looked at again, now that it has.
-    if run.outcome() is not None:
+    # A process writes the ending before it releases the run, so the ending is checked again after the release.
+    if run.ending() is not None:
         return
-    progressed = run.next_round() > int(submission["round"])
-    attempt = 1 if progressed else int(submission["attempt"]) + 1
-    control.stop_run(int(flower_run))
+    has_progressed = run.next_round() > submission.round
+    attempt = 1 if has_progressed else submission.attempt + 1
+    control.stop_run(flower_run)
     if attempt > _ATTEMPTS:
         message = f"run {run.name}: its process ended {_ATTEMPTS} times in one round: see state/logs/superexec.log"
         log.error("%s", message)
         run_ended(run.home, run.name, FAILED, ())
         run.end(FAILED, message)
         return
-    log.warning("run %s: its process is gone: continued at round %d", run.name, run.next_round())
+    log.warning("run %s: its process is gone: resubmitted at round %d", run.name, run.next_round())
     submit_run(run, control, attempt)

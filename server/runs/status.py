@@ -1,4 +1,4 @@
-"""What a hub can say about itself, from its files and its SuperLink: for `status`, `institutions`, `certs`, `start`."""
+"""Describe a hub from its files and its SuperLink, for `status`, `institutions`, `certs` and `start`."""
 
 import contextlib
 import os
@@ -25,11 +25,11 @@ def starting(home: HubDirectory) -> Iterator[None]:
     """Hold the hub for one `start`.
 
     Raises:
-        ServiceError: it is started already.
+        ServiceError: It is started already.
     """
     handle = os.open(_lock(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        # Whoever only looks (`is_started`) holds it for a moment, too.
+        # A process in `is_started` holds the lock for a moment, too.
         for _ in range(10):
             if try_lock(handle):
                 break
@@ -42,7 +42,7 @@ def starting(home: HubDirectory) -> Iterator[None]:
 
 
 def is_started(home: HubDirectory) -> bool:
-    """Whether a `start` holds the hub now."""
+    """Return whether a `start` holds the hub now."""
     handle = os.open(_lock(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         return not try_lock(handle, shared=True)
@@ -51,12 +51,15 @@ def is_started(home: HubDirectory) -> bool:
 
 
 def institutions(home: HubDirectory) -> list[dict[str, Any]]:
-    """Each institution: `name`, `state` (connected, away, enrolled where the hub is not started, revoked), ..."""
+    """Return a row for each institution, with name, state, end of its certificate (UTC) and fingerprint.
+
+    The state is "connected", "away", "revoked", or "enrolled" if the hub is not started.
+    """
     online = _online(home)
-    found = []
+    rows = []
     for name, entry in home.enrolled().items():
         state = "enrolled" if online is None else "connected" if entry.request.node_key in online else "away"
-        found.append(
+        rows.append(
             {
                 "name": name,
                 "state": "revoked" if entry.revoked else state,
@@ -64,44 +67,48 @@ def institutions(home: HubDirectory) -> list[dict[str, Any]]:
                 "fingerprint": entry.request.fingerprint,
             }
         )
-    return found
+    return rows
 
 
 def certificates(home: HubDirectory) -> list[dict[str, Any]]:
-    """What expires when, soonest first: `name`, `until`, `days_left`, `state` (valid, soon, expired)."""
-    settings = home.settings().certificates
-    known = {
+    """Return a row for each certificate, soonest expiry first.
+
+    A row has `name`, `until` (UTC), `days_left` and `state` ("valid", "soon" or "expired").
+    """
+    settings, rows = home.settings().certificates, []
+    for name, certificate in _certificates(home).items():
+        left, when = certificate.days_left(), certificate.expiry(settings.warn_days)
+        state = "valid" if not when else "soon" if left > 0 else "expired"
+        until = certificate.not_after.isoformat(timespec="seconds")
+        rows.append({"name": name, "until": until, "days_left": round(left, 1), "state": state})
+    return sorted(rows, key=lambda row: (row["days_left"], row["name"]))
+
+
+def expiring(home: HubDirectory) -> list[str]:
+    """Return a line for each certificate that expires within `certificates.warn_days` or has expired."""
+    warn_days = home.settings().certificates.warn_days
+    lines = []
+    for name, certificate in sorted(_certificates(home).items(), key=lambda entry: (entry[1].not_after, entry[0])):
+        if when := certificate.expiry(warn_days):
+            renewal = (
+                "create a new hub and enrol every institution again"
+                if name == "authority"
+                else f"fedfin-hub certs --rotate {name}"
+            )
+            lines.append(f"the certificate of {name} {when}: {renewal}")
+    return lines
+
+
+def _certificates(home: HubDirectory) -> dict[str, Certificate]:
+    return {
         "authority": Certificate.read(home.authority_certificate.read_bytes()),
         "server": Certificate.read(home.server_certificate.read_bytes()),
         **{name: entry.certificate for name, entry in home.members().items()},
     }
-    found = []
-    for name, certificate in known.items():
-        left = certificate.days_left()
-        state = "expired" if left <= 0 else "soon" if left <= settings.warn_days else "valid"
-        until = certificate.not_after.isoformat(timespec="seconds")
-        found.append({"name": name, "until": until, "days_left": round(left, 1), "state": state})
-    return sorted(found, key=lambda entry: (entry["days_left"], entry["name"]))
-
-
-def expiring(home: HubDirectory) -> list[str]:
-    """A line for each certificate that ends within `certificates.warn_days`, or has ended: what and what to do."""
-    found = []
-    for entry in certificates(home):
-        if entry["state"] == "valid":
-            continue
-        name, when = entry["name"], "has expired"
-        if entry["state"] == "soon":
-            when = f"expires in {entry['days_left']:.0f} days"
-        renewal = (
-            "it takes a new hub, and enrolling anew" if name == "authority" else f"fedfin-hub certs --rotate {name}"
-        )
-        found.append(f"the certificate of {name} {when}: {renewal}")
-    return found
 
 
 def status(home: HubDirectory) -> dict[str, Any]:
-    """All of it, and where the latest runs stand."""
+    """Return the state of the hub, of its services and institutions, and of the latest runs."""
     return {
         "hub": str(home.directory),
         "started": is_started(home),
@@ -113,24 +120,23 @@ def status(home: HubDirectory) -> dict[str, Any]:
 
 
 def run_status(run: Run) -> dict[str, Any]:
-    """Where one run stands. `state` is "running" (a process plays it), "waiting" (for one), or how it ended."""
-    outcome = run.outcome()
-    progress = {} if outcome else run.progress()
+    """Return the state of one run: "running" (a process executes it), "waiting" (for a process), or its ending."""
+    ending = run.ending()
+    progress = None if ending else run.progress()
     config, _ = run.config()
-    state = outcome["state"] if outcome else "running" if run.is_playing() else "waiting"
     return {
         "run": run.name,
-        "state": state,
+        "state": ending.state if ending else "running" if run.is_executing() else "waiting",
         "round": min(run.next_round(), config.rounds),
         "rounds": config.rounds,
-        "answered": list(progress.get("answered", ())),
-        "waiting": list(progress.get("waiting", ())),
-        "message": outcome["message"] if outcome else "",
+        "answered": list(progress.answered) if progress else [],
+        "waiting": list(progress.waiting) if progress else [],
+        "message": ending.message if ending else "",
     }
 
 
 def _online(home: HubDirectory) -> frozenset[str] | None:
-    """Node keys of who is connected; None while the hub is not started."""
+    """Return the node keys of the connected institutions. None while the hub is not started."""
     with contextlib.suppress(ServiceError), home.control() as control:
         return frozenset(node.key for node in control.nodes() if node.online)
     return None

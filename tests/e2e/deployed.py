@@ -282,8 +282,8 @@ class Run:
 
         until(is_there, f"run {self.name} is in round {round_}", every=0.05)
 
-    def played(self, round_: int) -> dict[str, str]:
-        """Wait until that round is closed; its outcomes."""
+    def closed(self, round_: int) -> dict[str, str]:
+        """Wait until that round is closed, and return its outcomes."""
 
         def is_closed() -> bool:
             outcome = self.file("outcome.json", {})
@@ -293,9 +293,9 @@ class Run:
         until(is_closed, f"run {self.name} closes round {round_}")
         return self.outcomes(round_)
 
-    def player(self) -> int:
+    def executor_pid(self) -> int:
         """The pid of the ServerApp process."""
-        return int(self.file("playing")["pid"])
+        return int(self.file("executor.lock")["pid"])
 
     def audit(self, kind: str) -> list[dict[str, Any]]:
         """Bodies of the run's audit entries of one kind."""

@@ -11,16 +11,20 @@ from tests.e2e.conftest import BANKS
 from tests.e2e.deployed import Hub, Run, command
 
 ROUNDS = 5
-_runs: list[Run] = []
+
+
+@pytest.fixture(scope="module")
+def submitted(_started: Hub) -> Run:
+    """One run for this whole file: each test kills a process in the round that it finds under way."""
+    _started.await_connected(*BANKS)
+    return _started.run(f"run.rounds={ROUNDS}", "training.local_steps=150", "aggregation.quorum=3")
 
 
 @pytest.fixture
-def run(hub: Hub) -> Iterator[Run]:
-    """One run for this whole file: each test kills something in the round that it finds under way."""
-    if not _runs:
-        _runs.append(hub.run(f"run.rounds={ROUNDS}", "training.local_steps=150", "aggregation.quorum=3"))
-    yield _runs[0]
-    assert _runs[0].file("outcome.json", {}).get("state") in (None, "finished")
+def run(submitted: Run, hub: Hub) -> Iterator[Run]:
+    """The run, with the hub up and every institution connected. It has not failed before or after a test."""
+    yield submitted
+    assert submitted.file("outcome.json", {}).get("state") in (None, "finished")
 
 
 def kill_in_mid_round(run: Run, pid: Callable[[], int]) -> None:
@@ -28,7 +32,7 @@ def kill_in_mid_round(run: Run, pid: Callable[[], int]) -> None:
     before = len(run.history())
     run.in_round(before + 1)
     os.kill(pid(), signal.SIGKILL)
-    assert run.played(before + 1) == dict.fromkeys(BANKS, "contributed")
+    assert run.closed(before + 1) == dict.fromkeys(BANKS, "contributed")
 
 
 @pytest.mark.parametrize("service", ["gateway", "superlink", "superexec"])
@@ -36,10 +40,10 @@ def test_a_round_goes_on_after_kill_9_of(run: Run, hub: Hub, service: str) -> No
     kill_in_mid_round(run, lambda: hub.pid(service))
 
 
-def test_a_round_is_played_again_by_a_new_process_after_kill_9_of_the_server_app(run: Run) -> None:
-    first = run.player()
+def test_a_round_is_executed_again_by_a_new_process_after_kill_9_of_the_server_app(run: Run) -> None:
+    first = run.executor_pid()
     kill_in_mid_round(run, lambda: first)
-    assert run.player() != first
+    assert run.executor_pid() != first
 
 
 def test_the_run_ends_with_every_round_once_and_nothing_charged_twice(run: Run, hub: Hub) -> None:

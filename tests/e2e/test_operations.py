@@ -79,9 +79,9 @@ def test_a_stopped_hub_is_stopped_whole_and_plays_its_runs_on_even_without_its_s
     run = hub.run("run.rounds=2", "training.local_steps=100", "aggregation.quorum=3")
     run.in_round(1)
     pids = [hub.pid(service) for service in ("superlink", "superexec", "gateway")]
-    player = run.player()
+    pid = run.executor_pid()
     assert hub.started.stop(signal.SIGTERM) == 0
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (*pids, player)), "everything has ended", within=30)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (*pids, pid)), "everything has ended", within=30)
     assert run.file("outcome.json") is None
     assert not command("fedfin-hub", "status", "--home", hub.directory)["started"]
     # Flower's database, its registrations and what it knew of the run.

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.report.records import ResultRecord, RoundRecord
 from server.rounds import checkpoint
-from server.rounds.checkpoint import RoundRecord, RunState
+from server.rounds.checkpoint import RunState
 from simulation.display import Display
 
 MANY = [f"district_{number:02}" for number in range(12)]
@@ -40,7 +41,7 @@ def shown(tmp_path: Path, names: list[str], capsys: pytest.CaptureFixture[str]) 
         config=SimpleNamespace(task="masked_language_modelling"),
         federation=SimpleNamespace(train=dict.fromkeys(names)),
     )
-    result = {"baselines": [], "before_round_1": {}, "noise": "system", "adapter": "a", "report": "r"}
+    result = ResultRecord(noise="system", adapter="a", report="r")
     Display().summary(workspace, result)
     return capsys.readouterr().out
 

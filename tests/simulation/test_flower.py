@@ -17,5 +17,5 @@ def test_both_engines_end_in_the_same_adapter(tmp_path: Path, monkeypatch: pytes
     config = write_simulation(tmp_path, noise="fixed")
     in_process = run_simulation(Workspace.create(config, tmp_path / "plain"))
     flower = run_simulation(Workspace.create(config, tmp_path / "flower"), engine="flower")
-    assert flower["adapter_digest"] == in_process["adapter_digest"]
-    assert flower["epsilon"] == in_process["epsilon"]
+    assert flower.adapter_digest == in_process.adapter_digest
+    assert flower.epsilon == in_process.epsilon

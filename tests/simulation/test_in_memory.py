@@ -13,8 +13,8 @@ from common.config.run import RunConfig
 from common.data.datasets import Dataset
 from common.errors import CheckpointError, ConfigurationError, DataError, FedfinError
 from simulation.in_memory import simulate
+from simulation.in_process import RoundObserver
 from simulation.partition import Federation
-from simulation.rounds import RoundObserver
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 from tests.simulation.helpers import write_simulation
@@ -71,8 +71,8 @@ def test_the_same_rows_from_a_file_and_from_memory_end_in_the_same_adapter(tmp_p
     expected = run_simulation(workspace)
     config = replace(workspace.simulation.run, labels=())
     found = simulate(config, federation.train, federation.test, tmp_path / "memory", noise="fixed")
-    assert json.loads((found.out / "result.json").read_text())["adapter_digest"] == expected["adapter_digest"]
-    assert found.metrics.to_json() == {name: expected[name] for name in found.metrics.to_json()}
+    assert json.loads((found.out / "result.json").read_text())["adapter_digest"] == expected.adapter_digest
+    assert found.metrics.to_json() == dict(expected.metrics)
     assert found.noise == "fixed"
 
 

@@ -9,7 +9,7 @@ from common.base_models.extend import write_extended_base
 from common.data.corpora import read_corpus
 from common.errors import ConfigurationError
 from simulation.cli import main
-from simulation.partition import load_federation
+from simulation.loading import load_federation
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 from tests.client.finetune.example_data import save_tiny_writer
@@ -29,9 +29,9 @@ def write_masked(directory: Path, **settings: str) -> Path:
 
 def test_a_run_measures_perplexity_before_and_after_and_charges_everybody(tmp_path: Path) -> None:
     result = run_simulation(Workspace.create(write_masked(tmp_path), tmp_path / "out"))
-    assert set(result["before_round_1"]) == {"accuracy", "perplexity"}
-    assert result["perplexity"] != result["before_round_1"]["perplexity"]
-    assert all(0 < value <= 8 for value in result["epsilon"].values())
+    assert set(result.before_round_1) == {"accuracy", "perplexity"}
+    assert result.metrics["perplexity"] != result.before_round_1["perplexity"]
+    assert all(0 < value <= 8 for value in result.epsilon.values())
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert set(history[0]["by_institution"]) == {"north", "south", "west"}
 
@@ -46,8 +46,8 @@ def test_decoders_read_together_too_and_need_no_warming_up(tmp_path: Path) -> No
     start, cold = workspace.start(), workspace.adapted.initial()
     assert all((start[name] == cold[name]).all() for name in start)
     result = run_simulation(workspace)
-    assert result["perplexity"] != result["before_round_1"]["perplexity"]
-    assert all(0 < value <= 8 for value in result["epsilon"].values())
+    assert result.metrics["perplexity"] != result.before_round_1["perplexity"]
+    assert all(0 < value <= 8 for value in result.epsilon.values())
 
 
 def test_a_base_with_words_that_were_mined_from_private_text_is_refused(

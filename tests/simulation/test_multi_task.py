@@ -86,8 +86,10 @@ def test_institutions_with_rows_of_some_tasks_train_one_adapter_and_each_task_is
     workspace = Workspace.create(write_several(tmp_path), tmp_path / "out")
     assert workspace.config.labels == LABELS
     result = run_simulation(workspace)
-    assert {f"{name} {figure}" for name in (SENTIMENT, RISK) for figure in ("accuracy", "weighted F1")} <= set(result)
-    assert all(0 < value <= 8 for value in result["epsilon"].values())
+    assert {f"{name} {figure}" for name in (SENTIMENT, RISK) for figure in ("accuracy", "weighted F1")} <= set(
+        result.metrics
+    )
+    assert all(0 < value <= 8 for value in result.epsilon.values())
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert set(history[-1]["contributed"]) == set(OWN)
     assert set(WORDS) == {"negative", "positive"}

@@ -52,10 +52,10 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
         "seconds",
         "adapter",
     }
-    assert result["rounds"] == 2
-    assert set(result["epsilon"]) == {"north", "south", "west"}
-    assert all(0 < value <= 8 for value in result["epsilon"].values())
-    assert {row["name"] for row in result["baselines"]} >= {
+    assert result.rounds == 2
+    assert set(result.epsilon) == {"north", "south", "west"}
+    assert all(0 < value <= 8 for value in result.epsilon.values())
+    assert {row.name for row in result.baselines} >= {
         "majority guess",
         "north alone",
         "south alone",
@@ -78,7 +78,7 @@ def test_what_a_run_leaves_predicts_and_merges(tmp_path: Path, capsys: pytest.Ca
         writer.writerows(test)
     assert institution(["evaluate", "--adapter", adapter, "--test", str(tmp_path / "test.csv"), "--json"]) == 0
     measured = json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]
-    assert measured["accuracy"] == pytest.approx(result["accuracy"])
+    assert measured["accuracy"] == pytest.approx(result.metrics["accuracy"])
     assert institution(["merge", "--adapter", adapter, "--out", str(tmp_path / "merged")]) == 0
 
 
@@ -103,7 +103,7 @@ def test_a_bank_alone_is_a_federation_of_one(tmp_path: Path) -> None:
 def test_only_adapter_tensors_travel_and_b_is_half(tmp_path: Path) -> None:
     both = run_simulation(Workspace.create(write_simulation(tmp_path, trained_factors="AB"), tmp_path / "ab"))
     only_b = run_simulation(Workspace.create(write_simulation(tmp_path, trained_factors="B"), tmp_path / "b"))
-    assert only_b["bytes_up"] < both["bytes_up"]
+    assert only_b.bytes_up < both.bytes_up
 
 
 def test_the_ledger_holds_what_the_statement_says(tmp_path: Path) -> None:
@@ -112,17 +112,16 @@ def test_the_ledger_holds_what_the_statement_says(tmp_path: Path) -> None:
     directory = tmp_path / "out" / "institutions" / "north"
     with PrivacyLedger.open(directory / "ledger.jsonl", PrivateKeys.load(directory / "keys")) as ledger:
         assert sum(event.steps for event in ledger.spent()) == 2 * 2
-        assert ledger.epsilon(1e-4) == pytest.approx(result["epsilon"]["north"])
+        assert ledger.epsilon(1e-4) == pytest.approx(result.epsilon["north"])
 
 
 def test_fixed_noise_repeats_and_system_noise_does_not(tmp_path: Path) -> None:
-    digests = [
-        run_simulation(Workspace.create(write_simulation(tmp_path, noise=noise), tmp_path / f"{noise}{i}"))[
-            "adapter_digest"
-        ]
+    results = [
+        run_simulation(Workspace.create(write_simulation(tmp_path, noise=noise), tmp_path / f"{noise}{i}"))
         for noise in ("fixed", "system")
         for i in range(2)
     ]
+    digests = [result.adapter_digest for result in results]
     assert digests[0] == digests[1]
     assert digests[2] != digests[3]
     facts = {noise: read_manifest(tmp_path / f"{noise}0" / "adapter")[2] for noise in ("fixed", "system")}
@@ -185,11 +184,11 @@ def test_kill_9_then_resume_ends_in_the_same_bytes(tmp_path: Path, wait_s: float
     process.send_signal(signal.SIGKILL)
     process.wait()
     resumed = run_simulation(Workspace.reopen(tmp_path / "cut"))
-    assert resumed["adapter_digest"] == expected["adapter_digest"]
-    assert all(resumed["epsilon"][name] >= expected["epsilon"][name] - 1e-9 for name in expected["epsilon"])
+    assert resumed.adapter_digest == expected.adapter_digest
+    assert all(resumed.epsilon[name] >= expected.epsilon[name] - 1e-9 for name in expected.epsilon)
 
 
 def test_the_last_line_of_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(write_simulation(tmp_path)), "--out", str(tmp_path / "out"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert Path(result["adapter"]).is_dir()
+    assert Path(result.adapter).is_dir()

@@ -20,6 +20,7 @@ from common.adapters.soft_prompts import adapt_prompt
 from common.base_models.load import load_base
 from common.config.run import RunConfig, parse_run
 from common.errors import ConfigurationError
+from common.report.records import Check
 from common.tasks import task
 from tests.tiny_models import save_tiny_model
 
@@ -70,7 +71,7 @@ def subject(base: Callable[[str], str]) -> Subject:
     return load_subject(run(base("bert")), 50)
 
 
-def failed(found: list[checks.Check]) -> set[str]:
+def failed(found: list[Check]) -> set[str]:
     return {check.name for check in found if not check.passed}
 
 

@@ -16,6 +16,7 @@ from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon
 from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
 from common.report.formatting import format_epsilon as in_words
 from common.report.privacy_statement import paragraphs
+from common.report.records import Mechanism
 
 BANK = PrivateKeys.generate("bank")
 EVENT, OTHER = DpSgdEvent(1.5, 0.2, 5), DpSgdEvent(2.0, 0.1, 7)
@@ -45,62 +46,60 @@ def charges(tmp_path: Path) -> tuple[Charge, ...]:
 def test_every_figure_is_the_accountants_over_the_runs_own_charges_or_over_all(charges: tuple[Charge, ...]) -> None:
     here = [EVENT, EVENT, DpSgdEvent(2.0, 0.1, 3)]
     made = statement(charges, "bank", "run 2", LIMIT)
-    assert made["epsilon_run"] == epsilon(here, DELTA)
-    assert made["epsilon_cumulative"] == epsilon([OTHER, *here], DELTA) > made["epsilon_run"]
-    assert made["epsilon_of_limit_spent"] == epsilon([OTHER, *here], 1e-6)
-    assert (made["max_epsilon"], made["max_epsilon_delta"]) == (8.0, 1e-6)
-    assert made["epsilon_rdp"] == epsilon_rdp(here, DELTA) > made["epsilon_run"]
-    for point in made["curve"]:
-        assert point["epsilon"] == epsilon(here, point["delta"])
-    assert [(g["units"], g["epsilon"], g["delta"]) for g in made["groups"]] == [
-        (k, epsilon(here, DELTA, k), DELTA) for k in GROUPS
-    ]
-    assert [a["false_positive_rate"] for a in made["attack"]] == list(RATES)
-    for attack in made["attack"]:
+    assert made.epsilon_run == epsilon(here, DELTA)
+    assert made.epsilon_cumulative == epsilon([OTHER, *here], DELTA) > made.epsilon_run
+    assert made.epsilon_of_limit_spent == epsilon([OTHER, *here], 1e-6)
+    assert (made.max_epsilon, made.max_epsilon_delta) == (8.0, 1e-6)
+    assert made.epsilon_rdp == epsilon_rdp(here, DELTA) > made.epsilon_run
+    for point in made.curve:
+        assert point.epsilon == epsilon(here, point.delta)
+    assert [(g.units, g.epsilon, g.delta) for g in made.groups] == [(k, epsilon(here, DELTA, k), DELTA) for k in GROUPS]
+    assert [a.false_positive_rate for a in made.attack] == list(RATES)
+    for attack in made.attack:
         # What (epsilon, delta) alone allows is looser than what the whole profile does.
-        loose = math.exp(made["epsilon_run"]) * attack["false_positive_rate"] + DELTA
-        assert attack["false_positive_rate"] < attack["true_positive_rate"] <= min(1.0, loose)
-    assert 0 < made["gaussian_mu"] < 5
+        loose = math.exp(made.epsilon_run) * attack.false_positive_rate + DELTA
+        assert attack.false_positive_rate < attack.true_positive_rate <= min(1.0, loose)
+    assert 0 < made.gaussian_mu < 5
 
 
 def test_it_names_unit_sampler_mechanisms_records_and_who_asked(charges: tuple[Charge, ...]) -> None:
     made = statement(charges, "bank", "run 2", LIMIT)
-    assert (made["unit"], made["adjacency"], made["sampler"]) == ("record", "add-or-remove-one", "Poisson")
-    assert made["mechanisms"] == [
-        {"noise_multiplier": 1.5, "sampling_probability": 0.2, "clipping_norm": 0.5, "steps": 10},
-        {"noise_multiplier": 2.0, "sampling_probability": 0.1, "clipping_norm": 1.0, "steps": 3},
-    ]
-    assert (made["steps"], made["steps_of_unfinished_trainings"]) == (13, 5)
-    assert (made["delta"], made["population"], made["delta_times_population"]) == (DELTA, 4000, DELTA * 4000)
-    assert (made["asked_by"], made["runs"], made["ledger_entries"]) == (["hub"], ["run 1", "run 2"], 4)
-    assert made["accountant"].startswith("PLD, dp-accounting ")
-    assert made["noise_source"] == "operating system"
-    assert made["covers"]
-    assert made["does_not_cover"]
+    assert (made.unit, made.adjacency, made.sampler) == ("record", "add-or-remove-one", "Poisson")
+    assert made.mechanisms == (
+        Mechanism(noise_multiplier=1.5, sampling_probability=0.2, clipping_norm=0.5, steps=10),
+        Mechanism(noise_multiplier=2.0, sampling_probability=0.1, clipping_norm=1.0, steps=3),
+    )
+    assert (made.steps, made.steps_of_unfinished_trainings) == (13, 5)
+    assert (made.delta, made.population, made.delta_times_population) == (DELTA, 4000, DELTA * 4000)
+    assert (made.asked_by, made.runs, made.ledger_entries) == (("hub",), ("run 1", "run 2"), 4)
+    assert made.accountant.startswith("PLD, dp-accounting ")
+    assert made.noise_source == "operating system"
+    assert made.covers
+    assert made.does_not_cover
 
 
 def test_no_adversary_is_credited_with_less_than_the_hub_could_learn(charges: tuple[Charge, ...]) -> None:
     made = statement(charges, "bank", "run 2", LIMIT)
-    whom = " ".join(adversary["who"] for adversary in made["adversaries"])
+    whom = " ".join(adversary.who for adversary in made.adversaries)
     for named in ("eavesdropper", "hub", "other institutions", "users"):
         assert named in whom
-    assert {a["epsilon_run"] for a in made["adversaries"]} == {made["epsilon_run"]}
-    assert {a["epsilon_all_runs"] for a in made["adversaries"]} == {made["epsilon_cumulative"]}
+    assert {a.epsilon_run for a in made.adversaries} == {made.epsilon_run}
+    assert {a.epsilon_all_runs for a in made.adversaries} == {made.epsilon_cumulative}
 
 
 def test_a_training_of_ones_own_speaks_of_whoever_gets_the_adapter(tmp_path: Path) -> None:
     with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
         ledger.settle(ledger.reserve(EVENT, use(asked_by="bank"), None), 5)
         made = statement(ledger.charges, "bank", "run 2", None)
-    assert [adversary["who"] for adversary in made["adversaries"]] == ["whoever is given the adapter"]
+    assert [adversary.who for adversary in made.adversaries] == ["whoever is given the adapter"]
 
 
 def test_customers_are_named_in_place_of_records(tmp_path: Path) -> None:
     with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
         ledger.settle(ledger.reserve(EVENT, use(unit="customer"), None), 5)
         made = statement(ledger.charges, "bank", "run 2", None)
-    assert made["unit"] == "customer"
-    assert "several ids" in made["does_not_cover"][0]
+    assert made.unit == "customer"
+    assert "several ids" in made.does_not_cover[0]
     words = " ".join(paragraphs(made))
     assert "Protected is one customer" in words
     assert "record" not in words
@@ -111,11 +110,11 @@ def test_a_run_without_privacy_states_none_and_taints_every_later_one(tmp_path: 
         ledger.reserve(DpSgdEvent(0.0, 1.0, 5), use(run_id="bare", delta=None, clipping_norm=0.0), None)
         ledger.settle(ledger.reserve(EVENT, use(), None), 5)
         bare, later = (statement(ledger.charges, "bank", run, LIMIT) for run in ("bare", "run 2"))
-    assert (bare["epsilon_run"], bare["epsilon_cumulative"], bare["covers"]) == (None, math.inf, [])
-    assert "Poisson" not in bare["sampler"]
-    assert later["epsilon_run"] == epsilon([EVENT], DELTA)
-    assert later["epsilon_cumulative"] == later["epsilon_of_limit_spent"] == math.inf
-    assert json.loads(json_text(later))["epsilon_cumulative"] == "infinity"
+    assert (bare.epsilon_run, bare.epsilon_cumulative, bare.covers) == (None, math.inf, ())
+    assert "Poisson" not in bare.sampler
+    assert later.epsilon_run == epsilon([EVENT], DELTA)
+    assert later.epsilon_cumulative == later.epsilon_of_limit_spent == math.inf
+    assert json.loads(json_text(later.to_json()))["epsilon_cumulative"] == "infinity"
     assert paragraphs(bare)[0].startswith("No differential privacy")
     assert "All runs in the ledger: ε = ∞" in paragraphs(later)[-1]
 
@@ -124,12 +123,12 @@ def test_fixed_noise_is_called_not_private(tmp_path: Path) -> None:
     with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
         ledger.reserve(EVENT, use(noise="fixed"), None)
         ledger.reserve(EVENT, use(round=2), None)
-        assert "NOT PRIVATE" in statement(ledger.charges, "bank", "run 2", None)["noise_source"]
+        assert "NOT PRIVATE" in statement(ledger.charges, "bank", "run 2", None).noise_source
 
 
 def test_nothing_charged_is_nothing_spent() -> None:
     made = statement((), "bank", "run 2", LIMIT)
-    assert (made["epsilon_run"], made["epsilon_cumulative"], made["steps"]) == (0.0, 0.0, 0)
+    assert (made.epsilon_run, made.epsilon_cumulative, made.steps) == (0.0, 0.0, 0)
     assert "nothing was spent" in paragraphs(made)[0]
 
 
@@ -141,9 +140,9 @@ def test_the_words_say_what_the_numbers_say(charges: tuple[Charge, ...]) -> None
         "Against an eavesdropper", "for 2, ", "5 of the steps belong to trainings that never finished",
         "the last of 2 settings", "false alarms", "Cross-check by RDP", "There were 4\u202f000 records",
         "δ times their number is 0.04", "Assumed: at each step every unit", "Implemented: one 64-bit integer",
-        f"The same at other δ: ε = {in_words(made['curve'][0]['epsilon'])} at 1e-03", "normal distributions",
+        f"The same at other δ: ε = {in_words(made.curve[0].epsilon)} at 1e-03", "normal distributions",
         "Against users of the model", "dp-accounting", "All runs in the ledger", "Source of the noise: operating",
-        f"Of the officer's limit, 8.000 at δ = 1e-06, {in_words(made['epsilon_of_limit_spent'])} is spent",
+        f"Of the officer's limit, 8.000 at δ = 1e-06, {in_words(made.epsilon_of_limit_spent)} is spent",
     ):  # fmt: skip
         assert part in words, part
 
@@ -155,4 +154,4 @@ def test_without_the_third_opinion_it_loads_no_torch() -> None:
 
 def test_the_third_opinion_agrees(charges: tuple[Charge, ...]) -> None:
     made = statement(charges, "bank", "run 2", LIMIT, prv=True)
-    assert made["epsilon_prv"] == pytest.approx(made["epsilon_run"], rel=2e-3, abs=0.02)
+    assert made.epsilon_prv == pytest.approx(made.epsilon_run, rel=2e-3, abs=0.02)

@@ -273,7 +273,7 @@ def test_export_holds_every_training_and_is_the_owners_alone(
     assert [float(row["epsilon_after"]) for row in table] == [epsilon([EVENT] * n, 1e-6) for n in (1, 2, 3, 4)]
     assert set(table[0]) == set(whole["charges"][0])
     charges = read_charges(spent.ledger_path, spent.public_keys())
-    assert whole["statements"] == [statement(charges, "bank", run, LIMIT) for run in ("first", "second")]
+    assert whole["statements"] == [statement(charges, "bank", run, LIMIT).to_json() for run in ("first", "second")]
 
 
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -302,7 +302,7 @@ def test_the_statement_is_the_one_of_the_ledger_in_words_and_numbers(
 ) -> None:
     made = told(capsys, "statement", "--home", spent.directory, "--run", "first")
     charges = read_charges(spent.ledger_path, spent.public_keys())
-    assert made | {"epsilon_prv": None} == statement(charges, "bank", "first", LIMIT)
+    assert made | {"epsilon_prv": None} == statement(charges, "bank", "first", LIMIT).to_json()
     assert told(capsys, "statement", "--home", spent.directory)["run_id"] == "second"
     words = said(capsys, "statement", "--home", spent.directory, "--run", "first")
     for part in ("Protected is one record", "Against the hub", "Not covered:", "for 10"):

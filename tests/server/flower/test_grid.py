@@ -1,6 +1,5 @@
-"""Sealed bytes over a grid: every institution has an outcome by the deadline, and nobody is waited for in vain."""
+"""Sealed bytes over a grid: every institution has an outcome by the deadline, and no wait is in vain."""
 
-import time
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -9,11 +8,26 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from common.flower.internals import APP_REFUSED, EXPIRED, NODE_LOST
 from common.flower.records import RelayError, from_record, to_error, to_record
-from server.flower import grid as grid_module
+from common.protocol.outcomes import RoundOutcome
 from server.flower.grid import GridTransport
 from server.rounds.admission import Failure
 
 Answer = Callable[[Message], Message | None]
+LATE = Failure(RoundOutcome.FAILED_LATE, "no answer by the deadline")
+NOT_CONNECTED = Failure(RoundOutcome.FAILED_SILENT, "not connected")
+
+
+class Clock:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += max(seconds, 1e-3)
 
 
 class FakeGrid:
@@ -51,196 +65,204 @@ def failing(error: Error) -> Answer:
     return lambda question: Message(error, reply_to=question)
 
 
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid_module, "_POLL_S", 0.01)
-    monkeypatch.setattr(grid_module, "_JOIN_WITHIN_S", 0.2)
-    # Flower sets it in the process that plays a run.
+def task(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Flower sets it in the process that executes a run.
     monkeypatch.setattr(TaskIdentity, "_task_id", 5)
     monkeypatch.setattr(TaskIdentity, "_run_id", 7)
     monkeypatch.setattr(TaskIdentity, "_node_id", 1)
 
 
+def over(
+    grid: FakeGrid,
+    connected: Callable[[], dict[str, int]],
+    quorum: int,
+    clock: Clock,
+    call_after_s: float | None = None,
+) -> GridTransport:
+    return GridTransport(
+        grid,  # type: ignore[arg-type]
+        connected,
+        quorum,
+        call_after_s=call_after_s,
+        monotonic=clock.monotonic,
+        sleep=clock.sleep,
+    )
+
+
 def transport(
-    nodes: dict[str, Answer], quorum: int = 1, connected: set[str] | None = None, call_after_s: float | None = None
+    nodes: dict[str, Answer],
+    clock: Clock,
+    quorum: int = 1,
+    connected: set[str] | None = None,
+    call_after_s: float | None = None,
 ) -> GridTransport:
     ids = {name: number for number, name in enumerate(nodes, start=1)}
     fake = FakeGrid({ids[name]: answer for name, answer in nodes.items()})
     online = {name: ids[name] for name in (connected if connected is not None else nodes)}
-    return GridTransport(fake, lambda: online, quorum, call_after_s=call_after_s)  # type: ignore[arg-type]
+    return over(fake, lambda: online, quorum, clock, call_after_s)
 
 
 class Node:
     """A node that takes one message at a time: it loses the first `loses` questions, and answers after `seconds`."""
 
-    def __init__(self, loses: int = 0, seconds: float = 0.0) -> None:
-        self.loses, self.seconds = loses, seconds
+    def __init__(self, clock: Clock, loses: int = 0, seconds: float = 0.0) -> None:
+        self.clock, self.loses, self.seconds = clock, loses, seconds
         self.taken: dict[str, float | None] = {}
         self.answered: list[bytes] = []
 
     def __call__(self, message: Message) -> Message | None:
         identity = message.metadata.message_id
         busy = [at for other, at in self.taken.items() if other != identity and at is not None]
-        if any(time.monotonic() < at for at in busy):
+        if any(self.clock.now < at for at in busy):
             return None
         is_call = message.metadata.message_type == "query"
         if identity not in self.taken:
             lost = not is_call and sum(at is None for at in self.taken.values()) < self.loses
-            self.taken[identity] = None if lost else time.monotonic() + (0 if is_call else self.seconds)
+            self.taken[identity] = None if lost else self.clock.now + (0 if is_call else self.seconds)
         at = self.taken[identity]
-        if at is None or time.monotonic() < at:
+        if at is None or self.clock.now < at:
             return None
         if not is_call:
             self.answered.append(from_record(message.content))
         return Message(to_record(b""), reply_to=message) if is_call else echo(message)
 
 
-def test_everybody_is_asked_and_the_answers_carry_their_names() -> None:
-    found = transport({"a": echo, "b": echo}).exchange(1, {"a": b"1", "b": b"2"}, 5)
+def test_every_institution_is_asked_and_the_answers_carry_their_names(clock: Clock) -> None:
+    found = transport({"a": echo, "b": echo}, clock).exchange(1, {"a": b"1", "b": b"2"}, 5)
     assert found == {"a": b"1!", "b": b"2!"}
 
 
-def test_a_question_lives_as_long_as_the_round() -> None:
-    given = transport({"a": echo})
-    given.exchange(1, {"a": b"1"}, 5)
-    assert 4.5 < given._grid.ttls[0] <= 5  # type: ignore[attr-defined]
+def test_an_assignment_lives_as_long_as_the_round(clock: Clock) -> None:
+    carrier = transport({"a": echo}, clock)
+    carrier.exchange(1, {"a": b"1"}, 5)
+    assert carrier._grid.ttls == [5]  # type: ignore[attr-defined]
 
 
-def test_one_without_an_answer_is_late_while_connected_and_silent_otherwise() -> None:
-    begun = time.monotonic()
-    online = {"a": 1, "b": 2, "c": 3}
+def test_an_institution_without_an_answer_is_late_while_connected_and_silent_otherwise(clock: Clock) -> None:
     fake = FakeGrid({1: echo, 2: silent, 3: silent})
 
     def connected() -> dict[str, int]:
-        if time.monotonic() - begun > 0.3:
-            online.pop("c", None)
-        return dict(online)
+        return {"a": 1, "b": 2} | ({"c": 3} if clock.now <= 30 else {})
 
-    found = GridTransport(fake, connected, 1).exchange(1, {"a": b"1", "b": b"2", "c": b"3"}, 0.6)  # type: ignore[arg-type]
-    assert found["a"] == b"1!"
-    assert {name: reply.code for name, reply in found.items() if isinstance(reply, Failure)} == {
-        "b": "late",
-        "c": "silent",
-    }
-    assert 0.5 < time.monotonic() - begun < 2
+    found = over(fake, connected, 1, clock).exchange(1, {"a": b"1", "b": b"2", "c": b"3"}, 60)
+    assert found == {"a": b"1!", "b": LATE, "c": Failure(RoundOutcome.FAILED_SILENT, "no answer by the deadline")}
+    assert clock.now == pytest.approx(60)
 
 
-def test_one_that_is_not_connected_holds_nobody_up_once_there_are_enough() -> None:
-    begun = time.monotonic()
-    found = transport({"a": echo, "b": echo}, quorum=1, connected={"a"}).exchange(1, {"a": b"1", "b": b"2"}, 30)
-    assert found == {"a": b"1!", "b": Failure("silent", "not connected")}
-    assert time.monotonic() - begun < 5
+def test_a_disconnected_institution_delays_the_others_by_ten_seconds_at_most(clock: Clock) -> None:
+    found = transport({"a": echo, "b": echo}, clock, quorum=1, connected={"a"}).exchange(1, {"a": b"1", "b": b"2"}, 60)
+    assert found == {"a": b"1!", "b": NOT_CONNECTED}
+    assert 10 <= clock.now < 11
 
 
-def test_without_a_quorum_an_absent_one_is_waited_for_and_asked_when_it_comes() -> None:
-    begun = time.monotonic()
+def test_without_a_quorum_a_disconnected_institution_is_waited_for_and_asked_when_it_connects(clock: Clock) -> None:
     fake = FakeGrid({1: echo, 2: echo})
 
     def connected() -> dict[str, int]:
-        return {"a": 1, "b": 2} if time.monotonic() - begun > 0.5 else {"a": 1}
+        return {"a": 1, "b": 2} if clock.now > 40 else {"a": 1}
 
-    found = GridTransport(fake, connected, 2).exchange(1, {"a": b"1", "b": b"2"}, 30)  # type: ignore[arg-type]
+    found = over(fake, connected, 2, clock).exchange(1, {"a": b"1", "b": b"2"}, 60)
     assert found == {"a": b"1!", "b": b"2!"}
+    assert 40 < clock.now < 41
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("error", "outcome"),
     [
-        (to_error(RelayError.UNAVAILABLE), "unavailable"),
-        (to_error(RelayError.BUSY), "busy"),
-        (Error(APP_REFUSED, "x"), "app"),
-        (Error(2, "<class 'RuntimeError'>: private text"), "error"),
-        (Error(700, "private text"), "error"),
+        (to_error(RelayError.UNAVAILABLE), RoundOutcome.FAILED_UNAVAILABLE),
+        (to_error(RelayError.BUSY), RoundOutcome.FAILED_BUSY),
+        (Error(APP_REFUSED, "x"), RoundOutcome.FAILED_APP),
+        (Error(2, "<class 'RuntimeError'>: private text"), RoundOutcome.FAILED_ERROR),
+        (Error(700, "private text"), RoundOutcome.FAILED_ERROR),
     ],
 )
-def test_an_error_becomes_one_word_and_its_text_goes_nowhere(error: Error, code: str) -> None:
-    found = transport({"a": failing(error)}).exchange(1, {"a": b"1"}, 5)["a"]
+def test_an_error_becomes_one_word_and_its_text_goes_nowhere(error: Error, outcome: RoundOutcome, clock: Clock) -> None:
+    found = transport({"a": failing(error)}, clock).exchange(1, {"a": b"1"}, 5)["a"]
     assert isinstance(found, Failure)
-    assert found.code == code
+    assert found.outcome is outcome
     assert "private" not in found.message
 
 
-def test_an_error_is_attributed_by_the_message_it_answers_not_by_its_sender() -> None:
+def test_an_error_is_attributed_by_the_message_it_answers_not_by_its_sender(clock: Clock) -> None:
     def refused(question: Message) -> Message:
         reply = Message(Error(APP_REFUSED, ""), reply_to=question)
         reply.metadata.__dict__["_src_node_id"] = 1
         return reply
 
-    found = transport({"a": echo, "b": refused}).exchange(1, {"a": b"1", "b": b"2"}, 5)
+    found = transport({"a": echo, "b": refused}, clock).exchange(1, {"a": b"1", "b": b"2"}, 5)
     assert found["a"] == b"1!"
     assert isinstance(found["b"], Failure)
 
 
-def test_an_expired_question_is_not_an_answer() -> None:
-    found = transport({"a": failing(Error(min(EXPIRED), ""))}).exchange(1, {"a": b"1"}, 0.3)["a"]
-    assert isinstance(found, Failure)
-    assert found.code == "late"
+def test_an_expired_message_is_not_an_answer(clock: Clock) -> None:
+    assert transport({"a": failing(Error(min(EXPIRED), ""))}, clock).exchange(1, {"a": b"1"}, 5)["a"] == LATE
 
 
-def test_an_answer_of_another_app_is_an_error() -> None:
+def test_an_answer_of_another_app_is_an_error(clock: Clock) -> None:
     def other(question: Message) -> Message:
         return Message(RecordDict(), reply_to=question)
 
-    found = transport({"a": other}).exchange(1, {"a": b"1"}, 5)["a"]
+    found = transport({"a": other}, clock).exchange(1, {"a": b"1"}, 5)["a"]
     assert isinstance(found, Failure)
-    assert found.code == "error"
+    assert found.outcome is RoundOutcome.FAILED_ERROR
 
 
-def test_a_question_that_was_lost_on_the_way_is_asked_again_with_the_same_bytes() -> None:
-    node = Node(loses=2)
-    given = transport({"a": node}, call_after_s=0.1)
-    begun = time.monotonic()
-    assert given.exchange(1, {"a": b"1"}, 30) == {"a": b"1!"}
-    assert 0.3 <= time.monotonic() - begun < 5
+def test_an_assignment_that_was_lost_on_the_way_is_sent_again_with_the_same_bytes(clock: Clock) -> None:
+    node = Node(clock, loses=2)
+    carrier = transport({"a": node}, clock, call_after_s=20)
+    assert carrier.exchange(1, {"a": b"1"}, 600) == {"a": b"1!"}
+    assert 60 <= clock.now < 62  # after 20 s, and after 40 s more
     assert node.answered == [b"1"]
-    kinds = [message.metadata.message_type for message in given._grid.asked.values()]  # type: ignore[attr-defined]
+    kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]  # type: ignore[attr-defined]
     assert kinds == ["train", "query", "train", "query", "train"]
     # None lives longer than the round.
-    assert max(given._grid.ttls) <= 30  # type: ignore[attr-defined]
+    assert max(carrier._grid.ttls) <= 600  # type: ignore[attr-defined]
 
 
-def test_one_that_is_at_work_is_called_and_not_asked_again() -> None:
-    node = Node(seconds=1.0)
-    given = transport({"a": node}, call_after_s=0.1)
-    assert given.exchange(1, {"a": b"1"}, 30) == {"a": b"1!"}
-    kinds = [message.metadata.message_type for message in given._grid.asked.values()]  # type: ignore[attr-defined]
-    assert kinds.count("train") == 1
-    assert 2 <= kinds.count("query") <= 4
+def test_a_node_at_work_is_sent_empty_messages_and_not_the_assignment_again(clock: Clock) -> None:
+    node = Node(clock, seconds=200.0)
+    carrier = transport({"a": node}, clock, call_after_s=20)
+    assert carrier.exchange(1, {"a": b"1"}, 600) == {"a": b"1!"}
+    kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]  # type: ignore[attr-defined]
+    assert kinds == ["train", "query", "query", "query"]  # after 20, 60 and 140 s
     assert node.answered == [b"1"]
 
 
-def test_nobody_is_called_where_that_is_not_agreed() -> None:
-    given = transport({"a": Node(loses=1)})
-    found = given.exchange(1, {"a": b"1"}, 0.5)["a"]
-    assert isinstance(found, Failure)
-    assert found.code == "late"
-    assert len(given._grid.asked) == 1  # type: ignore[attr-defined]
+def test_no_empty_message_is_sent_unless_the_nodes_answer_them(clock: Clock) -> None:
+    carrier = transport({"a": Node(clock, loses=1)}, clock)
+    assert carrier.exchange(1, {"a": b"1"}, 600)["a"] == LATE
+    assert len(carrier._grid.asked) == 1  # type: ignore[attr-defined]
 
 
-def test_a_call_that_comes_back_as_an_error_says_nothing() -> None:
+def test_an_empty_message_that_comes_back_as_an_error_shows_nothing(clock: Clock) -> None:
     def only_errors(message: Message) -> Message | None:
         if message.metadata.message_type == "train":
             return None
         return Message(Error(min(EXPIRED), ""), reply_to=message)
 
-    given = transport({"a": only_errors}, call_after_s=0.05)
-    assert given.exchange(1, {"a": b"1"}, 0.5)["a"] == Failure("late", "no answer by the deadline")
-    kinds = [message.metadata.message_type for message in given._grid.asked.values()]  # type: ignore[attr-defined]
+    carrier = transport({"a": only_errors}, clock, call_after_s=20)
+    assert carrier.exchange(1, {"a": b"1"}, 300)["a"] == LATE
+    kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]  # type: ignore[attr-defined]
     assert kinds.count("train") == 1
 
 
 @pytest.mark.parametrize("returns", [True, False])
-def test_one_whose_node_is_lost_is_asked_when_it_is_there_again_and_silent_otherwise(returns: bool) -> None:
-    begun = time.monotonic()
-
+def test_an_institution_whose_node_is_lost_is_asked_when_it_returns_and_silent_otherwise(
+    returns: bool, clock: Clock
+) -> None:
     def connected() -> dict[str, int]:
-        gone_for = time.monotonic() - begun
-        return {"a": 1} if gone_for < 0.1 or (returns and gone_for > 0.4) else {}
+        return {"a": 1} if clock.now < 10 or (returns and clock.now > 40) else {}
 
     def node(question: Message) -> Message | None:
-        if time.monotonic() - begun > 0.4:
+        if clock.now > 40:
             return echo(question)
-        return Message(Error(NODE_LOST, ""), reply_to=question) if time.monotonic() - begun > 0.1 else None
+        return Message(Error(NODE_LOST, ""), reply_to=question) if clock.now > 10 else None
 
-    found = GridTransport(FakeGrid({1: node}), connected, 1).exchange(1, {"a": b"1"}, 1.5)  # type: ignore[arg-type]
-    assert found == {"a": b"1!" if returns else Failure("silent", "not connected")}
+    found = over(FakeGrid({1: node}), connected, 1, clock).exchange(1, {"a": b"1"}, 100)
+    assert found == {"a": b"1!" if returns else NOT_CONNECTED}

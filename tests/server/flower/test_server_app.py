@@ -27,7 +27,7 @@ def test_a_run_whose_base_model_is_no_longer_the_same_ends_before_anybody_is_ask
     monkeypatch.setenv(ENVIRONMENT, str(home.directory))
     nobody: Any = object()
     execute_run(nobody, run.name, "7")
-    outcome = run.outcome()
-    assert outcome is not None
-    assert outcome["state"] == FAILED
-    assert f"not the one that run {run.name} began with" in outcome["message"]
+    ending = run.ending()
+    assert ending is not None
+    assert ending.state == FAILED
+    assert f"it differs from the one that run {run.name} began with" in ending.message

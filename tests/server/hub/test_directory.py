@@ -94,7 +94,7 @@ def test_a_name_or_a_key_that_is_taken_is_refused(home: HubDirectory) -> None:
     with pytest.raises(EnrolmentError, match="other keys"):
         approve(home, make_request("bank"))
     stolen = PrivateKeys(name="other", signing=keys.signing, mlkem768=keys.mlkem768, x25519=keys.x25519)
-    with pytest.raises(EnrolmentError, match="bank's"):
+    with pytest.raises(EnrolmentError, match="belongs to bank"):
         approve(home, make_request("other", stolen))
     with pytest.raises(EnrolmentError, match="the hub's own"):
         approve(home, make_request("hub"))
@@ -178,7 +178,7 @@ def test_what_expires_soon_is_said(home: HubDirectory) -> None:
         "server": "valid",
     }
     assert expiring(home) == []
-    home.settings_path.write_text(text.replace("warn_days = 21 ", "warn_days = 100"))
+    home.settings_path.write_text(text.replace("warn_days = 30 ", "warn_days = 100"))
     found = certificates(home)
     assert (found[0]["name"], found[0]["state"]) == ("server", "soon")
     assert expiring(home) == ["the certificate of server expires in 90 days: fedfin-hub certs --rotate server"]

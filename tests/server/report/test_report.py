@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import CheckpointError
-from common.protocol.messages import RefusalCode
-from common.report.formatting import explain_outcome, format_epsilon
+from common.report.formatting import format_epsilon
 from server.report.report import write_report
-from server.rounds import admission
 from tests.server.report.report_example import DOES_NOT_COVER, write_audit, write_example
 
 VOID = {"meta"}
@@ -124,16 +122,6 @@ def test_headline_does_not_hide_a_loss(tmp_path: Path) -> None:
     out = write_example(tmp_path)
     change(out / "result.json", accuracy=0.60)
     assert "7.0 points below the best of them alone" in report(out).text
-
-
-def test_every_code_a_round_can_end_with_has_a_meaning() -> None:
-    source = Path(admission.__file__).read_text()
-    codes = [*RefusalCode, *re.findall(r'_require\(.*, "(\w+)"\)', source)]
-    assert len(codes) > 15
-    assert [
-        code for code in codes if explain_outcome(f"refused:{code}" if code != "error" else "declined:error") is None
-    ] == []
-    assert explain_outcome("refused:of_another_version") is None
 
 
 def test_an_answer_that_nobody_asked_for_is_told(tmp_path: Path) -> None:

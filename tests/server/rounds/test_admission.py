@@ -11,6 +11,7 @@ from common.errors import QuorumError
 from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, decode, encode
 from common.protocol.messages import Assignment, Contribution, PrivacyStatement, Refusal, RefusalCode
+from common.protocol.outcomes import RoundOutcome
 from server.rounds.coordinator import Failure
 
 BAD = "bank-b"
@@ -96,7 +97,7 @@ WRONG: dict[str, tuple[str, Any]] = {
         lambda i, r, reply: i.reseal(declined(r + 1), "refusal", round=r),
     ),
     "silence": ("failed:silent", lambda i, r, reply: None),
-    "transport failure": ("failed:error", lambda i, r, reply: Failure("error", "connection lost")),
+    "transport failure": ("failed:error", lambda i, r, reply: Failure(RoundOutcome.FAILED_ERROR, "connection lost")),
 }
 
 

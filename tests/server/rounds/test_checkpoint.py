@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from common.errors import CheckpointError
+from common.report.records import RoundRecord
 from server.rounds import checkpoint
-from server.rounds.checkpoint import RoundRecord, RunState
+from server.rounds.checkpoint import RunState
 
 RECORD = RoundRecord(
     round=1,

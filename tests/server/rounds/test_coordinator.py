@@ -312,7 +312,7 @@ def test_a_state_of_another_configuration_is_refused(federate: Any) -> None:
 
 def test_a_state_with_another_adapter_is_refused(federate: Any) -> None:
     federation = federate()
-    with pytest.raises(CheckpointError, match="not of this base model"):
+    with pytest.raises(CheckpointError, match="belongs to another base model"):
         federation.run(replace(federation.start(), adapter={"c": np.zeros(1, dtype=np.float32)}))
 
 

@@ -19,6 +19,7 @@ from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve, revoke
 from server.hub.public_data import read_public_texts, read_test_set
 from server.runs.reconciler import Reconciler, cancel_run, submit_run
+from server.runs.records import Executor, Submission
 from server.runs.run import FAILED, STOPPED, Run
 from tests.server.hub.test_directory import make_request
 
@@ -93,7 +94,7 @@ class FakeControl:
 def control(monkeypatch: pytest.MonkeyPatch) -> FakeControl:
     fake = FakeControl()
     monkeypatch.setattr(HubDirectory, "control", lambda _: fake)
-    monkeypatch.setattr("server.runs.reconciler._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("server.runs.reconciler._PERIOD_S", 0.0)
     return fake
 
 
@@ -158,54 +159,61 @@ def test_a_run_without_labels_reads_its_texts_before_anything_is_written(home: H
 def test_names_that_lead_out_of_the_directory_are_no_runs(home: HubDirectory, source: Path) -> None:
     Run.create(home, source)
     for name in ("..", "../hub", "", "absent", "a/b"):
-        with pytest.raises(CheckpointError, match="none of that name"):
+        with pytest.raises(CheckpointError, match="no run of this hub has that name"):
             Run.open(home, name)
     with pytest.raises(ConfigurationError, match="run name"):
         Run.create(home, source, "../x")
 
 
-def test_one_process_plays_a_run_and_its_death_lets_go(home: HubDirectory, source: Path) -> None:
+def test_one_process_executes_a_run_and_its_death_releases_it(home: HubDirectory, source: Path) -> None:
     run = Run.create(home, source)
-    assert not run.is_playing()
-    with run.playing("7"):
-        assert run.is_playing()
-        assert run.played_by() == {"flower_run": "7", "pid": os.getpid()}
-        with pytest.raises(CheckpointError, match="executes it already"), run.playing("8"):
+    assert not run.is_executing()
+    with run.executing("7"):
+        assert run.is_executing()
+        assert run.executor() == Executor(flower_run="7", pid=os.getpid())
+        with pytest.raises(CheckpointError, match="executes it already"), run.executing("8"):
             pass
-    assert not run.is_playing()
+    assert not run.is_executing()
     code = f"""
 import os, sys; sys.path.insert(0, {str(Path.cwd())!r})
 from pathlib import Path; from server.hub.directory import HubDirectory; from server.runs.run import Run
-with Run.open(HubDirectory(Path({str(home.directory)!r})), {run.name!r}).playing("9"): os.kill(os.getpid(), 9)
+with Run.open(HubDirectory(Path({str(home.directory)!r})), {run.name!r}).executing("9"): os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
-    assert run.played_by()["flower_run"] == "9"
-    assert not run.is_playing()
+    assert (executor := run.executor()) is not None
+    assert executor.flower_run == "9"
+    assert not run.is_executing()
+
+
+def submitted(run: Run) -> Submission:
+    submission = run.submission()
+    assert submission is not None
+    return submission
 
 
 def test_registrations_follow_enrolment(home: HubDirectory, control: FakeControl) -> None:
-    keeper = Reconciler(home)
-    keeper.tick()
+    reconciler = Reconciler(home)
+    reconciler.tick()
     keys = {entry.request.node_key for entry in home.members().values()}
     assert set(control.known) == keys
     revoke(home, "south")
-    keeper.tick()
+    reconciler.tick()
     assert {key for key, node in control.known.items() if node.registered} == {home.members()["north"].request.node_key}
 
 
-def test_a_run_whose_process_died_is_played_on(home: HubDirectory, source: Path, control: FakeControl) -> None:
+def test_a_run_whose_process_died_is_resubmitted(home: HubDirectory, source: Path, control: FakeControl) -> None:
     run = Run.create(home, source)
     submit_run(run, control)  # type: ignore[arg-type]
-    keeper = Reconciler(home)
-    with run.playing("1"):
-        keeper.tick()
-        assert run.submission()["flower_run"] == "1"
-    keeper.tick()
-    assert run.submission() == {"flower_run": "2", "attempt": 2, "round": 1}
+    reconciler = Reconciler(home)
+    with run.executing("1"):
+        reconciler.tick()
+        assert submitted(run).flower_run == "1"
+    reconciler.tick()
+    assert submitted(run) == Submission(flower_run="2", attempt=2, round=1)
     assert control.runs == {1: FLOWER_FINISHED, 2: "running"}
     # The new process has not begun yet: it is given time.
-    keeper.tick()
-    assert run.submission()["flower_run"] == "2"
+    reconciler.tick()
+    assert submitted(run).flower_run == "2"
 
 
 def test_a_finished_round_starts_the_count_again_and_three_deaths_in_one_end_the_run(
@@ -214,24 +222,24 @@ def test_a_finished_round_starts_the_count_again_and_three_deaths_in_one_end_the
     run = Run.create(home, source)
     note(home, "run_created", {"run": run.name})
     submit_run(run, control)  # type: ignore[arg-type]
-    keeper = Reconciler(home)
+    reconciler = Reconciler(home)
     for attempt in (2, 3):
         control.runs[len(control.runs)] = FLOWER_FINISHED
-        keeper.tick()
-        assert run.submission()["attempt"] == attempt
+        reconciler.tick()
+        assert submitted(run).attempt == attempt
     (run.directory / "history.json").write_text(json.dumps([{"round": 1, "weights": {"north": 1.0}}]))
     control.runs[len(control.runs)] = FLOWER_FINISHED
-    keeper.tick()
-    assert run.submission() == {"flower_run": "4", "attempt": 1, "round": 2}
+    reconciler.tick()
+    assert submitted(run) == Submission(flower_run="4", attempt=1, round=2)
     for _ in range(3):
         control.runs[len(control.runs)] = FLOWER_FINISHED
-        keeper.tick()
-    outcome = run.outcome()
-    assert outcome is not None
-    assert outcome["state"] == FAILED
-    assert "ended 3 times" in outcome["message"]
+        reconciler.tick()
+    ending = run.ending()
+    assert ending is not None
+    assert ending.state == FAILED
+    assert "ended 3 times" in ending.message
     assert verify_all(home.directory).hub == 4
-    keeper.tick()
+    reconciler.tick()
     assert len(control.runs) == 6
 
 
@@ -243,7 +251,7 @@ def test_a_run_that_has_ended_is_left_alone(home: HubDirectory, source: Path, co
     Reconciler(home).tick()
     assert control.runs == {1: FLOWER_FINISHED}
     run.reopen()
-    assert run.outcome() is None
+    assert run.ending() is None
 
 
 def test_the_hubs_log_names_every_run_and_how_far_its_own_log_went(home: HubDirectory, source: Path) -> None:

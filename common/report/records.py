@@ -1,0 +1,321 @@
+"""The records in a run's directory, typed and versioned: one class for the writer and the readers of each file.
+
+`history.json` holds `RoundRecord`s, `result.json` a `ResultRecord`, `audit.json` an `AuditResult`, and
+`institutions/NAME/statement.json` a `StatementRecord`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any, Self
+
+from common.canonical import canonical
+from common.report.json_reader import JsonReader, Record
+
+__all__ = [
+    "AuditResult",
+    "Baseline",
+    "Check",
+    "InversionResult",
+    "ResultRecord",
+    "RoundRecord",
+    "StatementRecord",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord(Record):
+    """The public facts of one round.
+
+    Attributes:
+        round: Number of the round, from 1.
+        asked, contributed: Names of the institutions that were asked, and of those whose update counted.
+        outcomes: A `common.protocol.outcomes.RoundOutcome` for each institution that was asked or replied unasked.
+        metrics: On the hub's test set. None in a round without evaluation.
+        by_institution: Metrics on each institution's share of the test set. None in a round without evaluation.
+        epsilon: Each contributor's own figure for its run so far.
+        bytes_up, bytes_down: Size of the sealed messages from and to all institutions.
+        seconds: Wall-clock time.
+        adapter_digest: SHA-256 of the global adapter after the round, in hex.
+        contributions: SHA-256 of each combined adapter, in hex.
+        weights: Share of each contributor in the mean. Empty if the round missed its quorum.
+    """
+
+    round: int
+    asked: tuple[str, ...] = ()
+    contributed: tuple[str, ...] = ()
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] | None = None
+    by_institution: Mapping[str, Mapping[str, float]] | None = None
+    epsilon: Mapping[str, float] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+    adapter_digest: str = ""
+    contributions: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a value that `json.dumps` takes. It has no version: checkpoint and audit log have one of their own."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @cached_property
+    def text(self) -> str:
+        """`to_json` as canonical JSON, computed once because every later checkpoint holds it again."""
+        return canonical(self.to_json()).decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(Record):
+    """A model that the federation is compared with. `epsilon` is None if its training rows are not protected."""
+
+    name: str = ""
+    accuracy: float | None = None
+    weighted_f1: float | None = None
+    epsilon: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRecord(Record):
+    """The result of a run, deployed or simulated. In the file the metrics stand beside the other keys.
+
+    Attributes:
+        metrics: On the hub's test set after the last round. Empty without a test set.
+        before_round_1: The same before round 1. Empty in a deployed run.
+        rounds: Number of finished rounds.
+        epsilon: Of each institution over this run, at `delta`. None without privacy.
+        bytes_up, bytes_down: Size of all sealed messages.
+        seconds: Wall-clock time of all rounds. `seconds_this_command` is that of the last command.
+        adapter, report: Paths of the adapter's directory and of the report.
+        adapter_digest: SHA-256 of the adapter's tensors, in hex.
+        noise: "system", or "fixed", which protects nobody. Empty in a deployed run.
+    """
+
+    name: str = ""
+    task: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    before_round_1: Mapping[str, float] = field(default_factory=dict)
+    rounds: int | None = None
+    epsilon: Mapping[str, float | None] = field(default_factory=dict)
+    delta: float | None = None
+    bytes_up: int | None = None
+    bytes_down: int | None = None
+    seconds: float | None = None
+    seconds_this_command: float | None = None
+    adapter: str = ""
+    adapter_digest: str = ""
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    adjacency: str = ""
+    parameters_trained: int | None = None
+    parameters_total: int | None = None
+    engine: str = ""
+    noise: str = ""
+    baselines: tuple[Baseline, ...] = ()
+    report: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as one JSON object, with the metrics beside the other keys."""
+        value = super().to_json()
+        value["baselines"] = [{name: row[name] for name in row if name != "version"} for row in value["baselines"]]
+        metrics: dict[str, Any] = value.pop("metrics")
+        return metrics | value
+
+    @classmethod
+    def from_json(cls, source: str, value: object) -> Self:
+        """Read a record. Raises CheckpointError as `Record.from_json` does."""
+        reader, named = JsonReader(source, value), {entry.name for entry in fields(cls)} | {"version"}
+        rest = {key: reader.number(key) for key in sorted(reader.value.keys() - named)}
+        metrics = {key: number for key, number in rest.items() if number is not None}
+        return super().from_json(source, {**reader.value, "metrics": metrics})
+
+
+@dataclass(frozen=True)
+class Check:
+    """One property of the mechanism: `measured` beside `stated`. `p_value` is None if chance plays no part."""
+
+    name: str = ""
+    what: str = ""
+    measured: float = 0.0
+    stated: float = 0.0
+    p_value: float | None = None
+    passed: bool = False
+
+
+@dataclass(frozen=True)
+class InversionResult:
+    """The tokens that were read back from updates of one sentence each, without special tokens.
+
+    Attributes:
+        rank: Rank of the attacked adapter, on the first layer's query projection.
+        sentences, tokens: Number of sentences attacked, and of tokens in them.
+        plain, clipped, private: Tokens found without privacy, with clipping alone, with clipping and noise.
+        chance: Tokens that blind guessing would find.
+        place: Mean rank of the true token among the vocabulary in the private update. 0 is the attacker's first
+            choice, 0.5 is chance.
+        example: One of the sentences, and the texts read from its plain and from its private update.
+    """
+
+    rank: int = 0
+    sentences: int = 0
+    tokens: int = 0
+    plain: int = 0
+    clipped: int = 0
+    private: int = 0
+    chance: float = 0.0
+    place: float = 0.0
+    example: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult(Record):
+    """The findings of an audit. A lower bound is the least that the attack could show, never the guarantee.
+
+    Attributes:
+        claimed_epsilon, delta, unit: The claim of the run.
+        lower_bound: Epsilon that the canaries showed, with probability `confidence`.
+        canaries, guesses, right_guesses: Number of canaries, guesses about them, and right guesses.
+        largest_possible_bound: The lower bound if every guess had been right.
+        noise_multiplier, claimed_noise_multiplier: Noise that was added, and noise that the claim needs.
+        planted: Whether the caller asked for other noise than the claim needs.
+        checks: Noise, sampling and sensitivity, each measured beside its stated value.
+        inversion: Sentences that were read back from an update.
+        failed: Names of the attacks and checks that refute the claim. Empty if none does.
+        config_digest: SHA-256 of the run's configuration, in hex.
+    """
+
+    claimed_epsilon: float
+    lower_bound: float
+    confidence: float
+    delta: float
+    unit: str
+    canaries: int
+    guesses: int
+    right_guesses: int
+    largest_possible_bound: float
+    noise_multiplier: float
+    claimed_noise_multiplier: float
+    planted: bool
+    clipping_norm: float
+    clipping: str = ""
+    sampling_probability: float
+    steps: int
+    steps_attacked: int
+    checks: tuple[Check, ...]
+    inversion: InversionResult
+    failed: tuple[str, ...]
+    base_model: str = ""
+    parameters_trained: int = 0
+    config_digest: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """Steps of one run that share noise multiplier, sampling probability and clipping norm."""
+
+    noise_multiplier: float = 0.0
+    sampling_probability: float = 0.0
+    clipping_norm: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """Largest true positive rate of any test whether one unit was among the data, at a false positive rate."""
+
+    false_positive_rate: float = 0.0
+    true_positive_rate: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """One point of the privacy curve."""
+
+    delta: float = 0.0
+    epsilon: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupPrivacy:
+    """Epsilon for `units` units that are added or removed together."""
+
+    units: int = 0
+    epsilon: float = 0.0
+    delta: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversary:
+    """An adversary, the data that it sees, and its epsilon over this run and over all runs."""
+
+    who: str = ""
+    sees: str = ""
+    epsilon_run: float = 0.0
+    epsilon_all_runs: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatementRecord(Record):
+    """The privacy statement of one institution and run. It stays inside the institution: it holds `population`.
+
+    Attributes:
+        unit, adjacency: The neighbouring relation, such as one "record" added or removed.
+        asked_by, tasks, base_models, data_fingerprints: Of the run's trainings, in order of first appearance.
+        population, delta_times_population: Largest number of units of a training, and delta times that number.
+        sampler, sampler_assumed, sampler_implemented: The sampling of units in words.
+        noise_multiplier, clipping_norm, sampling_probability: The mechanism of the last training.
+        steps, steps_of_unfinished_trainings: Steps that count, and those of trainings that never finished.
+        epsilon_run: Over this run, at `delta`. None if a training of the run had no privacy.
+        epsilon_cumulative: Over the whole ledger, at `delta`.
+        epsilon_rdp, epsilon_prv: `epsilon_run` by two other accountants.
+        gaussian_mu: The mu of Gaussian differential privacy that covers the run.
+        ledger_entries, runs: Number of trainings and names of runs in the whole ledger.
+        max_epsilon, max_epsilon_delta, epsilon_of_limit_spent: The officer's limit and the part that is spent.
+        covers, does_not_cover: One sentence each.
+    """
+
+    institution: str = ""
+    run_id: str = ""
+    unit: str = ""
+    adjacency: str = ""
+    asked_by: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    base_models: tuple[str, ...] = ()
+    data_fingerprints: tuple[str, ...] = ()
+    population: int | None = None
+    delta_times_population: float | None = None
+    noise_source: str = ""
+    sampler: str = ""
+    sampler_assumed: str = ""
+    sampler_implemented: str = ""
+    noise_multiplier: float | None = None
+    clipping_norm: float | None = None
+    sampling_probability: float | None = None
+    steps: int | None = None
+    steps_of_unfinished_trainings: int | None = None
+    mechanisms: tuple[Mechanism, ...] = ()
+    delta: float | None = None
+    accountant: str = ""
+    epsilon_run: float | None = None
+    epsilon_cumulative: float | None = None
+    epsilon_rdp: float | None = None
+    epsilon_prv: float | None = None
+    gaussian_mu: float | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    attack: tuple[Attack, ...] = ()
+    groups: tuple[GroupPrivacy, ...] = ()
+    adversaries: tuple[Adversary, ...] = ()
+    ledger_entries: int | None = None
+    runs: tuple[str, ...] = ()
+    max_epsilon: float | None = None
+    max_epsilon_delta: float | None = None
+    epsilon_of_limit_spent: float | None = None
+    covers: tuple[str, ...] = ()
+    does_not_cover: tuple[str, ...] = ()
+
+    @property
+    def is_fixed_noise(self) -> bool:
+        """Whether the noise came from a fixed seed, so that no unit is protected."""
+        return "NOT PRIVATE" in self.noise_source.upper()
