@@ -18,6 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 from common.errors import FedfinError
 from common.flower.records import RelayError, from_record, to_error, to_record
 from server.flower.grid import GridTransport
+from server.flower.replies import start_inline
 from server.results.evaluation import HubEvaluator
 from server.rounds.checkpoint import RunState
 from simulation.in_process import RoundObserver, coordinate
@@ -89,7 +90,7 @@ def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator
     def main(grid: Grid, _context: Context) -> None:
         try:
             node_ids = nodes_by_name(grid, nodes)
-            transport = GridTransport(grid, lambda: node_ids, workspace.config.aggregation.quorum)
+            transport = GridTransport(grid, lambda: node_ids, workspace.config.aggregation.quorum, start=start_inline)
             ended.append(coordinate(workspace, state, transport, evaluator, observer))
         except FedfinError as error:
             ended.append(error)

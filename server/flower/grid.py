@@ -2,7 +2,9 @@
 
 Nothing here waits without a limit. An exchange ends when every institution has answered, or at the deadline. A
 disconnected institution does not delay the others: the exchange ends once all connected institutions have answered,
-the quorum is met and ten seconds have passed.
+the quorum is met and ten seconds have passed. The replies of each institution are pulled apart from those of the
+others (see `server.flower.replies`), so an institution that announces content and does not upload it is late alone, and
+one whose content cannot be decoded fails alone.
 
 Flower delivers a message at most once. A message is lost if a connection breaks or a process dies during delivery. A
 node takes one message at a time. If a node answers an empty message but not the assignment sent before it, the
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import httpx
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
@@ -21,6 +24,7 @@ from common.errors import MessageError
 from common.flower.internals import APP_REFUSED, EXPIRED, NODE_LOST
 from common.flower.records import from_error, from_record, to_record
 from common.protocol.outcomes import RoundOutcome
+from server.flower.replies import ReplyPuller, Start, start_thread
 from server.rounds.admission import Failure
 
 __all__ = ["GridTransport", "OnProgress"]
@@ -39,8 +43,14 @@ class _Asked:
 
     next_call: float
     pause: float
+    puller: ReplyPuller
     messages: set[str] = field(default_factory=set)
     call: str | None = None
+
+    @property
+    def identities(self) -> list[str]:
+        """Identities of all messages to the institution that have no reply yet."""
+        return [*sorted(self.messages), *([self.call] if self.call else [])]
 
 
 class GridTransport:
@@ -60,6 +70,7 @@ class GridTransport:
             answer the same assignment once.
         monotonic: Clock in seconds.
         sleep: Waits for a number of seconds of that clock.
+        start: Runs the pull of one institution's replies, by default in a thread.
     """
 
     def __init__(
@@ -71,10 +82,11 @@ class GridTransport:
         call_after_s: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        start: Start = start_thread,
     ) -> None:
         self._grid, self._connected, self._quorum, self._on_progress = grid, connected, quorum, on_progress
         self._call_after_s = call_after_s or math.inf
-        self._monotonic, self._sleep = monotonic, sleep
+        self._monotonic, self._sleep, self._start = monotonic, sleep, start
 
     def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
         """Send each institution its assignment as soon as it is connected, and return the answers by the deadline.
@@ -95,8 +107,7 @@ class GridTransport:
             connected = self._connected() if unasked | uncalled | lost else {}
             for name in sorted((unasked | lost) & connected.keys()):
                 if identity := self._push(to_record(sealed[name]), connected[name], "train", left):
-                    later = self._monotonic() + self._call_after_s
-                    asked.setdefault(name, _Asked(later, self._call_after_s)).messages.add(identity)
+                    asked.setdefault(name, self._new_entry()).messages.add(identity)
             for name in sorted(uncalled & connected.keys()):
                 self._call(asked[name], connected[name], left)
             lost = self._collect(asked, answers)
@@ -111,6 +122,11 @@ class GridTransport:
             answers[name] = Failure(outcome, "no answer by the deadline")
         return {name: answers.get(name, Failure(RoundOutcome.FAILED_SILENT, "not connected")) for name in sealed}
 
+    def _new_entry(self) -> _Asked:
+        now = self._monotonic()
+        puller = ReplyPuller(self._grid, self._start, now, _POLL_S)
+        return _Asked(now + self._call_after_s, self._call_after_s, puller)
+
     def _push(self, record: RecordDict, node_id: int, kind: str, ttl: float) -> str:
         """Send a message and return its identity, or "" if Flower did not take it."""
         message = Message(record, dst_node_id=node_id, message_type=kind, ttl=ttl)
@@ -123,20 +139,25 @@ class GridTransport:
 
     def _collect(self, asked: dict[str, _Asked], answers: dict[str, bytes | Failure]) -> set[str]:
         """Take the replies that have arrived, and return the institutions whose assignment was lost."""
-        # A reply is attributed by the message it answers: the sender of the SuperLink's own errors is the SuperLink.
-        questions = {identity: name for name, entry in asked.items() for identity in entry.messages}
-        calls = {entry.call: name for name, entry in asked.items() if entry.call is not None}
         free, gone = set(), set()
-        for reply in self._grid.pull_messages([*questions, *calls]) if questions else ():
-            identity = reply.metadata.reply_to_message_id
-            if identity in calls:
-                asked[calls[identity]].call = None
-                if not reply.has_error():
-                    free.add(calls[identity])
-            elif identity in questions and reply.has_error() and reply.error.code == NODE_LOST:
-                gone.add(questions[identity])  # and is asked when it is there again
-            elif identity in questions and (outcome := _outcome(reply)) is not None:
-                answers[questions[identity]] = outcome
+        for name, entry in asked.items():
+            replies, error = entry.puller.pull(entry.identities, self._monotonic())
+            if isinstance(error, httpx.HTTPError):
+                self._connected()  # raises if the SuperLink is gone; otherwise the next pull may succeed
+            elif error is not None:
+                # The text of the error may hold bytes of the institution: only its type is kept.
+                answers[name] = Failure(RoundOutcome.FAILED_ERROR, f"undecodable content ({type(error).__name__})")
+            for reply in replies:
+                # Attributed by the message it answers: the sender of the SuperLink's own errors is the SuperLink.
+                identity = reply.metadata.reply_to_message_id
+                if identity == entry.call:
+                    entry.call = None
+                    if not reply.has_error():
+                        free.add(name)
+                elif identity in entry.messages and reply.has_error() and reply.error.code == NODE_LOST:
+                    gone.add(name)  # it is asked again once its node is back
+                elif identity in entry.messages and (outcome := _outcome(reply)) is not None:
+                    answers[name] = outcome
         for name in asked.keys() & (answers.keys() | gone):
             del asked[name]
         return free & asked.keys()

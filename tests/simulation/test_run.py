@@ -41,7 +41,7 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
         "adapter/adapter_model.safetensors",
     ):
         assert (out / name).is_file(), name
-    assert set(result) >= {
+    assert set(json.loads((out / "result.json").read_text())) >= {
         "accuracy",
         "weighted_f1",
         "rounds",

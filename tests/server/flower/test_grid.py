@@ -1,7 +1,10 @@
 """Sealed bytes over a grid: every institution has an outcome by the deadline, and no wait is in vain."""
 
+import threading
+import time
 from collections.abc import Callable, Iterable
 
+import httpx
 import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
@@ -10,6 +13,7 @@ from common.flower.internals import APP_REFUSED, EXPIRED, NODE_LOST
 from common.flower.records import RelayError, from_record, to_error, to_record
 from common.protocol.outcomes import RoundOutcome
 from server.flower.grid import GridTransport
+from server.flower.replies import start_inline
 from server.rounds.admission import Failure
 
 Answer = Callable[[Message], Message | None]
@@ -92,6 +96,7 @@ def over(
         call_after_s=call_after_s,
         monotonic=clock.monotonic,
         sleep=clock.sleep,
+        start=start_inline,
     )
 
 
@@ -169,7 +174,7 @@ def test_without_a_quorum_a_disconnected_institution_is_waited_for_and_asked_whe
 
     found = over(fake, connected, 2, clock).exchange(1, {"a": b"1", "b": b"2"}, 60)
     assert found == {"a": b"1!", "b": b"2!"}
-    assert 40 < clock.now < 41
+    assert 40 < clock.now < 42
 
 
 @pytest.mark.parametrize(
@@ -217,7 +222,7 @@ def test_an_assignment_that_was_lost_on_the_way_is_sent_again_with_the_same_byte
     node = Node(clock, loses=2)
     carrier = transport({"a": node}, clock, call_after_s=20)
     assert carrier.exchange(1, {"a": b"1"}, 600) == {"a": b"1!"}
-    assert 60 <= clock.now < 62  # after 20 s, and after 40 s more
+    assert 60 <= clock.now < 64  # after 20 s, and after 40 s more
     assert node.answered == [b"1"]
     kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]  # type: ignore[attr-defined]
     assert kinds == ["train", "query", "train", "query", "train"]
@@ -266,3 +271,56 @@ def test_an_institution_whose_node_is_lost_is_asked_when_it_returns_and_silent_o
 
     found = over(FakeGrid({1: node}), connected, 1, clock).exchange(1, {"a": b"1"}, 100)
     assert found == {"a": b"1!" if returns else NOT_CONNECTED}
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("private"), KeyError("private"), RecursionError("private"), MemoryError()]
+)
+def test_content_that_cannot_be_decoded_costs_only_its_sender_its_place(error: Exception, clock: Clock) -> None:
+    def broken(_: Message) -> Message:
+        raise error
+
+    found = transport({"a": echo, "b": broken, "c": echo}, clock).exchange(1, {"a": b"1", "b": b"2", "c": b"3"}, 60)
+    assert (found["a"], found["c"]) == (b"1!", b"3!")
+    assert isinstance(found["b"], Failure)
+    assert found["b"].outcome is RoundOutcome.FAILED_ERROR
+    assert "private" not in found["b"].message
+
+
+def test_content_that_is_announced_and_never_uploaded_delays_nobody_beyond_the_deadline() -> None:
+    never = threading.Event()
+
+    def stalled(_: Message) -> None:
+        never.wait(30)
+
+    fake = FakeGrid({1: echo, 2: stalled})
+    begun = time.monotonic()
+    carrier = GridTransport(fake, lambda: {"a": 1, "b": 2}, 1)  # type: ignore[arg-type]
+    found = carrier.exchange(1, {"a": b"1", "b": b"2"}, 1.0)
+    never.set()
+    assert found == {"a": b"1!", "b": LATE}
+    assert time.monotonic() - begun < 3
+
+
+def test_a_superlink_that_answers_a_pull_with_an_error_once_is_asked_again(clock: Clock) -> None:
+    fails = iter([True, True])
+
+    def flaky(question: Message) -> Message:
+        if next(fails, False):
+            raise httpx.ReadTimeout("slow")
+        return echo(question)
+
+    assert transport({"a": flaky}, clock).exchange(1, {"a": b"1"}, 60) == {"a": b"1!"}
+
+
+def test_a_superlink_that_is_gone_ends_the_exchange(clock: Clock) -> None:
+    def unreachable(_: Message) -> Message:
+        raise httpx.ConnectError("refused")
+
+    def connected() -> dict[str, int]:
+        if clock.now > 1:
+            raise httpx.ConnectError("refused")
+        return {"a": 1}
+
+    with pytest.raises(httpx.ConnectError):
+        over(FakeGrid({1: unreachable}), connected, 1, clock).exchange(1, {"a": b"1"}, 60)
