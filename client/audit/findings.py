@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Annotated
 
-
 from scipy.stats import binom
 
 from client.audit.canaries import attack
