@@ -5,7 +5,7 @@
 DIR holds the folder filings/ of plain text (.txt), and labelled sections of filings as train.csv and test.csv. Without
 --data, small invented files are written. The same on the command line:
 
-    fedfin-institution adapt --domain sec_filings --data DIR/filings \
+    fedfin-institution adapt --domain sec_filings --corpus DIR/filings \
         --max-hours 1.5 --max-memory-gb 8 --out runs/sec/base
     fedfin-institution finetune --task document_classification --train DIR/train.csv --test DIR/test.csv \
         --base-model runs/sec/base/base --max-hours 0.5 --max-memory-gb 8 --out runs/sec/sections

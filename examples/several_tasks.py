@@ -30,7 +30,7 @@ NOTE = "Corvane Group said profit fell and a covenant was breached"
 
 def read(task: str, data: Path | None, out: Path) -> fedfin.TaskData:
     """Read the rows of one task. The test rows are read with the labels of the training rows."""
-    folder = data / task if data else TASKS[task](out.with_name("several-data") / task)
+    folder = data / task if data else TASKS[task](out.with_name("several-data") / task, rows=120)
     suffix = ".txt" if task == "financial_ner" else ".csv"
     train = fedfin.read_labelled(folder / f"train{suffix}", task)
     return fedfin.TaskData(task, train, fedfin.read_labelled(folder / f"test{suffix}", task, labels=train.labels))

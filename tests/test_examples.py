@@ -2,12 +2,14 @@
 
 import ast
 import importlib.util
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from client.cli import parser
 from tests.tiny_models import save_tiny_model
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -43,6 +45,15 @@ def test_an_example_imports_the_public_face_and_the_standard_library_alone(path:
         elif isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
     assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names | {"fedfin", "synthetic"}
+
+
+@pytest.mark.parametrize("name", ["risk_classification", "several_tasks", "sec_filings"])
+def test_the_commands_in_an_examples_text_parse(name: str) -> None:
+    text = str(ast.get_docstring(ast.parse((EXAMPLES / f"{name}.py").read_text()))).replace("\\\n", " ")
+    commands = [shlex.split(line) for line in text.splitlines() if line.strip().startswith("fedfin-")]
+    assert len(commands) >= 2
+    for words in commands:
+        parser().parse_args(["0" if word == "..." else word for word in words[1:]])
 
 
 def test_risk_classification_takes_a_rank_of_its_own(run: Callable[..., str]) -> None:

@@ -109,7 +109,7 @@ def _run(given: argparse.Namespace) -> int:
             column=given.column,
             group_column=given.group_column,
             max_texts=given.max_texts,
-            general=given.reference_text,
+            reference_text=given.reference_text,
             terms=given.terms,
             max_mined_terms=given.max_mined_terms,
             new_words=not given.no_new_words,

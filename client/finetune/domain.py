@@ -96,7 +96,7 @@ def _metrics(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Metrics]:
 
 def adapt_to_domain(
     domain: str,
-    texts: Path | str | Dataset,
+    corpus: Path | str | Dataset,
     out: Path | str,
     *,
     base_model: str = "minilm",
@@ -105,7 +105,7 @@ def adapt_to_domain(
     column: str | None = None,
     group_column: str | None = None,
     max_texts: int | None = None,
-    general: Path | str | None = None,
+    reference_text: Path | str | None = None,
     terms: Path | str | None = None,
     max_mined_terms: int = 150,
     new_words: bool = True,
@@ -123,15 +123,15 @@ def adapt_to_domain(
 
     Args:
         domain: "sec_filings", "analyst_reports", "earnings_calls" or "prospectuses": whose words are added.
-        texts: A file or folder of text, or a data set of texts without labels.
+        corpus: A file or folder of text, or a data set of texts without labels.
         out: Output directory.
         base_model: "minilm", "smollm2", a directory, or a Hugging Face name.
         public: Whether anybody may read the text. Otherwise no federation takes the result as its base model.
-        held_out: Texts to measure on. If None, a tenth of `texts`.
+        held_out: Texts to measure on. If None, a tenth of `corpus`.
         column: Name of the text's column in tables.
         group_column: Name of a column in tables whose values are held out whole, such as the company.
         max_texts: Read at most this many texts, drawn by the seed.
-        general: Text on which forgetting is measured. If None, Python's language reference.
+        reference_text: Text on which forgetting is measured. If None, Python's language reference.
         terms: A file with more words to add, one a line.
         max_mined_terms: Most words that are taken from the texts themselves.
         new_words: Whether words are added at all.
@@ -146,7 +146,7 @@ def adapt_to_domain(
         FedfinError: One line that names the wrong input.
     """
     data = read_domain(
-        texts, base_model, held_out=held_out, column=column, group_column=group_column, max_texts=max_texts, seed=seed
+        corpus, base_model, held_out=held_out, column=column, group_column=group_column, max_texts=max_texts, seed=seed
     )
     words = domain_terms(domain, data, base_model, terms, max_mined_terms, public=public) if new_words else None
     job = AdaptationJob(
@@ -162,7 +162,7 @@ def adapt_to_domain(
         max_hours=max_hours,
         max_memory_gb=max_memory_gb,
         terms=words,
-        general=None if general is None else tuple(read_corpus(Path(general))),
+        general=None if reference_text is None else tuple(read_corpus(Path(reference_text))),
         probes=tuple(probes),
         public=public,
         observers=tuple(observers),
@@ -171,7 +171,7 @@ def adapt_to_domain(
 
 
 def read_domain(
-    texts: Path | str | Dataset,
+    corpus: Path | str | Dataset,
     base_model: str,
     *,
     held_out: Path | str | Dataset | None = None,
@@ -187,11 +187,11 @@ def read_domain(
         ConfigurationError: `max_texts` is too small.
     """
     if held_out is not None:
-        train, test = (_read(each, column) for each in (texts, held_out))
-    elif isinstance(texts, Dataset):
-        train, test = _split(texts)
+        train, test = (_read(each, column) for each in (corpus, held_out))
+    elif isinstance(corpus, Dataset):
+        train, test = _split(corpus)
     else:
-        train, test = read_split(Path(texts), column, group_column, HELD_OUT)
+        train, test = read_split(Path(corpus), column, group_column, HELD_OUT)
     if max_texts is not None:
         if max_texts < _FEWEST_TEXTS:
             raise ConfigurationError(f"max_texts is {max_texts}: use {_FEWEST_TEXTS} or more")

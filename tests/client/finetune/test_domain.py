@@ -33,7 +33,7 @@ def test_texts_in_memory_become_a_base_model_that_a_task_is_trained_on(
 ) -> None:
     probe = TaskData("document_classification", labelled(), labelled(20, seed=1))
     adapted = adapt_to_domain(
-        "sec_filings", corpus(80), tmp_path / "out", base_model=base, general=general, max_mined_terms=4,
+        "sec_filings", corpus(80), tmp_path / "out", base_model=base, reference_text=general, max_mined_terms=4,
         max_tokens=32, training=TRAINING, probes=[probe], max_hours=1.0, max_memory_gb=64.0,
     )  # fmt: skip
     assert adapted.after.loss_per_word < adapted.before.loss_per_word
@@ -53,8 +53,8 @@ def test_the_call_and_the_command_read_the_same_corpus_and_words(base: str, tmp_
     general = tmp_path / "general.txt"
     general.write_text("the net of a market in strong million\n\ncompany to its by weak\n")
     adapt_to_domain(
-        "sec_filings", tmp_path / "texts.csv", tmp_path / "call", base_model=base, general=general, max_tokens=32,
-        max_mined_terms=3,
+        "sec_filings", tmp_path / "texts.csv", tmp_path / "call", base_model=base, reference_text=general,
+        max_tokens=32, max_mined_terms=3,
     )  # fmt: skip
     command = ["adapt", "--domain", "sec_filings", "--corpus", str(tmp_path / "texts.csv"), "--base-model", base]
     options = [
@@ -76,7 +76,7 @@ def test_bad_input_is_one_line_before_anything_is_written(base: str, tmp_path: P
     def refused(**changes: object) -> FedfinError:
         values = {
             "domain": "sec_filings",
-            "texts": corpus(40),
+            "corpus": corpus(40),
             "out": tmp_path / "out",
             "base_model": base,
             "max_tokens": 32,
@@ -88,8 +88,8 @@ def test_bad_input_is_one_line_before_anything_is_written(base: str, tmp_path: P
         return caught.value
 
     assert isinstance(refused(domain="weather"), ConfigurationError)
-    assert isinstance(refused(texts=tmp_path / "absent"), DataError)
-    assert isinstance(refused(texts=Dataset.of(["one text"])), DataError)
+    assert isinstance(refused(corpus=tmp_path / "absent"), DataError)
+    assert isinstance(refused(corpus=Dataset.of(["one text"])), DataError)
     assert "max_texts is 3" in str(refused(max_texts=3))
     assert "max_hours is -1" in str(refused(max_hours=-1.0))
     assert "max_memory_gb is 0.001: this training needs about" in str(refused(max_memory_gb=0.001))
@@ -98,7 +98,7 @@ def test_bad_input_is_one_line_before_anything_is_written(base: str, tmp_path: P
 def test_hours_that_are_too_few_end_in_one_line(base: str, general: Path, tmp_path: Path) -> None:
     with pytest.raises(TimeBudgetExceeded):
         adapt_to_domain(
-            "sec_filings", corpus(60), tmp_path / "out", base_model=base, general=general, max_hours=1e-9,
+            "sec_filings", corpus(60), tmp_path / "out", base_model=base, reference_text=general, max_hours=1e-9,
             max_tokens=32,
         )  # fmt: skip
 
