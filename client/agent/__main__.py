@@ -20,7 +20,7 @@ log = logging.getLogger("fedfin.institution")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve one institution until SIGTERM or SIGINT; returns the exit code."""
+    """Serve one institution until SIGTERM or SIGINT. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path, metavar="DIR")
     given = parser.parse_args(arguments)
@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def set_up_logging() -> None:
-    """Our own lines, and the errors of other libraries, to standard error; importing some libraries sets up theirs."""
+    """Our own lines, and the errors of other libraries, to standard error. The import of some libraries sets up their
+    own.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)
@@ -47,14 +49,14 @@ def set_up_logging() -> None:
 
 
 def run_agent(home: InstitutionDirectory, stop: threading.Event) -> None:
-    """Check the rows, listen, and answer until `stop` is set. What is in flight then ends at its next step.
+    """Check the rows, listen, and answer until `stop` is set. A training in flight then ends at its next step.
 
     Raises:
-        FedfinError: settings, keys, package or rows cannot be used; or another agent runs here.
+        FedfinError: settings, keys, package or rows cannot be used, or another agent runs here.
     """
     settings, data, keys, package = home.settings(), home.rows(), home.keys(), home.package()
     with single_instance_lock(home.run / "agent.lock", f"the agent of {keys.name}"):
-        # Imported late: what is wrong so far is known before torch is loaded, which takes seconds.
+        # Imported late: faults so far are reported before torch is loaded, which takes seconds.
         from client.agent.agent import Agent
         from client.agent.models import LocalModels
         from client.federation.planning import probe_data

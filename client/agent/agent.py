@@ -2,7 +2,7 @@
 
 `Agent.handle` takes a sealed assignment and returns a sealed answer. Nothing else of an institution can be reached
 from outside, and nothing in the answer is private and un-noised: an adapter trained under differential privacy,
-the parameters the run fixed, the declared size band; or a refusal code.
+the parameters the run fixed, the declared units, or a refusal code.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Agent:
     """One institution.
 
     Args:
-        directory: holds the ledger, begun before, and the outbox; the one place where this institution's state lives.
+        directory: holds the ledger, begun before, and the outbox. It is the only place of this institution's state.
         keys: the institution's own signing and sealing keys.
         hub: the public keys that assignments must be signed with, and answers are sealed to.
         prepare: loads the model a run asks for and this institution's data for it, or raises `AssignmentRefused`.
@@ -68,8 +68,8 @@ class Agent:
         """Answer one assignment. A retransmission is answered with the same bytes and costs nothing.
 
         Raises:
-            EnvelopeError, MessageError: not an assignment of this hub to this institution; there is nobody to
-                answer, so nothing is.
+            EnvelopeError, MessageError: not an assignment of this hub to this institution. Nobody is there to be
+            answered.
         """
         context = peek(sealed)
         expected = MessageContext(context.run_id, context.round, "assignment", self.hub.name, self.keys.name)

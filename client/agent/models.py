@@ -1,4 +1,4 @@
-"""What a run asks of this institution, found and loaded here: the base model once, the rows once for each run."""
+"""Find and load the model and rows that a run asks for: the base model once, the rows once for each run."""
 
 import logging
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ log = logging.getLogger("fedfin.institution")
 
 @dataclass(frozen=True)
 class _Kept:
-    """A loaded base model and what decides whether another run may use it."""
+    """A loaded base model, and the facts that decide whether another run may use it."""
 
     base: LoadedBase
     model: ModelConfig
@@ -36,7 +36,7 @@ class _Kept:
 
 
 class LocalModels:
-    """Loads what a run asks for; an `Agent`'s `prepare`.
+    """Loader of model and rows for a run. An `Agent` calls it as `prepare`.
 
     The base model stays on its device across rounds and runs, as long as they ask for the same one, task and labels.
     The rows are read anew for each run and stay the same throughout it.

@@ -29,7 +29,7 @@ log = logging.getLogger("fedfin.institution")
 
 WAITING = 4  # questions that may wait beside the one at work
 _THREADS = WAITING + 4  # the health service answers whatever waits
-_MAX_SOCKET_PATH = 100  # bytes; the kernel takes 107
+_MAX_SOCKET_PATH = 100  # bytes. The kernel takes 107
 _TELL_SECONDS = 10.0
 
 
@@ -38,11 +38,11 @@ class Stopping(Exception):
 
 
 class AgentService:
-    """Answers one question at a time, and says in log and `progress` file what it is at.
+    """Answers one question at a time, and reports its progress in the log and in the `progress` file.
 
     Args:
         handle: `Agent.handle`.
-        progress: a small JSON file for `fedfin-institution status`; a copy of what the log says.
+        progress: a small JSON file for `fedfin-institution status`, with the same facts as the log.
     """
 
     def __init__(self, handle: Callable[[bytes], bytes], progress: Path) -> None:
@@ -54,7 +54,7 @@ class AgentService:
         self._tell()
 
     def answer(self, sealed: bytes, call: grpc.ServicerContext) -> bytes:
-        """The gRPC method. What goes wrong becomes a status code; the reason stays in the agent's own log."""
+        """The gRPC method. An error becomes a status code. Its reason stays in the agent's own log."""
         if not self._places.acquire(blocking=False):
             call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
         try:
@@ -72,7 +72,7 @@ class AgentService:
         """For `Agent.on_step`: progress, and the place where a training lets itself be stopped.
 
         Raises:
-            Stopping: `stop` was called. What was charged stays charged.
+            Stopping: `stop` was called. The charge remains.
         """
         if self._stopping.is_set():
             raise Stopping
@@ -109,7 +109,7 @@ class AgentService:
         except Stopping:
             return grpc.StatusCode.CANCELLED, b""
         except Exception as error:
-            # Where and what kind, but not its text: that may quote private values.
+            # Place and type of the error, without its text, which may quote private values.
             trace = "".join(traceback.format_tb(error.__traceback__))
             log.error("%s: failed with %s\n%s", self._place(), type(error).__name__, trace)
             return grpc.StatusCode.INTERNAL, b""

@@ -14,9 +14,9 @@ _MAX_SETTINGS, _MAX_STEPS, _MAX_EPSILON = 20, 20_000, 50.0
 
 
 def epsilon_prv(events: Sequence[DpSgdEvent], delta: float) -> float | None:
-    """Epsilon of all events at `delta` by PRV; its error term adds about .01 to PLD's epsilon.
+    """Return the epsilon of all events at `delta` by PRV. Its error term adds about .01 to PLD's epsilon.
 
-    None where PRV cannot say: settings, steps or an epsilon too many for its running time, or beyond its range.
+    None if PRV gives no answer: settings, steps or an epsilon too many for its running time, or beyond its range.
 
     Raises:
         ConfigurationError: delta is not between 0 and 1.

@@ -41,7 +41,7 @@ def add(commands: cli.Commands) -> None:
 
 
 def add_corpus(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """The options that say what the text is, what is held out of it, and which words are added."""
+    """Add the options of the text, of its held-out part and of the added terms."""
     corpus = parser.add_argument_group("the corpus")
     corpus.add_argument(
         "--domain", choices=_DOMAINS, required=required, help="domain whose terms are added to the vocabulary"
@@ -136,7 +136,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
-    """The corpus in what is learned from and what is measured on, by group where there are groups."""
+    """Split the corpus into training texts and test texts, by group if there are groups."""
     from client.finetune.domain import read_domain
 
     return read_domain(
@@ -151,7 +151,7 @@ def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
 
 
 def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> "TermList | None":
-    """The words to add: of the domain, of a file, and mined from the corpus; private if any of them is."""
+    """The words to add: of the domain, of a file, and mined from the corpus. They are private if any of them is."""
     from client.finetune.domain import domain_terms
 
     if given.no_new_words:
@@ -174,7 +174,7 @@ def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
 
 
 def report(adapted: "AdaptationResult") -> str:
-    """Before and after, and what to beware of, for a person."""
+    """Return the metrics before and after, and the warnings, as text for a person."""
     lines = [f"new words  {adapted.new_tokens}"]
     sides = {
         "domain": (adapted.before, adapted.after),

@@ -1,4 +1,4 @@
-"""`fedfin-institution audit`: attacks what a run's privacy claims, on the training loop that would run it."""
+"""`fedfin-institution audit`: attack the privacy claim of a run, on the training loop that would run it."""
 
 import argparse
 from contextlib import nullcontext
@@ -71,7 +71,7 @@ def _config(given: argparse.Namespace) -> "RunConfig":
 
 
 class _Progress:
-    """A bar on standard error, from the audit's first call as `progress` on; bad input is then known."""
+    """A bar on standard error, from the audit's first call of `progress` on. Bad input is known by then."""
 
     def __init__(self) -> None:
         from rich.console import Console

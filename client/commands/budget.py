@@ -1,4 +1,4 @@
-"""`fedfin-institution budget`: what was spent by whom for what, what is left, what the next run would cost."""
+"""`fedfin-institution budget`: the trainings in the ledger, the remaining budget, and the cost of the next run."""
 
 import argparse
 import csv

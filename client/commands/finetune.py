@@ -125,7 +125,7 @@ def _experiment_log(given: argparse.Namespace) -> "Iterator[list[ExperimentLog]]
 
 
 def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
-    """Read each task's files; the test rows are held to the labels of the training rows."""
+    """Read each task's files. Test rows must have labels of the training rows."""
     from client.finetune.data import read_label_file
     from client.finetune.job import TaskData
 

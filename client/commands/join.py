@@ -1,4 +1,4 @@
-"""fedfin-institution join: keep what the hub sent back, once it is certain whose it is."""
+"""fedfin-institution join: keep the hub's package, once its origin is certain."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""What several subcommands of `fedfin-institution` have in common."""
+"""Options that several subcommands of `fedfin-institution` share."""
 
 import argparse
 import os

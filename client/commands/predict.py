@@ -1,4 +1,4 @@
-"""`fedfin-institution predict`: what a trained adapter says about a file or about standard input."""
+"""`fedfin-institution predict`: predictions of a trained adapter for a file or for standard input."""
 
 import argparse
 import csv

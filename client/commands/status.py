@@ -1,4 +1,4 @@
-"""fedfin-institution status: what is up, whether the hub is reached, and what the agent is at."""
+"""fedfin-institution status: running services, connection to the hub, and the agent's progress."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""What a run would cost this institution if it took part in every round, and whether it would be refused, and why."""
+"""Forecast the cost of a run for this institution if it takes part in every round, and whether it would be refused,
+and why.
+"""
 
 import math
 from collections.abc import Sequence
@@ -19,10 +21,12 @@ __all__ = ["Forecast", "forecast"]
 class Forecast:
     """The most that a run can cost.
 
-    event: of one round, None where the run is refused before that is known. rounds: of the run, all of them.
-    units: records or customers here. delta: of the limit, or else of the run; all but `epsilon_run` are meant at it.
-    epsilon_run, run_delta: what the run's statement would say. spent, after: of the whole ledger.
-    rounds_that_fit: under the limit, one after another. refused: why, and with which code; None where all rounds fit.
+    event: of one round, or None if the run is refused before it is known. rounds: of the run, all of them.
+    units: records or customers here. delta: of the limit, or else of the run. All figures but `epsilon_run` are at
+        this delta.
+    epsilon_run, run_delta: the figures of the run's future statement. spent, after: of the whole ledger.
+    rounds_that_fit: under the limit, one after another. refused: reason and code of the refusal, or None if all rounds
+        fit.
     """
 
     event: DpSgdEvent | None

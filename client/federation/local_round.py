@@ -1,8 +1,7 @@
 """One institution's part of one round: charge the ledger, train, hand back the adapter.
 
-The order is the guarantee. What the training will cost is worked out from the institution's own data and limits;
-the ledger is charged before the data is touched; only then does a gradient exist. A crash after the charge leaves
-it standing.
+The order is the guarantee. The cost of the training follows from the institution's own data and limits. The ledger is
+charged before the data is touched. Only then does a gradient exist. A crash after the charge leaves it standing.
 """
 
 import hashlib
@@ -52,7 +51,7 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class FederatedJob:
-    """Everything one round needs. `model` holds what the hub sent, already past the codec's gate."""
+    """Everything one round needs. `model` holds the hub's adapter, which has passed the codec's gate."""
 
     config: RunConfig
     run_id: str
@@ -68,7 +67,7 @@ class FederatedJob:
 
 @dataclass(frozen=True)
 class RoundAnswer:
-    """What a round leaves at the institution; the statement is the only part besides the adapter that travels."""
+    """Result of a round at the institution. Only the statement and the adapter travel."""
 
     statement: PrivacyStatement | None
     seconds: float

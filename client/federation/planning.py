@@ -1,4 +1,4 @@
-"""What a run asks of this institution, and what it answers, before any model is loaded: no torch is needed here.
+"""Checks of a run's request before any model is loaded. No torch is needed here.
 
 Everything is worked out from the run's configuration, the institution's settings and the number of its records or
 customers. The number must decide nothing that the hub could read off an answer (see `client.institution.limits`).
@@ -50,13 +50,13 @@ def select_rows(institution: InstitutionConfig, config: RunConfig) -> DataConfig
 
 
 def data_kind(data: DataConfig) -> Head:
-    """What the rows can train: a table of texts, or (any other file) sentences of words in CoNLL."""
+    """The kind of task that the rows can train: a table of texts, or (any other file) sentences of words in CoNLL."""
     names = {suffix.lower() for suffix in data.train.suffixes}
     return Head.SEQUENCE if names & set(FORMATS) else Head.TOKEN
 
 
 def read_run_data(data: DataConfig, labels: tuple[str, ...] | None = None) -> Dataset:
-    """The institution's rows, checked; without `labels`, with those that the file has.
+    """Return the institution's checked rows. Without `labels`, the labels are those of the file.
 
     Raises:
         DataError: see `common.data.datasets`.
@@ -67,7 +67,7 @@ def read_run_data(data: DataConfig, labels: tuple[str, ...] | None = None) -> Da
 
 
 def probe_data(institution: InstitutionConfig, data: DataConfig) -> Dataset:
-    """The rows before any run asks: as text where nothing but language modelling may be trained, else with labels.
+    """Return the rows before any run asks: as text if only language modelling may be trained, else with labels.
 
     Raises:
         DataError: see `common.data.datasets`.

@@ -124,7 +124,7 @@ class InstitutionConfig:
     Attributes:
         data: None until the file names a data set, because an institution may enrol before it has one.
         noise: "system" draws noise from the operating system. "fixed" repeats itself and protects nobody. Only a
-            simulation sets it; no file can.
+            simulation sets it. No file can.
     """
 
     name: str
@@ -150,7 +150,7 @@ def load_institution_config(path: Path) -> InstitutionConfig:
     """Read `institution.toml`. Relative paths start from its own directory.
 
     Raises:
-        ConfigurationError: One line that names the file, `section.key`, what is wrong and what to do.
+        ConfigurationError: One line that names the file, `section.key`, the fault and the remedy.
     """
     tables = load_toml(path)
     with error_prefix(str(path)):

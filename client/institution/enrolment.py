@@ -22,7 +22,7 @@ _LEAST_FINGERPRINT = 32  # hexadecimal digits: the 128 bits that `spoken` shows
 def make_request(directory: Path, name: str, renew: bool = False) -> EnrolmentRequest:
     """Lay out an institution's directory (see `Home.create`) with keys of every kind, and its signed request.
 
-    After an interruption it goes on where it stopped; the private keys never leave the directory.
+    After an interruption it continues. The private keys never leave the directory.
 
     Args:
         renew: for an institution that is there already: new TLS and node keys and a new request. Its signing and
@@ -41,7 +41,7 @@ def make_request(directory: Path, name: str, renew: bool = False) -> EnrolmentRe
     if keys.name != name:
         raise ConfigurationError(f"{directory}: it holds institution {keys.name} already: choose another directory")
     directory.chmod(0o700)
-    for empty in (home.run, home.state, home.flower_home):  # mounted one by one where node and agent run apart
+    for empty in (home.run, home.state, home.flower_home):  # mounted one by one if node and agent run apart
         empty.mkdir(mode=0o700, exist_ok=True)
     tls_key, csr = new_key_and_request(name)
     node_key = ec.generate_private_key(ec.SECP384R1())
@@ -80,7 +80,8 @@ def accept(home: InstitutionDirectory, package: EnrolmentPackage, fingerprint: s
     """Keep the package, once it is certain that it answers our request and whose it is.
 
     Args:
-        fingerprint: what the hub's operator read out, spaces forgiven; None for a hub that `is_known`.
+        fingerprint: the fingerprint that the hub's operator read out, with or without spaces. None for a hub that
+            `is_known`.
 
     Raises:
         EnrolmentError: another fingerprint, another request, another key, or a hub that runs other code than is

@@ -45,7 +45,7 @@ __all__ = [
 
 _AGENT_APP = "flwr-agentapp"
 _POLL_SECONDS = 0.25
-_POLL_FAST_FOR_SECONDS = 60.0  # since the last message; Flower's own three seconds afterwards
+_POLL_FAST_FOR_SECONDS = 60.0  # since the last message, Flower's own three seconds afterwards
 _SEEN_EVERY_SECONDS = 2.0
 
 

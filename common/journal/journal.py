@@ -2,11 +2,12 @@
 
 Beside `name` stands `name.head`, a signed count, length and last hash: a file cut at the end of a line does not
 match it. One process writes at a time (`flock`). After a crash the file holds every entry that `append` returned, and
-perhaps the one it was writing; half a line, never acknowledged, is cut off when the journal is opened again.
+perhaps the one it was writing. Half a line, never acknowledged, is cut off when the journal is opened again.
 
-What it cannot show: both files put back together to an earlier state, or carried on as two copies. That both were
-deleted is seen where it is known that the journal was begun. Compare their count with what was told to others before
-(the hub's audit log holds each institution's epsilon), and keep them on storage that the trainings cannot roll back.
+Not detected: both files rolled back to the same earlier state, or carried on as two copies. The deletion of both files
+is detected if the caller knows that the journal was begun. Compare the number of entries with the number that others
+were told before (the hub's audit log holds each institution's epsilon), and keep them on storage that the trainings
+cannot roll back.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ __all__ = ["Journal", "verify"]
 
 
 class Journal:
-    """An open journal; use it as a context manager. `purpose` is signed too: one journal cannot pose as another."""
+    """An open journal. Use it as a context manager. `purpose` is signed too: one journal cannot pose as another."""
 
     def __init__(self, path: Path, keys: PrivateKeys, handle: int, head: Head, entries: list[Entry]) -> None:
         self._path, self._keys, self._handle, self._head, self._entries = path, keys, handle, head, entries
@@ -45,7 +46,8 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path, keys: PrivateKeys, purpose: str = "journal", *, begun: bool = False) -> Self:
-        """Open, or begin, the journal at `path`, and hold it until `close`; one that is known to be `begun` must exist.
+        """Open, or begin, the journal at `path`, and hold it until `close`. A journal that is known to be `begun` must
+        exist.
 
         Raises:
             LedgerError: held by another process, edited, cut, of another key or purpose, or not writable.
@@ -99,7 +101,7 @@ class Journal:
         """Add one entry. When this returns, it survives `kill -9` and a power cut.
 
         Raises:
-            LedgerError: not JSON, too long, or not written; after the last of these the journal must be reopened.
+            LedgerError: not JSON, too long, or not written. After a failed write the journal must be reopened.
         """
         with self._mutex:
             if not self._usable or self._process != os.getpid():
@@ -136,7 +138,7 @@ class Journal:
             raise _bad(self._path, "the kind of an entry must be a short name")
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            # Through JSON and back, so that what is in memory is what a reader will find.
+            # Through JSON and back, so that the entry in memory equals the entry that a reader will find.
             own = parse_object(canonical(body))
             bare = Entry(len(self._entries) + 1, time, kind, own, self._head.last, "")
             line = Entry(**vars(bare) | {"signature": self._sign(bare.signed(self._head.purpose))}).line()
@@ -169,9 +171,10 @@ class Journal:
 
 
 def verify(path: Path, public: PublicKeys, purpose: str | None = None) -> tuple[Entry, ...]:
-    """All entries of a journal, each signature checked; needs no private key, no lock, and writes nothing.
+    """Return all entries of a journal after checking each signature. It needs no private key and no lock, and writes
+    nothing.
 
-    `purpose`: the one it must have; None takes any.
+    `purpose`: the purpose that the journal must have. None accepts any.
 
     Raises:
         LedgerError: absent, edited, cut, or of another key or purpose.

@@ -30,7 +30,7 @@ _MAX_LINE_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. `sequence` counts from 1; `time` is UTC; `previous` is the SHA-256 of the line before."""
+    """One line. `sequence` counts from 1. `time` is UTC. `previous` is the SHA-256 of the line before."""
 
     sequence: int
     time: str
@@ -40,7 +40,7 @@ class Entry:
     signature: str
 
     def signed(self, purpose: str) -> bytes:
-        """What the signature covers."""
+        """Return the bytes that the signature covers."""
         fields = {key: value for key, value in vars(self).items() if key != "signature"}
         return _ENTRY_LABEL + canonical(fields | {"purpose": purpose})
 
@@ -51,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Head:
-    """How far the file goes: what was acknowledged."""
+    """The acknowledged length of the file."""
 
     purpose: str
     count: int
@@ -60,14 +60,15 @@ class Head:
     signature: str = ""
 
     def signed(self) -> bytes:
-        """What the signature covers."""
+        """Return the bytes that the signature covers."""
         return _HEAD_LABEL + canonical({key: value for key, value in vars(self).items() if key != "signature"})
 
 
 def read_lines(
     path: Path, data: bytes, head: Head, public: PublicKeys, every_signature: bool
 ) -> tuple[list[Entry], int]:
-    """Entries, and the bytes they fill; less than all of `data` where a crash left half a line after the head.
+    """Return the entries and the number of bytes that they fill. It is less than the length of `data` if a crash left
+    half a line after the head.
 
     Raises:
         LedgerError: cut, edited, reordered, or signed with another key.
@@ -100,10 +101,10 @@ def read_lines(
 
 
 def read_head(path: Path, public: PublicKeys) -> Head | None:
-    """The verified head; None where there is none.
+    """Return the verified head, or None if there is none.
 
     Raises:
-        LedgerError: edited, or signed with another key. OSError where it cannot be read.
+        LedgerError: edited, or signed with another key. OSError: the file cannot be read.
     """
     name = head_path(path)
     try:
@@ -124,7 +125,7 @@ def read_head(path: Path, public: PublicKeys) -> Head | None:
 
 
 def parse_entry(line: bytes) -> Entry:
-    """One line, read strictly: ValueError unless it is byte for byte what an Entry writes."""
+    """One line, read strictly: ValueError unless an Entry writes the same bytes."""
     if len(line) > _MAX_LINE_BYTES:
         raise ValueError("too long")
     fields = parse_object(line)
@@ -154,12 +155,12 @@ def head_path(path: Path) -> Path:
 
 
 def genesis(purpose: str) -> str:
-    """What the first entry follows."""
+    """Return the digest that the first entry follows."""
     return digest(_ENTRY_LABEL + canonical({"purpose": purpose}))
 
 
 def last_digest(entries: list[Entry], purpose: str) -> str:
-    """What the next entry follows."""
+    """Return the digest that the next entry follows."""
     return digest(entries[-1].line()) if entries else genesis(purpose)
 
 

@@ -1,4 +1,4 @@
-"""Privacy events -> epsilon; target epsilon -> noise multiplier.
+"""Privacy events -> epsilon, and target epsilon -> noise multiplier.
 
 Adjacency: add or remove one unit, a record or a customer. Mechanism: Poisson-subsampled Gaussian (DP-SGD, arXiv
 1607.00133). Figure of record: privacy-loss distributions (`common.privacy.pld`), which estimate pessimistically:
@@ -49,11 +49,12 @@ _NO_NOISE = 1e-3  # below it one step alone costs an epsilon above 100,000
 
 @dataclass(frozen=True)
 class DpSgdEvent:
-    """`steps` steps of DP-SGD, each on a Poisson sample: what was done to the data, whatever delta one later asks at.
+    """`steps` steps of DP-SGD, each on a Poisson sample. The event does not depend on the delta of a later question.
 
-    noise_multiplier: standard deviation of the Gaussian noise over the clipping norm; 0 is no privacy (epsilon inf),
-        1,000,000 the most.
-    sampling_probability: of each record at each step, independently; 0 touches no data, 1 is the plain Gaussian.
+    noise_multiplier: standard deviation of the Gaussian noise over the clipping norm. 0 is no privacy (epsilon inf),
+        1,000,000 is the maximum.
+    sampling_probability: of each record at each step, independently. 0 touches no data, 1 is the plain Gaussian
+        mechanism.
 
     Raises:
         LedgerError: a value that cannot be one.
@@ -75,7 +76,7 @@ class DpSgdEvent:
             raise LedgerError(f"privacy event: steps must be a whole number from 0 to {MAX_STEPS}")
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; floats keep every bit."""
+        """Return a JSON object. Floats keep every bit."""
         return {
             "kind": _KIND,
             "noise_multiplier": self.noise_multiplier,
@@ -85,7 +86,7 @@ class DpSgdEvent:
 
     @classmethod
     def from_json(cls, fields: object) -> Self:
-        """Read what `to_json` gave.
+        """Read the object that `to_json` gave.
 
         Raises:
             LedgerError: any other object: an event that is not understood is never skipped.
@@ -112,7 +113,9 @@ class PrivacyLimit:
 
 
 def steps_by_mechanism(events: Iterable[DpSgdEvent]) -> dict[tuple[float, float], int]:
-    """Steps by (noise multiplier, sampling probability), in order of first appearance; free events are left out."""
+    """Steps by (noise multiplier, sampling probability), in order of first appearance. Events that cost nothing are
+    left out.
+    """
     groups: dict[tuple[float, float], int] = {}
     for event in events:
         if not isinstance(event, DpSgdEvent):
@@ -124,7 +127,8 @@ def steps_by_mechanism(events: Iterable[DpSgdEvent]) -> dict[tuple[float, float]
 
 
 def loss_distribution(events: Iterable[DpSgdEvent], group: int = 1) -> "PrivacyLossDistribution | None":
-    """The privacy loss of all events together, for `group` units added or removed at once; None where it is infinite.
+    """The privacy loss of all events together, for `group` units added or removed at once. Return None if it is
+    infinite.
 
     Raises:
         ConfigurationError: a group of fewer than 1 or more than 100 units.
@@ -146,7 +150,7 @@ def epsilon(events: Iterable[DpSgdEvent], delta: float, group: int = 1) -> float
     | none, or only ones that touch no data | 0.0 |
     | one without noise | inf |
     | so little noise that epsilon passes about 100,000 | inf |
-    | sampling probabilities below 1e-3 | some percent above; below 1e-4 tens of percent |
+    | sampling probabilities below 1e-3 | some percent above, below 1e-4 tens of percent |
 
     Raises:
         ConfigurationError: delta is not between 0 and 1, or a group that cannot be one.
@@ -182,8 +186,8 @@ def epsilon_rdp(events: Iterable[DpSgdEvent], delta: float) -> float:
 def calibrate(target_epsilon: float, delta: float, sampling_probability: float, steps: int) -> float:
     """The smallest noise multiplier, to 0.1 %, with which `steps` steps stay within `target_epsilon` at `delta`.
 
-    What is returned was tried: `epsilon` of it is at most the target. Never below 0.05, however large the target.
-    Give the most steps that could be asked for, not what is expected.
+    The returned value was checked: its `epsilon` is at most the target. Never below 0.05, however large the target.
+    Give the largest possible number of steps, not the expected number.
 
     Raises:
         ConfigurationError: a value out of range, or a target that no usable noise reaches.
@@ -221,7 +225,8 @@ def calibrate(target_epsilon: float, delta: float, sampling_probability: float, 
 
 
 def steps_left(events: Iterable[DpSgdEvent], event: DpSgdEvent, limit: PrivacyLimit) -> int:
-    """How many more steps like those of `event` fit under `limit` after `events`; its own number does not matter.
+    """How many more steps like those of `event` fit under `limit` after `events`. The number of steps in `event` does
+    not matter.
 
     `MAX_STEPS` stands for "no end in sight".
     """

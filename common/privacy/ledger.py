@@ -1,14 +1,14 @@
-"""What an institution's data has been spent on: one ledger over all runs, charged before the data is touched.
+"""Privacy ledger of an institution: one ledger over all runs, charged before the data is touched.
 
 A training is *reserved* (on disk, fsynced) before a gradient exists and *settled* after it with the steps it took.
 A reservation that was never settled, because of a crash, a kill or a power cut, counts in full, for ever. So at every
-moment the ledger shows at least what was spent. Other data, another base model, a new run or a reinstalled package
-start no new budget: all of it is one sum, and where the data changed is written down and said.
+moment the ledger shows at least the spent budget. Other data, another base model, a new run or a reinstalled package
+start no new budget: all charges are one sum. A change of the data is recorded and logged.
 
 One ledger protects one unit, records or customers. Neither bounds the other (a customer may have any number of
-records; a record is not a whole customer), so a training for the other unit is refused, never added up.
+records, and a record is not a whole customer), so a training for the other unit is refused, never added up.
 
-Exactly what `common.journal.journal` protects is protected here; its docstring says what no file can.
+It has exactly the protection of `common.journal.journal`, whose docstring names the limits.
 """
 
 import logging
@@ -47,11 +47,12 @@ log = logging.getLogger("fedfin.ledger")
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeContext:
-    """What a training is for and on what: everything a statement needs beside the event. It stays in the institution.
+    """Purpose and data of a training: everything that a statement needs beside the event. It stays in the institution.
 
-    run_id, round: which training; one outside a federation is round 1 of a run of its own.
+    run_id, round: the training. A training outside a federation is round 1 of a run of its own.
     asked_by: the hub that asked for it, or the institution itself.
-    unit: what each event adds or removes one of. population: how many of them every step drew from.
+    unit: the protected unit, one of which each event adds or removes. population: how many of them every step drew
+        from.
     delta: at which the run states its epsilon, None without privacy. clipping_norm: L2, 0 without privacy.
     noise: "system", or "fixed", which protects nobody.
     data_fingerprint: keyed, of the rows (`Dataset.fingerprint`). base_digest: of the base model.
@@ -98,20 +99,20 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Charge:
-    """One reservation, and the steps it took where it was settled (None: it never was, and counts in full)."""
+    """One reservation, and its steps if it was settled (None: it never was, and counts in full)."""
 
     reservation: Reservation
     steps_done: int | None = None
 
     @property
     def event(self) -> DpSgdEvent:
-        """What counts."""
+        """The steps that count."""
         event = self.reservation.event
         return event if self.steps_done is None else replace(event, steps=self.steps_done)
 
 
 class PrivacyLedger:
-    """An open ledger; use it as a context manager. Safe to share between threads, never between processes."""
+    """An open ledger. Use it as a context manager. Safe to share between threads, never between processes."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -122,12 +123,12 @@ class PrivacyLedger:
     def open(cls, path: Path, keys: PrivateKeys, *, begun: bool = False) -> Self:
         """Open, or begin, the ledger at `path`, and hold it until `close`.
 
-        begun: an institution's ledger begins with its directory; from then on one that is gone is a loss, and no
+        begun: an institution's ledger begins with its directory. From then on a missing ledger is a loss, and no
             fresh budget.
 
         Raises:
-            LedgerError: held by another process, edited, cut, of another key, holding what is not understood, or
-                absent although `begun`.
+            LedgerError: held by another process, edited, cut, of another key, holding an unknown entry, or absent
+            although `begun`.
         """
         journal = Journal.open(path, keys, PURPOSE, begun=begun)
         try:
@@ -137,14 +138,14 @@ class PrivacyLedger:
             raise
 
     def reserve(self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit | None) -> Reservation:
-        """Charge `event`; when this returns, the charge survives anything, and the data may be touched.
+        """Charge `event`. When this returns, the charge survives anything, and the data may be touched.
 
-        `limit`: the most that everything in this ledger and `event` may cost; None sets none. Its delta is the
+        `limit`: the highest cost of everything in this ledger and `event`. None sets no limit. Its delta is the
         institution's, whatever the delta of the run.
 
         Raises:
-            BudgetExceeded: it does not fit, or protects another unit than this ledger; nothing was written.
-            LedgerError: it could not be written; do not train.
+            BudgetExceeded: it does not fit, or protects another unit than this ledger. Nothing was written.
+            LedgerError: it could not be written. Do not train.
         """
         with self._mutex:
             after = self.check(event, use, limit)
@@ -165,7 +166,7 @@ class PrivacyLedger:
             return self._note(entry).reservation
 
     def check(self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit | None) -> float | None:
-        """Refuse what `reserve` would refuse, and charge nothing; returns epsilon after it, None without a limit.
+        """Raise the errors of `reserve`, and charge nothing. Return epsilon after the charge, or None without a limit.
 
         Raises:
             BudgetExceeded: it does not fit, or protects another unit than this ledger.
@@ -175,9 +176,9 @@ class PrivacyLedger:
             return None if limit is None else self._fit(event, limit)
 
     def settle(self, reservation: Reservation, steps_done: int) -> None:
-        """Record how many steps the training took; only fewer than were reserved changes what counts.
+        """Record how many steps the training took. Only a number below the reserved one changes the charge.
 
-        Why a training ended early must not depend on the data (an operator's stop does not; a loss does).
+        Why a training ended early must not depend on the data (an operator's stop does not, a loss does).
 
         Raises:
             LedgerError: not an open reservation of this ledger, or not a number of steps. More steps than were
@@ -189,7 +190,7 @@ class PrivacyLedger:
                 raise LedgerError(
                     f"entry {reservation.sequence} of the ledger is no open reservation: nothing was settled"
                 )
-            replace(reservation.event, steps=steps_done)  # refuses what is no number of steps
+            replace(reservation.event, steps=steps_done)  # refuses an invalid number of steps
             entry = self._journal.append(_SETTLED, {"reservation": reservation.sequence, "steps": steps_done})
             self._note(entry)
             if steps_done > reservation.event.steps:
@@ -199,18 +200,18 @@ class PrivacyLedger:
                 )
 
     def spent(self, run_id: str | None = None) -> tuple[DpSgdEvent, ...]:
-        """What counts, oldest first: of one run, or of all. Unsettled reservations count in full."""
+        """Return the charged events, oldest first, of one run or of all. Unsettled reservations count in full."""
         with self._mutex:
             found = [charge for charge in self._charges.values() if run_id in (None, charge.reservation.use.run_id)]
         return tuple(charge.event for charge in found)
 
     def epsilon(self, delta: float, run_id: str | None = None) -> float:
-        """What all of it together costs at `delta`, for one unit added or removed."""
+        """Return the epsilon of all charges at `delta`, for one unit added or removed."""
         return epsilon(self.spent(run_id), delta)
 
     @property
     def charges(self) -> tuple[Charge, ...]:
-        """Every reservation with what became of it, oldest first."""
+        """Return every reservation with its outcome, oldest first."""
         with self._mutex:
             return tuple(self._charges.values())
 
@@ -255,7 +256,7 @@ def charges(entries: Iterable[Entry]) -> dict[int, Charge]:
     """Fold a ledger's entries: charges by the sequence number of their reservation.
 
     Raises:
-        LedgerError: an entry that is not understood; it is never skipped.
+        LedgerError: an unknown entry. It is never skipped.
     """
     folded: dict[int, Charge] = {}
     for entry in entries:
@@ -264,7 +265,7 @@ def charges(entries: Iterable[Entry]) -> dict[int, Charge]:
 
 
 def read_charges(path: Path, public: PublicKeys) -> tuple[Charge, ...]:
-    """What an auditor does: verify every signature of the ledger at `path`, without its key or lock, and fold it.
+    """Verify, as an auditor does, every signature of the ledger at `path`, without its key or lock, and fold it.
 
     Raises:
         LedgerError: it does not verify.
@@ -273,7 +274,7 @@ def read_charges(path: Path, public: PublicKeys) -> tuple[Charge, ...]:
 
 
 def unit_of(charged: Iterable[Charge]) -> Unit | None:
-    """What the ledger protects; None before the first private training (one without noise protects nothing)."""
+    """Return the protected unit, or None before the first private training (one without noise protects nothing)."""
     return next((c.reservation.use.unit for c in charged if c.reservation.event.noise_multiplier), None)
 
 

@@ -1,11 +1,11 @@
 """Privacy-loss distributions of subsampled Gaussians: built from closed forms, composed by `dp-accounting`.
 
-What is discretised is the hockey-stick divergence itself ("connect the dots", arXiv 2207.04380), so every delta read
-off a distribution is at least the true one; composition (arXiv 2106.02848) keeps that. Only the grid is ours to
+The hockey-stick divergence itself is discretised ("connect the dots", arXiv 2207.04380), so every delta read
+off a distribution is at least the true one. Composition (arXiv 2106.02848) keeps that. Only the grid is ours to
 choose, and the divergences of one step are computed for a whole grid at once.
 
 A group of k units that come or go together is a mixture of Gaussians: each of the k is drawn on its own, so the sum
-moves by up to j clipping norms where j is binomial in (k, q) (arXiv 2310.15526; tight, 2407.07737).
+moves by up to j clipping norms with j binomial in (k, q) (arXiv 2310.15526, tight by arXiv 2407.07737).
 """
 
 import math
@@ -24,13 +24,13 @@ __all__ = ["PrivacyLossDistribution", "Steps", "composed"]
 Steps = tuple[float, float, int]
 Reals = NDArray[np.float64]
 
-_TAILS = 9.75  # standard deviations; what lies beyond has probability e^-50 and counts as an infinite loss
+_TAILS = 9.75  # standard deviations. Outputs beyond have probability e^-50 and count as an infinite loss
 _FAR, _VAST = 500.0, 1e5
 
 
 @dataclass(frozen=True)
 class PrivacyLossDistribution:
-    """The privacy loss of everything composed, in both directions; delta and epsilon are of the worse one."""
+    """The privacy loss of all composed events, in both directions. delta and epsilon are of the worse direction."""
 
     distribution: Any
 
@@ -39,12 +39,12 @@ class PrivacyLossDistribution:
         return float(self.distribution.get_delta_for_epsilon(epsilon))
 
     def epsilon(self, delta: float) -> float:
-        """The smallest epsilon proven at `delta`; inf above 100,000."""
+        """Return the smallest epsilon proven at `delta`, and inf above 100,000."""
         with np.errstate(over="ignore"):
             found = float(self.distribution.get_epsilon_for_delta(delta))
         if found < _FAR:
             return found
-        # The library works with exp(-loss), which leaves float64 near a loss of 700; delta, given epsilon, stays sound.
+        # The library works with exp(-loss), which leaves float64 near a loss of 700. delta, given epsilon, stays sound.
         low, high = _FAR, _VAST
         if self.delta(high) > delta:
             return math.inf
@@ -55,9 +55,9 @@ class PrivacyLossDistribution:
 
 
 def composed(steps: tuple[Steps, ...], group: int = 1) -> PrivacyLossDistribution | None:
-    """All steps together, for `group` units added or removed at once; None where epsilon is vast or infinite.
+    """All steps together, for `group` units added or removed at once. Return None if epsilon is vast or infinite.
 
-    A run adds to its last setting round after round: what came before it is composed once.
+    A run adds to its last setting round after round. The events before it are composed once.
     """
     if not steps:
         return PrivacyLossDistribution(privacy_loss_distribution.identity())
@@ -69,12 +69,12 @@ def composed(steps: tuple[Steps, ...], group: int = 1) -> PrivacyLossDistributio
 
 
 def _grid(steps: tuple[Steps, ...], group: int) -> float | None:
-    """Width of the loss grid: a power of two, so that equal settings meet in the cache; None where epsilon is vast.
+    """Width of the loss grid: a power of two, so that equal settings meet in the cache. None if epsilon is vast.
 
     Rounding one step's loss, of standard deviation s, to a grid of width h adds about min(h^2 / 6, 0.8 h s) to its
-    variance. The widest grid is taken that adds at most about 0.05 % to the variance of the whole (0.2 % where many
-    settings make it slow), but no finer than what some 100,000 cells can hold. Pessimistic at any width; the choice is
-    only for precision.
+    variance. The widest grid is taken that adds at most about 0.05 % to the variance of the whole (0.2 % if many
+    settings make it slow), but no finer than some 100,000 cells allow. The result is pessimistic at any width. The
+    width decides only its precision.
     """
     if any(noise < 1e-3 for noise, _, _ in steps):
         return None
@@ -108,7 +108,7 @@ def _moments(noise: float, probability: float, group: int) -> tuple[float, float
 
 
 def _loss(x: Reals, noise: float, probability: float, group: int) -> Reals:
-    """log of density with the group over density without it, at output x in clipping norms; rises with x."""
+    """log of density with the group over density without it, at output x in clipping norms. It rises with x."""
     counts, weights = _drawn(probability, group)
     found: Reals = logsumexp(weights + (counts * x[:, None] - counts**2 / 2) / noise**2, axis=1)
     return found
@@ -124,7 +124,7 @@ def _drawn(probability: float, group: int) -> tuple[Reals, Reals]:
 
 
 def _where(losses: Reals, noise: float, probability: float, group: int) -> Reals:
-    """The outputs at which `_loss` takes these values; minus infinity below all that it takes."""
+    """Return the outputs at which `_loss` takes these values, and minus infinity below all its values."""
     counts, weights = _drawn(probability, group)
     possible = losses > weights[0]
     wanted = losses[possible]
@@ -149,7 +149,7 @@ def _where(losses: Reals, noise: float, probability: float, group: int) -> Reals
 
 
 def _step(noise: float, probability: float, group: int, width: float) -> Any:
-    """One step: when units are removed, a mixture of Gaussians against one at 0; when they are added, the reverse."""
+    """One step: when units are removed, a mixture of Gaussians against one at 0. If they are added, the reverse."""
     counts, weights = _drawn(probability, group)
     shares = np.exp(weights)
     low, mid, high = _loss(np.array([-1.0, 1.0, 1.0]) * _TAILS * noise + [0, 0, group], noise, probability, group)

@@ -1,4 +1,4 @@
-"""What a budget means to someone who attacks: his best trade of false alarms against hits, and one number for it.
+"""Meaning of a budget for an attacker: the best trade of false alarms against hits, and one number for it.
 
 Everything here is read off the privacy profile delta(epsilon) that the loss distributions prove, never off a limit
 theorem. By duality (Dong, Roth and Su, arXiv 1905.02383, proposition 2.12) the test that tells a data set with one
@@ -6,7 +6,7 @@ unit from the same without it has, at false positive rate a, a false negative ra
 
     f(a) = max over epsilon >= 0 of  1 - delta - e^epsilon a  and  e^-epsilon (1 - delta - a),
 
-and any set of epsilons gives a lower bound for it. So each figure holds as it stands; more epsilons only sharpen it.
+and any set of epsilons gives a lower bound for it. So each figure holds as it stands. More epsilons only sharpen it.
 """
 
 import math
@@ -19,13 +19,13 @@ from common.privacy.pld import PrivacyLossDistribution
 __all__ = ["PrivacyProfile", "profile"]
 
 _POINTS = 400
-# Where delta need not be known any more; the larger ones for long runs, whose every step leaves some mass at infinity.
+# Delta values below which we stop. Long runs need the larger ones, because each step adds mass at infinity.
 _SMALLEST = (1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7)
 
 
 @dataclass(frozen=True)
 class PrivacyProfile:
-    """Pairs of epsilon, rising from 0, and the smallest delta proven at each; none at all where nothing is proven."""
+    """Pairs of epsilon, rising from 0, and the smallest delta proven at each. Both are empty if nothing is proven."""
 
     points: tuple[tuple[float, float], ...]
 
@@ -44,7 +44,7 @@ class PrivacyProfile:
         """The least mu found for which no test does better than one that tells N(0, 1) from N(mu, 1).
 
         Among tests whose false positive and false negative rates are both at least `smallest_rate`: rarer errors than
-        delta are where no Gaussian can stand for (epsilon, delta). Infinite where all such tests can succeed.
+        delta are where no Gaussian can stand for (epsilon, delta). Infinite if all such tests can succeed.
         """
         low, high = 0.0, 1.0
         furthest = -2 * float(ndtri(smallest_rate))
@@ -71,7 +71,7 @@ class PrivacyProfile:
 
 
 def profile(losses: PrivacyLossDistribution | None) -> PrivacyProfile:
-    """`losses` at some 400 epsilons, up to where delta hardly falls any more; empty for None."""
+    """`losses` at some 400 epsilons, up to the point at which delta hardly falls any more. It is empty for None."""
     if losses is None:
         return PrivacyProfile(())
     ends = [end for end in map(losses.epsilon, _SMALLEST) if math.isfinite(end)]

@@ -1,4 +1,4 @@
-"""`fedfin-hub certs`: what expires when; rotation."""
+"""`fedfin-hub certs`: list expiry dates, renew certificates."""
 
 import argparse
 

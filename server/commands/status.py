@@ -1,4 +1,4 @@
-"""`fedfin-hub status`: what is up, who is connected, which round."""
+"""`fedfin-hub status`: running services, connected institutions, current rounds."""
 
 import argparse
 from typing import Any
