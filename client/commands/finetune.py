@@ -80,7 +80,7 @@ def add(commands: cli.Commands) -> None:
     how.add_argument("--log-to", choices=kinds, help="also log each step for this tool, below --out; nothing is sent")
     privacy = parser.add_argument_group("differential privacy of one training row")
     level = "high (noise 1.0, clip 1.0) or standard (noise 0.5, clip 2.0); default: no privacy"
-    privacy.add_argument("--privacy", choices=("high", "standard"), help=level)
+    privacy.add_argument("--privacy", metavar="LEVEL", help=level)
     epsilon = "train within epsilon E for the whole training, instead of a level"
     privacy.add_argument("--target-epsilon", type=float, metavar="E", help=epsilon)
     privacy.add_argument("--delta", type=float, help="default: the institution's, or below a tenth of 1 / rows")

@@ -212,11 +212,11 @@ def run(wrong: Wrong) -> str:
 def page(directory: Path) -> str:
     """The page, from the runs themselves."""
     lines = [
-        "# What goes wrong, and what is said",
+        "# Errors and their messages",
         "",
         "Each is one line on standard error and exit code 2, said before anything is trained, charged or written. Rows",
         "are named by number, their text never. Written by `python -m tests.client.commands.error_cases` from the runs",
-        "themselves; a test holds this page to them. `$` stands for `fedfin-institution`; sizes in memory differ.",
+        "themselves; a test holds this page to them. `$` stands for `fedfin-institution`. Sizes in memory differ.",
     ]
     for title, cases in CASES.items():
         lines += ["", f"## {title}"]
