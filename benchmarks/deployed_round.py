@@ -216,7 +216,7 @@ def train(message, context):
 
 def _write_rows(path: Path, bank: str) -> None:
     rows = synthetic_banks(0).train[bank].examples[:ROWS]
-    lines = (f'"{row.text}",{LABELS[row.label]}' for row in rows)  # type: ignore[union-attr]  # one label a text
+    lines = (f'"{row.text}",{LABELS[row.label]}' for row in rows)  # one label a text
     path.write_text("text,label\n" + "\n".join(lines) + "\n")
 
 

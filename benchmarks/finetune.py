@@ -242,9 +242,9 @@ def main() -> None:
             for side in SIDES:
                 runs[side].append(_child(case, side, seed))
                 print(f"  seed {seed}  {side:15} {_row([runs[side][-1]])}", flush=True)
-        for side, found in runs.items():
-            print(f"  mean    {side:15} {_row(found)}")
-        seconds = {side: sum(run["seconds"] for run in found) for side, found in runs.items()}
+        for side, repeats in runs.items():
+            print(f"  mean    {side:15} {_row(repeats)}")
+        seconds = {side: sum(run["seconds"] for run in repeats) for side, repeats in runs.items()}
         print(f"  time of fedfin / of Trainer + PEFT: {seconds['fedfin'] / seconds['Trainer + PEFT']:.2f}", flush=True)
 
 

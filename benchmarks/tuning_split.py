@@ -26,7 +26,8 @@ def main() -> int:
         return 2
     try:
         data = load_simulation(Path("benchmarks/sentfin_desks.toml")).data
-        rows = [row for row in read_rows(data.train or Path(), COLUMNS) if row["split"] == "train"]
+        train = data.train if data is not None else None
+        rows = [row for row in read_rows(train or Path(), COLUMNS) if row["split"] == "train"]
     except FedfinError as error:
         print(f"tuning_split: {error}", file=sys.stderr)
         return error.exit_code

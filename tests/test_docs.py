@@ -44,7 +44,7 @@ def documented(heading: str) -> dict[str, tuple[str, str]]:
 
 
 def keys(section: type[Section]) -> list[str]:
-    return [field.name for field in dataclasses.fields(section)]  # type: ignore[arg-type]
+    return [field.name for field in dataclasses.fields(section)]
 
 
 @pytest.mark.parametrize("section", RUN_SECTIONS, ids=lambda section: section.section)
@@ -53,17 +53,22 @@ def test_every_key_of_a_run_is_documented_and_no_other(section: type[Section]) -
 
 
 def test_every_key_of_both_settings_files_is_documented_and_no_other() -> None:
-    own = [institution.DataConfig, institution.LocalModelConfig, institution.LimitsConfig, institution.ReleaseConfig]
+    own: list[type[Section]] = [
+        institution.DataConfig,
+        institution.LocalModelConfig,
+        institution.LimitsConfig,
+        institution.ReleaseConfig,
+    ]
     expected = {"institution.name"} | {f"{part.section}.{key}" for part in own for key in keys(part)}
     assert set(documented("institution.toml")) == expected
-    theirs = [hub.GatewaySettings, hub.CertificateSettings, hub.TestData]
+    theirs: list[type[Section]] = [hub.GatewaySettings, hub.CertificateSettings, hub.TestData]
     assert set(documented("hub.toml")) == {f"{part.section}.{key}" for part in theirs for key in keys(part)}
 
 
 @pytest.mark.parametrize("section", RUN_SECTIONS, ids=lambda section: section.section)
 def test_a_plain_default_in_the_page_is_the_codes(section: type[Section]) -> None:
     page = documented(f"[{section.section}]")
-    for field in dataclasses.fields(section):  # type: ignore[arg-type]
+    for field in dataclasses.fields(section):
         said = page[field.name][1]
         if isinstance(field.default, bool):
             assert said == str(field.default).lower(), field.name
@@ -73,12 +78,12 @@ def test_a_plain_default_in_the_page_is_the_codes(section: type[Section]) -> Non
             assert f"`{field.default}`" in said, field.name
 
 
-def hints(section: type[Section]) -> dict[str, Any]:
+def hints(section: type[Any]) -> dict[str, Any]:
     """The type of each key of a section, without None, and its range if it has one."""
     return {
         key: hint
         for key, hint in get_type_hints(section, include_extras=True).items()
-        if key in section.__dataclass_fields__  # type: ignore[attr-defined]
+        if key in section.__dataclass_fields__
     }
 
 

@@ -67,7 +67,7 @@ def test_a_ledger_verifies_and_costs_the_same(directory: str) -> None:
 def test_a_finished_run_is_read_and_reported() -> None:
     result = SimulationResult.read("federated")
     assert (result.task, len(result.rounds), set(result.epsilon)) == ("sentiment_analysis", 1, {"north", "south"})
-    assert result.metrics.accuracy == pytest.approx(result.rounds[-1].metrics["accuracy"])  # type: ignore[index]
+    assert result.metrics.accuracy == pytest.approx(result.rounds[-1].metrics["accuracy"])
     assert "earlier" in write_report(Path("federated")).read_text()
 
 

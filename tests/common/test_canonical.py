@@ -1,6 +1,7 @@
 """Frames and JSON objects: exact in both directions, bounded by the caller, ValueError on anything else."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ OBJECTS = st.dictionaries(st.text(max_size=3), JSON, max_size=4)
 
 
 @given(OBJECTS)
-def test_an_object_survives_and_its_order_does_not_matter(value: dict) -> None:
+def test_an_object_survives_and_its_order_does_not_matter(value: dict[str, Any]) -> None:
     assert parse_object(canonical(value)) == value
     assert canonical(dict(reversed(value.items()))) == canonical(value)
     assert canonical(value).isascii()

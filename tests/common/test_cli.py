@@ -20,7 +20,7 @@ from common.errors import ConfigurationError
 
 def _parser(run: object) -> argparse.ArgumentParser:
     def add(commands: cli.Commands) -> None:
-        cli.subcommand(commands, "work", run, "does the work", "work")  # type: ignore[arg-type]
+        cli.subcommand(commands, "work", run, "does the work", "work")
 
     return cli.build_parser("fedfin-x", "Tests.", "work", (add,))
 

@@ -40,7 +40,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_temporary(tmp_p
     path = tmp_path / "file"
     write_atomic(path, b"old")
     with pytest.raises(TypeError):
-        write_atomic(path, "text")  # type: ignore[arg-type]
+        write_atomic(path, "text")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

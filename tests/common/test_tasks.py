@@ -30,7 +30,7 @@ def test_high_risk_means_the_upper_three_of_five_levels() -> None:
 def test_tasks_are_found_by_their_own_name_and_cannot_be_changed() -> None:
     assert all(task(name).name == name for name in TASKS)
     with pytest.raises(TypeError):
-        TASKS["other"] = task("financial_ner")  # type: ignore[index]
+        TASKS["other"] = task("financial_ner")
 
 
 def test_an_unknown_task_is_answered_with_the_nearest_and_all_names() -> None:

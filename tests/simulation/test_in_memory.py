@@ -132,12 +132,12 @@ def test_bad_rows_are_one_line_before_anything_is_written(
 def test_a_bad_run_is_one_line_before_anything_is_written(config: RunConfig, tmp_path: Path) -> None:
     banks = {"a": rows("a"), "b": rows("b")}
     with pytest.raises(ConfigurationError, match="config is a dict: make it with"):
-        simulate({"run": {}}, banks, out=tmp_path / "run")  # type: ignore[arg-type]
+        simulate({"run": {}}, banks, out=tmp_path / "run")
     most = replace(config, aggregation=replace(config.aggregation, quorum=3))
     with pytest.raises(ConfigurationError, match=r"aggregation\.quorum is 3, but 2 institutions take part"):
         simulate(most, banks, out=tmp_path / "run")
     with pytest.raises(ConfigurationError, match=r"institutions\.noise is \"loud\""):
-        simulate(config, banks, out=tmp_path / "run", noise="loud")  # type: ignore[arg-type]
+        simulate(config, banks, out=tmp_path / "run", noise="loud")
     assert not (tmp_path / "run").exists()
 
 

@@ -78,7 +78,7 @@ def test_a_row_is_a_matter_of_its_own_task_alone(tmp_path: Path) -> None:
 
 def test_no_row_is_given_another_tasks_label(tmp_path: Path) -> None:
     rows = tuple(Example(f"profit of bank {n} rises", n % 4) for n in range(40))
-    matrix = evaluate(model(tmp_path), Dataset(rows, LABELS, "rows")).matrix  # type: ignore[union-attr]
+    matrix = evaluate(model(tmp_path), Dataset(rows, LABELS, "rows")).matrix
     assert matrix[:2, :2].sum() == matrix[2:, 2:].sum() == 20
 
 

@@ -140,8 +140,9 @@ def test_a_customer_may_come_again_in_the_next_logical_batch():
 
 @pytest.mark.parametrize(("unit", "owners"), [("record", torch.tensor([0, 1])), ("customer", None)])
 def test_the_unit_that_is_accounted_is_the_one_that_is_clipped(unit, owners):
+    x, y = batch(2)
     with pytest.raises(RuntimeError, match="where the unit is the customer"):
-        one_step(Net(), *batch(2), settings(unit=unit), owners=owners)
+        one_step(Net(), x, y, settings(unit=unit), owners=owners)
 
 
 @given(norm=st.floats(0, 1e30), clip=st.floats(1e-6, 1e6), clipping=st.sampled_from(["flat", "automatic"]))
@@ -162,7 +163,7 @@ def test_automatic_clipping_is_the_papers_formula_and_gives_all_gradients_nearly
 def test_an_example_whose_gradient_overflows_contributes_nothing(bad):
     def linear():
         model = Net()
-        model.forward = lambda x: model.head(model.middle(model.frozen(x)).mean(1))
+        model.forward = lambda x: model.head(model.middle(model.frozen(x)).mean(1))  # type: ignore[method-assign]
         return model
 
     x, y = batch(4)

@@ -69,10 +69,10 @@ def examples(model, n=20, kind="mean", seed=0):
 
 def plan(
     steps=1, q=1.0, lr=1.0, head_lr=None, optimizer="sgd", tokens=60, sigma=0.0, clip=0.3, seed=0, private=True,
-    size=10, **dp
+    size=10, **dp_options
 ):  # fmt: skip
-    """`size` is the number of units that sums are divided by, times q; `dp` goes to `DpSettings`."""
-    dp = DpSettings(sigma, clip, q, steps, expected_batch_size=q * size, **dp) if private else None
+    """`size` is the number of units that sums are divided by, times q; `dp_options` go to `DpSettings`."""
+    dp = DpSettings(sigma, clip, q, steps, expected_batch_size=q * size, **dp_options) if private else None
     return DpTrainingPlan(steps, q, lr, lr if head_lr is None else head_lr, optimizer, tokens, dp, seed)
 
 

@@ -104,7 +104,7 @@ def crash(*_: object, **__: object) -> None:
     raise Crash
 
 
-def refused(job: FederatedJob) -> RefusalCode:
+def refused(job: FederatedJob) -> str:
     """Why `job` is refused, which must have written nothing and trained nothing."""
     entries, adapter = job.ledger.entries, encode(job.model.export())
     with pytest.raises(AssignmentRefused) as error:
@@ -253,7 +253,7 @@ def test_a_run_cannot_state_its_epsilon_at_a_larger_delta_than_the_officers(job:
 def test_an_officers_delta_is_held_against_the_records_so_that_no_question_of_the_hub_counts_them() -> None:
     declared = institution_config("bank", delta=1e-3)
 
-    def answer(records: int, delta: float, rate: float = RATE) -> RefusalCode | None:
+    def answer(records: int, delta: float, rate: float = RATE) -> str | None:
         private = {"mode": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": delta}
         try:
             plan_training(config(rate=rate, **private), declared, records)

@@ -84,7 +84,7 @@ def written(tmp_path: Path, labels: list[str]) -> Path:
 def test_labels_come_from_the_file_in_the_tasks_order_where_they_are_its_own(
     tmp_path: Path, kind: object, given: list[str], expected: tuple[str, ...]
 ) -> None:
-    assert read_labelled(written(tmp_path, given), kind).labels == expected  # type: ignore[arg-type]
+    assert read_labelled(written(tmp_path, given), kind).labels == expected
 
 
 def test_a_label_file_decides_the_order(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_numbers_stand_for_the_names_that_are_known(tmp_path: Path) -> None:
         labels=names,
         name=str(tmp_path / "rows.csv"),
     )
-    assert read_labelled(written(tmp_path, ["1", "2"]), DOCUMENT, labels=("2", "1")).examples[0].label == 1  # type: ignore[union-attr]
+    assert read_labelled(written(tmp_path, ["1", "2"]), DOCUMENT, labels=("2", "1")).examples[0].label == 1
     with pytest.raises(DataError, match='row 2, column "label" holds a label that is not one of loss, gain'):
         read_labelled(written(tmp_path, ["1", "2"]), DOCUMENT, labels=names)
 

@@ -49,7 +49,7 @@ def test_texts_in_memory_become_a_base_model_that_a_task_is_trained_on(
 
 
 def test_the_call_and_the_command_read_the_same_corpus_and_words(base: str, tmp_path: Path) -> None:
-    (tmp_path / "texts.csv").write_text("text\n" + "\n".join(e.text for e in corpus(60).examples) + "\n")  # type: ignore[union-attr]
+    (tmp_path / "texts.csv").write_text("text\n" + "\n".join(e.text for e in corpus(60).examples) + "\n")
     general = tmp_path / "general.txt"
     general.write_text("the net of a market in strong million\n\ncompany to its by weak\n")
     adapt_to_domain(
@@ -82,7 +82,7 @@ def test_bad_input_is_one_line_before_anything_is_written(base: str, tmp_path: P
             "max_tokens": 32,
         }
         with pytest.raises(FedfinError) as caught:
-            adapt_to_domain(**(values | changes))  # type: ignore[arg-type]
+            adapt_to_domain(**(values | changes))
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "out").exists()
         return caught.value
@@ -107,4 +107,4 @@ def test_texts_are_held_out_by_their_hash(base: str) -> None:
     first, again = (read_domain(corpus(200), base) for _ in range(2))
     assert first == again
     assert 5 <= len(first.test) <= 40
-    assert not {e.text for e in first.train.examples} & {e.text for e in first.test.examples}  # type: ignore[union-attr]
+    assert not {e.text for e in first.train.examples} & {e.text for e in first.test.examples}

@@ -19,11 +19,11 @@ def test_a_task_is_given_by_name_or_itself() -> None:
     with pytest.raises(ConfigurationError, match='"sentiment_analysys": did you mean "sentiment_analysis"'):
         TaskData("sentiment_analysys", ROWS, ROWS)
     with pytest.raises(DataError, match="test is a list: give a Dataset"):
-        TaskData("sentiment_analysis", ROWS, [])  # type: ignore[arg-type]
+        TaskData("sentiment_analysis", ROWS, [])
 
 
 def test_one_task_needs_no_tuple_and_a_directory_may_be_a_text() -> None:
-    job = FineTuningJob(data=DATA, out="runs/s")  # type: ignore[arg-type]
+    job = FineTuningJob(data=DATA, out="runs/s")
     assert (job.data, job.out) == ((DATA,), Path("runs/s"))
 
 
@@ -60,7 +60,7 @@ def test_wrong_options_are_one_line() -> None:
         (lambda: AdapterOptions(rank=0), "rank is 0"),
         (lambda: TrainingOptions(epochs=-1), "epochs is -1"),
         (lambda: PrivacyOptions(), "needs one of a level"),
-        (lambda: PrivacyOptions(epsilon="3"), 'epsilon is "3"'),  # type: ignore[arg-type]
+        (lambda: PrivacyOptions(epsilon="3"), 'epsilon is "3"'),
     ):
         with pytest.raises(ConfigurationError, match=message):
             make()

@@ -58,9 +58,9 @@ def job(models: TinyModels, out: Path, cell: Cell, seed: int = 1) -> FineTuningJ
     return FineTuningJob(
         data=tuple(task_data(name, seed=seed) for name in names),
         out=out,
-        strategy=cell.strategy,  # type: ignore[arg-type]
+        strategy=cell.strategy,
         base_model=models(family),
-        adapter=AdapterOptions(method=cell.method),  # type: ignore[arg-type]
+        adapter=AdapterOptions(method=cell.method),
         training=TrainingOptions(epochs=1),
     )
 

@@ -67,10 +67,13 @@ def test_a_saved_adapter_loads_with_peft_alone_and_gives_the_same_logits(
 
 def test_the_cards_lines_load_the_model_and_a_second_save_replaces_the_first(path: Path, tmp_path: Path) -> None:
     model = shaken(tiny_adapted(path, layers="last:1"))
-    manifest = Manifest(
-        base_model=str(model.base.path), pooling="mean", max_tokens=64, seed=7,
-        tasks={"sentiment_analysis": ("negative", "neutral", "positive")}, method="lora", rank=2, alpha=4.0,
-        dropout=0.0, target_modules="task", layers="last:1", trained_factors="B", virtual_tokens=0,
+    manifest = Manifest.from_record(
+        {
+            "base_model": str(model.base.path), "pooling": "mean", "max_tokens": 64, "seed": 7,
+            "tasks": {"sentiment_analysis": ["negative", "neutral", "positive"]}, "method": "lora", "rank": 2,
+            "alpha": 4.0, "dropout": 0.0, "target_modules": "task", "layers": "last:1", "trained_factors": "B",
+            "virtual_tokens": 0,
+        }
     )  # fmt: skip
     beside = {DESCRIPTION: write_manifest(manifest, model.base.digest, {})}
     model.save_pretrained(tmp_path / "adapter", beside=beside)
@@ -146,7 +149,7 @@ def _factors_a(model: AdaptedModel) -> dict[str, bytes]:
 
 def philox4x64(key: tuple[int, int], words: int) -> list[int]:
     """Philox-4x64-10 from its paper (Salmon et al. 2011), in Python's integers; the counter starts at 1 as NumPy's."""
-    low, result = 2**64 - 1, []
+    low, result = 2**64 - 1, list[int]()
     for counter in range(1, words // 4 + 2):
         state, (k0, k1) = (counter, 0, 0, 0), key
         for _ in range(10):
@@ -247,7 +250,7 @@ def test_a_bfloat16_base_keeps_adapter_and_head_in_float32(path: Path) -> None:
         directory = tiny_adapted(path).base.path
         base = load_base(
             ModelConfig(max_tokens=64, base=str(directory), pooling=pooling, dtype="bfloat16"), SEQUENCE, 3
-        )  # type: ignore[arg-type]
+        )
         model = shaken(
             adapt(
                 base,

@@ -57,4 +57,4 @@ def test_values_of_another_method_are_refused(
     method: str, lora: AdapterConfig | None, virtual_tokens: int, words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        AdapterSettings(method=method, lora=lora, virtual_tokens=virtual_tokens)  # type: ignore[arg-type]
+        AdapterSettings(method=method, lora=lora, virtual_tokens=virtual_tokens)

@@ -38,8 +38,8 @@ def prompted(path: Path, family: str, task: str, pooling: str, method: str) -> P
     directory = path / family
     if not directory.exists():
         save_tiny_model(directory, family)
-    base = load_base(ModelConfig(max_tokens=64, base=str(directory), pooling=pooling), TASKS[task], 3)  # type: ignore[arg-type]
-    model = adapt_prompt(base, method, 4, seed=3)  # type: ignore[arg-type]
+    base = load_base(ModelConfig(max_tokens=64, base=str(directory), pooling=pooling), TASKS[task], 3)
+    model = adapt_prompt(base, method, 4, seed=3)
     model.load({n: start + 0.2 * seeded(9, n, start.shape) for n, start in model.initial().items()})
     return model
 
@@ -70,7 +70,7 @@ def test_a_prompt_gives_what_peft_gives_here_and_after_it_was_saved_and_loaded_b
         torch.testing.assert_close(ours, answer(model.module, batch), rtol=1e-5, atol=1e-6)
         model.save_pretrained(tmp_path / "adapter")
         head = TASKS[task].head
-        base = load_classifier(str(path / family), 3, pooling, head)  # type: ignore[arg-type]
+        base = load_classifier(str(path / family), 3, pooling, head)
         loaded = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
         torch.testing.assert_close(answer(loaded, batch), ours, rtol=1e-5, atol=1e-6)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_only_the_new_rows_train_and_they_are_saved_without_the_table(tmp_path: 
     model = tiny_adapted(tmp_path, which=KIND, labels=0, blocks=3, trained_factors="AB", new_tokens=len(added))
     [name] = [name for name in model.trainable() if "token" in name]
     assert model.trainable()[name].shape == (len(added), 32)
-    table = model.base.model.encoder.embeddings.word_embeddings
+    table: Any = model.base.model.get_submodule("encoder.embeddings.word_embeddings")
     frozen = table.original_module.weight.detach().clone()
     start = model.trainable()[name].detach().clone()
     tokens = mask_tokens(model.encode(["ebitda of bank rises goodwill"] * 8), model.base.tokenizer, 0)
@@ -71,7 +72,8 @@ def test_only_the_new_rows_train_and_they_are_saved_without_the_table(tmp_path: 
     model.save_pretrained(tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size < 4 * model.parameters_trained + 8192
     kept = {name: value.copy() for name, value in model.export().items()}
-    merged = model.merge().model.encoder.get_input_embeddings().weight.detach()
+    encoder: Any = model.merge().model.encoder
+    merged = encoder.get_input_embeddings().weight.detach()
     np.testing.assert_allclose(merged[-len(added) :].numpy(), kept[name], rtol=1e-6)
 
 
@@ -83,7 +85,7 @@ def test_logits_after_merging_are_those_with_the_adapter(tmp_path: Path, base: P
     batch = tokens.batch([0, 1])
     with torch.no_grad():
         expected = model.logits(batch)
-        merged = model.merge().model
+        merged: Any = model.merge().model
         merged.tie()
         torch.testing.assert_close(
             merged(batch.input_ids, batch.attention_mask, batch.labels != -100).logits, expected, rtol=1e-4, atol=1e-4

@@ -77,7 +77,7 @@ def test_a_base_without_some_of_its_weights_is_refused_and_not_filled_with_rando
         kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(absent)}
         save_file(kept, copy / "model.safetensors", {"format": "pt"})
         with pytest.raises(ModelError, match=f"lack .*{absent}.*{advice}"):
-            load_base(ModelConfig(max_tokens=64, base=str(copy), pooling=pooling), SEQUENCE, 3)  # type: ignore[arg-type]
+            load_base(ModelConfig(max_tokens=64, base=str(copy), pooling=pooling), SEQUENCE, 3)
     load_base(ModelConfig(max_tokens=64, base=str(tmp_path / "pooler")), SEQUENCE, 3)
 
 

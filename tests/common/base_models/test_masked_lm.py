@@ -40,7 +40,7 @@ def test_scores_of_a_missing_head_are_products_with_the_input_embeddings(tmp_pat
     model = load_classifier(str(save_tiny_model(tmp_path / "m")), 0, head="masked")
     assert not model.has_own_head
     ids = torch.tensor([[3, 6, 7, 4]])
-    hidden = model.encoder(ids).last_hidden_state
+    hidden = model.get_submodule("encoder")(ids).last_hidden_state
     torch.testing.assert_close(model(ids).logits, hidden @ model.encoder.embeddings.word_embeddings.weight.T)
 
 

@@ -84,7 +84,7 @@ TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str
 def sections(run: type[Section] = RunConfig) -> dict[str, dataclasses.Field[Any]]:
     """Every field of the configuration as `section.key`, read off the dataclasses."""
     found: dict[str, dataclasses.Field[Any]] = {}
-    for field in dataclasses.fields(run):  # type: ignore[arg-type]
+    for field in dataclasses.fields(run):
         if isinstance(field.type, type) and issubclass(field.type, Section):
             found |= sections(field.type)
         else:
@@ -171,7 +171,7 @@ def test_an_unknown_section_and_a_section_that_is_no_table_are_refused() -> None
 
 
 PRIVATE = VALID["privacy"]
-COMBINATIONS = {
+COMBINATIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "both lengths": ("training", {"local_epochs": 1.0}, "training.local_steps stands beside training.local_epochs"),
     "both batches": ("training", {"expected_batch_size": 8}, "training.sampling_rate stands beside"),
     "batch size under privacy": (
@@ -369,7 +369,7 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
             table["labels"] = [f"{tasks[place % 2]}/{label}" for place, label in enumerate(table["labels"])]
     layers = draw(st.sampled_from(["all", "none", "last:1", "last:12"]))
     modules = st.sampled_from(["task", "all-linear"]) | st.lists(NAMES, min_size=1, max_size=3, unique=True)
-    adapter = draw(
+    adapter: dict[str, Any] = draw(
         optional(
             rank=st.integers(1, 1024),
             alpha=POSITIVE,
@@ -381,8 +381,8 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         adapter["trained_factors"] = draw(st.sampled_from(["AB", "B"]))
     if mode == "none" and layers != "none" and draw(st.booleans()):
         adapter["new_tokens"] = draw(st.integers(0, 1_000_000))
-    length = draw(st.sampled_from([{"local_steps": 7}, {"local_epochs": 0.5}]))
-    batch = draw(st.sampled_from([{"sampling_rate": 1}, {"sampling_rate": 1e-3}]))
+    length: dict[str, Any] = draw(st.sampled_from([{"local_steps": 7}, {"local_epochs": 0.5}]))
+    batch: dict[str, Any] = draw(st.sampled_from([{"sampling_rate": 1}, {"sampling_rate": 1e-3}]))
     training = draw(
         optional(
             head_learning_rate=POSITIVE,

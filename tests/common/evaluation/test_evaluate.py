@@ -11,6 +11,7 @@ from common.data.datasets import Dataset, Example, TokenExample
 from common.evaluation.evaluate import evaluate, predict, predict_words, prepare
 from common.evaluation.metrics import ConfusionMatrix, EntityCounts
 from common.tasks import task
+from common.tokenization.batches import Batch
 from tests.tiny_models import shaken, tiny_adapted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -98,7 +99,12 @@ def test_a_batch_is_small_enough_that_a_processor_does_not_map_its_tensors_anew(
     model = tiny_adapted(path)
     seen: list[int] = []
     whole = model.logits
-    monkeypatch.setattr(model, "logits", lambda batch: seen.append(batch.input_ids.numel()) or whole(batch))
+
+    def noted(batch: Batch) -> torch.Tensor:
+        seen.append(batch.input_ids.numel())
+        return whole(batch)
+
+    monkeypatch.setattr(model, "logits", noted)
     predict(model, ["the bank of the quarter " * 20] * 100)
     assert sum(seen) > 4096
     assert max(seen) * 4 * 1536 * 2 < 32 * 2**20  # MiniLM's widest tensors, with room for twice their width

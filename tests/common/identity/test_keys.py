@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,7 +85,9 @@ def damaged() -> list[bytes]:
         "mlkem768": KEYS.mlkem768.hex(),
         "x25519": KEYS.x25519.hex(),
     }
-    changes = [{key: value[:-2]} for key, value in fields.items() if key not in ("format", "name")]
+    changes: list[dict[str, Any]] = [
+        {key: value[:-2]} for key, value in fields.items() if key not in ("format", "name")
+    ]
     changes += [
         {"name": "../up"},
         {"name": ""},

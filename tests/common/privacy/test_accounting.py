@@ -292,12 +292,12 @@ def test_the_numbers_in_its_docstring_are_true():
 def test_values_of_other_types_are_one_line() -> None:
     event = DpSgdEvent(1.0, 0.1, 10)
     for call in (
-        lambda: epsilon([event], "1e-5"),  # type: ignore[arg-type]
+        lambda: epsilon([event], "1e-5"),
         lambda: epsilon([(1.0, 0.1, 10)], 1e-5),  # type: ignore[list-item]
-        lambda: calibrate("3", 1e-5, 0.1, 10),  # type: ignore[arg-type]
-        lambda: calibrate(3.0, 1e-5, "0.1", 10),  # type: ignore[arg-type]
-        lambda: calibrate(3.0, 1e-5, 0.1, 10.5),  # type: ignore[arg-type]
-        lambda: PrivacyLimit("8", 1e-5),  # type: ignore[arg-type]
+        lambda: calibrate("3", 1e-5, 0.1, 10),
+        lambda: calibrate(3.0, 1e-5, "0.1", 10),
+        lambda: calibrate(3.0, 1e-5, 0.1, 10.5),
+        lambda: PrivacyLimit("8", 1e-5),
     ):
         with pytest.raises(FedfinError) as caught:
             call()

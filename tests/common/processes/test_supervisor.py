@@ -14,7 +14,7 @@ from common.processes.supervisor import Service, Supervisor, running_services
 
 
 def service(tmp_path: Path, name: str, code: str, **given: object) -> Service:
-    return Service(name, (sys.executable, "-c", code), tmp_path, tmp_path / f"{name}.log", **given)  # type: ignore[arg-type]
+    return Service(name, (sys.executable, "-c", code), tmp_path, tmp_path / f"{name}.log", **given)
 
 
 def until(holds: Callable[[], bool], within: float = 10.0) -> None:

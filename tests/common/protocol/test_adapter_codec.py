@@ -3,6 +3,7 @@
 import json
 import struct
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,7 +267,7 @@ JSON = st.recursive(
 
 
 @given(st.lists(JSON | st.tuples(JSON, JSON, JSON), max_size=3))
-def test_random_json_is_a_spec_in_canonical_form_or_refused(entries: list) -> None:
+def test_random_json_is_a_spec_in_canonical_form_or_refused(entries: list[Any]) -> None:
     text = json.dumps({"tensors": entries}, separators=(",", ":"))
     try:
         spec = Spec.from_json(text)

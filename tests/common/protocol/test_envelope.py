@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -60,7 +61,7 @@ def test_sealing_twice_shows_nothing_of_the_payload_being_the_same() -> None:
     "change",
     [{"run_id": "run-2"}, {"round": 4}, {"kind": "refusal"}],
 )
-def test_an_envelope_opens_in_its_own_place_alone(change: dict) -> None:
+def test_an_envelope_opens_in_its_own_place_alone(change: dict[str, Any]) -> None:
     assert refusal(SEALED, context=replace(CONTEXT, **change)) == "context"
 
 
@@ -204,7 +205,7 @@ def test_peek_tells_the_context() -> None:
     [{"run_id": "a/b"}, {"run_id": ""}, {"kind": "x\n"}, {"sender": ".."}, {"recipient": 1}]
     + [{"round": value} for value in (-1, 2**31, True, 1.0, "1")],
 )
-def test_a_context_that_cannot_be_is_refused(change: dict) -> None:
+def test_a_context_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(EnvelopeError) as caught:
         replace(CONTEXT, **change)
     assert caught.value.code == "context"

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -54,7 +55,7 @@ REFUSAL = Refusal("run-1", 2, RefusalCode.BUDGET)
 EXAMPLES = [ASSIGNMENT, CONTRIBUTION, REFUSAL]
 
 
-def refused(kind: type, data: bytes) -> None:
+def refused(kind: type[Any], data: bytes) -> None:
     with pytest.raises(MessageError) as caught:
         kind.from_bytes(data)
     assert "\n" not in str(caught.value)
@@ -206,7 +207,7 @@ def test_a_message_too_large_for_its_receiver_is_not_sent() -> None:
         (STATEMENT, {"sampling_probability": 1.1}),
     ],
 )
-def test_a_field_out_of_range_is_refused_where_it_is_made(message, change: dict) -> None:
+def test_a_field_out_of_range_is_refused_where_it_is_made(message, change: dict[str, Any]) -> None:
     with pytest.raises(MessageError, match=next(iter(change))):
         replace(message, **change)
 

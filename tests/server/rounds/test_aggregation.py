@@ -140,7 +140,7 @@ def slow_optimizer(kind: str, rate: float, beta: float, start: float, means: lis
 def test_optimizers_follow_their_paper(kind: Any, rate: float) -> None:
     optimizer = ServerOptimizer(kind, rate, 0.8)
     goals = np.random.default_rng(0).normal(size=8)
-    here, state = tensors(0.5, -1.0), {}
+    here, state = tensors(0.5, -1.0), dict[str, Any]()
     for i, goal in enumerate(goals):
         here, state = optimizer.step(here, tensors(goal, 2 * goal), state)
         for index, (start, factor) in enumerate([(0.5, 1), (-1.0, 2)]):

@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_a_saved_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     moments=st.sampled_from([(), ("first",), ("first", "second")]),
 )  # fmt: skip
 def test_any_state_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, adapter: dict, metrics: dict, moments: tuple
+    tmp_path_factory: pytest.TempPathFactory, adapter: dict[str, Any], metrics: dict[str, Any], moments: tuple[str, ...]
 ) -> None:
     adapter = {name: adapter[name] for name in sorted(adapter)}
     history = (replace(RECORD, metrics=metrics),)

@@ -337,10 +337,15 @@ def test_the_audit_log_tells_the_run_in_order_and_closes_a_round_only_when_it_is
     federation = federate(rounds=2)
     order: list[str] = []
     exchange = federation.exchange
-    federation.exchange = lambda *arguments: (order.append("exchange"), exchange(*arguments))[1]
+
+    def noted(name: str, call: Any, *arguments: Any) -> Any:
+        order.append(name)
+        return call(*arguments)
+
+    federation.exchange = lambda *arguments: noted("exchange", exchange, *arguments)
     federation.run(
         save=lambda state: order.append("save"),
-        audit=lambda kind, body: (order.append(kind), federation.audit(kind, body)),
+        audit=lambda kind, body: noted(kind, federation.audit, kind, body),
         on_round=lambda record: order.append(f"told {record.round}"),
     )
     one_round = ["exchange", "save", "round_closed"]

@@ -245,9 +245,9 @@ def test_a_finished_round_starts_the_count_again_and_three_deaths_in_one_end_the
 
 def test_a_run_that_has_ended_is_left_alone(home: HubDirectory, source: Path, control: FakeControl) -> None:
     run = Run.create(home, source)
-    submit_run(run, control)  # type: ignore[arg-type]
+    submit_run(run, control)
     run.end(STOPPED)
-    cancel_run(run, control)  # type: ignore[arg-type]
+    cancel_run(run, control)
     Reconciler(home).tick()
     assert control.runs == {1: FLOWER_FINISHED}
     run.reopen()

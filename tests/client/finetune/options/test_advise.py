@@ -38,7 +38,7 @@ def given(advice: Advice) -> dict[str, str]:
 
 
 def test_where_all_fits_it_is_lora_with_the_defaults_and_every_choice_has_a_figure() -> None:
-    advice = advise(SENTIMENT, rows(), MINILM, Machine(16 * GB, 4, False), needed(0.1))  # type: ignore[arg-type]
+    advice = advise(SENTIMENT, rows(), MINILM, Machine(16 * GB, 4, False), needed(0.1))
     assert advice.fits
     assert given(advice) == {
         "--base-model": "minilm",
@@ -69,7 +69,7 @@ def test_where_all_fits_it_is_lora_with_the_defaults_and_every_choice_has_a_figu
 def test_less_memory_means_smaller_batches_then_recomputing_then_four_bits(
     memory: float, method: str, batch: str, checkpointing: bool
 ) -> None:
-    advice = advise(SENTIMENT, rows(), LARGE, Machine(int(memory * GB), 4, True), needed(16.4))  # type: ignore[arg-type]
+    advice = advise(SENTIMENT, rows(), LARGE, Machine(int(memory * GB), 4, True), needed(16.4))
     chosen = given(advice)
     assert advice.fits
     assert (chosen["--adapter"], chosen["--batch-size"], "--gradient-checkpointing" in chosen) == (
@@ -80,19 +80,19 @@ def test_less_memory_means_smaller_batches_then_recomputing_then_four_bits(
 
 
 def test_what_fits_nowhere_says_so_and_what_it_would_take() -> None:
-    advice = advise(SENTIMENT, rows(), LARGE, Machine(GB, 4, True), needed(16.4))  # type: ignore[arg-type]
+    advice = advise(SENTIMENT, rows(), LARGE, Machine(GB, 4, True), needed(16.4))
     assert not advice.fits
     assert "nothing tried fits: at least 2.06 GB are needed and 1 GB are there" in " ".join(advice.notes)
 
 
 def test_rows_labels_and_lengths_decide_rank_batch_and_cut() -> None:
     machine, need = Machine(16 * GB, 4, False), needed(0.1)
-    few = given(advise(SENTIMENT, rows(300), MINILM, machine, need))  # type: ignore[arg-type]
+    few = given(advise(SENTIMENT, rows(300), MINILM, machine, need))
     assert (few["--rank"], few["--batch-size"], few["--epochs"]) == ("8", "8", "10")
-    many = given(advise(SENTIMENT, rows(50_000), MINILM, machine, need))  # type: ignore[arg-type]
+    many = given(advise(SENTIMENT, rows(50_000), MINILM, machine, need))
     assert (many["--batch-size"], many["--epochs"]) == ("32", "3")
-    assert given(advise(NER, rows(), MINILM, machine, need))["--rank"] == "32"  # type: ignore[arg-type]
-    long = advise(SENTIMENT, rows(length=700), MINILM, machine, need)  # type: ignore[arg-type]
+    assert given(advise(NER, rows(), MINILM, machine, need))["--rank"] == "32"
+    long = advise(SENTIMENT, rows(length=700), MINILM, machine, need)
     assert given(long)["--max-tokens"] == "512", "no more than the model reads"
 
 
@@ -102,7 +102,7 @@ def test_imbalance_and_rare_labels_are_pointed_out_with_their_figures() -> None:
         rows(by_label=(1000, 100, 10)),
         MINILM,
         Machine(16 * GB, 4, False),
-        needed(0.1),  # type: ignore[arg-type]
+        needed(0.1),
     )
     assert "100 times the rows of the rarest (1000, 10)" in advice.notes[0]
     assert "the rarest label has 10 rows" in advice.notes[1]

@@ -31,7 +31,7 @@ def settings(
     layers: str | None = None,
 ) -> ResolvedSettings:
     lora = {} if method in ("prefix_tuning", "p_tuning") else {"rank": rank, "layers": layers}
-    adapter = AdapterOptions(method=method, **lora)  # type: ignore[arg-type]
+    adapter = AdapterOptions(method=method, **lora)
     training = TrainingOptions(batch_size=batch, max_batch_tokens=most, gradient_checkpointing=again)
     return fill_in(adapter, training, (SENTIMENT,), BaseFacts(32, 4096), 100, max_tokens=tokens)
 

@@ -1,6 +1,7 @@
 """A student that matches its teacher, and the loss that makes it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.tiny_models import save_tiny_model
 KIND = task("document_classification")
 
 
-def settings(tmp_path: Path) -> dict:
+def settings(tmp_path: Path) -> dict[str, Any]:
     base = tmp_path / "base"
     if not base.exists():
         save_tiny_model(base, layers=4)

@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client.cli import main
 from client.finetune.job import TaskData
-from client.finetune.strategies import stages
+from client.finetune.strategies import distillation, stages
 from client.finetune.strategies.stages import PUBLISHED, STAGES, Stage, StagesJob
 from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.adapters.manifest import load_adapter
@@ -20,6 +21,11 @@ from tests.client.finetune.strategies.test_continual_pretraining import GENERAL,
 from tests.tiny_models import save_tiny_model
 
 NAMES = ["domain_pretraining", "intermediate_task", "target_task", "knowledge_distillation"]
+
+
+def characters(rows: Any) -> int:
+    """Return the number of characters of all texts."""
+    return sum(len(example.text) for example in rows.examples)
 
 
 def job(tmp_path: Path, out: str, **changes) -> StagesJob:
@@ -112,9 +118,8 @@ def test_the_hours_are_divided_among_the_stages_to_come_by_the_text_they_pass(tm
     for entry in outcome.measured["stages"]:
         assert entry["hours"].endswith(" h")
         seen[entry["stage"]] = float(entry["hours"].split(" of ")[-1].removesuffix(" h"))
-    text = sum(len(example.text) for example in corpus().examples)
-    target = sum(len(example.text) for example in labelled(300).examples)
-    other = sum(len(e.text) for rows in (labelled(40, seed=5), labelled(40, seed=7)) for e in rows.examples)
+    text, target = characters(corpus()), characters(labelled(300))
+    other = characters(labelled(40, seed=5)) + characters(labelled(40, seed=7))
     assert seen["domain_pretraining"] == pytest.approx(2.0 * text / (text + other + 2 * target), rel=0.1)
     assert seen["target_task"] == pytest.approx(seen["knowledge_distillation"], rel=0.6)
     assert sum(seen.values()) > 2.0  # what a stage leaves over is given to those after it
@@ -126,7 +131,7 @@ def test_a_stage_that_does_not_fit_at_the_end_is_left_out_and_named(
     def refuse(_: object) -> None:
         raise TimeBudgetExceeded("max_hours: too few")
 
-    monkeypatch.setattr(stages.distillation, "run", refuse)
+    monkeypatch.setattr(distillation, "run", refuse)
     outcome = stages.run(job(tmp_path, "out", corpus=None, intermediate=(), max_hours=1.0))
     assert outcome.measured["best"] == "target_task"
     assert "knowledge_distillation" in outcome.measured["warnings"][-1]

@@ -281,6 +281,6 @@ def test_the_spring_pulls_every_weight_back_in_proportion_to_its_distance(base: 
     with torch.no_grad():
         for parameter in model.trainable().values():
             parameter.add_(0.5)
-    spring().backward()  # type: ignore[no-untyped-call]
+    spring().backward()
     for parameter in model.trainable().values():
         torch.testing.assert_close(parameter.grad, torch.full_like(parameter, 1.5))
