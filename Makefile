@@ -11,10 +11,11 @@ export TOKENIZERS_PARALLELISM = false
 # Threads that wait by spinning make a machine that does other work too several times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help env demo test e2e soak lint prose docs bench clean
+.PHONY: help env demo test matrix e2e soak lint prose docs bench clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
 	@echo "make test   the test suite (about 6 minutes)"
+	@echo "make matrix every combination in docs/matrix.md, for a nightly run (long)"
 	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 8 minutes)"
 	@echo "make soak   twenty runs in a row with eight institutions (long)"
 	@echo "make lint   ruff, mypy --strict, import contracts"
@@ -42,6 +43,9 @@ demo: env
 test: env
 	@# One thread: the models of most tests are too small for two to pay.
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+matrix: env
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "matrix or not matrix" tests/client/finetune/test_matrix.py
 
 e2e: env
 	@$(BIN)/python -m pytest -q -m e2e tests/e2e

@@ -55,6 +55,13 @@ def cells() -> list[Cell]:
     return found + [Cell("+".join(SHARED), method, "multi_task") for method in METHODS]
 
 
+def quick_cells() -> list[Cell]:
+    """Return the trainings of `make test`: at least one for each task, method and strategy. `make matrix` runs all."""
+    alone = [Cell(task, METHODS[place % len(METHODS)], "single_task") for place, task in enumerate(TASK_NAMES)]
+    continued = [Cell(SHARED[place % len(SHARED)], method, "incremental") for place, method in enumerate(METHODS, 1)]
+    return [*alone, *continued, Cell("+".join(SHARED), "lora", "multi_task")]
+
+
 PRIVATE = {
     (head, method): 1e-3 if method == "qlora" else 1e-5
     for head in ("bert text", "bert words", "llama text", "t5 summary")
@@ -65,10 +72,22 @@ sides compute in float32 (T5 in float64). With a 4-bit base they compute in bflo
 matters, most of all in a random T5, which does not scale its attention scores."""
 
 
+QUICK_PRIVATE = (("bert text", "lora"), ("bert words", "p_tuning"), ("llama text", "prefix_tuning"))
+"""Entries of `PRIVATE` that `make test` checks."""
+
+
 def grid() -> list[tuple[str, str, str]]:
     """Return every base model, head and method on the page, except decoders for summaries, which use instructions."""
     found = [(family, head, method) for head, _, _ in HEADS for family in FAMILIES for method in METHODS]
     return [(family, head, method) for family, head, method in found if (family, head) != ("llama", HEADS[3][0])]
+
+
+def quick_grid() -> list[tuple[str, str, str]]:
+    """Return the part of the grid in `make test`: each head with BERT or T5, and each refused combination."""
+    first = {head: "t5" if TASKS[task].head.writes_text else "bert" for head, task, _ in HEADS}
+    return [
+        cell for cell in grid() if cell in REFUSED or cell[0] == first[cell[1]] or cell[1:] == (HEADS[0][0], "lora")
+    ]
 
 
 def matrix() -> str:
@@ -77,7 +96,8 @@ def matrix() -> str:
         "# Supported combinations",
         "",
         "Written by `python -m tests.client.finetune.matrix` from the lists that the tests use. A test compares the",
-        "page with them. Each combination is tested on a tiny random model.",
+        "page with them. Each combination is tested on a tiny random model: all of them by `make matrix`, and at least",
+        "one for each task, method and strategy by `make test`.",
         "",
         "## Strategies for each task and method",
         "",

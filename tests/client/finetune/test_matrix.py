@@ -1,6 +1,7 @@
 """Every adapter method x task x strategy that is claimed, from rows to a saved adapter that loads and predicts."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,35 @@ from common.privacy.ledger import PrivacyLedger
 from common.tasks import TASKS, Task
 from common.tokenization.batches import IGNORED
 from tests.client.finetune.example_data import TinyModels, labels_of, task_data
-from tests.client.finetune.matrix import HEADS, METHODS, PRIVATE, REFUSED, SHARED, Cell, cells, grid, matrix
+from tests.client.finetune.matrix import (
+    HEADS,
+    METHODS,
+    PRIVATE,
+    QUICK_PRIVATE,
+    REFUSED,
+    SHARED,
+    TASK_NAMES,
+    Cell,
+    cells,
+    grid,
+    matrix,
+    quick_cells,
+    quick_grid,
+)
 from tests.reference.per_example import clipped_sum, relative_error
 
 ROOT = Path(__file__).parents[3]
+
+
+def nightly(every: Iterable[Any], quick: Iterable[Any]) -> list[Any]:
+    """Mark each combination that is not in the quick part: `make matrix` runs it, and `make test` does not."""
+    quick = set(quick)
+    marks = [() if each in quick else (pytest.mark.matrix,) for each in every]
+    values = [each if isinstance(each, tuple) else (each,) for each in every]
+    return [
+        pytest.param(*value, marks=mark, id="-".join(map(str, value)))
+        for value, mark in zip(values, marks, strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +101,7 @@ def train_cell(models: TinyModels, directory: Path, cell: Cell) -> FineTuningRes
     return finetune(replace(again, strategy="incremental", previous=previous))
 
 
-@pytest.mark.parametrize("cell", cells(), ids=str)
+@pytest.mark.parametrize("cell", nightly(cells(), quick_cells()))
 def test_every_claimed_training_ends_in_an_adapter_that_loads(models: TinyModels, tmp_path: Path, cell: Cell) -> None:
     outcome = train_cell(models, tmp_path, cell)
     names = tuple(cell.task.split("+"))
@@ -94,7 +120,7 @@ def test_every_claimed_training_ends_in_an_adapter_that_loads(models: TinyModels
         assert len(answers) == 2
 
 
-@pytest.mark.parametrize(("family", "head", "method"), grid())
+@pytest.mark.parametrize(("family", "head", "method"), nightly(grid(), quick_grid()))
 def test_each_base_model_takes_the_methods_that_are_claimed_and_else_one_line_names_another(
     models: TinyModels, family: str, head: str, method: str
 ) -> None:
@@ -137,7 +163,7 @@ def shaken(model: AdaptedModel) -> AdaptedModel:
     return model
 
 
-@pytest.mark.parametrize(("head", "method"), list(PRIVATE))
+@pytest.mark.parametrize(("head", "method"), nightly(PRIVATE, QUICK_PRIVATE))
 def test_the_clipped_sum_of_every_method_is_that_of_a_loop_over_single_examples(
     models: TinyModels, head: str, method: str
 ) -> None:
@@ -255,6 +281,16 @@ def test_multi_task_is_refused_with_privacy_and_names_what_can(models: TinyModel
     with pytest.raises(ConfigurationError, match="single_task"):
         finetune(replace(wanted, privacy=PrivacyOptions(level="high")))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_quick_part_holds_each_task_method_and_strategy_and_nothing_that_is_not_claimed() -> None:
+    quick = quick_cells()
+    assert set(quick) <= set(cells())
+    assert {cell.method for cell in quick} == set(METHODS)
+    assert {cell.strategy for cell in quick} == {cell.strategy for cell in cells()}
+    assert {name for cell in quick for name in cell.task.split("+")} == set(TASK_NAMES)
+    assert set(quick_grid()) <= set(grid())
+    assert set(QUICK_PRIVATE) <= set(PRIVATE)
 
 
 def test_the_page_says_what_these_tests_run() -> None:
