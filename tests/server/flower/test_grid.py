@@ -90,7 +90,7 @@ def over(
     call_after_s: float | None = None,
 ) -> GridTransport:
     return GridTransport(
-        grid,  # type: ignore[arg-type]
+        grid,
         connected,
         quorum,
         call_after_s=call_after_s,
@@ -146,7 +146,7 @@ def test_every_institution_is_asked_and_the_answers_carry_their_names(clock: Clo
 def test_an_assignment_lives_as_long_as_the_round(clock: Clock) -> None:
     carrier = transport({"a": echo}, clock)
     carrier.exchange(1, {"a": b"1"}, 5)
-    assert carrier._grid.ttls == [5]  # type: ignore[attr-defined]
+    assert carrier._grid.ttls == [5]
 
 
 def test_an_institution_without_an_answer_is_late_while_connected_and_silent_otherwise(clock: Clock) -> None:
@@ -224,17 +224,17 @@ def test_an_assignment_that_was_lost_on_the_way_is_sent_again_with_the_same_byte
     assert carrier.exchange(1, {"a": b"1"}, 600) == {"a": b"1!"}
     assert 60 <= clock.now < 64  # after 20 s, and after 40 s more
     assert node.answered == [b"1"]
-    kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]  # type: ignore[attr-defined]
+    kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]
     assert kinds == ["train", "query", "train", "query", "train"]
     # None lives longer than the round.
-    assert max(carrier._grid.ttls) <= 600  # type: ignore[attr-defined]
+    assert max(carrier._grid.ttls) <= 600
 
 
 def test_a_node_at_work_is_sent_empty_messages_and_not_the_assignment_again(clock: Clock) -> None:
     node = Node(clock, seconds=200.0)
     carrier = transport({"a": node}, clock, call_after_s=20)
     assert carrier.exchange(1, {"a": b"1"}, 600) == {"a": b"1!"}
-    kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]  # type: ignore[attr-defined]
+    kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]
     assert kinds == ["train", "query", "query", "query"]  # after 20, 60 and 140 s
     assert node.answered == [b"1"]
 
@@ -242,7 +242,7 @@ def test_a_node_at_work_is_sent_empty_messages_and_not_the_assignment_again(cloc
 def test_no_empty_message_is_sent_unless_the_nodes_answer_them(clock: Clock) -> None:
     carrier = transport({"a": Node(clock, loses=1)}, clock)
     assert carrier.exchange(1, {"a": b"1"}, 600)["a"] == LATE
-    assert len(carrier._grid.asked) == 1  # type: ignore[attr-defined]
+    assert len(carrier._grid.asked) == 1
 
 
 def test_an_empty_message_that_comes_back_as_an_error_shows_nothing(clock: Clock) -> None:
@@ -253,7 +253,7 @@ def test_an_empty_message_that_comes_back_as_an_error_shows_nothing(clock: Clock
 
     carrier = transport({"a": only_errors}, clock, call_after_s=20)
     assert carrier.exchange(1, {"a": b"1"}, 300)["a"] == LATE
-    kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]  # type: ignore[attr-defined]
+    kinds = [message.metadata.message_type for message in carrier._grid.asked.values()]
     assert kinds.count("train") == 1
 
 
@@ -295,7 +295,7 @@ def test_content_that_is_announced_and_never_uploaded_delays_nobody_beyond_the_d
 
     fake = FakeGrid({1: echo, 2: stalled})
     begun = time.monotonic()
-    carrier = GridTransport(fake, lambda: {"a": 1, "b": 2}, 1)  # type: ignore[arg-type]
+    carrier = GridTransport(fake, lambda: {"a": 1, "b": 2}, 1)
     found = carrier.exchange(1, {"a": b"1", "b": b"2"}, 1.0)
     never.set()
     assert found == {"a": b"1!", "b": LATE}

@@ -11,7 +11,6 @@ from common.files import write_json
 from common.report.records import ResultRecord, RoundRecord
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve
-from server.runs import follow as follow_module
 from server.runs.follow import follow
 from server.runs.run import FINISHED, STOPPED, Run
 from tests.server.hub.test_directory import make_request
@@ -72,8 +71,8 @@ def test_quiet_leaves_standard_output_to_the_json(run: Run, capsys: pytest.Captu
 
 def test_following_ends_if_the_hub_is_gone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 1000, 3))
-    monkeypatch.setattr(follow_module.time, "monotonic", lambda: float(next(now)))
-    monkeypatch.setattr(follow_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr("server.runs.follow.time.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("server.runs.follow.time.sleep", lambda _: None)
     with pytest.raises(ServiceError, match="the hub is not started: the run goes on after `fedfin-hub start`"):
         follow(run)
 

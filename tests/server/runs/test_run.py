@@ -203,7 +203,7 @@ def test_registrations_follow_enrolment(home: HubDirectory, control: FakeControl
 
 def test_a_run_whose_process_died_is_resubmitted(home: HubDirectory, source: Path, control: FakeControl) -> None:
     run = Run.create(home, source)
-    submit_run(run, control)  # type: ignore[arg-type]
+    submit_run(run, control)
     reconciler = Reconciler(home)
     with run.executing("1"):
         reconciler.tick()
@@ -221,7 +221,7 @@ def test_a_finished_round_starts_the_count_again_and_three_deaths_in_one_end_the
 ) -> None:
     run = Run.create(home, source)
     note(home, "run_created", {"run": run.name})
-    submit_run(run, control)  # type: ignore[arg-type]
+    submit_run(run, control)
     reconciler = Reconciler(home)
     for attempt in (2, 3):
         control.runs[len(control.runs)] = FLOWER_FINISHED
