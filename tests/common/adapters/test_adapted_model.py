@@ -239,7 +239,7 @@ def test_a_base_carries_one_adapter_at_a_time_and_is_itself_again_after_release(
     with torch.no_grad():
         ids, mask = batch.input_ids, batch.attention_mask
         encoder: Any = base.model.encoder
-        assert torch.equal(encoder(ids, mask).last_hidden_state, clean(ids, mask).last_hidden_state)  # type: ignore[operator]
+        assert torch.equal(encoder(ids, mask).last_hidden_state, clean(ids, mask).last_hidden_state)
     again = adapt(base, config, SEQUENCE, seed=7)
     assert digest(again.initial()) == digest(tiny_adapted(path, trained_factors="AB").initial())
     assert not again.logits(batch).any()

@@ -53,7 +53,7 @@ def batch_of(model: PromptedModel) -> Batch:
 def answer(module: object, batch: Batch) -> torch.Tensor:
     """PEFT's own forward pass; logits of virtual tokens are left out."""
     given = {} if batch.labels is None else {"labels": batch.labels}
-    logits = module(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **given).logits  # type: ignore[operator]
+    logits = module(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **given).logits
     result: torch.Tensor = logits
     return result[:, -batch.input_ids.shape[1] :] if result.ndim == 3 else result
 

@@ -48,13 +48,13 @@ def test_the_control_client_has_the_calls_that_are_used() -> None:
 
 
 def test_a_superlink_that_is_not_there_is_one_error(tmp_path: object) -> None:
-    authority = Authority.create(tmp_path / "ca", "hub authority")  # type: ignore[operator]
+    authority = Authority.create(tmp_path / "ca", "hub authority")
     with Control("127.0.0.1:9", authority.pem) as control, pytest.raises(ServiceError, match="is the hub started"):
         control.nodes()
 
 
 def test_a_refusal_of_the_superlink_is_one_error(tmp_path: object) -> None:
-    authority = Authority.create(tmp_path / "ca", "hub authority")  # type: ignore[operator]
+    authority = Authority.create(tmp_path / "ca", "hub authority")
     with Control("127.0.0.1:9", authority.pem) as control:
         control._client._client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(500)))
         with pytest.raises(ServiceError, match="status 500"):
