@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line, with an example for each command."""
     return cli.build_parser(
         "fedfin-institution",
-        "One institution: fine-tune alone, join a federation, and keep its own account of what privacy has cost.",
+        "One institution: fine-tune alone, join a federation, and keep its own privacy ledger.",
         "finetune --task sentiment_analysis --train train.csv --test test.csv --out runs/sentiment",
         ADDERS,
     )

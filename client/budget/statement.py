@@ -1,8 +1,8 @@
 """The privacy statement of one institution and run: everything in it is computed from the institution's own ledger.
 
 The same for a deployed institution and a simulated one, and for whoever holds the ledger and the public key: equal
-ledgers give equal statements. It stays inside, since it holds the number of records; what an institution tells the
-hub is `common.protocol.messages.PrivacyStatement`.
+ledgers give equal statements. It stays inside, since it holds the number of records. An institution tells the hub only
+`common.protocol.messages.PrivacyStatement`.
 """
 
 import importlib.metadata
@@ -58,9 +58,9 @@ _TOGETHER = {
 def statement(
     charges: Sequence[Charge], institution: str, run_id: str, limit: PrivacyLimit | None, *, prv: bool = False
 ) -> StatementRecord:
-    """What `institution` may say about the privacy of run `run_id`, by its whole ledger `charges`.
+    """Return the statement of `institution` about the privacy of run `run_id`, by its whole ledger `charges`.
 
-    `epsilon_run` is None where a training of the run had no privacy. `prv` adds Opacus' accountant as a third opinion,
+    `epsilon_run` is None if a training of the run had no privacy. `prv` adds Opacus' accountant as a third opinion,
     which loads torch.
     """
     here = [charge for charge in charges if charge.reservation.use.run_id == run_id]
@@ -97,7 +97,7 @@ def _noise_source(here: Sequence[Charge]) -> str:
 def _spent(
     charges: Sequence[Charge], here: Sequence[Charge], institution: str, limit: PrivacyLimit | None, prv: bool
 ) -> dict[str, Any]:
-    """The run's mechanisms and what they cost, at the delta that the run states."""
+    """Return the run's mechanisms and their cost, at the delta that the run states."""
     if not _private(here):
         return {"sampler": "shuffled minibatches", "epsilon_run": None, "epsilon_cumulative": math.inf}
     events = [charge.event for charge in here]
@@ -157,7 +157,7 @@ def _prv(events: Sequence[Any], delta: float) -> float | None:
 
 
 def _adversaries(run: float, cumulative: float, alone: bool) -> tuple[Adversary, ...]:
-    """One epsilon for all: nobody's figure rests on what another party does, or on noise of other institutions."""
+    """One epsilon for all: no figure depends on the actions of another party, or on noise of other institutions."""
     known = _ALONE if alone else _TOGETHER
     return tuple(
         Adversary(who=who, sees=sees, epsilon_run=run, epsilon_all_runs=cumulative) for who, sees in known.items()

@@ -1,4 +1,6 @@
-"""A ledger as tables: what was spent by whom for what, on which rows, and what is left. Nothing here writes."""
+"""A ledger as tables: trainings by requester and task, the rows behind them, and the remaining budget. Nothing here
+writes.
+"""
 
 import hashlib
 import math
@@ -77,7 +79,7 @@ class VerifiedLedger:
 
     @property
     def unit(self) -> Unit | None:
-        """What the ledger protects. None before the first private training."""
+        """The protected unit. None before the first private training."""
         return unit_of(self.charges)
 
     @property
@@ -139,7 +141,7 @@ class VerifiedLedger:
         return RunStatement.of(statement(self.charges, self.institution, name, self.limit, prv=prv))
 
     def facts(self) -> dict[str, Any]:
-        """What an auditor writes down to compare next time: a ledger put back to an earlier state has fewer entries."""
+        """Facts for an auditor to compare next time: a ledger put back to an earlier state has fewer entries."""
         last = hashlib.sha256(self.entries[-1].line()).hexdigest() if self.entries else None
         return {
             "institution": self.public.name,
@@ -156,14 +158,14 @@ class VerifiedLedger:
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatement:
-    """What an institution may say about the privacy of one run, computed from its own ledger.
+    """The statement of an institution about the privacy of one run, computed from its own ledger.
 
     Attributes:
         epsilon: Privacy loss of the run, at `delta`. None if a training of the run had no privacy.
         epsilon_all_runs: Privacy loss of the whole ledger, at `delta`.
         steps, noise_multiplier, clipping_norm, sampling_probability: The mechanism. None without privacy.
         noise_source: Where the noise came from. Fixed noise is not private, and this field says so.
-        covers, does_not_cover: What the figures speak of and what they do not, one sentence each.
+        covers, does_not_cover: Scope of the figures and its limits, one sentence each.
         text: The statement in words, a paragraph each.
         record: The whole statement, as `fedfin-institution budget statement --json` prints it.
     """
@@ -223,7 +225,7 @@ def read_ledger(directory: Path | str) -> VerifiedLedger:
 
 
 def verify_ledger(path: Path, public: PublicKeys) -> VerifiedLedger:
-    """Check and fold the ledger at `path`; it need not be released by whoever holds it.
+    """Check and fold the ledger at `path`. Its holder need not release it.
 
     Raises:
         LedgerError: absent, edited, cut, of another key, or not understood.
@@ -258,9 +260,10 @@ def rows(ledger: VerifiedLedger) -> list[dict[str, Any]]:
 
 
 def overview(ledger: VerifiedLedger) -> dict[str, Any]:
-    """The whole ledger: what was spent at the limit's delta, or at the largest that a run stated, and what is left.
+    """Summarise the whole ledger: the spent epsilon at the limit's delta, or at the largest delta that a run stated,
+    and the rest.
 
-    `steps_left` are of the last private kind of training; None without a limit, or before there was one.
+    `steps_left` are of the last private kind of training. None without a limit, or before the first private training.
     """
     delta, limit = ledger.delta, ledger.limit
     events = [charge.event for charge in ledger.charges]
@@ -320,7 +323,7 @@ def _distinct(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def find_run(found: Sequence[Charge], run_id: str | None) -> str:
-    """`run_id` if the ledger knows it; the last run where none is named.
+    """Return `run_id` if the ledger knows it, or the last run if none is named.
 
     Raises:
         LedgerError: there is no such run.

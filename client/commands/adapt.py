@@ -36,7 +36,7 @@ def add(commands: cli.Commands) -> None:
     how.add_argument("--epochs", type=int, default=1, metavar="N", help="passes over the corpus (default: 1)")
     how.add_argument("--learning-rate", type=float, metavar="RATE", help="default: by the model's size")
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="output directory; rerun the same command to resume"
+        "--out", required=True, type=Path, metavar="DIR", help="output directory (rerun the same command to resume)"
     )
 
 
@@ -47,7 +47,7 @@ def add_corpus(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--domain", choices=_DOMAINS, required=required, help="domain whose terms are added to the vocabulary"
     )
     corpus.add_argument("--column", metavar="NAME", help="text column of tables (default: text)")
-    group = "column of tables; rows with the same value (a company, a year) are held out together"
+    group = "column of tables whose equal values (a company, a year) are held out together"
     corpus.add_argument("--group-column", metavar="NAME", help=group)
     held_out = "text to measure on (default: a tenth of --corpus)"
     corpus.add_argument("--held-out", type=Path, metavar="PATH", help=held_out)
@@ -78,7 +78,7 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
     how.add_argument("--rank", type=int, metavar="R", help="rank of LoRA (default: 16)")
     how.add_argument("--layers", metavar="WHICH", help="blocks with LoRA: all (default), or last:K")
     how.add_argument(
-        "--max-hours", type=float, metavar="H", help="stop after H hours; the number of steps is planned to fit"
+        "--max-hours", type=float, metavar="H", help="stop after H hours (the number of steps is planned to fit)"
     )
     how.add_argument(
         "--max-memory-gb",

@@ -26,7 +26,7 @@ _TEST, _OUT = "TEST_FILE", "OUT_DIRECTORY"
 
 def add(commands: cli.Commands) -> None:
     """`advise`."""
-    text = "look at rows, model and machine and say how to fine-tune, with reasons; trains nothing"
+    text = "recommend a method and settings for rows, model and machine, with reasons (trains nothing)"
     example = "advise --task sentiment_analysis --train train.csv"
     parser = cli.subcommand(commands, "advise", _run, text, example)
     parser.add_argument("--task", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))

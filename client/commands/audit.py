@@ -18,8 +18,8 @@ __all__ = ["add"]
 def add(commands: cli.Commands) -> None:
     """`audit`."""
     text = (
-        "attack what a run claims: canaries, direct checks of the mechanism, and reading text back from an update. "
-        "It trains on random tokens, reads no private row and costs no budget. Exit code 1 where a claim is refuted"
+        "attack the privacy claim of a run: canaries, direct checks of the mechanism, and reading text back from an update. "
+        "It trains on random tokens, reads no private row and costs no budget. Exit code 1 if a claim is refuted"
     )
     parser = cli.subcommand(commands, "audit", _run, text, "audit --canaries 500")
     which = parser.add_mutually_exclusive_group()
@@ -28,11 +28,13 @@ def add(commands: cli.Commands) -> None:
     )
     beside = "audit a run from its directory and write audit.json there, for its report"
     which.add_argument("--run", type=Path, metavar="DIR", dest="directory", help=beside)
-    parser.add_argument("--canaries", type=int, default=500, metavar="N", help="default: 500; more show more")
+    parser.add_argument(
+        "--canaries", type=int, default=500, metavar="N", help="default: 500. More canaries give a tighter bound"
+    )
     parser.add_argument(
         "--confidence", type=float, default=0.95, metavar="P", help="of the lower bound (default: 0.95)"
     )
-    planted = "plant this much noise in place of what the claim needs (0: none), to see that the audit notices"
+    planted = "plant a fault: use this noise instead of the claimed one (0: none), to see that the audit detects it"
     parser.add_argument("--noise-multiplier", type=float, metavar="SIGMA", help=planted)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
 

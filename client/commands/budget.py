@@ -37,11 +37,11 @@ def add(commands: cli.Commands) -> None:
     ahead = cli.subcommand(actions, "forecast", _forecast, text, "forecast run.toml --home bank")
     ahead.add_argument("config", type=Path, metavar="CONFIG", help="the run's TOML file, as the hub has it")
     add_home(ahead)
-    text = "one line a training for an auditor; it holds the number of records"
+    text = "one line a training, for an auditor (contains the number of records)"
     export = cli.subcommand(actions, "export", _export, text, "export --home bank --out ledger.csv")
     add_home(export)
     export.add_argument("--out", required=True, type=Path, metavar="FILE", help=".csv, or .json with statements")
-    text = "the privacy statement of one run; it holds the number of records"
+    text = "the privacy statement of one run (contains the number of records)"
     states = cli.subcommand(actions, "statement", _statement, text, "statement --home bank --run four-banks")
     add_home(states)
     states.add_argument("--run", dest="run_id", metavar="RUN", help="a run in the ledger (default: the last one)")

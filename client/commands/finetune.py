@@ -43,7 +43,7 @@ def add(commands: cli.Commands) -> None:
     )
     forgetting = "test rows of the earlier training, to measure forgetting"
     old.add_argument("--previous-test", type=Path, metavar="FILE", help=forgetting)
-    replay = "training rows of the earlier training; some of them are replayed"
+    replay = "training rows of the earlier training, some of which are replayed"
     old.add_argument("--previous-train", type=Path, metavar="FILE", help=replay)
     how = parser.add_argument_group("how")
     how.add_argument("--strategy", choices=_STRATEGIES, default="single_task", help="default: single_task")
@@ -70,23 +70,23 @@ def add(commands: cli.Commands) -> None:
     how.add_argument("--precision", choices=precisions, default="auto", help="number format of the forward pass")
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
     how.add_argument(
-        "--max-hours", type=float, metavar="H", help="stop after H hours; the number of steps is planned to fit"
+        "--max-hours", type=float, metavar="H", help="stop after H hours (the number of steps is planned to fit)"
     )
     limit = "refuse a training that is expected to need more, and never use more"
     how.add_argument("--max-memory-gb", type=float, metavar="GB", help=limit)
     how.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of order and initialisation (default: 0)")
     kinds = ("tensorboard", "mlflow", "wandb")
-    how.add_argument("--log-to", choices=kinds, help="also log each step for this tool, below --out; nothing is sent")
+    how.add_argument("--log-to", choices=kinds, help="also log each step for this tool, below --out (nothing is sent)")
     privacy = parser.add_argument_group("differential privacy of one training row")
-    level = "high (noise 1.0, clip 1.0) or standard (noise 0.5, clip 2.0); default: no privacy"
+    level = "high (noise 1.0, clip 1.0) or standard (noise 0.5, clip 2.0). Default: no privacy"
     privacy.add_argument("--privacy", metavar="LEVEL", help=level)
     epsilon = "train within epsilon E for the whole training, instead of a level"
     privacy.add_argument("--target-epsilon", type=float, metavar="E", help=epsilon)
     privacy.add_argument("--delta", type=float, help="default: the institution's, or below a tenth of 1 / rows")
     home = "institution whose limits hold and whose ledger is charged (default: $FEDFIN_INSTITUTION, or none)"
     parser.add_argument("--home", type=Path, metavar="DIR", help=home)
-    resume = "output directory; rerun the same command to resume"
+    resume = "output directory (rerun the same command to resume)"
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=resume)
 
 

@@ -38,10 +38,10 @@ def add(commands: cli.Commands) -> None:
     add_corpus(parser, required=False)
     how = add_how(parser)
     how.add_argument("--student-blocks", type=int, metavar="N", help="distil into a student of N blocks")
-    rates = "measured: by the model's size; published: 1e-5, 2e-5, 3e-5, 1e-5, meant for large models trained whole"
+    rates = "measured: by the model's size. published: 1e-5, 2e-5, 3e-5, 1e-5, meant for large models trained whole"
     how.add_argument("--rates", choices=("measured", "published"), default="measured", help=rates)
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="output directory; rerun the same command to resume"
+        "--out", required=True, type=Path, metavar="DIR", help="output directory (rerun the same command to resume)"
     )
 
 

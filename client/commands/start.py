@@ -25,7 +25,7 @@ def add(commands: cli.Commands) -> None:
     text = "take part: keep the agent and the connection to the hub running until stopped"
     start = cli.subcommand(commands, "start", _run, text, "start --home /srv/fedfin")
     add_home(start)
-    only = "start only the agent (keys and rows) or only the node (network); default: both"
+    only = "start only the agent (keys and rows) or only the node (network). Default: both"
     start.add_argument("--only", choices=("agent", "node"), default="all", help=only)
 
 

@@ -12,7 +12,7 @@ __all__ = ["add"]
 
 def add(commands: cli.Commands) -> None:
     """`status`."""
-    text = "what runs here, whether the hub is reached, and what the agent is at; exit code 1 when something is down"
+    text = "running services, connection to the hub and the agent's progress (exit code 1 if a service is down)"
     status = cli.subcommand(commands, "status", _run, text, "status --home /srv/fedfin")
     add_home(status)
 

@@ -10,9 +10,9 @@ __all__ = ["add"]
 
 def add(commands: cli.Commands) -> None:
     """`certs`."""
-    text = "list what expires when, or renew a certificate; a running hub takes it up without losing a run"
+    text = "list expiry dates, or renew a certificate (a running hub loads it without losing a run)"
     parser = cli.subcommand(commands, "certs", _certs, text, "certs --rotate server")
-    what = "renew the certificate of the gateway (server) or of the institution NAME; repeatable"
+    what = "renew the certificate of the gateway (server) or of the institution NAME (repeatable)"
     parser.add_argument("--rotate", action="append", default=[], metavar="server|NAME", help=what)
     add_home(parser)
 

@@ -15,7 +15,7 @@ def add(commands: cli.Commands) -> None:
     parser = cli.subcommand(commands, "init", _init, text, example)
     parser.add_argument("--home", required=True, type=Path, metavar="DIR", help="a new or empty directory for the hub")
     parser.add_argument("--name", default="hub", help="the hub's name (default: hub)")
-    address = "what institutions dial (default: this machine alone, 127.0.0.1:8443)"
+    address = "address that institutions connect to (default: this machine alone, 127.0.0.1:8443)"
     parser.add_argument("--address", default="127.0.0.1:8443", metavar="HOST:PORT", help=address)
     names = "another host name or IP address in the server certificate (subject alternative name), repeatable"
     parser.add_argument("--san", action="append", default=[], metavar="NAME", help=names)

@@ -10,7 +10,7 @@ __all__ = ["add"]
 
 def add(commands: cli.Commands) -> None:
     """`revoke`."""
-    text = "shut an institution out at once; to come back it needs new keys and a new request"
+    text = "shut an institution out at once (to return, it needs new keys and a new request)"
     parser = cli.subcommand(commands, "revoke", _revoke, text, "revoke bank-one")
     parser.add_argument("name", metavar="NAME", help="an enrolled institution")
     add_home(parser)

@@ -15,7 +15,7 @@ __all__ = ["add_report", "add_resume", "add_run", "add_stop"]
 
 def add_run(commands: cli.Commands) -> None:
     """`run CONFIG.toml`."""
-    text = "start a federation on the enrolled institutions and follow it; Ctrl-C leaves it running"
+    text = "start a federation on the enrolled institutions and follow it (Ctrl-C leaves it running)"
     parser = cli.subcommand(commands, "run", _run, text, "run headlines.toml --home /srv/fedfin-hub")
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="the run's configuration")
     parser.add_argument(
@@ -29,7 +29,7 @@ def add_run(commands: cli.Commands) -> None:
 
 def add_resume(commands: cli.Commands) -> None:
     """`resume RUN`."""
-    text = "continue a run that was stopped or missed its quorum, at the exact round; or follow one that runs"
+    text = "continue a run that was stopped or missed its quorum, at the exact round, or follow a running one"
     parser = cli.subcommand(commands, "resume", _resume, text, "resume headlines-1a2b3c4d")
     parser.add_argument("run_name", metavar="RUN", help="name of the run")
     _add_detach(parser)
@@ -38,7 +38,7 @@ def add_resume(commands: cli.Commands) -> None:
 
 def add_stop(commands: cli.Commands) -> None:
     """`stop RUN`."""
-    text = "stop a run; every finished round is kept, and `resume` continues it"
+    text = "stop a run (finished rounds are kept, and `resume` continues it)"
     parser = cli.subcommand(commands, "stop", _stop, text, "stop headlines-1a2b3c4d")
     parser.add_argument("run_name", metavar="RUN", help="name of the run")
     add_home(parser)
@@ -53,7 +53,7 @@ def add_report(commands: cli.Commands) -> None:
 
 
 def _add_detach(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--detach", action="store_true", help="return at once; `fedfin-hub status` shows the progress")
+    parser.add_argument("--detach", action="store_true", help="return at once (`fedfin-hub status` shows the progress)")
 
 
 def _run(given: argparse.Namespace) -> int:

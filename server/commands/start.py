@@ -10,7 +10,7 @@ __all__ = ["add"]
 
 def add(commands: cli.Commands) -> None:
     """`start`."""
-    text = "start the hub and keep it running; Ctrl-C or SIGTERM stops it, runs go on at the next start"
+    text = "start the hub and keep it running until Ctrl-C or SIGTERM (runs continue at the next start)"
     parser = cli.subcommand(commands, "start", _start, text, "start --home /srv/fedfin-hub")
     add_home(parser)
 

@@ -11,7 +11,7 @@ __all__ = ["add"]
 
 def add(commands: cli.Commands) -> None:
     """`status`."""
-    text = "say what is up, who is connected, and where each run stands"
+    text = "show running services, connected institutions and the state of each run"
     parser = cli.subcommand(commands, "status", _status, text, "status --home /srv/fedfin-hub --json")
     add_home(parser)
 
