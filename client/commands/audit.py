@@ -18,7 +18,7 @@ __all__ = ["add"]
 def add(commands: cli.Commands) -> None:
     """`audit`."""
     text = (
-        "attack the privacy claim of a run: canaries, direct checks of the mechanism, and text read back from an update. "
+        "attack the privacy claim of a run: canaries, direct checks of the mechanism, and text read from an update. "
         "It trains on random tokens, reads no private row and costs no budget. Exit code 1 if a claim is refuted"
     )
     parser = cli.subcommand(commands, "audit", _run, text, "audit --canaries 500")
