@@ -233,7 +233,7 @@ def test_multi_task_takes_files_task_by_task_and_one_column_name_for_all(
     assert "--text-column is given 3 times" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("privacy", [[], ["--privacy", "2"]], ids=["without", "with"])
+@pytest.mark.parametrize("privacy", [[], ["--target-epsilon", "2"]], ids=["without", "with"])
 @pytest.mark.parametrize(
     ("model", "limits", "why"),
     [
