@@ -77,37 +77,37 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=choices, default="in-process", help=text)
 
 
-def _report(given: argparse.Namespace) -> int:
+def _report(args: argparse.Namespace) -> int:
     from server.report.report import write_report
 
-    path = write_report(given.out)
-    if given.json:
+    path = write_report(args.out)
+    if args.json:
         cli.print_json({"report": str(path)})
     else:
         print(path)
     return 0
 
 
-def _federate(given: argparse.Namespace) -> int:
+def _federate(args: argparse.Namespace) -> int:
     # Imported late: --help answers at once, and the environment is set before Flower or transformers read it.
     from simulation.display import Display
     from simulation.runner import run_simulation
     from simulation.workspace import Workspace
 
-    display = Display(quiet=given.json)
-    source: Path | None = given.config
+    display = Display(quiet=args.json)
+    source: Path | None = args.config
     if source is None:
-        display.stage(f"reopening {given.out}")
-        workspace = Workspace.reopen(given.out)
+        display.stage(f"reopening {args.out}")
+        workspace = Workspace.reopen(args.out)
     else:
         if not source.is_file():
             raise ConfigurationError(f"{source}: no such configuration file: give the path of a TOML file")
         display.stage(f"checking {source.name} and its data")
-        workspace = Workspace.create(source, given.out or Path("runs") / source.stem, given.set)
+        workspace = Workspace.create(source, args.out or Path("runs") / source.stem, args.set)
     with display.running(workspace):
-        result = run_simulation(workspace, given.engine, given.baselines, display)
+        result = run_simulation(workspace, args.engine, args.baselines, display)
     display.summary(workspace, result)
-    if given.json:
+    if args.json:
         cli.print_json(result.to_json())
     return 0
 

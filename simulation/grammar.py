@@ -57,4 +57,4 @@ class Grammar:
 
     def _expand(self, symbol: str, rng: random.Random, choose: Callable[[Wordings], tuple[str, ...]]) -> str:
         phrase = rng.choice(choose(self._rules[symbol]))
-        return SYMBOL.sub(lambda found: self._expand(found.group(1), rng, choose), phrase)
+        return SYMBOL.sub(lambda match: self._expand(match.group(1), rng, choose), phrase)

@@ -101,9 +101,9 @@ class SimulationResult:
 
 
 def _by_task(result: Mapping[str, float]) -> dict[str, Metrics]:
-    found: dict[str, dict[str, float]] = {}
+    by_task: dict[str, dict[str, float]] = {}
     for name, value in result.items():
         for end, metric in _PARTS.items():
             if name.endswith(end):
-                found.setdefault(name.removesuffix(end), {})[metric] = value
-    return {name: Metrics.from_json(metrics) for name, metrics in found.items()}
+                by_task.setdefault(name.removesuffix(end), {})[metric] = value
+    return {name: Metrics.from_json(metrics) for name, metrics in by_task.items()}

@@ -11,7 +11,8 @@ from common.errors import ConfigurationError
 from common.files import write_json
 from common.privacy.ledger import read_charges
 from common.report.json_reader import read_json
-from common.report.records import ResultRecord, StatementRecord
+from common.report.records import ResultRecord
+from common.report.statement_record import StatementRecord
 from common.tasks import task
 from server.report.report import write_report
 from server.results.artifacts import describe_protection, model_card, result, save_adapter

@@ -162,19 +162,19 @@ class Workspace:
 
     def settings(self, name: str) -> InstitutionConfig:
         """The settings of one simulated institution, from the configuration's [institutions]."""
-        given, unit = self.simulation.institutions, self.config.privacy.unit
+        decided, unit = self.simulation.institutions, self.config.privacy.unit
         units = self.federation.train[name].units(unit)
         return InstitutionConfig(
             name=name,
             model=LocalModelConfig(allowed=(self.config.model.base,)),
             limits=LimitsConfig(
-                max_epsilon=given.max_epsilon,
+                max_epsilon=decided.max_epsilon,
                 delta=self.config.privacy.delta,
                 allow_without_privacy=self.config.privacy.mode == "none",
                 unit=unit,
             ),
-            release=ReleaseConfig(declared_units=power_of_two_at_most(units) if given.declare_units else None),
-            noise=given.noise,
+            release=ReleaseConfig(declared_units=power_of_two_at_most(units) if decided.declare_units else None),
+            noise=decided.noise,
         )
 
     @functools.cached_property

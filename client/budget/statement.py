@@ -13,7 +13,7 @@ from typing import Any
 from common.privacy.accounting import PrivacyLimit, epsilon, epsilon_rdp, loss_distribution
 from common.privacy.ledger import Charge, Unit
 from common.privacy.tradeoff import profile
-from common.report.records import Adversary, Attack, CurvePoint, GroupPrivacy, Mechanism, StatementRecord
+from common.report.statement_record import Adversary, Attack, CurvePoint, GroupPrivacy, Mechanism, StatementRecord
 
 __all__ = ["GROUPS", "RATES", "statement"]
 

@@ -18,7 +18,7 @@ from common.journal.line_format import Entry
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, steps_left
 from common.privacy.ledger import PURPOSE, Charge, Unit, charges, unit_of
 from common.report.privacy_statement import paragraphs
-from common.report.records import StatementRecord
+from common.report.statement_record import StatementRecord
 
 __all__ = [
     "LedgerRun",

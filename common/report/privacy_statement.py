@@ -3,7 +3,7 @@
 import math
 
 from common.report.formatting import format_count, format_epsilon, format_value, join_names
-from common.report.records import StatementRecord
+from common.report.statement_record import StatementRecord
 
 __all__ = ["paragraphs"]
 

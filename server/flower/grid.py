@@ -143,7 +143,7 @@ class GridTransport:
         for name, entry in asked.items():
             replies, error = entry.puller.pull(entry.identities, self._monotonic())
             if isinstance(error, httpx.HTTPError):
-                self._connected()  # raises if the SuperLink is gone; otherwise the next pull may succeed
+                self._connected()  # raises if the SuperLink is gone, else the next pull may succeed
             elif error is not None:
                 # The text of the error may hold bytes of the institution: only its type is kept.
                 answers[name] = Failure(RoundOutcome.FAILED_ERROR, f"undecodable content ({type(error).__name__})")

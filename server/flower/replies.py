@@ -47,7 +47,7 @@ class ReplyPuller:
         self._error: Exception | None = None
 
     def pull(self, identities: Sequence[str], now: float) -> tuple[list[Message], Exception | None]:
-        """Begin a pull if one is due, and return what the last one brought: replies, and the error that ended it.
+        """Begin a pull if one is due, and return the replies of the last pull and the error that ended it.
 
         An error other than httpx.HTTPError comes from the content of a reply.
 

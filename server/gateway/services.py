@@ -51,37 +51,38 @@ def prepare_services(home: HubDirectory) -> list[Service]:
     upstream = f"{_LOOPBACK}:{port}"
     write_json(home.superlink_path, {"address": upstream})
 
-    programs, environment = Path(sys.executable).parent, _environment(home)
-    trust = ("--root-certificates", str(home.authority_certificate))
-    superlink = (
-        str(programs / "flower-superlink"),
-        *("--host", _LOOPBACK, "--port", str(port), "--isolation", "process", "--enable-supernode-auth"),
-        *("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)),
-        *("--ssl-ca-certfile", str(home.authority_certificate)),
-        *("--database", str(state / "superlink.db"), "--superexec-auth-secret-file", str(secret)),
-        "--disable-runtime-dependency-installation",
-    )
-    superexec = (
-        str(programs / "flower-superexec"),
-        *("--runtime-api-address", upstream, *trust, "--superexec-auth-secret-file", str(secret)),
-    )
-    gateway = (
-        sys.executable,
-        "-P",
-        "-m",
-        "server.gateway.gateway",
-        "--home",
-        str(home.directory),
-        "--upstream",
-        upstream,
-    )
-    work, logs = state / "work", state / "logs"
+    environment, work, logs = _environment(home), state / "work", state / "logs"
     healthy = partial(_is_healthy, upstream, home.authority_certificate)
+    superlink, superexec, gateway = _commands(home, port, upstream)
     return [
         Service("superlink", superlink, work, logs / "superlink.log", environment, healthy),
         Service("superexec", superexec, work, logs / "superexec.log", environment),
         Service("gateway", gateway, work, logs / "gateway.log", environment, partial(_is_listening, *listen)),
     ]
+
+
+def _commands(home: HubDirectory, port: int, upstream: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the command lines of SuperLink, SuperExec and gateway. None of them holds a secret."""
+    programs, state = Path(sys.executable).parent, home.state
+    authority, secret = str(home.authority_certificate), str(state / "superexec.secret")
+    superlink = (
+        str(programs / "flower-superlink"),
+        *("--host", _LOOPBACK, "--port", str(port), "--isolation", "process", "--enable-supernode-auth"),
+        *("--ssl-certfile", str(state / "loopback.pem"), "--ssl-keyfile", str(state / "loopback.key")),
+        *("--ssl-ca-certfile", authority),
+        *("--database", str(state / "superlink.db"), "--superexec-auth-secret-file", secret),
+        "--disable-runtime-dependency-installation",
+    )
+    superexec = (
+        str(programs / "flower-superexec"),
+        *("--runtime-api-address", upstream, "--root-certificates", authority),
+        *("--superexec-auth-secret-file", secret),
+    )
+    gateway = (
+        *(sys.executable, "-P", "-m", "server.gateway.gateway"),
+        *("--home", str(home.directory), "--upstream", upstream),
+    )
+    return superlink, superexec, gateway
 
 
 def _environment(home: HubDirectory) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ from common.report.html import Child, Html, join, table, tag
 from common.report.page import figure
 from common.report.plots import Line, Reference, line_plot, merged
 from common.report.privacy_statement import paragraphs
-from common.report.records import StatementRecord
+from common.report.statement_record import StatementRecord
 from server.report.run_files import RunFiles
 
 __all__ = ["banner", "spending", "statements"]

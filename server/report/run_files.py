@@ -8,7 +8,8 @@ from typing import Any
 
 from common.errors import CheckpointError
 from common.report.json_reader import JsonReader, describe_kind, read_json
-from common.report.records import AuditResult, ResultRecord, RoundRecord, StatementRecord
+from common.report.records import AuditResult, ResultRecord, RoundRecord
+from common.report.statement_record import StatementRecord
 
 __all__ = ["RunFiles", "load_run"]
 

@@ -140,8 +140,8 @@ def _pooling(model: Mapping[str, Any]) -> str:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    given = ((k.replace("_", " "), v) for k, v in values.items() if v is not None)
-    return ", ".join(f"{name} {format_value(value)}" for name, value in given)
+    named = ((key.replace("_", " "), value) for key, value in values.items() if value is not None)
+    return ", ".join(f"{name} {format_value(value)}" for name, value in named)
 
 
 def utility(run: RunFiles) -> Html:

@@ -16,7 +16,7 @@ from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon
 from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
 from common.report.formatting import format_epsilon as in_words
 from common.report.privacy_statement import paragraphs
-from common.report.records import Mechanism
+from common.report.statement_record import Mechanism
 
 BANK = PrivateKeys.generate("bank")
 EVENT, OTHER = DpSgdEvent(1.5, 0.2, 5), DpSgdEvent(2.0, 0.1, 7)

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from common.files import json_text
-from common.report.records import Baseline, ResultRecord, RoundRecord, StatementRecord
+from common.report.records import Baseline, ResultRecord, RoundRecord
+from common.report.statement_record import StatementRecord
 
 ROUND = RoundRecord(
     round=2,

@@ -1,0 +1,117 @@
+"""The record of a privacy statement, `institutions/NAME/statement.json`, for its writer and its readers."""
+
+from dataclasses import dataclass
+
+from common.report.json_reader import Record
+
+__all__ = ["Adversary", "Attack", "CurvePoint", "GroupPrivacy", "Mechanism", "StatementRecord"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """Steps of one run that share noise multiplier, sampling probability and clipping norm."""
+
+    noise_multiplier: float = 0.0
+    sampling_probability: float = 0.0
+    clipping_norm: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """Largest true positive rate of any test whether one unit was among the data, at a false positive rate."""
+
+    false_positive_rate: float = 0.0
+    true_positive_rate: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """One point of the privacy curve."""
+
+    delta: float = 0.0
+    epsilon: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupPrivacy:
+    """Epsilon for `units` units that are added or removed together."""
+
+    units: int = 0
+    epsilon: float = 0.0
+    delta: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversary:
+    """An adversary, the data that it sees, and its epsilon over this run and over all runs."""
+
+    who: str = ""
+    sees: str = ""
+    epsilon_run: float = 0.0
+    epsilon_all_runs: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatementRecord(Record):
+    """The privacy statement of one institution and run. It stays inside the institution: it holds `population`.
+
+    Attributes:
+        unit, adjacency: The neighbouring relation, such as one "record" added or removed.
+        asked_by, tasks, base_models, data_fingerprints: Of the run's trainings, in order of first appearance.
+        population, delta_times_population: Largest number of units of a training, and delta times that number.
+        sampler, sampler_assumed, sampler_implemented: The sampling of units in words.
+        noise_multiplier, clipping_norm, sampling_probability: The mechanism of the last training.
+        steps, steps_of_unfinished_trainings: Steps that count, and those of trainings that never finished.
+        epsilon_run: Over this run, at `delta`. None if a training of the run had no privacy.
+        epsilon_cumulative: Over the whole ledger, at `delta`.
+        epsilon_rdp, epsilon_prv: `epsilon_run` by two other accountants.
+        gaussian_mu: The mu of Gaussian differential privacy that covers the run.
+        ledger_entries, runs: Number of trainings and names of runs in the whole ledger.
+        max_epsilon, max_epsilon_delta, epsilon_of_limit_spent: The officer's limit and the part that is spent.
+        covers, does_not_cover: One sentence each.
+    """
+
+    institution: str = ""
+    run_id: str = ""
+    unit: str = ""
+    adjacency: str = ""
+    asked_by: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    base_models: tuple[str, ...] = ()
+    data_fingerprints: tuple[str, ...] = ()
+    population: int | None = None
+    delta_times_population: float | None = None
+    noise_source: str = ""
+    sampler: str = ""
+    sampler_assumed: str = ""
+    sampler_implemented: str = ""
+    noise_multiplier: float | None = None
+    clipping_norm: float | None = None
+    sampling_probability: float | None = None
+    steps: int | None = None
+    steps_of_unfinished_trainings: int | None = None
+    mechanisms: tuple[Mechanism, ...] = ()
+    delta: float | None = None
+    accountant: str = ""
+    epsilon_run: float | None = None
+    epsilon_cumulative: float | None = None
+    epsilon_rdp: float | None = None
+    epsilon_prv: float | None = None
+    gaussian_mu: float | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    attack: tuple[Attack, ...] = ()
+    groups: tuple[GroupPrivacy, ...] = ()
+    adversaries: tuple[Adversary, ...] = ()
+    ledger_entries: int | None = None
+    runs: tuple[str, ...] = ()
+    max_epsilon: float | None = None
+    max_epsilon_delta: float | None = None
+    epsilon_of_limit_spent: float | None = None
+    covers: tuple[str, ...] = ()
+    does_not_cover: tuple[str, ...] = ()
+
+    @property
+    def is_fixed_noise(self) -> bool:
+        """Whether the noise came from a fixed seed, so that no unit is protected."""
+        return "NOT PRIVATE" in self.noise_source.upper()
