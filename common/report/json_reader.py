@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 from common.errors import CheckpointError
 from common.files import INFINITE
 
-__all__ = ["JsonReader", "Record", "describe_kind", "read_json"]
+__all__ = ["LARGEST_NUMBER", "JsonReader", "Record", "describe_kind", "read_json"]
 
-_LARGEST = 1e18
+LARGEST_NUMBER = 1e18
+"""Largest finite number that a record may hold."""
 _REPAIR = "restore the file or run again"
 
 
@@ -83,7 +84,7 @@ class JsonReader:
         value = math.inf if value == INFINITE else value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(key, "a number")
-        if value != value or (abs(value) > _LARGEST and value != math.inf):  # NaN, or absurd
+        if value != value or (abs(value) > LARGEST_NUMBER and value != math.inf):  # NaN, or absurd
             raise CheckpointError(f"{self.source}: {key}: not a usable number: {_REPAIR}")
         return value
 

@@ -5,6 +5,7 @@ the exact round (see `server.runs.reconciler`). Keys and run are in the hub's di
 names. Flower stores neither.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from common.protocol.adapter_codec import Tensors
 from common.report.records import RoundRecord
 from common.tasks import task
 from server.flower.grid import GridTransport
-from server.hub.audit_log import RUN_PURPOSE, run_ended
+from server.hub.audit_log import RUN_PURPOSE, anchor_run, file_sha256, run_ended
 from server.hub.directory import HubDirectory
 from server.hub.public_data import read_public_texts, read_test_set
 from server.report.report import write_report
@@ -41,6 +42,15 @@ from server.runs.run import FAILED, FINISHED, QUORUM, Run
 __all__ = ["execute_run"]
 
 _CALL_AFTER_S = 20.0
+_KEPT = (
+    "adapter/adapter_model.safetensors",
+    "adapter/adapter_config.json",
+    "adapter/fedfin.json",
+    "config.json",
+    "history.json",
+    "result.json",
+)
+"""Files of a finished run whose digests the hub's audit log keeps."""
 
 
 def execute_run(grid: Grid, run: str, flower_run: str) -> None:
@@ -103,7 +113,7 @@ def _execute(grid: Grid, run: Run) -> None:
             transport,
             evaluate=evaluator or _no_evaluation,
             save=functools.partial(save_round, run.directory),
-            audit=lambda kind, body: journal.append(kind, body),
+            audit=functools.partial(_audit, run, journal),
         )
     _finish(run, state, config, adapted, evaluator(state.adapter) if evaluator else None)
 
@@ -132,9 +142,17 @@ def _no_evaluation(_: Tensors) -> Evaluation | None:
     return None
 
 
+def _audit(run: Run, journal: Journal, kind: str, body: dict[str, Any]) -> None:
+    """Append to the run's own log, and anchor that log in the hub's."""
+    journal.append(kind, body)
+    anchor_run(run.home, run.name, journal.entries)
+
+
 def _show_progress(run: Run, round_: int, answered: tuple[str, ...], waiting: tuple[str, ...]) -> None:
     value = Progress(round=round_, answered=answered, waiting=waiting, time=time.time())
-    write_json(run.directory / "progress.json", value.to_json())
+    # Only shown to operators: a full disk must not end the round for it.
+    with contextlib.suppress(OSError):
+        write_json(run.directory / "progress.json", value.to_json())
 
 
 def _finish(run: Run, state: RunState, config: RunConfig, adapted: AdaptedModel, final: Evaluation | None) -> None:
@@ -168,6 +186,8 @@ def _close(run: Run, ended: str, message: str) -> None:
                 entries = journal.entries
     except LedgerError as error:
         ended, message = FAILED, str(error)
-    run_ended(run.home, run.name, ended, entries)
+    kept = (run.directory / name for name in _KEPT) if ended == FINISHED else ()
+    files = {str(path.relative_to(run.directory)): file_sha256(path) for path in kept if path.is_file()}
+    run_ended(run.home, run.name, ended, entries, files)
     (run.directory / "progress.json").unlink(missing_ok=True)
     run.end(ended, message)

@@ -7,6 +7,7 @@ from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import DESCRIPTION, Manifest, write_manifest
 from common.adapters.settings import AdapterSettings
 from common.config.run import RunConfig
+from common.errors import CheckpointError
 from common.files import write_json
 from common.protocol.adapter_codec import digest
 from common.report.formatting import format_epsilon
@@ -18,10 +19,18 @@ __all__ = ["describe_protection", "model_card", "result", "save_adapter", "save_
 
 
 def save_round(directory: Path, state: RunState) -> None:
-    """Save the checkpoint, and `history.json` with the finished rounds and the attempts that missed the quorum."""
+    """Save the checkpoint, and `history.json` with the finished rounds and the attempts that missed the quorum.
+
+    Raises:
+        CheckpointError: The disk refuses a write.
+    """
     checkpoint.save(state, directory / "checkpoint")
     rounds = sorted((*state.history, *state.missed), key=lambda record: record.round)
-    write_json(directory / "history.json", [record.to_json() for record in rounds])
+    path = directory / "history.json"
+    try:
+        write_json(path, [record.to_json() for record in rounds])
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror}): make room, then resume") from error
 
 
 def save_adapter(

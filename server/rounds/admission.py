@@ -15,12 +15,15 @@ from common.protocol.adapter_codec import Spec, Tensors, decode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek
 from common.protocol.messages import Contribution, PrivacyStatement, Refusal
 from common.protocol.outcomes import RoundOutcome
+from common.report.json_reader import LARGEST_NUMBER
 from server.rounds.aggregation import update_norm
 
 __all__ = ["Admitted", "Expected", "Failure", "Verdict", "admit"]
 
 _OVERHEAD_BYTES = 2**16
 """Allowance in bytes for the parts of a reply beside its adapter: envelope, statement, digests."""
+_LARGEST_NOISE = 1e6
+"""Largest noise multiplier of a statement. A run file allows 1,000, and a privacy officer may ask for more."""
 
 
 @dataclass(frozen=True)
@@ -154,15 +157,21 @@ def _check_place(message: Contribution | Refusal, expected: Expected) -> None:
 
 
 def _matches_run(statement: PrivacyStatement | None, config: RunConfig) -> bool:
-    """Return whether the statement is that of the run's own privacy. More noise than the run asks for is welcome."""
-    privacy = config.privacy
+    """Return whether a statement agrees with every number that the run fixes. More noise than it asks for is welcome.
+
+    Epsilon follows from the institution's ledger, so the hub can only require a number that its files can hold.
+    """
+    privacy, training = config.privacy, config.training
     if privacy.mode == "none":
         return True
     return (
         statement is not None
         and statement.delta == privacy.delta
         and statement.clipping_norm == privacy.clipping_norm
-        and statement.noise_multiplier >= (privacy.noise_multiplier or 0.0)
+        and (privacy.noise_multiplier or 0.0) <= statement.noise_multiplier <= _LARGEST_NOISE
+        and statement.sampling_probability == training.sampling_rate
+        and training.local_steps in (None, statement.steps)
+        and statement.epsilon <= LARGEST_NUMBER
     )
 
 

@@ -52,6 +52,8 @@ class Reconciler:
             log.info("%s", error)
         except FedfinError as error:
             log.error("%s", error)
+        except OSError as error:
+            log.error("the hub's directory cannot be written (%s): make room", error.strerror)
 
     def _reconcile_nodes(self, control: Control) -> None:
         stamp = self._home.enrolment_stamp()

@@ -36,10 +36,15 @@ class Question:
 
     def contribution(self, adapter: bytes | None = None) -> Contribution:
         """What an honest institution would say about `adapter`."""
-        privacy = RunConfig.from_json(self.assignment.config_json).privacy
+        config = RunConfig.from_json(self.assignment.config_json)
+        privacy, training = config.privacy, config.training
         assert privacy.noise_multiplier is not None
         assert privacy.delta is not None
-        statement = PrivacyStatement(privacy.noise_multiplier, privacy.clipping_norm, 2, privacy.delta, 1.0)
+        assert training.local_steps is not None
+        statement = PrivacyStatement(
+            privacy.noise_multiplier, privacy.clipping_norm, training.local_steps, privacy.delta, 1.0,
+            sampling_probability=training.sampling_rate,
+        )  # fmt: skip
         return Contribution(
             run_id=self.assignment.run_id,
             round=self.assignment.round,

@@ -253,7 +253,9 @@ def test_the_norm_limit_is_the_limit(federate: Any) -> None:
 
 
 PRIVATE = {"mode": "custom", "noise_multiplier": 1.5, "clipping_norm": 0.5, "delta": 1e-4}
-STATED = PrivacyStatement(noise_multiplier=1.5, clipping_norm=0.5, steps=1, delta=1e-4, epsilon=0.7)
+STATED = PrivacyStatement(
+    noise_multiplier=1.5, clipping_norm=0.5, steps=1, delta=1e-4, epsilon=0.7, sampling_probability=0.1
+)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +266,11 @@ STATED = PrivacyStatement(noise_multiplier=1.5, clipping_norm=0.5, steps=1, delt
         (replace(STATED, noise_multiplier=1.4), "refused:statement"),
         (replace(STATED, clipping_norm=0.6), "refused:statement"),
         (replace(STATED, delta=1e-3), "refused:statement"),
+        (replace(STATED, steps=2), "refused:statement"),
+        (replace(STATED, sampling_probability=0.2), "refused:statement"),
+        (replace(STATED, sampling_probability=None), "refused:statement"),
+        (replace(STATED, noise_multiplier=1e7), "refused:statement"),
+        (replace(STATED, epsilon=1e19), "refused:statement"),
         (None, "refused:statement"),
     ],
 )

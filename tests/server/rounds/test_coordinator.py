@@ -84,7 +84,7 @@ def test_epsilon_is_what_each_institution_states(federate: Any) -> None:
         privacy={"mode": "custom", "noise_multiplier": 1.0, "clipping_norm": 1.0, "delta": 1e-4}, rounds=1
     )
     for i, institution in enumerate(federation.institutions.values()):
-        institution.statement = PrivacyStatement(1.0, 1.0, 1, 1e-4, epsilon=0.5 + i)
+        institution.statement = PrivacyStatement(1.0, 1.0, 1, 1e-4, epsilon=0.5 + i, sampling_probability=0.1)
     assert federation.run().history[0].epsilon == {"bank-a": 0.5, "bank-b": 1.5, "bank-c": 2.5}
 
 

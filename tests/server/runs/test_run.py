@@ -1,26 +1,29 @@
 """A run's directory, and the keeper that has its process started again."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.base_models.digest import base_digest
 from common.base_models.resolve import resolve_base
-from common.errors import CheckpointError, ConfigurationError, DataError, ModelError
+from common.errors import CheckpointError, ConfigurationError, DataError, LedgerError, ModelError
 from common.flower.internals import FINISHED as FLOWER_FINISHED
 from common.flower.internals import NodeState
-from server.hub.audit_log import note, run_ended, verify_all
+from common.journal.journal import Journal
+from server.hub.audit_log import RUN_PURPOSE, anchor_run, file_sha256, note, run_ended, verify_all
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve, revoke
 from server.hub.public_data import read_public_texts, read_test_set
 from server.runs.reconciler import Reconciler, cancel_run, submit_run
 from server.runs.records import Executor, Submission
-from server.runs.run import FAILED, STOPPED, Run
+from server.runs.run import FAILED, FINISHED, STOPPED, Run
 from tests.server.hub.test_directory import make_request
 
 TOML = """
@@ -255,10 +258,6 @@ def test_a_run_that_has_ended_is_left_alone(home: HubDirectory, source: Path, co
 
 
 def test_the_hubs_log_names_every_run_and_how_far_its_own_log_went(home: HubDirectory, source: Path) -> None:
-    from common.errors import LedgerError
-    from common.journal.journal import Journal
-    from server.hub.audit_log import RUN_PURPOSE
-
     run = Run.create(home, source)
     note(home, "run_created", {"run": run.name})
     log = run.directory / "audit.jsonl"
@@ -278,3 +277,62 @@ def test_the_hubs_log_names_every_run_and_how_far_its_own_log_went(home: HubDire
         path.unlink()
     with pytest.raises(LedgerError, match="absent"):
         verify_all(home.directory)
+
+
+def test_the_log_of_a_run_that_never_ended_is_anchored_round_by_round(home: HubDirectory, source: Path) -> None:
+    run = Run.create(home, source)
+    note(home, "run_created", {"run": run.name})
+    log = run.directory / "audit.jsonl"
+    with Journal.open(log, home.keys(), RUN_PURPOSE) as journal:
+        journal.append("run_started", {})
+        early = {path: path.read_bytes() for path in (log, log.with_name("audit.jsonl.head"))}
+        journal.append("round_closed", {})
+        anchor_run(home, run.name, journal.entries)
+        journal.append("round_missed", {})
+    assert dict(verify_all(home.directory).runs) == {run.name: 3}
+    for path, data in early.items():
+        path.write_bytes(data)
+    with pytest.raises(LedgerError, match="ended with entry 2"):
+        verify_all(home.directory)
+    for path in early:
+        path.unlink()
+    with pytest.raises(LedgerError, match="absent"):
+        verify_all(home.directory)
+
+
+def test_the_adapter_and_history_of_a_finished_run_are_held_by_the_hubs_log(home: HubDirectory, source: Path) -> None:
+    run = Run.create(home, source)
+    note(home, "run_created", {"run": run.name})
+    adapter = run.directory / "adapter" / "adapter_model.safetensors"
+    adapter.parent.mkdir()
+    adapter.write_bytes(b"weights")
+    history = run.directory / "history.json"
+    history.write_text("[]")
+    files = {str(path.relative_to(run.directory)): file_sha256(path) for path in (adapter, history)}
+    run_ended(home, run.name, FINISHED, (), files)
+    verify_all(home.directory)
+    adapter.write_bytes(b"Weights")
+    with pytest.raises(LedgerError, match=r"adapter_model\.safetensors: it was changed after the run had ended"):
+        verify_all(home.directory)
+    adapter.write_bytes(b"weights")
+    history.unlink()
+    with pytest.raises(LedgerError, match=r"history\.json: the hub's log names it"):
+        verify_all(home.directory)
+
+
+def test_a_full_disk_does_not_end_the_reconciler(
+    home: HubDirectory, source: Path, control: FakeControl, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    run = Run.create(home, source)
+    submit_run(run, control)  # type: ignore[arg-type]
+    control.runs[1] = FLOWER_FINISHED
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("server.runs.run.write_json", full)
+        Reconciler(home).tick()
+    assert "cannot be written (No space left on device): make room" in caplog.text
+    Reconciler(home).tick()
+    assert submitted(run).attempt == 2
