@@ -324,7 +324,7 @@ def test_a_full_disk_does_not_end_the_reconciler(
     home: HubDirectory, source: Path, control: FakeControl, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     run = Run.create(home, source)
-    submit_run(run, control)  # type: ignore[arg-type]
+    submit_run(run, control)
     control.runs[1] = FLOWER_FINISHED
 
     def full(*_: object) -> None:
