@@ -39,7 +39,9 @@ written = '"Digits"' in Path("digits/tokenizer.json").read_text()
 seen = {
     "in memory": digits.tokenize(text),
     "tokenizers": [
-        t for t in Tokenizer.from_file("digits/tokenizer.json").encode(text, add_special_tokens=False).tokens if t != "[PAD]"
+        t
+        for t in Tokenizer.from_file("digits/tokenizer.json").encode(text, add_special_tokens=False).tokens
+        if t != "[PAD]"
     ],
     "PreTrainedTokenizerFast": PreTrainedTokenizerFast.from_pretrained("digits").tokenize(text),
     "AutoTokenizer": AutoTokenizer.from_pretrained("digits").tokenize(text),

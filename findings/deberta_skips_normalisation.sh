@@ -28,7 +28,15 @@ import transformers
 from transformers import DebertaV2Tokenizer, T5Tokenizer, XLMRobertaTokenizer
 
 transformers.logging.set_verbosity_error()
-subjects = ("The bank", "Net income", "Office rent", "The final profit", "Credit loss", "Half of the fees", "Mortgage flow")
+subjects = (
+    "The bank",
+    "Net income",
+    "Office rent",
+    "The final profit",
+    "Credit loss",
+    "Half of the fees",
+    "Mortgage flow",
+)
 verbs = ("rose by", "fell to", "is about", "was near", "stayed at", "moved from")
 amounts = [f"{n} percent in {year}" for n, year in itertools.product((1, 2, 5, 12, 34, 678, 90), range(2015, 2025))]
 lines = [" ".join(parts) for parts in itertools.product(subjects, verbs, amounts)]
@@ -61,7 +69,11 @@ def differences(model: str) -> dict[str, int]:
 
 for prefix, rule in (("nfkc", "nmt_nfkc"), ("fold", "nmt_nfkc_cf")):
     sentencepiece.SentencePieceTrainer.train(
-        input="corpus.txt", model_prefix=prefix, vocab_size=200, hard_vocab_limit=False, normalization_rule_name=rule,
+        input="corpus.txt",
+        model_prefix=prefix,
+        vocab_size=200,
+        hard_vocab_limit=False,
+        normalization_rule_name=rule,
         minloglevel=2,
     )
 plain, folded = differences("nfkc.model"), differences("fold.model")

@@ -23,7 +23,11 @@ import sys
 import inscriptis
 import trafilatura
 
-FIGURES = {"Total assets": ("98,765", "91,402"), "Loans to customers": ("54,321", "50,118"), "Deposits": ("71,003", "69,994")}
+FIGURES = {
+    "Total assets": ("98,765", "91,402"),
+    "Loans to customers": ("54,321", "50,118"),
+    "Deposits": ("71,003", "69,994"),
+}
 
 
 def fact(value: str, number: int) -> str:
@@ -64,7 +68,12 @@ print(
     f"{kept(recall)}, plain {kept(from_plain)}, inscriptis {kept(control)}"
 )
 labels = all(label in from_tagged for label in FIGURES)
-if not (labels and "4,711" in from_tagged and kept(from_tagged) == kept(recall) == 0 and kept(from_plain) == kept(control) == 6):
+if not (
+    labels
+    and "4,711" in from_tagged
+    and kept(from_tagged) == kept(recall) == 0
+    and kept(from_plain) == kept(control) == 6
+):
     sys.exit("changed: trafilatura no longer empties the tagged cells of a table")
 PY
 "$work/venv/bin/python" "$work/check.py"
