@@ -1,0 +1,103 @@
+"""Each module has a test that imports it, and tests lie under the path of the room that they test."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("common", "client", "server", "simulation")
+ELSEWHERE = {"e2e", "reference", "tools", "earlier"}
+"""Folders of `tests` that belong to no single package."""
+
+UNTESTED: set[str] = {
+    "client.commands.adapt",
+    "client.commands.advise",
+    "client.commands.audit",
+    "client.commands.budget",
+    "client.commands.evaluate",
+    "client.commands.finetune",
+    "client.commands.init",
+    "client.commands.join",
+    "client.commands.merge",
+    "client.commands.options",
+    "client.commands.predict",
+    "client.commands.stages",
+    "client.commands.start",
+    "client.finetune.options.resolve",
+    "client.finetune.strategies.account",
+    "client.finetune.strategies.finish",
+    "client.finetune.strategies.private",
+    "client.finetune.strategies.scaffold",
+    "client.finetune.training.sft",
+    "client.inference.merged_head",
+    "client.node.relay_fork_server",
+    "common.adapters.frozen_blocks",
+    "common.adapters.peft_config",
+    "common.adapters.saving",
+    "common.adapters.warm_up",
+    "common.base_models.masked_lm",
+    "common.data.in_memory",
+    "common.evaluation.evaluator",
+    "server.app",
+    "server.commands.approve",
+    "server.commands.certs",
+    "server.commands.init",
+    "server.commands.institutions",
+    "server.commands.options",
+    "server.commands.revoke",
+    "server.commands.run",
+    "server.commands.start",
+    "server.commands.status",
+    "server.commands.verify",
+    "server.report.audit",
+    "server.report.privacy",
+    "simulation.flower",
+}
+"""Modules that tests reach only through a command line or another module. The list may become shorter, never longer."""
+
+
+def modules() -> set[str]:
+    """Return the dotted names of all modules, packages' `__init__` excepted."""
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Return the dotted names that a test file imports, or names in a text such as "module:attribute"."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+            parts = node.value.partition(":")[0].split(".")
+            names |= {".".join(parts[: end + 1]) for end in range(1, len(parts))}
+    return names
+
+
+def imported() -> set[str]:
+    names: set[str] = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        if path != Path(__file__):
+            names |= imports(ast.parse(path.read_text()))
+    return names | {f"{name}.__main__" for name in names}
+
+
+def test_each_module_is_imported_by_a_test() -> None:
+    missing = modules() - imported()
+    assert sorted(missing - UNTESTED) == [], "add a test that imports these modules"
+    assert sorted(UNTESTED - missing) == [], "these modules have a test or are gone: shorten UNTESTED"
+
+
+@pytest.mark.parametrize("source", ["import client.agent", "from client import agent", 'x = "client.agent:main"'])
+def test_each_way_of_naming_a_module_counts(source: str) -> None:
+    assert "client.agent" in imports(ast.parse(source))
+    assert "client.budget" not in imports(ast.parse(source))
+
+
+def test_each_test_lies_under_the_path_of_a_room() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    rooms = [folder for folder in folders if folder.parts and folder.parts[0] not in ELSEWHERE]
+    assert [str(room) for room in sorted(rooms) if not list((ROOT / room).glob("*.py"))] == []
