@@ -17,6 +17,7 @@ from client.finetune.job import (
     TrainingOptions,
 )
 from client.finetune.result import FineTuningResult
+from common.errors import ConfigurationError
 
 __all__ = [
     "AdapterOptions",
@@ -36,6 +37,8 @@ def finetune(job: FineTuningJob) -> FineTuningResult:
     Raises:
         FedfinError: One line that names the wrong input. Nothing was trained.
     """
+    if not isinstance(job, FineTuningJob):
+        raise ConfigurationError(f"finetune: the job is a {type(job).__name__}: give a FineTuningJob")
     # Imported when used: a command line that only describes a job starts without torch.
     from client.finetune.options.memory import memory_limit
     from client.finetune.strategies import (
@@ -56,5 +59,10 @@ def finetune(job: FineTuningJob) -> FineTuningResult:
                 return distillation.run(job)
             case domain_adversarial.AdversarialJob():
                 return domain_adversarial.run(job)
+            case _ if job.strategy not in plain:
+                raise ConfigurationError(
+                    f"strategy is {job.strategy}, which has a kind of job of its own: give that, or choose one of "
+                    f"{', '.join(plain)}"
+                )
             case _:
                 return plain[job.strategy](job)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from client.finetune import AdapterOptions, FineTuningJob, PrivacyOptions, TaskData, TrainingOptions
+from client.finetune import AdapterOptions, FineTuningJob, PrivacyOptions, TaskData, TrainingOptions, finetune
 from common.data.datasets import Dataset
 from common.errors import ConfigurationError, DataError, FedfinError
 from common.tasks import TASKS
@@ -53,6 +53,15 @@ def test_a_wrong_value_is_one_line(changes: dict[str, Any], message: str) -> Non
         FineTuningJob(**(values | changes))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_job_of_another_kind_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the job is a dict: give a FineTuningJob"):
+        finetune({"data": ROWS})  # type: ignore[arg-type]
+    job = FineTuningJob(data=(DATA,), out=tmp_path / "out", strategy="distillation")
+    with pytest.raises(ConfigurationError, match="strategy is distillation, which has a kind of job of its own"):
+        finetune(job)
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_options_are_one_line() -> None:
