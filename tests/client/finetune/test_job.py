@@ -57,7 +57,7 @@ def test_a_wrong_value_is_one_line(changes: dict[str, Any], message: str) -> Non
 
 def test_a_job_of_another_kind_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="the job is a dict: give a FineTuningJob"):
-        finetune({"data": ROWS})  # type: ignore[arg-type]
+        finetune({"data": ROWS})
     job = FineTuningJob(data=(DATA,), out=tmp_path / "out", strategy="distillation")
     with pytest.raises(ConfigurationError, match="strategy is distillation, which has a kind of job of its own"):
         finetune(job)
