@@ -1,6 +1,6 @@
 """Break each promise on purpose and see its test fail. `python tests/mutations.py [NUMBER ...]`
 
-Each mutation is one edit of one file, made in a copy of the project; the test named beside it must pass before and fail
+Each mutation is one edit of one file, made in a copy of the project. The test named beside it must pass before and fail
 after. A mutation whose text is no longer in the file is an error: the promise has moved and this list must follow.
 docs/privacy.md lists them by the same numbers.
 """
@@ -19,7 +19,7 @@ ROOMS = ("common", "client", "server", "simulation", "tests", "docs", "pyproject
 
 @dataclass(frozen=True)
 class Mutation:
-    """`old` in `file` becomes `new`: `fault`. `test` is a file of tests and what to choose in it."""
+    """`old` in `file` becomes `new`: `fault`. `test` is a file of tests, with the choice of tests in it."""
 
     fault: str
     file: str
@@ -238,7 +238,7 @@ MUTATIONS = (
 
 
 def main(numbers: list[int]) -> int:
-    """Try each; returns 1 when a mutation survives."""
+    """Try each. Returns 1 when a mutation survives."""
     chosen = {number: MUTATIONS[number - 1] for number in numbers or range(1, len(MUTATIONS) + 1)}
     with tempfile.TemporaryDirectory() as name:
         if not _passes(_copied(Path(name)), *(mutation.test for mutation in chosen.values())):
@@ -269,7 +269,7 @@ def _copied(directory: Path) -> Path:
 
 
 def _passes(copy: Path, *tests: tuple[str, str]) -> bool:
-    """Whether the tests pass there; tests that cannot be collected or chosen are an error."""
+    """Whether the tests pass there. Tests that cannot be collected or chosen are an error."""
     files, names = sorted({file for file, _ in tests}), " or ".join(name for _, name in tests)
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files, "-k", names]
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}

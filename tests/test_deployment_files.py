@@ -1,4 +1,4 @@
-"""Docker and systemd files say what they promise, and start what exists. That they run is shown where Docker is."""
+"""Docker and systemd files keep their promises and start real programs. A machine with Docker shows that they run."""
 
 import configparser
 import re

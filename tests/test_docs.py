@@ -1,4 +1,4 @@
-"""What a reader is told is what the code does: configuration keys, links, the captioned tree."""
+"""The pages agree with the code: configuration keys, links, the captioned tree."""
 
 import argparse
 import dataclasses
@@ -33,7 +33,7 @@ RUN_SECTIONS = (
 
 
 def documented(heading: str) -> dict[str, tuple[str, str]]:
-    """Keys of the table under a heading -> what they may be, and their default."""
+    """Keys of the table under a heading -> their values, and their default."""
     part = PAGE.split(f"\n## {heading}", 1)[1].split("\n## ", 1)[0]
     found = {}
     for line in part.splitlines():

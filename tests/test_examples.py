@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., str]]:
-    """Run an example with a tiny base model in an empty directory; returns what it printed."""
+    """Run an example with a tiny base model in an empty directory and return its output."""
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.chdir(tmp_path)
     save_tiny_model(tmp_path / "tiny")

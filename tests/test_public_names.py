@@ -39,7 +39,7 @@ FACES = (fedfin, fedfin.types)
 
 
 def typed_imports(face: ModuleType) -> dict[str, str]:
-    """By name, "module:attribute" of what the face's `if TYPE_CHECKING` block imports."""
+    """By name, "module:attribute" of each import in the face's `if TYPE_CHECKING` block."""
     tree = ast.parse(Path(str(face.__file__)).read_text())
     [block] = [node for node in tree.body if isinstance(node, ast.If)]
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]

@@ -117,7 +117,7 @@ def tiny_config(family: str, layers: int, hidden: int) -> Any:
 
 
 def save_tiny_model(directory: Path, family: str = "bert", *, layers: int = 2, hidden: int = 32, seed: int = 0) -> Path:
-    """Write a random `family` model and its tokenizer to `directory`; the same arguments give the same weights."""
+    """Write a random `family` model and its tokenizer to `directory`. The same arguments give the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModel.from_config(tiny_config(family, layers, hidden))

@@ -26,7 +26,7 @@ class Enrolled:
 def enrol(
     directory: Path, base: str = "minilm", limits: str = "", name: str = "bank", address: str = "127.0.0.1:1"
 ) -> Enrolled:
-    """`base` is the one model that the settings allow; `limits` more lines of [limits]."""
+    """`base` is the one model that the settings allow. `limits` more lines of [limits]."""
     hub, authority = PrivateKeys.generate("hub"), Authority.create(directory / "authority", "authority")
     home = InstitutionDirectory(directory / name)
     request = make_request(home.directory, name)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def to_toml(tables: Mapping[str, Any]) -> str:
-    """`tables` as TOML; inner tables are written inline."""
+    """`tables` as TOML. Inner tables are written inline."""
     lines = []
     for name, table in tables.items():
         if isinstance(table, Mapping):

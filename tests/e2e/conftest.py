@@ -1,4 +1,4 @@
-"""One federation of a hub and three institutions for all of these tests; `make e2e` runs them, `make test` does not."""
+"""One federation of a hub and three institutions for all of these tests. `make e2e` runs them, `make test` does not."""
 
 from collections.abc import Iterator
 from pathlib import Path

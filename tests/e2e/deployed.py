@@ -1,6 +1,6 @@
 """A deployed federation on loopback, driven by the public commands: real processes, real TLS, real kill -9.
 
-Between institutions and gateway stands a wire-tap: what passed there can be searched. Waiting reads files and asks the
+Between institutions and gateway stands a searchable wire-tap. Waiting reads files and asks the
 SuperLink from this process, since every command costs a second of a processor.
 """
 
@@ -29,7 +29,7 @@ from tests.tiny_models import save_tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROUNDS_WITHIN_S = 600.0
-"""Far more than a run of a tiny model needs, on a busy machine too; a test that waits this long has found a hang."""
+"""Far more than a run of a tiny model needs, on a busy machine too. A test that waits this long has found a hang."""
 
 
 def environment() -> dict[str, str]:
@@ -38,7 +38,7 @@ def environment() -> dict[str, str]:
 
 
 def command(program: str, *arguments: str | Path, code: int = 0, within: float = 120.0) -> dict[str, Any]:
-    """Run `fedfin-hub ...` or `fedfin-institution ...` with --json; its last line as a value, {} when it failed."""
+    """Run `fedfin-hub ...` or `fedfin-institution ...` with --json. Its last line as a value, {} when it failed."""
     module = {"fedfin-hub": "server.cli", "fedfin-institution": "client.cli"}[program]
     done = subprocess.run(
         [sys.executable, "-P", "-m", module, *map(str, arguments), "--json"],
@@ -57,7 +57,7 @@ def command(program: str, *arguments: str | Path, code: int = 0, within: float =
 
 
 def until(holds: Callable[[], Any], what: str, within: float = ROUNDS_WITHIN_S, every: float = 0.2) -> Any:
-    """Wait for something; its value."""
+    """Wait for a value and return it."""
     end = time.monotonic() + within
     while not (value := holds()):
         assert time.monotonic() < end, f"waited {within:.0f} s for: {what}"
@@ -140,7 +140,7 @@ class Hub:
 
     @classmethod
     def create(cls, root: Path) -> "Hub":
-        """A hub with a test set, not started, and what its institutions will need: rows and a tiny model in `root`."""
+        """A hub with a test set, not started, and files for its institutions: rows and a tiny model in `root`."""
         listen = free_port()
         wiretap = Wiretap(listen)
         save_tiny_model(root / "base")
@@ -171,7 +171,7 @@ class Hub:
         return int(next(entry["pid"] for entry in found if entry["name"] == service))
 
     def enrol(self, name: str, rows: int = 40, settings: str = "") -> Institution:
-        """init, approve, join; not started."""
+        """init, approve, join. Not started."""
         root = self.directory.parent
         institution = Institution(root / name, name)
         request = command("fedfin-institution", "init", "--home", institution.directory, "--name", name)
@@ -225,7 +225,7 @@ min_noise_multiplier = 0.1
         until(are_there, f"{', '.join(names)} are connected", every=0.5)
 
     def run(self, *changes: str, name: str | None = None, text: str | None = None) -> "Run":
-        """Submit a run, of `text` or else of `run_toml`; does not wait for it."""
+        """Submit a run, of `text` or else of `run_toml`. Does not wait for it."""
         config = self.directory.parent / "run.toml"
         config.write_text(text or run_toml(self.directory.parent / "base"))
         given = [part for change in changes for part in ("--set", change)]
@@ -269,7 +269,7 @@ class Run:
         return found
 
     def ended(self, within: float = ROUNDS_WITHIN_S) -> str:
-        """Wait for the end; how it ended."""
+        """Wait for the end and return its outcome."""
         return str(until(lambda: self.file("outcome.json"), f"run {self.name} ends", within)["state"])
 
     def in_round(self, round_: int, answered: int = 0) -> None:
@@ -354,6 +354,6 @@ deadline_s = 200
 
 
 def charges(hub: Hub, name: str, run: Run) -> list[Charge]:
-    """What `run` has charged at an institution, by the institution's own ledger."""
+    """The epsilon that `run` has charged at an institution, by the institution's own ledger."""
     found = read_charges(hub.institutions[name].ledger, hub.home.members()[name].keys)
     return [charge for charge in found if charge.reservation.use.run_id == run.name]

@@ -35,7 +35,7 @@ class Question:
         self.adapter: Tensors = decode(self.assignment.adapter, self.spec)
 
     def contribution(self, adapter: bytes | None = None) -> Contribution:
-        """What an honest institution would say about `adapter`."""
+        """The answer of an honest institution about `adapter`."""
         config = RunConfig.from_json(self.assignment.config_json)
         privacy, training = config.privacy, config.training
         assert privacy.noise_multiplier is not None
@@ -66,7 +66,7 @@ class Question:
 
 
 class HostileAgent:
-    """Answers on the institution's socket; `attack` of a round decides what. A context manager."""
+    """Answers on the institution's socket. `attack` of a round selects the answer. A context manager."""
 
     def __init__(self, institution: Institution, attack: Callable[[int], Attack]) -> None:
         self._home, self._attack = InstitutionDirectory(institution.directory), attack

@@ -157,7 +157,7 @@ def test_a_body_over_the_limit_is_refused_whatever_it_declares(hub: Hub) -> None
 
 
 def raw(hub: Hub, *parts: bytes) -> bytes:
-    """What a member's connection gets for these bytes."""
+    """The answer to these bytes on a member's connection."""
     with (
         socket.create_connection(("127.0.0.1", hub.wiretap.upstream), timeout=20) as connection,
         member(hub).wrap_socket(connection, server_hostname="127.0.0.1") as tls,

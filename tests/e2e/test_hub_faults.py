@@ -28,7 +28,7 @@ def run(submitted: Run, hub: Hub) -> Iterator[Run]:
 
 
 def kill_in_mid_round(run: Run, pid: Callable[[], int]) -> None:
-    """kill -9 while a round is asked and not answered by all; then wait until that round is in the history."""
+    """kill -9 while a round is asked and not answered by all. Then wait until that round is in the history."""
     before = len(run.history())
     run.in_round(before + 1)
     os.kill(pid(), signal.SIGKILL)

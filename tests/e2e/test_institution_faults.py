@@ -16,7 +16,7 @@ from tests.e2e.deployed import ROOT, Hub, Run, charges, environment, run_toml, u
 
 
 def agent_of(hub: Hub, name: str) -> int | None:
-    """The process of an institution's agent; None between its end and its restart."""
+    """The process of an institution's agent. None between its end and its restart."""
     state = hub.institutions[name].directory / "state" / "all.json"
     return next((each["pid"] for each in running_services(state) if each["name"] == "agent" and each["up"]), None)
 

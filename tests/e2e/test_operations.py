@@ -1,4 +1,4 @@
-"""What an operator does while a run goes on: look, rotate certificates, verify, and make mistakes."""
+"""An operator's work while a run goes on: look, rotate certificates, verify, and make mistakes."""
 
 import json
 import shutil
@@ -84,7 +84,7 @@ def test_a_stopped_hub_is_stopped_whole_and_plays_its_runs_on_even_without_its_s
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (*pids, pid)), "everything has ended", within=30)
     assert run.file("outcome.json") is None
     assert not command("fedfin-hub", "status", "--home", hub.directory)["started"]
-    # Flower's database, its registrations and what it knew of the run.
+    # Flower's database, its registrations and its records of the run.
     shutil.rmtree(hub.directory / "state")
     hub.start()
     hub.await_connected(*BANKS)

@@ -10,7 +10,7 @@ def test_one_that_never_answers_is_late_and_one_that_is_away_is_silent_and_both_
     west = hub.institutions["west"]
     run = hub.run("run.rounds=5", "aggregation.deadline_s=45", "training.local_steps=20")
 
-    # Round 1: it takes the question and does not answer. Round 2: it answers both; only the second counts.
+    # Round 1: it takes the question and does not answer. Round 2: it answers both. Only the second counts.
     agent = west.pid("agent")
     until(lambda: charges(hub, "west", run), "west has taken the first question", every=0.05)
     os.kill(agent, signal.SIGSTOP)
@@ -25,7 +25,7 @@ def test_one_that_never_answers_is_late_and_one_that_is_away_is_silent_and_both_
     assert run.outcomes(2) == dict.fromkeys(("north", "south", "west"), "contributed")
     assert west.started.stop() == 0
 
-    # Round 5, held open by another until the operator has stopped the run; when it is resumed, both are back.
+    # Round 5, held open by another until the operator has stopped the run. When it is resumed, both are back.
     run.in_round(4, answered=2)
     held = hub.institutions["south"].pid("agent")
     os.kill(held, signal.SIGSTOP)

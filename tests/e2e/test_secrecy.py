@@ -42,7 +42,7 @@ def test_neither_wire_nor_database_holds_an_adapter_in_the_clear(hub: Hub, tmp_p
     last, heard = checkpoint.load(run.directory / "checkpoint").adapter, hub.wiretap.heard()
     stored += database(hub)
 
-    # The search finds what is there: the checkpoint is in the clear, the database holds envelopes, the wire was heard.
+    # The search finds known content: the checkpoint is in the clear, the database holds envelopes, the wire was heard.
     assert in_the_clear((run.directory / "checkpoint" / "state.fedfin").read_bytes(), [last])
     assert SEALED in stored
     assert len(heard) > 20_000

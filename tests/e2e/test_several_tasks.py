@@ -1,4 +1,4 @@
-"""Institutions train one adapter for several tasks, as they are deployed; each holds rows of its own tasks alone."""
+"""Institutions train one adapter for several tasks, as they are deployed. Each holds rows of its own tasks alone."""
 
 import csv
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def relabel(path: Path, tasks: list[str]) -> None:
 
 @pytest.fixture
 def shared(hub: Hub) -> Iterator[Hub]:
-    """The federation with such rows; afterwards with those it had."""
+    """The federation with such rows. Afterwards with those it had."""
     files = [hub.directory.parent / "test.csv", *(hub.institutions[name].directory / "train.csv" for name in BANKS)]
     before = {path: path.read_text() for path in files}
     for path in files:

@@ -1,4 +1,4 @@
-"""A TCP proxy that keeps what passes: the wire between institutions and hub, as an eavesdropper has it."""
+"""A TCP proxy that keeps all bytes that pass: the wire between institutions and hub, as an eavesdropper has it."""
 
 import contextlib
 import socket

@@ -26,7 +26,7 @@ def clipped_sum(parameters, example_losses, clipping_norm):
 
 
 def customers_clipped_sum(parameters, example_losses, owners, clipping_norm, offset=None):
-    """The same where the unit is the customer: each one's gradients are added up first, then clipped together.
+    """The same sum if the unit is the customer: each one's gradients are added up first, then clipped together.
 
     Args:
         owners: whose each example is, in any order.
@@ -49,7 +49,7 @@ def customers_clipped_sum(parameters, example_losses, owners, clipping_norm, off
 
 
 def relative_error(found, expected):
-    """Norm of the difference over the norm of what was expected, over all tensors together."""
+    """Norm of the difference over the norm of the expected value, over all tensors together."""
     off = sum(float(((found[name].double() - expected[name]) ** 2).sum()) for name in expected)
     size = sum(float((expected[name] ** 2).sum()) for name in expected)
     return (off / size) ** 0.5

@@ -37,7 +37,7 @@ def one_step_delta(epsilon: float, noise: float, probability: float, group: int 
             return mpmath.fsum(share * mpmath.npdf(x, j, s) for j, share in enumerate(drawn) if share)
 
         def divergence(p, other) -> mpmath.mpf:
-            """Integral of the positive part; the integrand changes sign once, since the loss is monotone in x."""
+            """Integral of the positive part. The integrand changes sign once, since the loss is monotone in x."""
 
             def integrand(x: mpmath.mpf) -> mpmath.mpf:
                 return p(x) - scale * other(x)
@@ -56,7 +56,7 @@ def one_step_delta(epsilon: float, noise: float, probability: float, group: int 
 def few_steps_delta(epsilon: float, noise: float, probability: float, steps: int, nodes: int = 1000) -> float:
     """Two or three steps, to about 1e-5: Gauss-Legendre over all coordinates but the last, which has a closed form.
 
-    With loss L of the coordinates so far under the direction P/Q, what is left is the divergence of one step at
+    With loss L of the coordinates so far under the direction P/Q, the remainder is the divergence of one step at
     epsilon - L, which has a closed form since the loss of a step rises with x.
     """
     s, q = noise, probability

@@ -32,7 +32,7 @@ def initial() -> Tensors:
 
 
 def trained(name: str, round_: int, start: Tensors) -> Tensors:
-    """What `name` makes of the global adapter: half way to a place of its own, and noise of its own."""
+    """The adapter that `name` makes of the global one: half way to a place of its own, and noise of its own."""
     seed = int.from_bytes(hashlib.sha256(f"{name}|{round_}".encode()).digest()[:8], "big")
     rng = np.random.default_rng(seed)
     return {n: (0.5 * v + rng.normal(size=v.shape)).astype(np.float32) for n, v in start.items()}
@@ -73,14 +73,14 @@ class Institution:
         )
 
     def reseal(self, message: Any, kind: str = "contribution", keys: PrivateKeys | None = None, **place: Any) -> bytes:
-        """Seal any message, by default as and where it belongs; `keys` signs as somebody else."""
+        """Seal any message, by default as and where it belongs. `keys` signs as somebody else."""
         context = MessageContext(RUN_ID, message.round, kind, self.keys.name, self.hub.name)
         return seal(message.to_bytes(), keys or self.keys, self.hub, replace(context, **place))
 
 
 @dataclass
 class Federation:
-    """`meddle` replaces an institution's reply (None: no reply); `order` shuffles replies; `extra` adds some."""
+    """`meddle` replaces an institution's reply (None: no reply). `order` shuffles replies. `extra` adds some."""
 
     config: RunConfig
     hub_keys: PrivateKeys
@@ -133,7 +133,7 @@ def all_keys() -> dict[str, PrivateKeys]:
 
 @pytest.fixture
 def federate(all_keys: dict[str, PrivateKeys]) -> Callable[..., Federation]:
-    """Make a federation of the first `banks` banks; other arguments are sections of the run's configuration."""
+    """Make a federation of the first `banks` banks. Other arguments are sections of the run's configuration."""
 
     def make(banks: int = 3, rounds: int = 3, **sections: dict[str, Any]) -> Federation:
         config = {

@@ -36,7 +36,7 @@ def write_simulation(
     target_epsilon: float = 8.0,
     extra: str = "",
 ) -> Path:
-    """Write data, model and configuration into `directory`; returns the configuration's path."""
+    """Write data, model and configuration into `directory`. Returns the configuration's path."""
     if not (directory / "rows.csv").exists():
         write_rows(directory / "rows.csv")
         save_tiny_model(directory / "base")

@@ -16,7 +16,7 @@ MANY = [f"district_{number:02}" for number in range(12)]
 
 
 def shown(tmp_path: Path, names: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What is printed of two rounds in which the last institution stayed out of the second."""
+    """The output of two rounds in which the last institution stayed out of the second."""
     history = tuple(
         RoundRecord(
             round=number,

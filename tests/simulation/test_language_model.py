@@ -73,7 +73,7 @@ def test_a_missing_head_is_warmed_up_once_and_round_1_starts_there(tmp_path: Pat
 
 def test_rows_of_the_named_values_test_and_never_train(tmp_path: Path) -> None:
     workspace = Workspace.create(write_masked(tmp_path, test_values=["train"]), tmp_path / "out")
-    # The split column's meaning is turned round: what says "train" is the test.
+    # The split column's meaning is turned round: rows with "train" are the test.
     assert len(workspace.federation.test) > sum(len(part) for part in workspace.federation.train.values())
 
 

@@ -1,4 +1,4 @@
-"""A whole federation, with a tiny random encoder: what a run leaves, and that it can be cut anywhere."""
+"""A whole federation, with a tiny random encoder: the files of a run, which can be cut anywhere."""
 
 import csv
 import json
@@ -83,7 +83,7 @@ def test_what_a_run_leaves_predicts_and_merges(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_bank_alone_is_a_federation_of_one(tmp_path: Path) -> None:
-    """The comparison with each bank alone gives it what the federation has: the rounds and the hub's optimiser."""
+    """The comparison with each bank alone gives it the means of the federation: the rounds and the hub's optimiser."""
     config = write_simulation(tmp_path, extra='[aggregation]\nserver_optimizer = "momentum"', rounds=3)
     one = ["data.institution_column=", "data.institutions=1"]
     plain = ["privacy.mode=none", "privacy.target_epsilon=", "privacy.delta=", "privacy.clipping_norm="]

@@ -50,7 +50,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
 
 
 class Bank:
-    """An agent beside what its hub and its auditor can see of it."""
+    """An agent, with the view that its hub and its auditor have of it."""
 
     def __init__(self, directory: Path, local: LocalModel, **settings: Any) -> None:
         self.directory, self.local = directory, local
@@ -293,6 +293,6 @@ def test_a_crash_in_training_leaves_the_charge_and_no_answer(
         with pytest.raises(MemoryError):
             bank.agent.handle(sealed(ask()))
     assert [charge.steps_done for charge in bank.charges()] == [None]
-    # No answer left the house, so the hub may ask again; the second attempt is charged beside the first.
+    # No answer left the house, so the hub may ask again. The second attempt is charged beside the first.
     assert isinstance(bank.ask(ask()), Contribution)
     assert [charge.steps_done for charge in bank.charges()] == [None, STEPS]

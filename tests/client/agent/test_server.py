@@ -50,7 +50,7 @@ def config(base: str, steps: int = STEPS, task: str = "sentiment_analysis", nois
 
 
 class Agent:
-    """The process, and what its hub can ask of it."""
+    """The process, and the questions that its hub can ask."""
 
     def __init__(self, enrolled: Enrolled, base: str, program: str = "") -> None:
         self.enrolled, self.base, self.home = enrolled, base, enrolled.home
@@ -228,7 +228,7 @@ def test_killed_or_stopped_at_any_moment_it_comes_back_owing_what_was_charged(
     assert second.process.wait(120) == -signal.SIGKILL
     assert [charge.steps_done for charge in second.charges()] == [None, None]
 
-    # It rejoins, and answers the same question; then it is told to stop in the middle of the next one.
+    # It rejoins, and answers the same question. Then it is told to stop in the middle of the next one.
     third = start(enrolled, base, SLOW)
     context = peek(answer := third.call(sealed))
     assert context.kind == "contribution"

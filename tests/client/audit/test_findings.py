@@ -1,4 +1,4 @@
-"""The audit finds nothing where the mechanism is right, and each fault that is planted in it."""
+"""The audit finds nothing if the mechanism is right, and finds each fault that is planted in it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer values and steps than an audit takes; the faults planted here are gross enough."""
+    """Fewer values and steps than an audit takes. The faults planted here are gross enough."""
     monkeypatch.setattr(checks, "_NOISE_VALUES", 6000)
     monkeypatch.setattr(checks, "_SAMPLED_STEPS", 100)
 

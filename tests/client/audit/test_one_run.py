@@ -13,7 +13,7 @@ from client.audit.one_run import SHARES, Guesses, best_bound, guess, largest_bou
 
 
 def exact_p_value(right: int, made: int, canaries: int, epsilon: float, delta: float) -> mpmath.mpf:
-    """Theorem 5.2 of arXiv 2305.08846 term by term, in 60 digits; alpha over every i up to the number of canaries."""
+    """Theorem 5.2 of arXiv 2305.08846 term by term, in 60 digits. Alpha over every i up to the number of canaries."""
     with mpmath.workdps(60):
         p = mpmath.exp(epsilon) / (1 + mpmath.exp(epsilon))
         mass = [mpmath.binomial(made, k) * p**k * (1 - p) ** (made - k) for k in range(made + 1)]
@@ -73,7 +73,7 @@ def test_the_clearest_scores_are_guessed_and_the_rest_left() -> None:
 
 
 def randomised_response(rng: np.random.Generator, epsilon: float, canaries: int) -> float:
-    """What the audit says of a mechanism that is exactly epsilon-private: it tells each coin, or the other side."""
+    """The audit's result for a mechanism that is exactly epsilon-private: it tells each coin, or the other side."""
     included = rng.random(canaries) < 0.5
     told = np.where(rng.random(canaries) < math.exp(epsilon) / (1 + math.exp(epsilon)), included, ~included)
     return best_bound(told + rng.random(canaries) / 2, included, 0.0, 0.95)[0]
@@ -83,7 +83,7 @@ def randomised_response(rng: np.random.Generator, epsilon: float, canaries: int)
 def test_a_private_mechanism_is_refuted_no_more_often_than_the_confidence_allows(epsilon: float) -> None:
     rng = np.random.default_rng(1)
     bounds = [randomised_response(rng, epsilon, 400) for _ in range(60)]
-    assert sum(bound > epsilon for bound in bounds) <= 10  # 3 are allowed on average; 11 come once in a thousand
+    assert sum(bound > epsilon for bound in bounds) <= 10  # 3 are allowed on average. 11 come once in a thousand
     assert np.median(bounds) > epsilon - 0.7
 
 

@@ -1,4 +1,4 @@
-"""A statement says what its ledger says: every figure of it is the accountant's, over exactly the charges it names."""
+"""A statement agrees with its ledger: every figure of it is the accountant's, over exactly the charges it names."""
 
 import json
 import math
@@ -34,7 +34,7 @@ def use(**changes: Any) -> ChargeContext:
 
 @pytest.fixture
 def charges(tmp_path: Path) -> tuple[Charge, ...]:
-    """Another run; then this one: a finished round, a crashed attempt, and a round with other noise."""
+    """Another run. Then this one: a finished round, a crashed attempt, and a round with other noise."""
     with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
         ledger.settle(ledger.reserve(OTHER, use(run_id="run 1", asked_by="old hub"), LIMIT), 7)
         ledger.settle(ledger.reserve(EVENT, use(), LIMIT), 5)
@@ -56,7 +56,7 @@ def test_every_figure_is_the_accountants_over_the_runs_own_charges_or_over_all(c
     assert [(g.units, g.epsilon, g.delta) for g in made.groups] == [(k, epsilon(here, DELTA, k), DELTA) for k in GROUPS]
     assert [a.false_positive_rate for a in made.attack] == list(RATES)
     for attack in made.attack:
-        # What (epsilon, delta) alone allows is looser than what the whole profile does.
+        # The bound from (epsilon, delta) alone is looser than the bound from the whole profile.
         loose = math.exp(made.epsilon_run) * attack.false_positive_rate + DELTA
         assert attack.false_positive_rate < attack.true_positive_rate <= min(1.0, loose)
     assert 0 < made.gaussian_mu < 5

@@ -1,4 +1,4 @@
-"""A ledger read from Python says what the officer's commands say, as typed values, and writes nothing."""
+"""A ledger read from Python agrees with the officer's commands, in typed values, and nothing is written."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Bad input to the commands of fine-tuning alone, and what each says: `docs/errors.md` is written from these runs.
+"""Bad input to the commands of fine-tuning alone, and the message of each: `docs/errors.md` is written from these runs.
 
 python -m tests.client.commands.error_cases > docs/errors.md
 """
@@ -30,7 +30,7 @@ FILES = {
     "train.txt": TAGS,
     "test.txt": "Shares O\nof O\nBank B-ORG\n\n",
 }
-"""What every case finds; its own files replace them."""
+"""Files of every case. A case's own files replace them."""
 
 ROWS_OF = "--train train.csv --test test.csv"
 USUAL = f"finetune --task sentiment_analysis {ROWS_OF} --out out"
@@ -41,7 +41,7 @@ AGAIN = f"{USUAL} --strategy incremental"
 
 @dataclass(frozen=True)
 class Wrong:
-    """One bad input: what is wrong, the command, and the files that differ from `FILES`."""
+    """One bad input: the fault, the command, and the files that differ from `FILES`."""
 
     what: str
     command: str
@@ -150,7 +150,7 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
 
 
 def prepare(directory: Path) -> None:
-    """What the cases share: tiny base models, trained adapters whole and damaged, institutions."""
+    """Files that the cases share: tiny base models, trained adapters whole and damaged, institutions."""
     for family in ("bert", "mpnet", "t5"):
         save_tiny_model(directory / family, family)
     _write(directory, FILES)
@@ -176,7 +176,7 @@ def prepare(directory: Path) -> None:
 
 
 def said(wrong: Wrong, directory: Path) -> str:
-    """Run the command where `prepare` was, and return what it says on standard error; `directory` stays as it was.
+    """Run the command in the directory of `prepare` and return its standard error. `directory` stays as it was.
 
     Raises:
         RuntimeError: it does not end as bad input must: exit code 2, nothing on standard output, nothing new on disk.
@@ -195,7 +195,7 @@ def said(wrong: Wrong, directory: Path) -> str:
 
 
 def run(wrong: Wrong) -> str:
-    """What the command says on standard error; "" where it is content."""
+    """Return the command's standard error, or "" if it succeeds."""
     out, err = io.StringIO(), io.StringIO()
     with (
         patch.object(sys, "stdin", io.StringIO(wrong.stdin)),
@@ -233,7 +233,7 @@ def page(directory: Path) -> str:
 
 
 def shown(message: str) -> str:
-    """A message without what differs from machine to machine."""
+    """Return the message without the parts that differ from machine to machine."""
     message = message.strip().removeprefix("fedfin-institution: ")
     return re.sub(r"\b\d[\d.,]* (kB|MB|GB)\b", r"... \1", message)
 

@@ -1,4 +1,4 @@
-"""The officer's commands say what the ledger holds, and the forecast says what the agent will answer."""
+"""The officer's commands show the ledger's content, and the forecast predicts the agent's answer."""
 
 import csv
 import json
@@ -64,7 +64,7 @@ def home(tmp_path: Path) -> InstitutionDirectory:
 
 @pytest.fixture
 def spent(home: InstitutionDirectory) -> InstitutionDirectory:
-    """Three trainings of a run, one of them never finished; then one of another run on other rows."""
+    """Three trainings of a run, one of them never finished. Then one of another run on other rows."""
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
         ledger.settle(ledger.reserve(EVENT, use(), LIMIT), 20)
         ledger.reserve(EVENT, use(round=2), LIMIT)

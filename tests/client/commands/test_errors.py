@@ -1,4 +1,4 @@
-"""Bad input is one line that says what to do, and `docs/errors.md` holds each of those lines as it is said."""
+"""Bad input is one line with its remedy, and `docs/errors.md` holds each of those lines as it is said."""
 
 from pathlib import Path
 

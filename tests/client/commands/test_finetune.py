@@ -1,4 +1,4 @@
-"""The commands of fine-tuning alone, from files to files: finetune, predict, evaluate, merge; and whose ledger pays."""
+"""The commands of fine-tuning alone: finetune, predict, evaluate, merge, and the ledger that pays."""
 
 import io
 import json
@@ -30,7 +30,7 @@ TEXTS = ["profit rises strong", "net loss of the bank widens"]
 
 
 def write(path: Path, rows: Dataset) -> Path:
-    """As an institution would hold them: CSV, or CoNLL where words are labelled."""
+    """As an institution would hold them: CSV, or CoNLL if words are labelled."""
     lines = []
     for example in rows.examples:
         if isinstance(example, TokenExample):
@@ -64,7 +64,7 @@ class Desk:
         return found
 
     def adapter(self, name: str, *arguments: str, family: str = "bert") -> Path:
-        """What `finetune` with these arguments leaves; trained once."""
+        """The output of `finetune` with these arguments. It is trained once."""
         out = self.directory / name
         if not out.exists():
             quick = ["--base-model", self.models(family), "--epochs", "1", "--learning-rate", "0.01", "--out", str(out)]

@@ -52,7 +52,7 @@ def batch(n, seed=0, scale=3.0):
 
 
 def one_step(model, x, y, dp, noise=None, splits=1, lr=1.0, owners=None):
-    """One logical step in `splits` physical batches; returns how far each trained parameter moved, per lr."""
+    """One logical step in `splits` physical batches. Returns how far each trained parameter moved, per lr."""
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     with make_private(model, sgd(model, lr), dp, noise or SystemNoise()) as optimizer:
         for part in torch.arange(len(x)).tensor_split(splits) if len(x) else []:
@@ -177,7 +177,7 @@ def test_an_example_whose_gradient_overflows_contributes_nothing(bad):
 
 
 def noise_in(sigma, clip, examples, repeats=30):
-    """The noise that steps really add, in units of what the settings promise; width 40: 1,723 values a step."""
+    """The noise that steps really add, in units of the promised noise. Width 40 gives 1,723 values a step."""
     x, y = batch(examples) if examples else (torch.empty(0, 5, 6), torch.empty(0, dtype=torch.long))
     silent = one_step(Net(40), x, y, settings(0.0, clip, expected=1.0))
     values = []

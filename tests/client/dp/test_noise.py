@@ -1,4 +1,4 @@
-"""The noise is what the accountant assumes, and nobody can draw it again."""
+"""The noise is the one that the accountant assumes, and nobody can draw it again."""
 
 import copy
 import math
@@ -22,7 +22,7 @@ SOURCES = [SystemNoise, lambda: FixedNoise(b"test")]
 def test_normal_values_follow_the_normal_distribution(make):
     values = make().normal(N)
     assert values.dtype == np.float64
-    # Critical value of Kolmogorov-Smirnov at p = 1e-6; a wrong run of this test comes once in a million.
+    # Critical value of Kolmogorov-Smirnov at p = 1e-6. A wrong run of this test comes once in a million.
     critical = math.sqrt(-0.5 * math.log(1e-6 / 2) / N)
     assert stats.kstest(values, "norm").statistic < critical
 

@@ -1,4 +1,4 @@
-"""The training loop on tiny transformers: what a step computes, whom it draws, and what it leaves behind."""
+"""The training loop on tiny transformers: a step's arithmetic, the units it draws, and the state it leaves."""
 
 import copy
 import math
@@ -71,7 +71,7 @@ def plan(
     steps=1, q=1.0, lr=1.0, head_lr=None, optimizer="sgd", tokens=60, sigma=0.0, clip=0.3, seed=0, private=True,
     size=10, **dp_options
 ):  # fmt: skip
-    """`size` is the number of units that sums are divided by, times q; `dp_options` go to `DpSettings`."""
+    """`size` is the number of units that sums are divided by, times q. `dp_options` go to `DpSettings`."""
     dp = DpSettings(sigma, clip, q, steps, expected_batch_size=q * size, **dp_options) if private else None
     return DpTrainingPlan(steps, q, lr, lr if head_lr is None else head_lr, optimizer, tokens, dp, seed)
 

@@ -33,7 +33,7 @@ EVENT = DpSgdEvent(NOISE, RATE, STEPS)
 def config(
     *, rounds: int = 3, training: dict[str, Any] | None = None, rate: float | None = RATE, **privacy: Any
 ) -> RunConfig:
-    """A run at noise 1.5 unless `privacy` says otherwise; `rate` None leaves the batch to `training`."""
+    """A run at noise 1.5 unless `privacy` says otherwise. `rate` None leaves the batch to `training`."""
     sampling = {} if rate is None else {"sampling_rate": rate}
     given = privacy or {"mode": "custom", "noise_multiplier": NOISE, "clipping_norm": 0.5, "delta": DELTA}
     return parse_run(
@@ -83,7 +83,7 @@ Job = Callable[..., FederatedJob]
 
 @pytest.fixture
 def job(loaded: tuple[AdaptedModel, PreparedData], ledger: PrivacyLedger) -> Job:
-    """A job on the run's starting adapter; keywords that no job has are the institution's settings."""
+    """A job on the run's starting adapter. Keywords that no job has are the institution's settings."""
     model, data = loaded
 
     def make(run: RunConfig | None = None, round_: int = 1, run_id: str = "run 1", **settings: Any) -> FederatedJob:

@@ -1,4 +1,4 @@
-"""Tiny tasks that a tiny model can learn, and the tiny models: what the tests of fine-tuning train."""
+"""Tiny tasks that a tiny model can learn, and the tiny models that the tests of fine-tuning train."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def labels_of(task: str) -> tuple[str, ...]:
 
 
 def dataset(task: str, rows: int, seed: int) -> Dataset:
-    """`rows` examples; those of different seeds share no text."""
+    """`rows` examples. Those of different seeds share no text."""
     generator = np.random.default_rng(seed)
     kinds = list(WORDS.values())
     labels = labels_of(task)
@@ -85,7 +85,7 @@ def save_tiny_writer(path: Path, tied: bool = True, hidden_size: int = 64) -> No
 
 
 class TinyModels:
-    """Directories of random models of width 64, made when they are first asked for; "writer": see there."""
+    """Directories of random models of width 64, made when they are first asked for. "writer": see there."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -1,4 +1,4 @@
-"""The rows of a job: no test row is trained on, labels keep their order, what is held out is fair."""
+"""The rows of a job: no test row is trained on, labels keep their order, the hold-out is fair."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A base model is adapted to a domain with one call, and the result says what changed."""
+"""A base model is adapted to a domain with one call, and the result states the changes."""
 
 from pathlib import Path
 

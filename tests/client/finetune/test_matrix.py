@@ -171,7 +171,7 @@ def test_the_clipped_sum_of_every_method_is_that_of_a_loop_over_single_examples(
     task = {"text": "sentiment_analysis", "words": "financial_ner", "summary": "document_summarization"}[kind]
     model = shaken(build(recipe(models(family), task, method)))
     if kind == "summary" and method != "qlora":
-        model.module.double()  # T5's rounding in float32 would hide what is looked for
+        model.module.double()  # T5's rounding in float32 would hide the errors that this test looks for
     data = model.encode_dataset(task_data(task, rows=9).train)
     drawn = np.flatnonzero(FixedNoise(b"rows").uniform_mask(9, 0.7))
     before = {name: parameter.detach().double().clone() for name, parameter in model.trainable().items()}

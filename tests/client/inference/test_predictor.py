@@ -1,4 +1,4 @@
-"""What was saved loads with one call, answers with one call, and is measured with one call."""
+"""A saved adapter loads with one call, answers with one call, and is measured with one call."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the institution decides is read strictly, and its directory is laid out once."""
+"""The institution's decisions are read strictly, and its directory is laid out once."""
 
 import stat
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An institution keeps what a hub sent it only when it is certain whose it is and that it fits."""
+"""An institution keeps a hub's package only when its sender is certain and it fits."""
 
 import stat
 from datetime import timedelta

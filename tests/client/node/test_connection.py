@@ -1,4 +1,4 @@
-"""One line says whether the hub is reached, and if not, what stands in the way."""
+"""One line says whether the hub is reached, and if not, the obstacle."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ def enrolled(tmp_path: Path) -> Enrolled:
 
 @pytest.fixture
 def listen(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """A server that does one TLS handshake and answers a byte; its address."""
+    """A server that does one TLS handshake and answers a byte. Its address."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(20)
 

@@ -1,4 +1,4 @@
-"""The contract with Flower's private parts, and what an institution's node refuses on their account."""
+"""The contract with Flower's private parts, and the requests that an institution's node refuses on their account."""
 
 import hashlib
 import inspect
@@ -20,7 +20,7 @@ from common.flower.bundle import bundle, bundle_sha256
 from tests.client.enrolled import enrol
 
 with warnings.catch_warnings():
-    # flwr 1.41 pins a typer that uses a name click 8.5 deprecates; not ours to mend, and only while importing.
+    # flwr 1.41 pins a typer that uses a name click 8.5 deprecates. Not ours to mend, and only while importing.
     warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)
     from flwr.app import ConfigRecord, Error, Message, RecordDict
     from flwr.supercore.fab import Fab
@@ -36,7 +36,7 @@ with warnings.catch_warnings():
 
 @pytest.fixture(autouse=True)
 def identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Flower wants to know before it makes a message."""
+    """The values that Flower needs to make a message."""
     for name, value in {"_run_id": 7, "_node_id": 1, "_task_id": 1}.items():
         monkeypatch.setattr(TaskIdentity, name, value)
 
@@ -183,7 +183,7 @@ def test_what_relays_are_forked_from_holds_nothing_of_this_package() -> None:
 
 
 def test_the_relay_can_read_nothing() -> None:
-    """What Flower's client process imports of this package is what carries bytes."""
+    """Flower's client process imports only the modules of this package that carry bytes."""
     loaded = modules_after("import client.app")
     rooms = {name for name in loaded if name.split(".")[0] in ("client", "common", "server", "simulation")}
     assert rooms == {

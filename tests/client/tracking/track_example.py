@@ -1,4 +1,4 @@
-"""A training's track to make others from: it went well, but for what is given."""
+"""A training's track to make others from: it went well, except for the given changes."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def track(
     private: bool = False,
     **run: Any,
 ) -> History:
-    """A training of 120 steps that went well, but for what is given."""
+    """A training of 120 steps that went well, except for the given changes."""
     steps = 120
     facts = {
         "method": "lora",

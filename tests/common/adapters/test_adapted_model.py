@@ -1,4 +1,4 @@
-"""The adapter: what is trained, what travels, and that nothing depends on where it was attached."""
+"""The adapter: the tensors that are trained, those that travel, and that nothing depends on where it was attached."""
 
 import hashlib
 from fractions import Fraction
@@ -148,7 +148,7 @@ def _factors_a(model: AdaptedModel) -> dict[str, bytes]:
 
 
 def philox4x64(key: tuple[int, int], words: int) -> list[int]:
-    """Philox-4x64-10 from its paper (Salmon et al. 2011), in Python's integers; the counter starts at 1 as NumPy's."""
+    """Philox-4x64-10 from its paper (Salmon et al. 2011), in Python's integers. The counter starts at 1 as NumPy's."""
     low, result = 2**64 - 1, list[int]()
     for counter in range(1, words // 4 + 2):
         state, (k0, k1) = (counter, 0, 0, 0), key

@@ -1,4 +1,4 @@
-"""The frozen part computed once, and per-example gradients, give what the whole model gives."""
+"""The frozen part computed once, and per-example gradients, equal those of the whole model."""
 
 import warnings
 from pathlib import Path

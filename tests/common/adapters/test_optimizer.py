@@ -11,7 +11,7 @@ from tests.tiny_models import tiny_adapted
 
 
 def update(gradients, lr, variance, decay):
-    """Where a coordinate that starts at 0.5 is after these gradients, by algorithm 1 of arXiv 2312.14334."""
+    """The place of a coordinate that starts at 0.5 after these gradients, by algorithm 1 of arXiv 2312.14334."""
     value, m, v = 0.5, 0.0, 0.0
     for t, g in enumerate(gradients, start=1):
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
@@ -44,7 +44,7 @@ def test_without_noise_it_is_torchs_own(name):
 
 
 def test_a_large_gradient_moves_further_than_a_small_one_although_both_drown_in_noise():
-    """What the correction is for: plain Adam under this noise moves both coordinates nearly alike."""
+    """The purpose of the correction: plain Adam under this noise moves both coordinates nearly alike."""
     rng, signal = np.random.default_rng(2), np.array([0.05, 1.0])
     gradients = signal + rng.normal(size=(4000, 2)) * 3.0
     corrected = 0.5 - run("adam", gradients, 1e-3, 9.0)

@@ -1,4 +1,4 @@
-"""A model card's lines of Python use the public face, and do what they say for every kind of adapter."""
+"""A model card's lines of Python use the public face, and work for every kind of adapter."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tests.tiny_models import tiny_adapted
 
 
 def run_card(adapter: Path) -> dict[str, Any]:
-    """Run the card's Python, with the adapter's directory in its place; returns the names that it sets."""
+    """Run the card's Python, with the adapter's directory in its place. Returns the names that it sets."""
     card = (adapter / "README.md").read_text()
     [code] = [part.split("```")[0] for part in card.split("```python\n")[1:]]
     assert "common." not in code

@@ -1,4 +1,4 @@
-"""Soft prompts: the same as PEFT's own, before and after they are saved; started from words; of each example alone."""
+"""Soft prompts: the same as PEFT's own, also saved, started from words, or of one example."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def batch_of(model: PromptedModel) -> Batch:
 
 
 def answer(module: object, batch: Batch) -> torch.Tensor:
-    """PEFT's own forward pass; logits of virtual tokens are left out."""
+    """PEFT's own forward pass. Logits of virtual tokens are left out."""
     given = {} if batch.labels is None else {"labels": batch.labels}
     logits = module(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **given).logits
     result: torch.Tensor = logits

@@ -1,4 +1,4 @@
-"""More words for a base model: where their embeddings start, what is trained of them, and how it is kept."""
+"""More words for a base model: their first embeddings, the rows that are trained, and how these are saved."""
 
 import json
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_a_base_that_carries_private_text_is_refused_in_a_federation(tmp_path: P
     write_extended_base(str(base), TERMS, tmp_path / "private", private=True)
     with pytest.raises(ConfigurationError, match="private text"):
         refuse_private_base(str(tmp_path / "private"))
-    # What is made from it stays private, whatever is added later.
+    # A model made from it stays private, whatever is added later.
     write_extended_base(str(tmp_path / "private"), ["amortization"], tmp_path / "later", private=False)
     with pytest.raises(ConfigurationError, match="private text"):
         refuse_private_base(str(tmp_path / "later"))

@@ -30,7 +30,7 @@ VALID: dict[str, dict[str, Any]] = {
     "privacy": {"mode": "target", "target_epsilon": 8.0, "delta": 1e-4, "clipping_norm": 0.3},
 }
 
-# Wrong values of the right type, field by field; wrong types are tried on every field besides.
+# Wrong values of the right type, field by field. Wrong types are tried on every field besides.
 WRONG: dict[str, list[Any]] = {
     "run.name": ["", " ", "a\nb", "../up", "x" * 81, "\u00e9t\u00e9"],
     "run.seed": [-1, 2**63, HUGE],
@@ -76,7 +76,7 @@ WRONG: dict[str, list[Any]] = {
     "aggregation.deadline_s": [0, -1.0, 604_801, NAN, INF],
     "evaluation.every_rounds": [0, -1],
 }
-# A table and a nested list fit no field; of the others, those that are some field's own type are left out below.
+# A table and a nested list fit no field. Of the others, those that are some field's own type are left out below.
 WRONG_TYPES: list[Any] = [{"a": 1}, [[1]], [1.5], datetime.date(2020, 1, 1), True, 3, 2.5, "a text", ["a", "b"]]
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
@@ -93,7 +93,7 @@ def sections(run: type[Section] = RunConfig) -> dict[str, dataclasses.Field[Any]
 
 
 def changed(place: str, value: Any) -> dict[str, dict[str, Any]]:
-    """The valid tables with one value replaced, and with what that value excludes taken away."""
+    """The valid tables with one value replaced, and without the keys that this value excludes."""
     tables = copy.deepcopy(VALID)
     section, key = place.split(".")
     excluded = {"local_epochs": "local_steps", "expected_batch_size": "sampling_rate"}
@@ -110,7 +110,7 @@ def fits(value: Any, place: str) -> bool:
     hint = str(sections()[place].type)
     if type(value) is list:
         return "tuple[str" in hint and all(isinstance(v, str) for v in value)
-    # Of the texts a base model's name is free, and its digest a text; "a text" is a valid name.
+    # Of the texts a base model's name is free, and its digest a text. "a text" is a valid name.
     if type(value) is str:
         return place in ("run.name", "model.base", "model.base_digest")
     return any(name in hint.split("Range")[0] and type(value) in kinds for name, kinds in TYPES.items())
@@ -347,7 +347,7 @@ def optional(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, An
 
 @st.composite
 def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
-    """Any valid file, field by field; `test_valid_tables_reach_every_field` holds it to that."""
+    """Any valid file, field by field. `test_valid_tables_reach_every_field` holds it to that."""
     mode = draw(st.sampled_from(["high", "standard", "target", "custom", "none"]))
     privacy: dict[str, Any] = {"mode": mode}
     if mode != "none":

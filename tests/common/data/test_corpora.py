@@ -1,4 +1,4 @@
-"""A corpus is any file or folder of text; nothing of it is quoted."""
+"""A corpus is any file or folder of text. Nothing of it is quoted."""
 
 import gzip
 import json

@@ -112,7 +112,7 @@ def test_bad_file_is_one_line_naming_file_and_place_but_no_text(tmp_path: Path, 
     assert SECRET not in message
     assert "\n" not in message
     message.encode()
-    # A cause's traceback would print what the message withholds.
+    # A cause's traceback would print the text that the message withholds.
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__ or raised.value.__context__ is None
 

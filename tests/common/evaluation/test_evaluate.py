@@ -1,4 +1,4 @@
-"""Evaluation counts what the loaded weights predict, however the examples are batched or cached."""
+"""Evaluation counts the predictions of the loaded weights, however the examples are batched or cached."""
 
 from pathlib import Path
 

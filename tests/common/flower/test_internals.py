@@ -1,4 +1,4 @@
-"""The contract with the Flower release that is pinned: each private symbol is there and means what we take it to."""
+"""The contract with the Flower release that is pinned: each private symbol is there with its known meaning."""
 
 import inspect
 import time

@@ -35,7 +35,7 @@ def issue_client(authority: Authority, directory: Path, name: str, lifetime: tim
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, dialled: str = "127.0.0.1") -> tuple[str | None, str]:
-    """TLS version and the name the server read in the client's certificate, or raises what the client saw."""
+    """TLS version and the name the server read in the client's certificate, or raises the client's error."""
     listener = socket.create_server(("127.0.0.1", 0))
     seen: list[bytes] = []
 

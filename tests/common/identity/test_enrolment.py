@@ -1,4 +1,4 @@
-"""Requests and packages: what is carried between two people, and what cannot be altered on the way."""
+"""Requests and packages: the files that two people exchange, and the values that nobody can alter on the way."""
 
 import contextlib
 import json

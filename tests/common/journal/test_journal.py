@@ -1,4 +1,4 @@
-"""Every edit of a journal shows, every crash leaves what was acknowledged, and one process writes at a time."""
+"""Every edit of a journal shows, every crash leaves all acknowledged lines, and one process writes at a time."""
 
 import errno
 import json
@@ -83,7 +83,7 @@ def test_any_other_bytes_in_any_place_are_found(path, data):
     other = data.draw(st.binary(max_size=40).filter(lambda new: new != good[start:end]))
     bad = good[:start] + other + good[end:]
     try:
-        # What only follows the acknowledged bytes without being a line is a torn tail, and no edit.
+        # Bytes after the acknowledged lines that are no line are a torn tail, and no edit.
         if file == head_of(path) or not bad.startswith(good):
             file.write_bytes(bad)
             assert_refused(path)

@@ -1,4 +1,4 @@
-"""Kill a process that reserves, trains and settles, again and again; after each kill hold its ledger to the truth.
+"""Kill a process that reserves, trains and settles, again and again. After each kill hold its ledger to the truth.
 
 Run as a program: `python ledger_under_fire.py DIRECTORY KILLS SEED`. Each victim is a process of its own, killed by
 SIGKILL at a random moment. What it really did to the data it writes, a byte a step, to a file that nothing buffers.
@@ -68,7 +68,7 @@ def main(directory: Path, kills: int, seed: int) -> None:
         victim = os.fork()
         if victim == 0:
             live(ledger_path, keys, moment)
-        # By turns of what the victim does, since most of its time is spent waiting for the disk; then at random.
+        # By turns of the victim's work, since most of its time is spent waiting for the disk. Then at random.
         awaited = number % len(MOMENTS)
         while awaited and moment[0] != awaited:
             time.sleep(0.0002)

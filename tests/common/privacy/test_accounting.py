@@ -35,7 +35,7 @@ _SPEC.loader.exec_module(reference)
 
 
 def assert_just_above(true_delta, delta, above=0.004):
-    """`true_delta(e)` is the definition. At the claimed epsilon it holds; a little below it does not."""
+    """`true_delta(e)` is the definition. At the claimed epsilon it holds. A little below it does not."""
 
     def check(claimed):
         assert true_delta(claimed) <= delta * (1 + 1e-9)

@@ -1,4 +1,4 @@
-"""What an attacker can reach is bounded from the proven profile, tightly, and never by a limit theorem."""
+"""An attacker's success is bounded from the proven profile, tightly, and never by a limit theorem."""
 
 import math
 from statistics import NormalDist
@@ -43,7 +43,7 @@ def test_one_sampled_steps_hit_rate_is_that_of_the_likelihood_ratio_test(noise: 
 
 
 def _quantile(rate: float, noise: float, probability: float) -> float:
-    """Where the mixture's distribution function is `rate`."""
+    """The point at which the mixture's distribution function is `rate`."""
     low, high = -20 * noise, 1 + 20 * noise
     for _ in range(100):
         middle = (low + high) / 2

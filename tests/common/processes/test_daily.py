@@ -1,4 +1,4 @@
-"""What is due is said at once, then once a day, and an error of looking ends nothing."""
+"""A message that is due is printed at once, then once a day, and an error of looking ends nothing."""
 
 import pytest
 

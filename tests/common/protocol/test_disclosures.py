@@ -1,4 +1,4 @@
-"""No field reaches the hub without a privacy decision, and none carries what was counted or measured."""
+"""No field reaches the hub without a privacy decision, and none carries a count or a measurement."""
 
 from dataclasses import fields
 from pathlib import Path

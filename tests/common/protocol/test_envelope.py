@@ -1,4 +1,4 @@
-"""The envelope: opens for one recipient, from one sender, in one place; anything else is refused by code."""
+"""The envelope: opens for one recipient, from one sender, in one place. Anything else is refused by code."""
 
 import contextlib
 import hashlib
@@ -212,7 +212,7 @@ def test_a_context_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
 
 
 def test_sealing_and_opening_a_small_adapter_costs_milliseconds() -> None:
-    """Measured 0.3 ms for both at 200 kB; the bound leaves room for a busy machine."""
+    """Measured 0.3 ms for both at 200 kB. The bound leaves room for a busy machine."""
     payload = bytes(200_000)
     costs = []
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""A value of another kind is one line that names file and key; absent values have their defaults."""
+"""A value of another kind is one line that names file and key. Absent values have their defaults."""
 
 import json
 import math

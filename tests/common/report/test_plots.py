@@ -1,4 +1,4 @@
-"""Plots: what is drawn is where the numbers are, and no number breaks one."""
+"""Plots: each mark is at the place of its number, and no number breaks one."""
 
 import itertools
 import re

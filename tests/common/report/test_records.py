@@ -1,4 +1,4 @@
-"""What a run's writer puts into a file, every reader gets back, and files of earlier releases are still read."""
+"""Every reader gets back a run's records, and files of earlier releases are still read."""
 
 import json
 from typing import Any

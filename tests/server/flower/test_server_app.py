@@ -1,4 +1,4 @@
-"""What the run's own process finds out before it asks anybody."""
+"""Checks of the run's own process before it asks any institution."""
 
 from pathlib import Path
 from typing import Any

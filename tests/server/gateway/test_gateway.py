@@ -1,4 +1,4 @@
-"""What the gateway answers and passes on; the door itself, with real TLS, is tested in tests/e2e/test_door.py."""
+"""The requests that the gateway serves. The door itself, with real TLS, is tested in tests/e2e/test_door.py."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ def call(
     headers: dict[str, str] | None = None,
     peer: bool = True,
 ) -> tuple[int, dict[str, str], bytes]:
-    """One request through the application; status, headers and body of the answer."""
+    """Send one request through the application and return status, headers and body of the answer."""
     home, certificate, key = member
     parts, sent = list(body or [b""]), []
 

@@ -112,7 +112,7 @@ def test_a_revoked_institution_returns_only_with_new_keys_for_its_machines(home:
         approve(home, request)
     with pytest.raises(EnrolmentError, match="no institution"):
         revoke(home, "bank")
-    again = make_request("bank", keys)  # what `init --renew` makes: the signing keys stay
+    again = make_request("bank", keys)  # the result of `init --renew`: the signing keys stay
     half = EnrolmentRequest.make(keys, request.csr, again.node_key)
     with pytest.raises(EnrolmentError, match="--renew"):
         approve(home, half)

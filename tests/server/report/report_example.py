@@ -1,4 +1,4 @@
-"""A made-up but realistic output directory for the report's tests; run as a script it writes one to look at."""
+"""A made-up but realistic output directory for the report's tests. Run as a script it writes one to look at."""
 
 import hashlib
 import json
@@ -73,7 +73,7 @@ def _round(k: int, banks: dict[str, float], refuse: bool) -> dict[str, Any]:
 def write_example(
     out: Path, *, noise: str = "system", refuse: bool = True, rename: dict[str, str] | None = None, equal: bool = False
 ) -> Path:
-    """Lay out what a finished simulation leaves; `equal` gives all institutions the same epsilon."""
+    """Write the files that a finished simulation leaves. `equal` gives all institutions the same epsilon."""
     banks = {(rename or {}).get(name, name): value for name, value in BANKS.items()}
     history = [_round(k, banks, refuse) for k in range(1, 7)]
     if equal:
@@ -127,7 +127,7 @@ def write_example(
 
 
 def write_audit(out: Path, **changes: Any) -> None:
-    """What an audit of the example leaves beside it."""
+    """The files that an audit of the example leaves beside it."""
     digest = hashlib.sha256(canonical(json.loads((out / "config.json").read_text()))).hexdigest()
     found = {
         "claimed_epsilon": 2.0, "lower_bound": 0.553, "confidence": 0.95, "delta": 1e-5, "unit": "record",

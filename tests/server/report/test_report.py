@@ -1,4 +1,4 @@
-"""The report: nothing in it can act, and it says what the files say, above all where they say "not private"."""
+"""The report: nothing in it can act, and it agrees with the files, above all if they say "not private"."""
 
 import json
 import re
@@ -19,7 +19,7 @@ VOID = {"meta"}
 
 
 class Page(HTMLParser):
-    """Elements, attributes and words of a page; fails on tags that do not match."""
+    """Elements, attributes and words of a page. Fails on tags that do not match."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)

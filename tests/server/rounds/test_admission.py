@@ -19,7 +19,7 @@ Change = Callable[[Contribution], Contribution]
 
 
 def honest(institution: Any) -> Contribution:
-    """What the institution would answer to the question it was asked last."""
+    """The institution's answer to its latest assignment."""
     return institution.contribution(Assignment.from_bytes(institution.questions[-1][1]))
 
 

@@ -81,7 +81,7 @@ def test_the_mean_is_the_exact_mean_rounded_to_float32(rows: list[tuple[float, i
     exact = sum(Fraction(value) * 2**k for value, k in rows) / sum(2**k for _, k in rows)
     largest = max(abs(value) for value, _ in rows)
     assert combined["a.weight"].dtype == np.float32
-    # Half a unit of float32, and what float64 lost to cancellation before it.
+    # Half a unit of float32, and the digits that float64 lost to cancellation before it.
     assert abs(float(combined["a.weight"][0]) - float(exact)) <= abs(float(exact)) * 2**-24 + largest * 2**-49 + 2**-149
     assert combined["b.weight"].shape == (2, 1)
 

@@ -1,4 +1,4 @@
-"""What is saved comes back bit for bit, or not at all."""
+"""A saved state comes back bit for bit, or not at all."""
 
 import os
 from dataclasses import replace

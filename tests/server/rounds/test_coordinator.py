@@ -1,4 +1,4 @@
-"""One run, told in order: what it computes, whom it asks, and that it can be cut anywhere and goes on."""
+"""One run, in order: its results, the institutions it asks, and that it can be cut anywhere and goes on."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ def as_bytes(state: RunState) -> Any:
     return state.run_id, state.config_digest, state.next_round, list(state.optimizer_state), values, records
 
 
-# --- what a run computes
+# --- the results of a run
 
 
 def test_the_global_adapter_is_the_weighted_mean_by_hand(federate: Any) -> None:
@@ -162,7 +162,7 @@ def test_every_pair_is_drawn_equally_often(federate: Any) -> None:
     pairs = list(itertools.combinations(sorted(hub.institutions), 2))
     expected = draws / len(pairs)
     chi_squared = sum((counts[pair] - expected) ** 2 / expected for pair in pairs)
-    # 27.9 is the 99.9 % point for 9 degrees of freedom; the draw is fixed, so this never flickers.
+    # 27.9 is the 99.9 % point for 9 degrees of freedom. The draw is fixed, so this never flickers.
     assert chi_squared < 27.9
 
 
@@ -301,7 +301,7 @@ def test_a_finished_run_stays_as_it_is(federate: Any) -> None:
     assert len(federation.states) == 1
 
 
-# --- what it refuses to begin
+# --- runs that it refuses to begin
 
 
 def test_a_state_of_another_configuration_is_refused(federate: Any) -> None:
@@ -330,7 +330,7 @@ def test_asking_for_more_institutions_than_are_enrolled_is_refused_before_anythi
     assert not federation.institutions["bank-a"].questions
 
 
-# --- what is left for others to read
+# --- files for others to read
 
 
 def test_the_audit_log_tells_the_run_in_order_and_closes_a_round_only_when_it_is_saved(federate: Any) -> None:

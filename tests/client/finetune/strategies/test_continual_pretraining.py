@@ -1,4 +1,4 @@
-"""Continual pretraining: what it adds, what it measures, and what it leaves to whoever comes next."""
+"""Continual pretraining: the words it adds, the metrics it measures, and the files it leaves for the next training."""
 
 import json
 from pathlib import Path

@@ -24,7 +24,7 @@ def test_every_domain_has_a_short_list_of_plain_words() -> None:
 def test_mined_are_words_that_are_frequent_and_badly_split_and_in_enough_texts() -> None:
     texts = ["bank ebitda rises"] * 6 + ["goodwill bank"] * 3 + ["noncontrolling sales"] * 5 + ["bank rises"] * 20
     found = mine(texts, tiny_tokenizer(), 10)
-    # "bank" is one token already, "goodwill" is in three texts only; the longer word saves more tokens.
+    # "bank" is one token already, "goodwill" is in three texts only. The longer word saves more tokens.
     assert found.words == ("noncontrolling", "ebitda")
     assert found.release == "private"
     assert mine(texts, tiny_tokenizer(), 1).words == ("noncontrolling",)

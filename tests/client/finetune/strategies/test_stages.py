@@ -1,4 +1,4 @@
-"""Stages in a row: each from what the one before left, cut anywhere and continued to the same result."""
+"""Stages in a row: each starts from the result of the one before, cut anywhere and continued to the same result."""
 
 import json
 from dataclasses import replace
@@ -122,7 +122,7 @@ def test_the_hours_are_divided_among_the_stages_to_come_by_the_text_they_pass(tm
     other = characters(labelled(40, seed=5)) + characters(labelled(40, seed=7))
     assert seen["domain_pretraining"] == pytest.approx(2.0 * text / (text + other + 2 * target), rel=0.1)
     assert seen["target_task"] == pytest.approx(seen["knowledge_distillation"], rel=0.6)
-    assert sum(seen.values()) > 2.0  # what a stage leaves over is given to those after it
+    assert sum(seen.values()) > 2.0  # hours that a stage leaves over go to the later stages
 
 
 def test_a_stage_that_does_not_fit_at_the_end_is_left_out_and_named(

@@ -1,4 +1,4 @@
-"""The loop without privacy: what a minibatch holds, what is kept, and that a cut training ends as an uncut one."""
+"""The loop without privacy: minibatches, the epoch kept, and that a cut training ends as an uncut one."""
 
 from collections.abc import Mapping
 from dataclasses import replace
