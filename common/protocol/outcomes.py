@@ -92,7 +92,7 @@ _MEANINGS: Mapping[RoundOutcome, str] = MappingProxyType(
         RoundOutcome.REFUSED_SPEC: "the contribution was made for another adapter",
         RoundOutcome.REFUSED_STATEMENT: "its privacy statement does not match the run",
         RoundOutcome.REFUSED_REPLAYED: "the same adapter had been sent before",
-        RoundOutcome.REFUSED_NORM: "the update was larger than the run's max_update_norm",
+        RoundOutcome.REFUSED_NORM: "the update was larger than the run's max_update_norm, or than its training can be",
         RoundOutcome.REFUSED_TOO_LARGE: "the message was larger than allowed",
         RoundOutcome.REFUSED_MALFORMED: "the message could not be read",
         RoundOutcome.REFUSED_MISSING: "the adapter lacked a tensor",
@@ -119,8 +119,8 @@ _MEANINGS: Mapping[RoundOutcome, str] = MappingProxyType(
 def explain_outcome(outcome: str) -> str | None:
     """Return the meaning of an outcome from a file. None if this version does not know it.
 
-    >>> explain_outcome("refused:norm")
-    "the update was larger than the run's max_update_norm"
+    >>> explain_outcome("refused:spec")
+    'the contribution was made for another adapter'
     """
     try:
         return RoundOutcome(outcome).meaning

@@ -5,6 +5,7 @@ follow, then the claims in the message, then its numbers. A bad reply never chan
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ _OVERHEAD_BYTES = 2**16
 """Allowance in bytes for the parts of a reply beside its adapter: envelope, statement, digests."""
 _LARGEST_NOISE = 1e6
 """Largest noise multiplier of a statement. A run file allows 1,000, and a privacy officer may ask for more."""
+_UNDECLARED_UNITS = 1024
+"""Number of units that an institution divides by if it declares none."""
+_MARGIN = 1000.0
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,7 @@ def _admit_one(name: str, reply: bytes | Failure, expected: Expected) -> Admitte
     norm = update_norm(adapter, expected.adapter)
     # An unchanged global adapter is an update of zero, which may well be sent twice.
     _require(digest not in expected.seen or norm == 0, RoundOutcome.REFUSED_REPLAYED)
-    limit = expected.config.aggregation.max_update_norm
-    _require(limit is None or norm <= limit, RoundOutcome.REFUSED_NORM)
+    _require(norm <= _norm_limit(contribution, expected), RoundOutcome.REFUSED_NORM)
     return Admitted(adapter, digest, contribution.declared_units, contribution.statement)
 
 
@@ -173,6 +176,28 @@ def _matches_run(statement: PrivacyStatement | None, config: RunConfig) -> bool:
         and training.local_steps in (None, statement.steps)
         and statement.epsilon <= LARGEST_NUMBER
     )
+
+
+def _norm_limit(contribution: Contribution, expected: Expected) -> float:
+    """Return the largest norm of an update: that of the run, else one that no training of the run reaches.
+
+    A step of SGD moves the adapter by at most the learning rate times (signal + noise). The signal has norm C times the
+    ratio of true to declared units. The noise has norm sigma C sqrt(d) / (q N). A step of Adam moves each of the d
+    numbers by about the learning rate. `_MARGIN` covers large batches, undeclared sizes and Adam's first steps.
+    """
+    config, statement = expected.config, contribution.statement
+    if config.aggregation.max_update_norm is not None:
+        return config.aggregation.max_update_norm
+    if statement is None or config.privacy.mode == "none":
+        return math.inf
+    training, root = config.training, math.sqrt(expected.spec.parameters)
+    rate = max(training.learning_rate, training.head_learning_rate or 0.0)
+    if training.optimizer != "sgd":
+        return _MARGIN * statement.steps * rate * root
+    units = contribution.declared_units or _UNDECLARED_UNITS
+    batch = max(1.0, units * (training.sampling_rate or 0.0))
+    noise = statement.noise_multiplier * root / batch
+    return _MARGIN * statement.steps * rate * statement.clipping_norm * (1.0 + noise)
 
 
 def _require(holds: bool, otherwise: RoundOutcome) -> None:

@@ -292,3 +292,30 @@ def test_all_replies_wrong_is_a_missed_quorum_and_not_a_crash(federate: Any) -> 
     federation.meddle = dict.fromkeys(federation.institutions, one_value(float("nan")))
     with pytest.raises(QuorumError, match="non_finite"):
         federation.run()
+
+
+@pytest.mark.parametrize(
+    ("training", "by", "outcome"),
+    [
+        ({"optimizer": "sgd"}, 100.0, "contributed"),
+        ({"optimizer": "sgd"}, 1e4, "refused:norm"),
+        ({"optimizer": "adam"}, 100.0, "contributed"),
+        ({"optimizer": "adam"}, 1e4, "refused:norm"),
+        ({"optimizer": "sgd", "head_learning_rate": 100.0}, 1e4, "contributed"),
+    ],
+)
+def test_under_privacy_a_change_far_beyond_any_training_is_refused_by_default(
+    federate: Any, training: dict[str, Any], by: float, outcome: str
+) -> None:
+    steps = {"local_steps": 1, "sampling_rate": 0.1, "learning_rate": 1.0}
+    federation = federate(rounds=1, privacy=PRIVATE, training=steps | training)
+    for institution in federation.institutions.values():
+        institution.statement = STATED
+    federation.meddle[BAD] = one_value(by)
+    assert as_outcomes(federation)[BAD] == outcome
+
+
+def test_without_privacy_there_is_no_default_limit(federate: Any) -> None:
+    federation = federate(rounds=1)
+    federation.meddle[BAD] = one_value(1e30)
+    assert as_outcomes(federation)[BAD] == "contributed"
