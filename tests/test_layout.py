@@ -37,7 +37,6 @@ UNTESTED: set[str] = {
     "common.adapters.saving",
     "common.adapters.warm_up",
     "common.base_models.masked_lm",
-    "common.data.in_memory",
     "common.evaluation.evaluator",
     "server.app",
     "server.commands.approve",
