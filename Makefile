@@ -18,7 +18,7 @@ help:
 	@echo "make matrix every combination in docs/matrix.md, for a nightly run (long)"
 	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 8 minutes)"
 	@echo "make soak   twenty runs in a row with eight institutions (long)"
-	@echo "make lint   ruff, mypy --strict, import contracts"
+	@echo "make lint   ruff, mypy --strict, import contracts, and the limits of make prose"
 	@echo "make prose  how plain docstrings, comments and pages are, and the limits they have to keep"
 	@echo "make docs   the documentation site, in site/: open site/index.html"
 	@echo "make bench  what privacy and federation cost, beside what you would use instead"
@@ -59,6 +59,7 @@ lint: env
 	@$(BIN)/mypy
 	@MYPYPATH=examples $(BIN)/mypy examples
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tools.prose
 
 prose: env
 	@$(BIN)/python -m tools.prose
