@@ -1,7 +1,7 @@
 """Events of a training, and the protocol of its observers. Observers are read-only and run inside the institution."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 __all__ = ["EpochEvent", "Observer", "StepEvent", "tell_epoch", "tell_step"]
@@ -44,8 +44,10 @@ class EpochEvent:
         step: Steps that are done.
         train_loss: Mean loss of the epoch's steps.
         metrics: Metrics on the held-out rows. Empty if no rows are held out.
-        best: Whether this is the best epoch so far, by the task's metric.
+        best: Whether this is the best epoch so far, by `metric`.
         seconds: Training time so far.
+        metric: Name of the metric that chooses the epoch. Empty if no rows are held out.
+        losses: Mean loss of each task in the epoch, if the training has several tasks.
     """
 
     epoch: int
@@ -55,6 +57,8 @@ class EpochEvent:
     metrics: Mapping[str, float]
     best: bool
     seconds: float
+    metric: str = ""
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 class Observer(Protocol):

@@ -1,7 +1,7 @@
-"""What was seen of one training, as values: its steps, its epochs, what it took from the machine, what came of it.
+"""The record of one training as values: its steps, its epochs, its use of the machine, and its result.
 
-Losses and norms are figures of private rows with no noise on them, whether or not the training was private. They are
-kept for the institution and are no part of anything that leaves it.
+Losses and norms follow from private rows without noise, even if the training was private. They are kept for the
+institution and never leave it.
 """
 
 import json
@@ -16,11 +16,11 @@ from client.finetune.events import EpochEvent, StepEvent
 from client.tracking.resources import Usage
 from common.errors import CheckpointError
 
-__all__ = ["History", "Summary", "leading_metric", "read_history", "smoothed", "summarise"]
+__all__ = ["History", "Summary", "leading_metric", "loss_curves", "read_history", "smoothed", "summarise"]
 
 _VERSION = 1
-_F1 = ("entity_f1", "weighted_f1", "macro_f1", "high_risk_f1")
-_LEADING = (*_F1, "rouge_l", "accuracy")
+_LEADING = ("entity_f1", "weighted_f1", "macro_f1", "high_risk_f1", "rouge_l", "accuracy")
+"""Order of the leading metric in a record of an earlier release, which does not name it."""
 _NEAR_LOWEST = 0.05
 _UNTRAINED_BYTES = 12
 """Bytes that AdamW in float32 keeps for each number it trains: a gradient and two moments."""
@@ -30,9 +30,11 @@ _UNTRAINED_BYTES = 12
 class History:
     """One training.
 
-    run: what was run: base model, tasks, strategy, method and settings, parameters, privacy, as in `Outcome`; empty
-        while it still trains.
-    memory_limit: bytes that there were to use.
+    Attributes:
+        steps, epochs: Every step and every epoch.
+        usage: Readings of the machine.
+        memory_limit: Bytes that the training could use.
+        run: The result, as in `FineTuningResult.to_json`. Empty during training.
     """
 
     steps: tuple[StepEvent, ...]
@@ -43,30 +45,30 @@ class History:
 
     @property
     def private(self) -> bool:
-        """Whether the rows were trained on under differential privacy."""
+        """Whether the training was differentially private."""
         return self.run.get("privacy") is not None
 
     def setting(self, name: str) -> Any:
-        """A setting that was used, None where the run has none of that name."""
+        """Return a setting of the training. None if it has no such setting."""
         return self.run.get("settings", {}).get(name)
 
     def to_json(self) -> dict[str, Any]:
-        """As one JSON object: steps and usage by column."""
+        """Return the record as one JSON object, with steps and usage by column."""
         return {
             "version": _VERSION,
             "memory_limit": self.memory_limit,
             "run": dict(self.run),
             "steps": _columns(StepEvent, self.steps),
-            "epochs": [{**asdict(event), "metrics": dict(event.metrics)} for event in self.epochs],
+            "epochs": [asdict(event) for event in self.epochs],
             "usage": _columns(Usage, self.usage),
         }
 
 
 def read_history(path: Path) -> History:
-    """What `Track.to_json` wrote to `path`.
+    """Read the record that `History.to_json` wrote.
 
     Raises:
-        CheckpointError: it is absent, damaged, or of another version.
+        CheckpointError: The file is absent, damaged, or of another version.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -80,7 +82,7 @@ def read_history(path: Path) -> History:
             run=content["run"],
         )
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: there is none: give the directory that finetune wrote") from None
+        raise CheckpointError(f"{path}: it is absent: give the directory that finetune wrote") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{path}: damaged: train again, or delete it") from None
 
@@ -101,20 +103,30 @@ def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of a training that are looked at first; None where it has no such figure.
+    """The main numbers of a training. A number that the training does not have is None.
 
-    accuracy, figures: of the test rows, at the end; several tasks' under "task.figure".
-    best_f1, best_epoch: the best on the validation rows, and the epoch that was kept.
-    converged_step: the first step whose smoothed loss is within a twentieth of its whole fall from its lowest.
-    lost_since_best: how much of the leading validation figure was lost from the best epoch to the last.
-    overfits: the training loss fell further while a hundredth or more was lost.
-    memory_saved: bytes of gradients and optimiser state (AdamW, float32) that full fine-tuning would have needed and
-        this did not; computed, not measured.
+    Attributes:
+        figures: Metrics on the test rows. Several tasks have names such as "task.metric".
+        accuracy: On the test rows.
+        metric: Name of the metric that chose the epoch. Empty if no rows were held out.
+        best_validation: Value of that metric on the held-out rows, in the epoch that was kept.
+        best_epoch, epochs: The epoch that was kept, counted from 1, and the number of epochs.
+        steps: Number of optimiser steps.
+        converged_step: First step whose smoothed loss is within a twentieth of its whole fall from its minimum.
+        lost_since_best: Loss of that metric from the best epoch to the last.
+        overfits: Whether the metric lost a hundredth or more while the training loss fell further.
+        seconds, examples_per_second, tokens_per_second: Training time and speed.
+        cpu, gpu: Mean share of their use, 0 to 1.
+        peak_memory: Bytes.
+        trainable_parameters, total_parameters: Numbers of parameters.
+        memory_saved: Bytes of gradients and optimiser state (AdamW in float32) that full fine-tuning would have needed
+            in addition. Computed, not measured.
     """
 
     figures: Mapping[str, float]
     accuracy: float | None
-    best_f1: float | None
+    metric: str
+    best_validation: float | None
     best_epoch: int | None
     epochs: int
     steps: int
@@ -133,15 +145,15 @@ class Summary:
 
 
 def summarise(track: History) -> Summary:
-    """See `Summary`."""
+    """Return the main numbers of a training."""
     run = track.run
     found = _flat(run.get("metrics", {}))
     name = leading_metric(track)
     measured = [event for event in track.epochs if name in event.metrics]
     best = next((event for event in reversed(measured) if event.best), None)
     last = measured[-1] if measured else None
-    lost = best.metrics[name] - last.metrics[name] if best and last else 0.0
-    f1 = [value for e in measured for key, value in e.metrics.items() if key.rpartition(".")[2] == _f1_of(e.metrics)]
+    sign = -1 if name == "loss" else 1
+    lost = sign * (best.metrics[name] - last.metrics[name]) if best and last else 0.0
     seconds = track.steps[-1].seconds if track.steps else 0.0
     # A continued training may lack steps that were not written down before it was cut: rates are of those seen.
     share = len(track.steps) / track.steps[-1].step if track.steps else 0.0
@@ -150,7 +162,8 @@ def summarise(track: History) -> Summary:
     return Summary(
         figures=found,
         accuracy=found.get("accuracy"),
-        best_f1=max(f1, default=None),
+        metric=name,
+        best_validation=best.metrics[name] if best else None,
         best_epoch=best.epoch if best else None,
         epochs=len(track.epochs),
         steps=track.steps[-1].step if track.steps else 0,
@@ -170,13 +183,32 @@ def summarise(track: History) -> Summary:
 
 
 def leading_metric(track: History) -> str:
-    """The validation figure to judge epochs by: F1 where there is one; "" without validation rows."""
-    names = track.epochs[-1].metrics if track.epochs else {}
-    return next((name for wanted in _LEADING for name in names if name.rpartition(".")[2] == wanted), "")
+    """Return the name of the metric that chose the epoch. Empty if no rows were held out."""
+    last = track.epochs[-1] if track.epochs else None
+    if last is None or last.metric:
+        return "" if last is None else last.metric
+    return next((name for wanted in _LEADING for name in last.metrics if name.rpartition(".")[2] == wanted), "")
+
+
+def loss_curves(track: History) -> dict[str, list[float]]:
+    """Return the mean loss of each whole epoch, for each task. A training of one task has the name "".
+
+    Single steps are not compared, because their batches hold other rows, or other tasks.
+    """
+    names = list(track.epochs[-1].losses) if track.epochs else []
+    if names:
+        return {name: [event.losses[name] for event in track.epochs if name in event.losses] for name in names}
+    by_epoch: dict[int, list[StepEvent]] = {}
+    for step in track.steps:
+        by_epoch.setdefault(step.epoch, []).append(step)
+    whole = max((len(steps) for steps in by_epoch.values()), default=0)
+    # An epoch that was interrupted holds only some of the rows.
+    kept = [steps for _, steps in sorted(by_epoch.items()) if 2 * len(steps) > whole]
+    return {"": [sum(e.loss * e.examples for e in each) / max(1, sum(e.examples for e in each)) for each in kept]}
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Running means over a twentieth of the values, each of the window that ends there; (N,) to (N,)."""
+    """Return (N,) running means of (N,) values. The window is a twentieth of the values and ends at each value."""
     window = max(1, len(values) // 20)
     return [statistics.fmean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
 
@@ -187,11 +219,6 @@ def _converged(steps: Sequence[StepEvent]) -> int | None:
     losses = smoothed([step.loss for step in steps])
     level = min(losses) + _NEAR_LOWEST * (losses[0] - min(losses))
     return next(step.step for step, loss in zip(steps, losses, strict=True) if loss <= level)
-
-
-def _f1_of(metrics: Mapping[str, float]) -> str:
-    names = {name.rpartition(".")[2] for name in metrics}
-    return next((name for name in _F1 if name in names), "")
 
 
 def _rate(count: int, seconds: float) -> float:

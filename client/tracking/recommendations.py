@@ -1,15 +1,16 @@
-"""What to change next time, each piece of advice with the figures of this training that led to it.
+"""Recommend changes for the next training, each with the numbers of this training that led to it.
 
-The thresholds are rules of thumb, chosen so that each asks for a change only where the figures leave little doubt; a
-training that went well gets no advice.
+Losses are compared over whole epochs and for each task, because single batches hold unlike rows. One metric judges the
+epochs: the one that chose them. The thresholds are rules of thumb that ask for a change only if the numbers leave
+little doubt. A training that went well gets no recommendation.
 """
 
 import itertools
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from client.tracking.history import History, Summary, leading_metric, smoothed, summarise
+from client.tracking.history import History, Summary, leading_metric, loss_curves, summarise
 from common.report.formatting import METRICS, format_bytes
 
 __all__ = ["Recommendation", "recommend"]
@@ -17,12 +18,13 @@ __all__ = ["Recommendation", "recommend"]
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One change.
+    """One recommended change.
 
-    action: its name, the same wherever it is given.
-    advice: what to do, as an option of `fedfin-institution finetune` where there is one.
-    because: the figures in words.
-    figures: the figures.
+    Attributes:
+        action: Name of the change.
+        advice: The change, as an option of `fedfin-institution finetune` if there is one.
+        because: The reason, with its numbers.
+        figures: The numbers.
     """
 
     action: str
@@ -32,74 +34,89 @@ class Recommendation:
 
 
 def recommend(track: History) -> tuple[Recommendation, ...]:
-    """All that the figures ask for, the most urgent first; empty where nothing does, or nothing was seen."""
+    """Return all recommendations, the most urgent first. A lower and a higher learning rate are never both returned."""
     if len(track.steps) < 2:
         return ()
-    losses = [step.loss for step in track.steps]
-    seen = _Seen(track, summarise(track), losses, smoothed(losses))
-    found = (rule(seen) for rule in _RULES)
-    return tuple(each for each in found if each is not None)
+    course = _Course(track, summarise(track), loss_curves(track))
+    given = [each for rule in _RULES if (each := rule(course)) is not None]
+    actions = {each.action for each in given}
+    return tuple(each for each in given if each.action != "raise_the_rate" or "lower_the_rate" not in actions)
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What the rules look at; `smooth` are the losses smoothed."""
+class _Course:
+    """The course of a training: its record, its summary, and the mean loss of each whole epoch, for each task."""
 
     track: History
     summary: Summary
-    losses: list[float]
-    smooth: list[float]
+    curves: Mapping[str, Sequence[float]]
 
     @property
     def rate(self) -> float:
-        """The highest."""
+        """The highest learning rate."""
         return max(step.learning_rate for step in self.track.steps)
 
     @property
     def metric(self) -> str:
-        """The name of the figure that epochs are judged by."""
+        """Name of the metric that judges the epochs."""
         name = leading_metric(self.track)
         return METRICS.get(name, name.replace("_", " "))
 
     @property
-    def fall(self) -> float:
-        """Of the loss, from its first value to its last, in parts of the first."""
-        return 1 - self.smooth[-1] / self.smooth[0] if self.smooth[0] > 0 else 1.0
+    def start(self) -> float:
+        """Mean loss of the first steps, a twentieth of the first epoch: the loss before training."""
+        first = [step.loss for step in self.track.steps if step.epoch == self.track.steps[0].epoch]
+        return statistics.fmean(first[: max(1, len(first) // 20)])
+
+    @property
+    def fall(self) -> float | None:
+        """Smallest relative fall of a task's loss, from its first whole epoch to its last. None with one epoch."""
+        curves = [curve for curve in self.curves.values() if len(curve) > 1 and curve[0] > 0]
+        return min((1 - curve[-1] / curve[0] for curve in curves), default=None)
 
 
-_Rule = Callable[[_Seen], Recommendation | None]
+_Rule = Callable[[_Course], Recommendation | None]
 
 
-def _lower_the_rate(seen: _Seen) -> Recommendation | None:
-    losses = seen.smooth
-    lowest, end = min(losses), losses[-1]
-    # A loss near zero doubles by little; what was lost must be seen against the whole fall too.
-    if end <= 1.25 * lowest or end - lowest <= 0.1 * (losses[0] - lowest):
+def _lower_the_rate(course: _Course) -> Recommendation | None:
+    for name, losses in course.curves.items():
+        if len(losses) < 2:
+            continue
+        lowest, end, begin = min(losses), losses[-1], max(losses[0], course.start if not name else losses[0])
+        # A loss near zero doubles by little, so the rise is compared with the whole fall too.
+        if end <= 1.25 * lowest or end - lowest <= 0.1 * (begin - lowest):
+            continue
+        rate, of = course.rate, f" of {name}" if name else ""
+        return Recommendation(
+            "lower_the_rate",
+            f"--learning-rate {rate / 3:.2g}",
+            f"the mean loss{of} in an epoch fell to {lowest:.3f} and rose again to {end:.3f}, at a rate of {rate:.2g}",
+            {"lowest_loss": lowest, "final_loss": end, "learning_rate": rate},
+        )
+    return None
+
+
+def _raise_the_rate(course: _Course) -> Recommendation | None:
+    if course.track.private or len(course.curves) != 1:
         return None
-    rate = seen.rate
-    return Recommendation(
-        "lower_the_rate",
-        f"--learning-rate {rate / 3:.2g}",
-        f"the loss fell to {lowest:.3f} and rose again to {end:.3f}, at a rate of {rate:.2g}",
-        {"lowest_loss": lowest, "final_loss": end, "learning_rate": rate},
-    )
-
-
-def _raise_the_rate(seen: _Seen) -> Recommendation | None:
-    losses, fall = seen.smooth, seen.fall
-    if seen.track.private or not -0.05 <= fall < 0.1 or max(losses) > 1.25 * losses[0]:
+    [losses] = course.curves.values()
+    if len(losses) < 2 or losses[0] <= 0:
         return None
-    rate = seen.rate
+    fall, rate = 1 - losses[-1] / losses[0], course.rate
+    # A loss that fell within the first epoch has moved, and a loss above its start needs no larger steps.
+    if not -0.05 <= fall < 0.1 or not 0.8 < losses[-1] / max(course.start, 1e-9) < 1.25:
+        return None
     return Recommendation(
         "raise_the_rate",
         f"--learning-rate {3 * rate:.2g}",
-        f"the loss hardly moved, from {losses[0]:.3f} to {losses[-1]:.3f} ({fall:.0%}), at a rate of {rate:.2g}",
+        f"the mean loss in an epoch hardly moved, from {losses[0]:.3f} to {losses[-1]:.3f} ({fall:.0%}), at a rate of "
+        f"{rate:.2g}",
         {"first_loss": losses[0], "final_loss": losses[-1], "learning_rate": rate},
     )
 
 
-def _stop_earlier(seen: _Seen) -> Recommendation | None:
-    track, summary = seen.track, seen.summary
+def _stop_earlier(course: _Course) -> Recommendation | None:
+    track, summary = course.track, course.summary
     best, done = summary.best_epoch, summary.epochs
     if best is None or done - best < 2 or best > 0.6 * done:
         return None
@@ -108,71 +125,80 @@ def _stop_earlier(seen: _Seen) -> Recommendation | None:
         f"--epochs {best}",
         f"epoch {best} of {done} was the best: the {done - best} after it took "
         f"{track.epochs[-1].seconds - track.epochs[best - 1].seconds:.0f} s and lost "
-        f"{summary.lost_since_best:.3f} of {seen.metric}",
+        f"{summary.lost_since_best:.3f} of {course.metric}",
         {"best_epoch": best, "epochs": done, "lost": summary.lost_since_best},
     )
 
 
-def _train_longer(seen: _Seen) -> Recommendation | None:
-    summary, epochs, name = seen.summary, seen.track.epochs, leading_metric(seen.track)
+def _train_longer(course: _Course) -> Recommendation | None:
+    summary, epochs, name = course.summary, course.track.epochs, leading_metric(course.track)
     if len(epochs) < 2 or not name or summary.best_epoch != summary.epochs or summary.epochs < epochs[-1].epochs:
         return None
-    gained = epochs[-1].metrics[name] - epochs[-2].metrics[name]
+    gained = (epochs[-1].metrics[name] - epochs[-2].metrics[name]) * (-1 if name == "loss" else 1)
     if gained < 0.005:
         return None
     return Recommendation(
         "train_longer",
         f"--epochs {2 * summary.epochs}",
-        f"the last epoch still gained {gained:.3f} of {seen.metric}",
+        f"the last epoch still gained {gained:.3f} of {course.metric}",
         {"gained_in_last_epoch": gained, "epochs": summary.epochs},
     )
 
 
-def _more_rank(seen: _Seen) -> Recommendation | None:
-    track, summary = seen.track, seen.summary
-    rank, method, level = track.setting("rank"), track.run.get("method"), 1 - seen.fall
-    early = summary.converged_step is not None and summary.converged_step <= 0.5 * summary.steps
+def _more_rank(course: _Course) -> Recommendation | None:
+    track, summary = course.track, course.summary
+    rank, method = track.setting("rank"), track.run.get("method")
     if method not in ("lora", "qlora") or not rank or rank >= 64 or summary.overfits or track.private:
         return None
-    if not early or not 0.5 < level <= 0.9:
+    # Without held-out rows nobody knows whether a larger adapter would overfit.
+    if not leading_metric(track) or len(course.curves) != 1:
         return None
+    [losses] = course.curves.values()
+    if len(losses) < 3 or course.start <= 0:
+        return None
+    half, left = losses[len(losses) // 2], losses[-1] / course.start
+    if losses[-1] < 0.97 * half or not 0.5 < left <= 0.9:
+        return None
+    epoch = 1 + len(losses) // 2
     return Recommendation(
         "more_rank",
         f"--rank {2 * rank} --alpha {4 * rank}",
-        f"at rank {rank} the loss stopped falling at step {summary.converged_step} of {summary.steps}, at {level:.0%} "
-        "of where it began, and validation did not suffer: the adapter is too small for the task",
-        {"rank": rank, "converged_step": summary.converged_step or 0, "loss_left": level},
+        f"at rank {rank} the mean loss stopped falling in epoch {epoch} of {len(losses)}, at {left:.0%} of its first "
+        f"value, and {course.metric} on the held-out rows did not suffer: the adapter is too small for the task",
+        {"rank": rank, "epoch": epoch, "loss_left": left},
     )
 
 
-def _fewer_modules(seen: _Seen) -> Recommendation | None:
-    track, summary = seen.track, seen.summary
+def _fewer_modules(course: _Course) -> Recommendation | None:
+    track, summary = course.track, course.summary
     share = summary.trainable_parameters / summary.total_parameters if summary.total_parameters else 0.0
     if not summary.overfits or share < 0.01 or track.run.get("method") not in ("lora", "qlora"):
         return None
     return Recommendation(
         "fewer_modules",
         "--target-modules task, or --layers last:2",
-        f"it overfits: {summary.lost_since_best:.3f} of {seen.metric} was lost after epoch {summary.best_epoch} "
+        f"it overfits: {summary.lost_since_best:.3f} of {course.metric} was lost after epoch {summary.best_epoch} "
         f"while the training loss fell, with {share:.1%} of the model trained",
         {"lost": summary.lost_since_best, "best_epoch": summary.best_epoch or 0, "trainable_share": share},
     )
 
 
-def _raise_the_batch(seen: _Seen) -> Recommendation | None:
-    track, summary, losses = seen.track, seen.summary, seen.losses
+def _raise_the_batch(course: _Course) -> Recommendation | None:
+    track, summary, losses = course.track, course.summary, [step.loss for step in course.track.steps]
     batch = track.setting("batch_size") or 0
     if track.private:
-        if seen.fall >= 0.1:
+        fall = course.fall
+        if fall is None or fall >= 0.1:
             return None
         return Recommendation(
             "raise_the_batch",
             "a larger batch: --batch-size, with fewer steps",
-            f"the loss fell by {seen.fall:.0%} only: under differential privacy, a larger batch divides the same noise",
-            {"loss_fall": seen.fall, "batch_size": batch},
+            f"the mean loss fell by {fall:.0%} only: with privacy, a larger batch divides the same noise",
+            {"loss_fall": fall, "batch_size": batch},
         )
     changes = [abs(after - before) for before, after in itertools.pairwise(losses[len(losses) // 2 :])]
-    swing = statistics.median(changes) / losses[0] if changes and losses[0] > 0 else 0.0
+    # Batches of several tasks differ by their tasks, so their swing says nothing about the noise.
+    swing = statistics.median(changes) / losses[0] if changes and losses[0] > 0 and len(course.curves) == 1 else 0.0
     free = 1 - summary.peak_memory / track.memory_limit
     idle = summary.gpu is not None and summary.gpu < 0.6
     if not 0 < batch <= 64 or free < 0.5 or not (swing > 0.25 or idle):
@@ -188,8 +214,8 @@ def _raise_the_batch(seen: _Seen) -> Recommendation | None:
     )
 
 
-def _save_memory(seen: _Seen) -> Recommendation | None:
-    track, summary = seen.track, seen.summary
+def _save_memory(course: _Course) -> Recommendation | None:
+    track, summary = course.track, course.summary
     share = summary.peak_memory / track.memory_limit
     if share < 0.85:
         return None
@@ -197,7 +223,7 @@ def _save_memory(seen: _Seen) -> Recommendation | None:
     because = (
         f"{format_bytes(summary.peak_memory)} of {format_bytes(track.memory_limit)} memory was taken ({share:.0%})"
     )
-    # Four bits a number help where the model is what fills the memory; a small encoder's batch does.
+    # Four bits a parameter help if the model fills the memory. With a small encoder the batch does.
     weights = 4 * summary.total_parameters
     if track.run.get("method") == "lora" and not track.private and weights > 0.4 * summary.peak_memory:
         because += f", {format_bytes(weights)} of it the base model"

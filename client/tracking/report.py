@@ -1,4 +1,4 @@
-"""A training's track -> one self-contained HTML page: what came of it, how it went, what to change."""
+"""Write the record of a training as one HTML page without links: result, course, and recommendations."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from common.report.html import Html, join, table, tag
 from common.report.page import facts, figure, figures, page
 from common.report.plots import Line, line_plot
 
-__all__ = ["render", "section"]
+__all__ = ["render"]
 
 _POINTS = 100
-"""Points of a plotted line: more would not show, and each carries its number."""
+"""Most points of a plotted line. More would not be visible, and each carries its number."""
 
 
 def render(track: History) -> str:
-    """The page as text; equal tracks give equal pages."""
+    """Return the page as text. Equal records give equal pages."""
     run, summary = track.run, summarise(track)
     tasks = " and ".join(str(name).replace("_", " ") for name in run.get("tasks", ()))
     return page(
@@ -34,13 +34,13 @@ def render(track: History) -> str:
                 ("Peak memory", format_bytes(summary.peak_memory)),
             ]
         ),
-        tag("main", section(track), _what_was_run(track, summary)),
+        tag("main", _section(track), _what_was_run(track, summary)),
         tag("footer", "Made by fedfin from tracker.json; it holds nothing that that file does not."),
     )
 
 
-def section(track: History) -> Html:
-    """How the training went, with plots, and what to change: a section for any page of the institution."""
+def _section(track: History) -> Html:
+    """Return the course of the training with plots and recommendations, as a section of a page."""
     summary, advice = summarise(track), recommend(track)
     steps = [step.step for step in track.steps]
     plotted = (
@@ -77,8 +77,9 @@ def _course(summary: Summary) -> str:
     words = f"{format_count(summary.steps)} steps in {summary.seconds:.0f} s."
     if summary.converged_step is not None:
         words += f" The loss had converged at step {format_count(summary.converged_step)}."
-    if summary.best_f1 is not None:
-        words += f" The best F1 on the validation rows was {summary.best_f1:.3f}."
+    if summary.best_validation is not None:
+        words += f" The best {METRICS.get(summary.metric, summary.metric.replace('_', ' '))} on the held-out rows was "
+        words += f"{summary.best_validation:.3f}."
     if summary.best_epoch is not None:
         words += f" Epoch {summary.best_epoch} of {summary.epochs} was kept."
     if summary.overfits:
@@ -154,7 +155,7 @@ def _by_second(usage: Sequence[Usage], name: str, value: Callable[[Usage], float
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """At most `_POINTS` points: means of equally many neighbours, each at the last of them."""
+    """Return at most `_POINTS` points: means of neighbouring points, each at the last of them."""
     size_ = -(-len(points) // _POINTS)
     groups = [points[start : start + size_] for start in range(0, len(points), size_ or 1)]
     return tuple((group[-1][0], statistics.fmean(y for _, y in group)) for group in groups)

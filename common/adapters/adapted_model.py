@@ -90,7 +90,9 @@ class AdaptedModel:
         # Where rows of the embeddings are trained, nothing below is frozen.
         self._split = None if self._new_rows else split(base, parse_layers(layers))
         self.parameters_trained = sum(p.numel() for p in self._trainable.values())
-        self.parameters_total = sum(numbers(p) for p in module.parameters())
+        # PEFT keeps the base model's own head beside the trained copy.
+        own = [p for name, p in module.named_parameters() if ".original_module." not in name]
+        self.parameters_total = sum(numbers(p) for p in own)
         self._frozen_a = {n: p for n, p in self._parameters.items() if not p.requires_grad}
         self.spec = Spec.of(self.export())
         write(self._frozen_a, {name: self._start(name, p) for name, p in self._frozen_a.items()})

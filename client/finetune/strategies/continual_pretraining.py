@@ -201,7 +201,7 @@ def _train(session: Session) -> dict[str, float]:
     ways = 1 if part.data.task.head.generates else _MASKINGS
     sets = [TrainingSet(model.with_lm_labels(tokens, 1 + way), model.logits) for way in range(ways)]
     deal = partial(_minibatches, sets, session.settings.batch_size)
-    return train(session, sets, part.metric, validator(session, part.data.task, part.validation), minibatches=deal)
+    return train(session, sets, validator(session, part.data.task, part.validation), minibatches=deal)
 
 
 def _minibatches(parts: Sequence[TrainingSet], size: int, generator: np.random.Generator) -> list[Minibatch]:

@@ -186,7 +186,7 @@ def _train(session: Session, job: DistillationJob, teacher: AdaptedModel) -> dic
     # The loss looks up label and teacher's logits by the number of the row, so the numbers take the labels' place.
     numbered = replace(tokens, labels=tuple(np.array(row, dtype=np.int64) for row in range(len(tokens))))
     sets = [TrainingSet(numbered, model.logits, loss=losses)]
-    return train(session, sets, part.metric, validator(session, part.data.task, part.validation))
+    return train(session, sets, validator(session, part.data.task, part.validation))
 
 
 def _answers(model: AdaptedModel, examples: Sequence[Any]) -> Any:

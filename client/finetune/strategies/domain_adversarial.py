@@ -173,7 +173,7 @@ def _train(session: Session, job: AdversarialJob) -> dict[str, float]:
     deal = partial(_minibatches, sets, session.settings.batch_size)
     validate = validator(session, part.data.task, part.validation)
     try:
-        return train(session, sets, part.metric, validate, minibatches=deal, observers=(adversary,))
+        return train(session, sets, validate, minibatches=deal, observers=(adversary,))
     finally:
         adversary.close()
 

@@ -12,6 +12,7 @@ from client.finetune.result import FineTuningResult, PrivacyGuarantee
 from client.finetune.strategies.session import Session
 from common.adapters.manifest import write_manifest
 from common.files import write_atomic
+from common.versions import package_versions
 
 __all__ = ["finish"]
 
@@ -61,8 +62,19 @@ def finish(
 
 
 def _settings(session: Session) -> dict[str, Any]:
-    rows = {part.data.task.name: part.sizes() for part in session.parts}
-    return {**session.settings.to_record(), "rows": rows}
+    """Return every setting that the result depends on, with the rows, the device and the versions."""
+    base = session.model.base
+    return {
+        **session.settings.to_record(),
+        "pooling": session.manifest.pooling,
+        "seed": session.job.seed,
+        "selection_metric": session.metric,
+        "device": base.device,
+        "base_digest": base.digest,
+        "data": session.fingerprints(),
+        "rows": {part.data.task.name: part.sizes() for part in session.parts},
+        "versions": package_versions(),
+    }
 
 
 def _peak_memory(device: str) -> int:

@@ -109,4 +109,4 @@ def _train(
 ) -> dict[str, float]:
     model, [part] = session.model, session.parts
     sets = [TrainingSet(model.encode_dataset(rows), model.logits)]
-    return train(session, sets, part.metric, validator(session, part.data.task, validation), penalty=penalty)
+    return train(session, sets, validator(session, part.data.task, validation), penalty=penalty)

@@ -29,7 +29,6 @@ __all__ = ["mixed_minibatches", "run", "task_shares"]
 _TEMPER = 0.5
 _WINDOW = 32
 """Number of minibatches among which the rows of a task are sorted by length."""
-_METRIC = "mean"
 
 
 def run(job: FineTuningJob) -> FineTuningResult:
@@ -99,10 +98,11 @@ def _dealt(
 def _train(session: Session) -> dict[str, float]:
     model = session.model
     sets = [
-        TrainingSet(model.encode_dataset(p.train), partial(_logits, model, p.data.task.name)) for p in session.parts
+        TrainingSet(model.encode_dataset(p.train), partial(_logits, model, p.data.task.name), name=p.data.task.name)
+        for p in session.parts
     ]
     deal = partial(mixed_minibatches, [each.tokens.lengths for each in sets], session.settings.batch_size)
-    return train(session, sets, _METRIC, _validation(session), minibatches=deal)
+    return train(session, sets, _validation(session), minibatches=deal)
 
 
 def _validation(session: Session) -> "partial[dict[str, float]] | None":
@@ -116,7 +116,7 @@ def _validation(session: Session) -> "partial[dict[str, float]] | None":
 
 def _mean(judges: Mapping[str, tuple[str, Callable[[], dict[str, float]]]]) -> dict[str, float]:
     found = {name: ask()[metric] for name, (metric, ask) in judges.items()}
-    return {_METRIC: sum(found.values()) / len(found), **found}
+    return {"mean": sum(found.values()) / len(found), **found}
 
 
 def _logits(model: AdaptedModel, name: str, batch: Batch) -> Tensor:

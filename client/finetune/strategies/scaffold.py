@@ -19,7 +19,6 @@ __all__ = ["loop_plan", "train", "training_record", "validator"]
 def train(
     session: Session,
     sets: Sequence[TrainingSet],
-    metric: str,
     validate: Callable[[], Mapping[str, float]] | None,
     *,
     minibatches: Callable[[np.random.Generator], list[Minibatch]] | None = None,
@@ -31,14 +30,13 @@ def train(
     Args:
         session: The opened job.
         sets: The training sets.
-        metric: Name of the validation metric that chooses the epoch. Larger is better.
         validate: From `validator`. None keeps the last epoch.
         minibatches: Of one epoch. None deals out the rows of the first set, each once.
         penalty: A scalar that is added to the loss of each step.
         observers: Others than those of the job.
     """
     deal = minibatches or partial(_shuffled, sets[0], session.settings.batch_size)
-    plan, watching = loop_plan(session, metric), (*session.job.observers, *observers)
+    plan, watching = loop_plan(session), (*session.job.observers, *observers)
     return training_record(fit(session.model, sets, deal, plan, validate, session.state, watching, penalty))
 
 
@@ -47,7 +45,7 @@ def validator(session: Session, task: Task, rows: Dataset | None) -> Callable[[]
     return None if rows is None else make_evaluator(session.model, task, rows)
 
 
-def loop_plan(session: Session, metric: str) -> LoopPlan:
+def loop_plan(session: Session) -> LoopPlan:
     """Return the plan of a training without privacy."""
     settings = session.settings
     return LoopPlan(
@@ -60,7 +58,7 @@ def loop_plan(session: Session, metric: str) -> LoopPlan:
         patience=settings.patience,
         max_batch_tokens=settings.max_batch_tokens,
         precision=settings.precision,
-        metric=metric,
+        metric=session.metric,
         seed=session.job.seed,
         identity=session.identity,
         max_hours=session.hours_left,

@@ -58,6 +58,11 @@ class Session:
         return self.resolved.manifest
 
     @property
+    def metric(self) -> str:
+        """Name of the validation metric that chooses the epoch. Of several tasks, the mean of their metrics."""
+        return self.parts[0].metric if len(self.parts) == 1 else "mean"
+
+    @property
     def done(self) -> FineTuningResult | None:
         """The result, if the job was finished before.
 

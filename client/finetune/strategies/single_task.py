@@ -44,6 +44,6 @@ def _train(session: Session) -> dict[str, float]:
     rows = model.encode_dataset(part.train)
     if session.settings.adapter.method == "qlora" and task.head.writes_text and not model.base.is_encoder_decoder:
         held = None if part.validation is None else model.encode_dataset(part.validation)
-        plan, size = loop_plan(session, part.metric), session.settings.batch_size
+        plan, size = loop_plan(session), session.settings.batch_size
         return training_record(instruct(model, rows, held, plan, size, session.checkpoints, session.job.observers))
-    return train(session, [TrainingSet(rows, model.logits)], part.metric, validator(session, task, part.validation))
+    return train(session, [TrainingSet(rows, model.logits)], validator(session, task, part.validation))

@@ -291,5 +291,5 @@ def _letters(example: object) -> int:
 
 def _validation(outcome: FineTuningResult) -> float | None:
     """Return the metric on the held-out rows that chose the epoch."""
-    found = [value for name, value in outcome.train_metrics.items() if name.startswith("validation_weighted_f1")]
-    return found[0] if found else None
+    name = outcome.settings.get("selection_metric", "weighted_f1")  # absent in a result of an earlier release
+    return outcome.train_metrics.get(f"validation_{name}")

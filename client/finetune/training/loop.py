@@ -76,6 +76,7 @@ class TrainingSet:
 
     Attributes:
         tokens: The rows, as ids and labels.
+        name: Of the task, if the training has several tasks. Their losses are reported apart.
         logits: The model's (B, ...) logits of a batch.
         cache: Output of the frozen blocks, computed once.
         loss: The (B,) losses of (B, ...) logits and labels.
@@ -85,6 +86,7 @@ class TrainingSet:
     logits: Callable[[Batch], Tensor]
     cache: FeatureCache = field(default_factory=FeatureCache)
     loss: Callable[[Tensor, Tensor], Tensor] = example_losses
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ class _Fit:
         self.first = 0  # at which the epoch under way began
         self.seconds_before = 0.0
         self.epoch_loss = 0.0
+        self.task_losses: dict[str, tuple[float, int]] = {}  # of the epoch under way: sum of the losses, and rows
         self.epochs: list[EpochEvent] = []
         self.best: Tensors | None = None
         self.time: TimePlan | None = None
@@ -284,9 +287,11 @@ class _Fit:
             metrics=metrics,
             best=best,
             seconds=self._seconds(),
+            metric=key if metrics else "",
+            losses={name: total / rows for name, (total, rows) in self.task_losses.items()},
         )
         self.epochs.append(event)
-        self.epoch_loss, self.first = 0.0, self.step
+        self.epoch_loss, self.first, self.task_losses = 0.0, self.step, {}
         self._save()
         tell_epoch(self.observers, event)
 
@@ -343,6 +348,9 @@ class _Fit:
             logits = part.logits(batch)
         total = part.loss(logits.float(), batch.labels).sum() / examples
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        if part.name:
+            before, rows = self.task_losses.get(part.name, (0.0, 0))
+            self.task_losses[part.name] = (before + float(total.detach()) * examples, rows + len(logits))
         return float(total.detach())
 
     def _seconds(self) -> float:
@@ -359,7 +367,8 @@ class _Fit:
             "step": self.step,
             "first": self.first,
             "epoch_loss": self.epoch_loss,
-            "epochs": [{**vars(event), "metrics": dict(event.metrics)} for event in self.epochs],
+            "task_losses": self.task_losses,
+            "epochs": [asdict(event) for event in self.epochs],
             "seconds": self._seconds(),
             "time": None if self.time is None else asdict(self.time),
             "out_of_hours": self.out_of_hours,
@@ -385,6 +394,7 @@ class _Fit:
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.first, self.epoch_loss = content["step"], content["first"], content["epoch_loss"]
+        self.task_losses = content.get("task_losses", {})  # absent in a state of an earlier release
         self.epochs = [EpochEvent(**event) for event in content["epochs"]]
         self.seconds_before = content["seconds"]
         self.time = None if content["time"] is None else TimePlan(**content["time"])

@@ -211,6 +211,7 @@ class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             metrics={"loss": float(held[-1])} if held else {},
             best=not held or float(held[-1]) < min(before, default=math.inf),
             seconds=seconds,
+            metric="loss" if held else "",
         )
 
 

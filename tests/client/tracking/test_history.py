@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.result import FineTuningResult
-from client.tracking.history import read_history, smoothed, summarise
+from client.tracking.history import leading_metric, loss_curves, read_history, smoothed, summarise
 from client.tracking.report import render
 from client.tracking.tracker import Tracker
 from common.errors import CheckpointError
@@ -52,7 +53,7 @@ def epoch(number: int) -> EpochEvent:
 def test_the_summary_is_what_the_history_says() -> None:
     found = summarise(track(scores=(0.8, 0.7, 0.75), train_losses=(0.5, 0.4, 0.3)))
     assert found.accuracy == 0.8, "of the test rows"
-    assert found.best_f1 == 0.8, "of the validation rows"
+    assert (found.metric, found.best_validation) == ("weighted_f1", 0.8), "of the held-out rows"
     assert (found.best_epoch, found.epochs, found.steps) == (1, 3, 120)
     assert found.lost_since_best == pytest.approx(0.05)
     assert found.overfits
@@ -70,6 +71,41 @@ def test_losing_validation_without_gaining_on_the_training_rows_is_no_overfittin
 def test_convergence_is_the_first_step_near_the_lowest_loss() -> None:
     assert summarise(track(lambda n, _: 1.0 if n < 60 else 0.0)).converged_step == 66, "and the window of 6"
     assert summarise(track(lambda n, _: 1.0)).converged_step == 1
+
+
+def test_one_metric_leads_everywhere_the_one_that_chose_the_epoch() -> None:
+    seen = track(scores=(0.8, 0.7))
+    epochs = tuple(
+        replace(event, metric="high_risk_macro_f1", metrics={**event.metrics, "high_risk_macro_f1": value})
+        for event, value in zip(seen.epochs, (0.5, 0.6), strict=True)
+    )
+    chosen = replace(seen, epochs=(replace(epochs[0], best=True), replace(epochs[1], best=True)))
+    assert leading_metric(chosen) == "high_risk_macro_f1"
+    assert (summarise(chosen).best_epoch, summarise(chosen).best_validation) == (2, 0.6)
+    assert summarise(chosen).lost_since_best == 0.0
+    assert "high risk macro f1" in render(chosen).lower()
+
+
+def test_a_record_of_an_earlier_release_names_no_metric_and_is_judged_by_f1() -> None:
+    seen = track()
+    assert leading_metric(replace(seen, epochs=tuple(replace(e, metric="") for e in seen.epochs))) == "weighted_f1"
+
+
+def test_a_loss_that_chooses_the_epoch_is_better_if_it_is_lower() -> None:
+    seen = track(scores=(0.8, 0.7))
+    best, last = (replace(e, metric="loss", metrics={"loss": v}) for e, v in zip(seen.epochs, (1.0, 1.5), strict=True))
+    assert summarise(replace(seen, epochs=(best, last))).lost_since_best == pytest.approx(0.5)
+
+
+def test_losses_are_compared_by_whole_epochs() -> None:
+    seen = track(lambda n, _: 1.0 if n < 40 else 0.5 if n < 80 else 0.25)
+    assert loss_curves(seen) == {"": pytest.approx([1.0, 0.5, 0.25])}
+    assert loss_curves(replace(seen, steps=seen.steps[:90])) == {"": pytest.approx([1.0, 0.5])}, "without a short epoch"
+
+
+def test_losses_of_several_tasks_are_compared_for_each_task() -> None:
+    losses = ({"a": 1.0, "b": 3.0}, {"a": 0.5, "b": 2.0}, {"a": 0.4, "b": 1.0})
+    assert loss_curves(track(losses=losses)) == {"a": [1.0, 0.5, 0.4], "b": [3.0, 2.0, 1.0]}
 
 
 def test_smoothing_is_the_mean_of_the_window_that_ends_there() -> None:

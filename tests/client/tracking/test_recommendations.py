@@ -78,3 +78,38 @@ def test_a_run_with_few_steps_and_no_epoch_has_no_advice() -> None:
     seen = track(scores=())
     assert actions(History(seen.steps[:1], (), (), 1, {})) == []
     assert actions(History((), (), (), 1, {})) == []
+
+
+def unlike(step: int, steps: int) -> float:
+    """Fall from epoch to epoch, while single batches of unlike rows differ by a factor of four."""
+    return falling(step, steps) * (0.5 if step % 4 else 2.0)
+
+
+def test_unlike_batches_of_a_loss_that_falls_in_every_epoch_ask_for_no_other_rate() -> None:
+    for last in (1, 2, 3, 4):  # the loss of the last step is low or high
+        seen = track(lambda n, m, last=last: unlike(n + last, m))  # type: ignore[misc]
+        assert not {"lower_the_rate", "raise_the_rate"} & set(actions(seen))
+
+
+def test_a_lower_and_a_higher_rate_are_never_advised_together() -> None:
+    shapes = [lambda n, m, k=k: 1.0 + k * math.sin(6 * n / m) * n / m for k in (-0.9, -0.3, 0.02, 0.3, 0.9)]
+    for shape in shapes:
+        for scores in ((), (0.5, 0.5), (0.5,) * 6):
+            given = actions(track(shape, scores=scores))
+            assert not {"lower_the_rate", "raise_the_rate"} <= set(given)
+
+
+def test_a_loss_that_fell_within_the_first_epoch_has_moved() -> None:
+    assert "raise_the_rate" not in actions(track(lambda n, _: 1.1 if n < 3 else 0.2))
+
+
+def test_of_several_tasks_the_one_whose_loss_rose_is_named() -> None:
+    fine = ({"a": 1.0, "b": 1.0}, {"a": 0.5, "b": 0.6}, {"a": 0.3, "b": 0.5})
+    assert "lower_the_rate" not in actions(track(losses=fine))
+    [given] = [e for e in recommend(track(losses=(*fine[:2], {"a": 0.3, "b": 0.9}))) if e.action == "lower_the_rate"]
+    assert "mean loss of b" in given.because
+
+
+def test_without_held_out_rows_nothing_is_said_about_them() -> None:
+    stuck = track(lambda n, m: 0.7 + 0.4 * math.exp(-12 * n / m), scores=())
+    assert "more_rank" not in actions(stuck)
