@@ -194,7 +194,7 @@ def read_domain(
         train, test = read_split(Path(corpus), column, group_column, HELD_OUT)
     if max_texts is not None:
         if max_texts < _FEWEST_TEXTS:
-            raise ConfigurationError(f"max_texts is {max_texts}: use {_FEWEST_TEXTS} or more")
+            raise ConfigurationError(f"max_texts is {max_texts}: give --max-texts {_FEWEST_TEXTS} or more")
         examples = list(train.examples)
         random.Random(seed).shuffle(examples)  # noqa: S311 - an order, not a secret
         train = replace(train, examples=tuple(examples[:max_texts]))

@@ -267,6 +267,13 @@ def test_a_bfloat16_base_keeps_adapter_and_head_in_float32(path: Path) -> None:
         assert (logits - full).abs().max() < 0.1 * full.abs().max()
 
 
+def test_the_head_is_counted_once_in_all_parameters(path: Path) -> None:
+    model = tiny_adapted(path)
+    base = load_base(ModelConfig(base=str(model.base.path), max_tokens=64), SEQUENCE, 3)
+    factors = sum(p.numel() for name, p in model.module.named_parameters() if ".lora_" in name)
+    assert model.parameters_total == sum(p.numel() for p in base.model.parameters()) + factors
+
+
 @pytest.mark.encoder
 def test_the_packaged_encoder_is_adapted_split_saved_and_loaded(tmp_path: Path) -> None:
     base = load_base(ModelConfig(max_tokens=64), SEQUENCE, 3)
