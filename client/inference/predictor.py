@@ -1,4 +1,4 @@
-"""What a trained adapter says about texts, in labels and probabilities."""
+"""Load a trained adapter, and predict labels, tags or summaries of texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ class Predictor:
     """An adapter loaded once, for as many texts as come.
 
     Args:
-        adapter: what `finetune`, or a federation, left.
-        name: which task, where the adapter serves several.
+        adapter: Directory that a fine-tuning or a federation left.
+        name: Which task, if the adapter serves several.
 
     Raises:
         ModelError, ConfigurationError: see `load_adapter` and `chosen_task`.
