@@ -8,7 +8,7 @@ import os
 import signal
 import time
 
-from common.errors import FedfinError, ServiceError
+from common.errors import CheckpointError, FedfinError, ServiceError
 from common.flower.bundle import bundle, bundle_sha256
 from common.flower.internals import FINISHED, Control
 from server.hub.audit_log import run_ended
@@ -47,13 +47,19 @@ class Reconciler:
             with self._home.control() as control:
                 self._reconcile_nodes(control)
                 for run in Run.all(self._home):
-                    _reconcile(run, control)
+                    self._reconcile_run(run, control)
         except ServiceError as error:
             log.info("%s", error)
         except FedfinError as error:
             log.error("%s", error)
         except OSError as error:
             log.error("the hub's directory cannot be written (%s): make room", error.strerror)
+
+    def _reconcile_run(self, run: Run, control: Control) -> None:
+        try:
+            _reconcile(run, control)
+        except CheckpointError as error:  # a damaged file of one run must not stop the others
+            log.error("run %s: %s", run.name, error)
 
     def _reconcile_nodes(self, control: Control) -> None:
         stamp = self._home.enrolment_stamp()

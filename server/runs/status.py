@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.errors import ServiceError
+from common.errors import CheckpointError, ConfigurationError, FedfinError, ServiceError
 from common.files import try_lock
 from common.identity.authority import Certificate
 from common.processes.supervisor import running_services
@@ -120,18 +120,42 @@ def status(home: HubDirectory) -> dict[str, Any]:
 
 
 def run_status(run: Run) -> dict[str, Any]:
-    """Return the state of one run: "running" (a process executes it), "waiting" (for a process), or its ending."""
-    ending = run.ending()
-    progress = None if ending else run.progress()
-    config, _ = run.config()
+    """Return the state of one run: "running" (a process executes it), "waiting" (for a process), or its ending.
+
+    A run whose files cannot be read, such as one of an earlier release, is "unreadable" unless it has ended.
+    """
+    try:
+        ending = run.ending()
+        progress = None if ending else run.progress()
+        config, _ = run.config()
+        next_round = run.next_round()
+    except (CheckpointError, ConfigurationError) as error:
+        return _unreadable(run, error)
     return {
         "run": run.name,
         "state": ending.state if ending else "running" if run.is_executing() else "waiting",
-        "round": min(run.next_round(), config.rounds),
+        "round": min(next_round, config.rounds),
         "rounds": config.rounds,
         "answered": list(progress.answered) if progress else [],
         "waiting": list(progress.waiting) if progress else [],
         "message": ending.message if ending else "",
+    }
+
+
+def _unreadable(run: Run, error: FedfinError) -> dict[str, Any]:
+    state, finished = "unreadable", 0
+    with contextlib.suppress(CheckpointError):
+        ending = run.ending()
+        state = ending.state if ending else state
+        finished = run.next_round() - 1
+    return {
+        "run": run.name,
+        "state": state,
+        "round": finished,
+        "rounds": finished,
+        "answered": [],
+        "waiting": [],
+        "message": str(error),
     }
 
 

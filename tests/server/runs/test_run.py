@@ -336,3 +336,16 @@ def test_a_full_disk_does_not_end_the_reconciler(
     assert "cannot be written (No space left on device): make room" in caplog.text
     Reconciler(home).tick()
     assert submitted(run).attempt == 2
+
+
+def test_a_damaged_run_does_not_stop_the_others(
+    home: HubDirectory, source: Path, control: FakeControl, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, sound = Run.create(home, source), Run.create(home, source)
+    for run in (damaged, sound):
+        submit_run(run, control)
+    (damaged.directory / "submission.json").write_text("{")
+    control.runs = dict.fromkeys(control.runs, FLOWER_FINISHED)
+    Reconciler(home).tick()
+    assert "submission.json: not valid JSON" in caplog.text
+    assert submitted(sound).attempt == 2

@@ -9,7 +9,7 @@ from common.files import write_json
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve
 from server.runs.records import Progress
-from server.runs.run import STOPPED, Run
+from server.runs.run import FINISHED, STOPPED, Run
 from server.runs.status import run_status, status
 from tests.server.hub.test_directory import make_request
 from tests.server.runs.test_run import TOML
@@ -56,6 +56,20 @@ def test_a_damaged_file_is_one_line_that_names_it(run: Run, name: str) -> None:
         READERS[name](run)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_an_earlier_release_does_not_hide_the_others(run: Run) -> None:
+    """Its configuration has option names that this release does not know."""
+    earlier = Run.create(run.home, run.directory / "config.toml")
+    config = earlier.directory / "config.toml"
+    config.write_text(config.read_text().replace('mode = "high"', 'level = "high"'))
+    earlier.end(FINISHED)
+    rows = {row["run"]: row for row in status(run.home)["runs"]}
+    assert rows[run.name]["state"] == "waiting"
+    assert rows[earlier.name]["state"] == FINISHED
+    assert "privacy.level is not a known key: use mode" in rows[earlier.name]["message"]
+    (earlier.directory / "outcome.json").unlink()
+    assert run_status(earlier)["state"] == "unreadable"
 
 
 def test_a_process_that_writes_its_entry_is_not_an_error(run: Run) -> None:
