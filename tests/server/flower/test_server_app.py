@@ -25,6 +25,8 @@ def test_a_run_whose_base_model_is_no_longer_the_same_ends_before_anybody_is_ask
     with (base / "tokenizer_config.json").open("a") as file:
         file.write("\n")
     monkeypatch.setenv(ENVIRONMENT, str(home.directory))
+    # It changes Flower for the whole process.
+    monkeypatch.setattr("server.flower.server_app.shorten_pull_backoff", lambda: None)
     nobody: Any = object()
     execute_run(nobody, run.name, "7")
     ending = run.ending()
