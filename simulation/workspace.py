@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from client.agent.agent import Agent, LocalModel
+from client.dp.training import verify_training
 from client.federation.local_round import PreparedData, plan_training
 from client.institution.config import (
     InstitutionConfig,
@@ -92,6 +93,7 @@ class Workspace:
         refuse_private_base(self.config.model.base)
         self._check()
         self.base  # noqa: B018 - an absent base model must be known before anything is written
+        self._check_gradients()
         out, source = self.out, self.simulation.source
         write_atomic(out / "config.toml", self.simulation.text.encode())
         write_json(out / "versions.json", package_versions())
@@ -155,6 +157,15 @@ class Workspace:
                 raise ConfigurationError(
                     f"institution {name}: {refused} ({refused.code}): change the run, or leave it out"
                 ) from None
+
+    def _check_gradients(self) -> None:
+        """Refuse an adapter that cannot be trained privately, before any ledger is charged for it."""
+        if self.config.privacy.mode == "none":
+            return
+        name, dataset = next(iter(self.federation.train.items()))
+        plan = plan_training(self.config, self.settings(name), dataset.units(self.config.privacy.unit))
+        one_row = self.adapted.encode_dataset(replace(dataset, examples=dataset.examples[:1]))
+        verify_training(self.adapted, one_row, plan, FeatureCache())
 
     def data_digest(self) -> str:
         """Return a fingerprint of all training rows, which one process sees in a simulation."""

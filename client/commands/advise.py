@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from client.commands.options import LABELLED_TASKS
 from common import cli
@@ -73,31 +73,27 @@ def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[
     from client.finetune.options.advise import Machine, Model, advise
     from client.finetune.options.defaults import BaseFacts
     from client.finetune.options.memory import estimate_memory
-    from common.base_models.architecture import hidden_size, max_positions, read_config
-    from common.base_models.resolve import resolve_base
+    from common.base_models.architecture import hidden_size
+    from common.base_models.check import check_base_model
 
-    path = resolve_base(given.base_model)
-    config = read_config(given.base_model, path)
-    model = Model(given.base_model, BaseFacts(hidden_size(config), max_positions(config)))
+    checked = check_base_model(given.base_model, kind.head)
+    model = Model(given.base_model, BaseFacts(hidden_size(checked.config), checked.max_positions))
     gpu = torch.cuda.is_available()
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
     memory = free if given.memory_gb is None else given.memory_gb * 1e9
     machine = Machine(int(memory), os.cpu_count() or 1, gpu)
 
     def needed(settings: "ResolvedSettings") -> "MemoryEstimate":
-        return estimate_memory(model.name, config, kind, settings)
+        return estimate_memory(model.name, checked.config, kind, settings)
 
-    return advise(kind, _rows(rows, path), model, machine, needed), machine
+    return advise(kind, _rows(rows, checked.tokenizer), model, machine, needed), machine
 
 
-def _rows(dataset: "Dataset", path: str) -> "Rows":
-    import transformers
-
+def _rows(dataset: "Dataset", tokenizer: Any) -> "Rows":
     from client.finetune.options.advise import Rows
 
     step = -(-len(dataset) // _SAMPLE)
     texts = [getattr(e, "text", None) or " ".join(getattr(e, "words", ())) for e in dataset.examples[::step]]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     return Rows(len(dataset), tuple(lengths), dataset.label_counts())
 

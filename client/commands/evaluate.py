@@ -16,6 +16,7 @@ def add(commands: cli.Commands) -> None:
         "--adapter", required=True, type=Path, metavar="DIR", help="the directory that finetune or a run wrote"
     )
     parser.add_argument("--test", required=True, type=Path, metavar="FILE", help="labelled rows")
+    parser.add_argument("--base-model", metavar="DIR", help="place of the base model, if it was moved")
     parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
     parser.add_argument("--text-column", metavar="NAME", help="column of the texts (default: text, or tokens)")
     parser.add_argument(
@@ -28,7 +29,7 @@ def _run(given: argparse.Namespace) -> int:
     from client.finetune.data import read_labelled
     from client.inference.predictor import load_adapter
 
-    predictor = load_adapter(given.adapter, given.task, given.device)
+    predictor = load_adapter(given.adapter, given.task, given.device, given.base_model)
     rows = read_labelled(given.test, predictor.task, given.text_column, given.label_column, predictor.labels)
     metrics = predictor.evaluate(rows).to_json()
     if given.json:

@@ -16,13 +16,14 @@ def add(commands: cli.Commands) -> None:
         "--adapter", required=True, type=Path, metavar="DIR", help="the directory that finetune or a run wrote"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory")
+    parser.add_argument("--base-model", metavar="DIR", help="place of the base model, if it was moved")
     parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
 
 
 def _run(given: argparse.Namespace) -> int:
     from client.inference.merge import merge
 
-    line = merge(given.adapter, given.out, given.task)
+    line = merge(given.adapter, given.out, given.task, given.base_model)
     if given.json:
         cli.print_json({"model": str(given.out), "load": line})
     else:

@@ -26,6 +26,7 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument(
         "--adapter", required=True, type=Path, metavar="DIR", help="the directory that finetune or a run wrote"
     )
+    parser.add_argument("--base-model", metavar="DIR", help="place of the base model, if it was moved")
     parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="column of the texts (default: text)")
     parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="format of the output (default: csv)")
@@ -38,7 +39,7 @@ def _run(given: argparse.Namespace) -> int:
     from client.inference.predictor import load_adapter
     from common.files import write_atomic
 
-    predictor = load_adapter(given.adapter, given.task, given.device)
+    predictor = load_adapter(given.adapter, given.task, given.device, given.base_model)
     rows = _rows(predictor, texts)
     content = _csv(rows) if given.format == "csv" else "".join(json.dumps(row) + "\n" for row in rows)
     if given.out is not None:

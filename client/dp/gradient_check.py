@@ -26,7 +26,7 @@ def verify_model(model: AdaptedModel, per_token: bool, losses_of: Callable[[Adap
     Call inside `client.dp.mechanism.make_private`; the model is in training mode afterwards, without dropout.
 
     Raises:
-        ModelError: see `verify_per_example_gradients`.
+        ModelError: see `verify_per_example_gradients`; it also names the modules that can be trained.
     """
     texts = model.encode(_TEXTS)
     if not model.base.is_exact:
@@ -42,7 +42,21 @@ def verify_model(model: AdaptedModel, per_token: bool, losses_of: Callable[[Adap
         model.train_mode(dropout=False)
         return losses_of(model, replace(batch, labels=labels, hidden=hidden))
 
-    verify_per_example_gradients(model.module, losses)
+    faults = _faults(model.module, losses)
+    if not faults:
+        return
+    name, reason = next(iter(faults.items()))
+    failing = {_module(name) for name in faults}
+    trained = [name for name, parameter in model.module.named_parameters() if parameter.requires_grad]
+    sound = dict.fromkeys(_module(name) for name in trained if ".lora_" in name)
+    sound = dict.fromkeys(module for module in sound if module not in failing)
+    advice = f"train these modules alone (target_modules): {', '.join(sound)}" if sound else "choose another base model"
+    raise ModelError(f"trainable parameter {name}: {reason}: {advice}")
+
+
+def _module(parameter: str) -> str:
+    """The last part of the name of the module that a LoRA factor adapts, as `target_modules` takes it."""
+    return parameter.partition(".lora_")[0].rpartition(".")[2]
 
 
 def verify_per_example_gradients(module: nn.Module, losses: Callable[[slice], Tensor]) -> None:
@@ -60,9 +74,16 @@ def verify_per_example_gradients(module: nn.Module, losses: Callable[[slice], Te
     Raises:
         ModelError: naming the first parameter whose gradient is missing or differs by more than 1e-3 in norm.
     """
+    for name, reason in _faults(module, losses).items():
+        raise ModelError(f"trainable parameter {name}: {reason}: freeze it, or choose another adapter")
+
+
+def _faults(module: nn.Module, losses: Callable[[slice], Tensor]) -> dict[str, str]:
+    """The trained parameters whose gradient of one example is missing or wrong, each with the reason."""
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     kept = {name: p.detach().clone() for name, p in trained.items()}
     generator = torch.Generator().manual_seed(0)
+    faults: dict[str, str] = {}
     try:
         for parameter in trained.values():
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
@@ -70,18 +91,22 @@ def verify_per_example_gradients(module: nn.Module, losses: Callable[[slice], Te
         together = {name: getattr(p, "grad_sample", None) for name, p in trained.items()}
         for name, sample in together.items():
             if not isinstance(sample, Tensor) or sample.shape != (2, *trained[name].shape):
-                raise ModelError(
-                    f"trainable parameter {name}: the forward pass gives it no gradient per example: freeze it, "
-                    "or choose another adapter"
-                )
+                faults[name] = "the forward pass gives it no gradient per example"
         for row in range(2):
             _backward(module, losses, slice(row, row + 1))
             for name, parameter in trained.items():
-                _compare(name, together[name], row, parameter.grad)
+                sample = together[name]
+                if name in faults or sample is None:
+                    continue
+                if parameter.grad is None:
+                    faults[name] = "the forward pass does not use it"
+                elif not bool((sample[row] - parameter.grad).norm() <= _TOLERANCE * parameter.grad.norm() + 1e-7):
+                    faults[name] = "its gradient for one example depends on the rest of the batch, or is wrong"
     finally:
         for name, parameter in trained.items():
             parameter.data.copy_(kept[name])
             parameter.grad, parameter.grad_sample = None, None  # type: ignore[attr-defined]
+    return faults
 
 
 def _backward(module: nn.Module, losses: Callable[[slice], Tensor], rows: slice) -> None:
@@ -89,14 +114,3 @@ def _backward(module: nn.Module, losses: Callable[[slice], Tensor], rows: slice)
         if parameter.requires_grad:
             parameter.grad, parameter.grad_sample = None, None  # type: ignore[attr-defined]
     losses(rows).sum().backward()  # type: ignore[no-untyped-call]
-
-
-def _compare(name: str, together: Tensor | None, row: int, alone: Tensor | None) -> None:
-    if together is None or alone is None:
-        raise ModelError(f"trainable parameter {name}: the forward pass does not use it: freeze it")
-    difference = (together[row] - alone).norm()
-    if not bool(difference <= _TOLERANCE * alone.norm() + 1e-7):
-        raise ModelError(
-            f"trainable parameter {name}: its gradient for one example depends on the rest of the batch, or is wrong: "
-            "turn off dropout and gradient checkpointing, or choose another adapter"
-        )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from client.dp.gradient_check import verify_model
 from client.dp.mechanism import DpSettings, make_private
-from client.dp.noise import NoiseSource
+from client.dp.noise import NoiseSource, SystemNoise
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
@@ -25,7 +25,7 @@ from common.adapters.optimizer import OPTIMIZERS, make_optimizer, parameter_grou
 from common.errors import ConfigurationError, DataError
 from common.tokenization.batches import TokenizedSet, minibatches, token_batches, unpadded
 
-__all__ = ["DpTrainingPlan", "DpTrainingStats", "train"]
+__all__ = ["DpTrainingPlan", "DpTrainingStats", "train", "verify_training"]
 
 Rows = NDArray[np.int64]
 
@@ -189,6 +189,21 @@ def _stepper(
         verify_model(model, data.labels is not None and data.labels[0].ndim == 1, batch_losses)
         cache.verified = True
     return private
+
+
+def verify_training(model: AdaptedModel, data: TokenizedSet, plan: DpTrainingPlan, cache: FeatureCache) -> None:
+    """Check on public sentences, before anything is charged, that `model` can be trained privately.
+
+    `train` makes the same check if it was not made. The check reads no row of `data`, only the shape of its labels.
+
+    Raises:
+        ModelError: a trained parameter has no right gradient of each example; names the modules that have.
+    """
+    if plan.dp is None or cache.verified:
+        return
+    with _training(model, plan), make_private(model.module, _optimizer(model, plan), plan.dp, SystemNoise()):
+        verify_model(model, data.labels is not None and data.labels[0].ndim == 1, batch_losses)
+    cache.verified = True
 
 
 def _minibatch_size(examples: int, plan: DpTrainingPlan) -> int:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, NoiseSource, SystemNoise
-from client.dp.training import DpTrainingPlan, train
+from client.dp.training import DpTrainingPlan, train, verify_training
 from client.federation.planning import event_of_round, propose_training
 from client.institution.config import InstitutionConfig
 from client.institution.limits import charge_training
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig
-from common.errors import AssignmentRefused
+from common.errors import AssignmentRefused, ModelError
 from common.privacy.accounting import DpSgdEvent
 from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
 from common.protocol.messages import PrivacyStatement, RefusalCode
@@ -170,6 +170,10 @@ def run(job: FederatedJob) -> RoundAnswer:
     num_units = job.data.units(privacy.unit)
     event = event_of_round(job.config, job.institution, num_units)
     plan = _plan(job.config, job.institution, event, job.round)
+    try:
+        verify_training(job.model, job.data.tokens, plan, job.data.cache or FeatureCache())
+    except ModelError as error:
+        raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
     charge = _charge(job, event, num_units)
     noise = None if plan.dp is None else noise_source(job)
     stats = train(job.model, job.data.tokens, plan, noise, cache=job.data.cache, on_step=job.on_step)

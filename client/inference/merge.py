@@ -1,5 +1,6 @@
 """An adapter merged into its base model: a directory that transformers loads, with nothing of PEFT or fedfin."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import nn
 
 from client.inference import merged_head
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Manifest, adapter_directory, build, read_manifest, unprotected
+from common.adapters.manifest import Manifest, adapter_directory, at_base_model, build, read_manifest, unprotected
 from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.provenance import Provenance, read_provenance, write_provenance
 from common.base_models.transformers_logging import quiet
@@ -21,13 +22,14 @@ from common.tasks import Head
 __all__ = ["merge"]
 
 
-def merge(adapter: Path, out: Path, task: str | None = None) -> str:
+def merge(adapter: Path, out: Path, task: str | None = None, base_model: str | None = None) -> str:
     """Write the stand-alone model; returns the line of Python that loads it.
 
     The base model is taken in full precision even where the adapter was trained on a 4-bit one.
 
     Args:
-        task: which head, where the adapter serves several tasks.
+        task: the task whose head to keep, if the adapter serves several.
+        base_model: the place of the base model, if it is no longer where the adapter says.
 
     Raises:
         ConfigurationError: `out` is not new, or the task is not named, or not the adapter's.
@@ -39,9 +41,8 @@ def merge(adapter: Path, out: Path, task: str | None = None) -> str:
     name = chosen_task(recipe, task)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigurationError(f"{out}: it is not an empty directory: choose another output directory")
+    recipe = at_base_model(adapter, recipe, digest, base_model)
     model = build(replace(recipe, adapter=replace(recipe.adapter, method="lora")))
-    if model.base.digest != digest:
-        raise ModelError(f"{adapter}: the adapter was trained on another copy of {recipe.base_model}: give it that one")
     model.restore(load_file(adapter_directory(adapter) / "adapter_model.safetensors"))
     before = read_provenance(recipe.base_model)
     # Rows shape weights as they shape an adapter: without differential privacy no federation may take it as its base.
@@ -77,9 +78,43 @@ def _write(model: AdaptedModel, recipe: Manifest, name: str, out: Path, origin: 
             model.base.tokenizer.save_pretrained(draft)
         write_provenance(draft, origin)
         if code:
-            text = Path(merged_head.__file__).read_text()
-            (draft / f"{code}.py").write_text(text.replace("BertConfig", type(whole.config).__name__))
+            (draft / f"{code}.py").write_text(_code_file(whole))
+        _refuse_unloadable(draft, _loader(whole) if code else getattr(transformers, auto))
     return f'transformers.{auto}.from_pretrained("{out}"{", trust_remote_code=True" if code else ""})'
+
+
+def _code_file(whole: Any) -> str:
+    """The source of `merged_head` for the configuration class and the attention of this model."""
+    text = Path(merged_head.__file__).read_text().replace("BertConfig", type(whole.config).__name__)
+    return text.replace("_supports_sdpa = True", f"_supports_sdpa = {_supports_sdpa(whole)}")
+
+
+def _loader(whole: Any) -> Any:
+    """The class that the written code file defines."""
+    changed = {"config_class": type(whole.config), "_supports_sdpa": _supports_sdpa(whole)}
+    return type("_Loader", (merged_head.MeanPoolForSequenceClassification,), changed)
+
+
+def _supports_sdpa(whole: Any) -> bool:
+    return bool(getattr(whole.encoder, "_supports_sdpa", False))
+
+
+def _refuse_unloadable(directory: Path, loader: Any) -> None:
+    """Load the written model as its line of Python does.
+
+    Raises:
+        ModelError: it does not load, or lacks weights.
+    """
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, info = loader.from_pretrained(directory, output_loading_info=True)
+    except Exception as error:  # an architecture's loader may fail in any way
+        raise ModelError(
+            f"merge: transformers cannot load the merged model: keep the adapter ({error!s:.120})"
+        ) from error
+    if info["missing_keys"]:
+        raise ModelError(f"merge: the merged model lacks {sorted(info['missing_keys'])[0]}: keep the adapter")
 
 
 def _head(recipe: Manifest, name: str) -> Head:

@@ -17,7 +17,7 @@ class MeanPoolForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
 
     config_class = BertConfig
     base_model_prefix = "encoder"
-    _supports_sdpa = True  # whether the encoder itself does is the encoder's affair
+    _supports_sdpa = True  # `merge` writes False for an encoder that has no such attention
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

@@ -34,15 +34,19 @@ class Predictor:
     """An adapter loaded once, for as many texts as come.
 
     Args:
-        adapter: Directory that a fine-tuning or a federation left.
-        name: Which task, if the adapter serves several.
+        adapter: directory that a fine-tuning or a federation wrote.
+        name: the task, if the adapter serves several.
+        device: "cpu", "cuda", "cuda:1".
+        base_model: the place of the base model, if it is no longer where the adapter says.
 
     Raises:
         ModelError, ConfigurationError: see `load_adapter` and `chosen_task`.
     """
 
-    def __init__(self, adapter: Path, name: str | None = None, device: str = "cpu") -> None:
-        loaded: tuple[AdaptedModel, Manifest, object] = manifests.load_adapter(adapter, device)
+    def __init__(
+        self, adapter: Path, name: str | None = None, device: str = "cpu", base_model: str | None = None
+    ) -> None:
+        loaded: tuple[AdaptedModel, Manifest, object] = manifests.load_adapter(adapter, device, base_model)
         self.model, recipe, _ = loaded
         own: Sequence[int] | None = None
         if several := self.model.base.tasks:
@@ -119,19 +123,22 @@ class Predictor:
         return Metrics.from_json(task_metrics(self.task, self.labels, counts))
 
 
-def load_adapter(directory: Path | str, task: str | None = None, device: str = "auto") -> Predictor:
+def load_adapter(
+    directory: Path | str, task: str | None = None, device: str = "auto", base_model: str | None = None
+) -> Predictor:
     """Load the adapter that a fine-tuning or a federation left in `directory`, on its base model, ready to predict.
 
     Args:
         directory: The adapter, or the output directory that it lies in.
         task: Which task, if the adapter serves several.
         device: "auto", "cpu", "cuda", or "cuda:1".
+        base_model: The place of the base model, if it is no longer where the adapter says.
 
     Raises:
         ModelError: There is no adapter, or its base model is absent or another copy.
         ConfigurationError: The task is not named or not the adapter's, or there is no such device.
     """
-    return Predictor(Path(directory), task, select_device(device))
+    return Predictor(Path(directory), task, select_device(device), base_model)
 
 
 def _refuse_others(texts: Sequence[str]) -> None:

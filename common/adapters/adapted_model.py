@@ -12,6 +12,7 @@ import numpy as np
 import peft
 import torch
 from numpy.typing import NDArray
+from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -30,6 +31,7 @@ from common.adapters.tensors import (
     is_ours,
     last_head_layers,
     numbers,
+    read_rows_exactly,
     wire_name,
     write,
 )
@@ -84,6 +86,9 @@ class AdaptedModel:
             for child in m.lora_dropout.values()
         ]
         self._cast_head_inputs()
+        for layer in module.modules():
+            if isinstance(layer, TrainableTokensLayer) and isinstance(layer.get_base_layer(), nn.Embedding):
+                read_rows_exactly(layer)
         self._last_layer = last_head_layers(base, self._parameters)
         if isinstance(base.model, MaskedLanguageModel):
             base.model.tie()

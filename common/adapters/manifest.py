@@ -12,8 +12,10 @@ from safetensors.numpy import load_file
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.settings import AdapterSettings
 from common.adapters.soft_prompts import adapt_prompt
+from common.base_models.digest import base_digest
 from common.base_models.load import load_base, load_shared_base
 from common.base_models.provenance import read_provenance
+from common.base_models.resolve import resolve_base
 from common.config.run import ModelConfig
 from common.errors import ConfigurationError, ModelError
 from common.tasks import Head, Task, task
@@ -22,6 +24,7 @@ __all__ = [
     "DESCRIPTION",
     "Manifest",
     "adapter_directory",
+    "at_base_model",
     "build",
     "load_adapter",
     "read_manifest",
@@ -105,9 +108,9 @@ def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
     return adapt(base, config, kind, recipe.seed)
 
 
-def write_manifest(recipe: Manifest, base_digest: str, facts: Mapping[str, Any]) -> bytes:
+def write_manifest(recipe: Manifest, digest: str, facts: Mapping[str, Any]) -> bytes:
     """The content of `fedfin.json`; `facts` is what a reader may want to know, and nothing that loading needs."""
-    content = {"version": _VERSION, "base_digest": base_digest, "recipe": recipe.to_record(), "facts": dict(facts)}
+    content = {"version": _VERSION, "base_digest": digest, "recipe": recipe.to_record(), "facts": dict(facts)}
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
@@ -136,19 +139,21 @@ def unprotected(facts: Mapping[str, Any]) -> bool:
     return privacy is None or bool(privacy.get("unprotected_before", False))
 
 
-def load_adapter(directory: Path, device: str = "cpu") -> tuple[AdaptedModel, Manifest, dict[str, Any]]:
-    """The trained model in `directory`, ready to predict; its recipe, and its facts.
+def load_adapter(
+    directory: Path, device: str = "cpu", base_model: str | None = None
+) -> tuple[AdaptedModel, Manifest, dict[str, Any]]:
+    """Load the trained model in `directory`, ready to predict, with its manifest and its facts.
+
+    Args:
+        base_model: the place of the base model, if it is no longer where the manifest says. Its files must be the
+            ones that the adapter was trained on.
 
     Raises:
         ModelError: as `read_manifest` and `build`; or the base model, or the weights, are not those of the adapter.
     """
     recipe, digest, facts = read_manifest(directory)
+    recipe = at_base_model(directory, recipe, digest, base_model)
     model = build(recipe, device)
-    if model.base.digest != digest:
-        raise ModelError(
-            f"{directory}: the adapter was trained on another copy of {recipe.base_model}: give it the one with "
-            f"SHA-256 {digest[:16]}..."
-        )
     try:
         model.restore(load_file(adapter_directory(directory) / "adapter_model.safetensors"))
     except (OSError, SafetensorError):
@@ -156,6 +161,27 @@ def load_adapter(directory: Path, device: str = "cpu") -> tuple[AdaptedModel, Ma
             f"{directory}: the adapter's weights are absent or damaged: copy the directory again"
         ) from None
     return model, recipe, facts
+
+
+def at_base_model(directory: Path, recipe: Manifest, digest: str, base_model: str | None = None) -> Manifest:
+    """Return `recipe` with its base model at `base_model`, or where the manifest says if it is None.
+
+    Raises:
+        ModelError: there is no base model, or its SHA-256 is not `digest`.
+    """
+    name = base_model or recipe.base_model
+    try:
+        path = resolve_base(name)
+    except ModelError as error:
+        if base_model is not None:
+            raise
+        raise ModelError(f"{error}, or say where it is with --base-model") from None
+    if base_digest(path) != digest:
+        raise ModelError(
+            f"{directory}: the adapter was trained on another copy of {name}: give the one with SHA-256 "
+            f"{digest[:16]}... with --base-model"
+        )
+    return replace(recipe, base_model=name)
 
 
 def adapter_directory(directory: Path) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ __all__ = [
     "is_ours",
     "last_head_layers",
     "numbers",
+    "read_rows_exactly",
     "seeded",
     "wire_name",
     "write",
@@ -86,6 +88,25 @@ def array(parameter: Tensor) -> NDArray[np.float32]:
     """A copy in float32, on the CPU."""
     copy: NDArray[np.float32] = parameter.detach().to("cpu", torch.float32).numpy().copy()
     return copy
+
+
+def read_rows_exactly(layer: Any) -> None:
+    """Let PEFT's layer of trained embedding rows look them up in float32.
+
+    PEFT copies them into the frozen table first. With a table in bfloat16 on a CPU, torch then adds the gradients of
+    all uses of a token in bfloat16, where a sum of ones stops at 256.
+
+    Args:
+        layer: PEFT's `TrainableTokensLayer` on an embedding. Its trained rows are the last ones of the table.
+    """
+    frozen, first = layer.get_base_layer(), int(layer.token_indices["default"][0])
+
+    def forward(ids: Tensor, *_: Any, **__: Any) -> Tensor:
+        rows = nn.functional.embedding((ids - first).clamp(min=0), layer.trainable_tokens_delta["default"])
+        known: Tensor = frozen(ids)
+        return torch.where((ids >= first).unsqueeze(-1), rows.to(known.dtype), known)
+
+    layer.forward = forward
 
 
 def write(into: Mapping[str, nn.Parameter], tensors: Mapping[str, NDArray[np.float32]]) -> None:

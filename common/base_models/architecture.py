@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
+from torch import nn
 
+from common.base_models.transformers_logging import quiet
 from common.errors import ModelError
 
 __all__ = ["generator_class", "hidden_size", "is_decoder", "max_positions", "read_config"]
 
 _DECODERS = frozenset(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"))
-_POSITIONS_AFTER_PADDING = frozenset(("roberta", "xlm-roberta", "camembert"))
+_WITHOUT_LIMIT = 131_072
+"""Tokens of the longest text for a model whose positions have no table: more than any text here."""
 
 
 def read_config(name: str, path: str | Path) -> Any:
@@ -31,10 +35,27 @@ def hidden_size(config: Any) -> int:
 
 
 def max_positions(config: Any) -> int:
-    """The longest text that the model has positions for."""
-    places = int(getattr(config, "max_position_embeddings", None) or 131_072)
-    # RoBERTa and its kin count positions from the padding's number on.
-    return places - (config.pad_token_id + 1 if config.model_type in _POSITIONS_AFTER_PADDING else 0)
+    """Return the number of tokens of the longest text that the model has positions for.
+
+    It is read off the shapes of a model without weights. RoBERTa, MPNet and Longformer count positions from the
+    padding's id on and have that many fewer. Models that pad texts to their attention window read whole windows.
+    """
+    limits = [int(getattr(config, "max_position_embeddings", None) or _WITHOUT_LIMIT)]
+    for name, module in _shapes(config).named_modules():
+        if isinstance(module, nn.Embedding) and "position" in name.rpartition(".")[2]:
+            limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+    windows = getattr(config, "attention_window", None)
+    window = max(windows) if isinstance(windows, list | tuple) else windows or 1
+    return min(limits) // int(window) * int(window)
+
+
+def _shapes(config: Any) -> nn.Module:
+    try:
+        with quiet(), torch.device("meta"):
+            model: nn.Module = transformers.AutoModel.from_config(config)
+    except Exception:  # an architecture that AutoModel does not build is refused when it is loaded
+        return nn.Module()
+    return model
 
 
 def is_decoder(config: Any) -> bool:

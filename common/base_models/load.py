@@ -11,6 +11,7 @@ import transformers
 from torch import nn
 
 from common.base_models.architecture import generator_class, hidden_size, is_decoder, read_config
+from common.base_models.check import CheckedBase, check_base_model
 from common.base_models.digest import base_digest
 from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.masked_lm import MaskedLanguageModel
@@ -197,14 +198,14 @@ def load_base(
             bf16 memory; adapter and head stay in float32.
 
     Raises:
-        ModelError: as `resolve_base` and `load_classifier`.
+        ModelError: as `check_base_model` and `load_classifier`.
     """
-    path = resolve_base(cfg.base)
+    checked = check_base_model(cfg.base, task.head, cfg.max_tokens)
     native = not task.head.labels_texts or cfg.pooling == "native"
     kwargs = _placement(cfg, device, quantize4bit)
-    model = load_classifier(path, labels, cfg.pooling, task.head, **kwargs)
+    model = load_classifier(str(checked.path), labels, cfg.pooling, task.head, **kwargs)
     count = labels if isinstance(labels, int) else len(labels)
-    loaded = _frozen(cfg, path, model, task.head, "native" if native else "mean", count, device, quantize4bit)
+    loaded = _frozen(cfg, checked, model, task.head, "native" if native else "mean", count, device, quantize4bit)
     return replace(loaded, tasks=() if isinstance(labels, int) or task.name != MULTI_TASK else tasks_of(labels))
 
 
@@ -212,10 +213,10 @@ def load_shared_base(
     cfg: ModelConfig, heads: Mapping[str, tuple[Head, int]], device: str = "cpu", quantize4bit: bool = False
 ) -> LoadedBase:
     """As `load_base`, with a head for each of several tasks: see `load_shared_encoder`."""
-    path = resolve_base(cfg.base)
-    model = load_shared_encoder(path, heads, **_placement(cfg, device, quantize4bit))
+    checked = check_base_model(cfg.base, max_tokens=cfg.max_tokens)
+    model = load_shared_encoder(str(checked.path), heads, **_placement(cfg, device, quantize4bit))
     labels = sum(count for _, count in heads.values())
-    return _frozen(cfg, path, model, Head.SEQUENCE, "mean", labels, device, quantize4bit)
+    return _frozen(cfg, checked, model, Head.SEQUENCE, "mean", labels, device, quantize4bit)
 
 
 def _placement(cfg: ModelConfig, device: str, quantize4bit: bool) -> dict[str, Any]:
@@ -228,7 +229,7 @@ def _placement(cfg: ModelConfig, device: str, quantize4bit: bool) -> dict[str, A
 
 def _frozen(
     cfg: ModelConfig,
-    path: str,
+    checked: CheckedBase,
     model: nn.Module,
     head: Head,
     pooling: Literal["mean", "native"],
@@ -242,26 +243,20 @@ def _frozen(
         # bitsandbytes would repack frozen 4-bit weights for inference on a CPU, in a form without a backward pass.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
-    with quiet(), one_line_errors(cfg.base):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    if head is Head.MASKED and tokenizer.mask_token_id is None:
-        raise ModelError(f"base model {cfg.base}: its tokenizer has no mask token: choose an encoder, such as minilm")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     config: Any = model.config
-    if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = tokenizer.pad_token_id
+    # One padding for both: an own head looks for the last token that is not the configuration's padding.
+    config.pad_token_id = checked.tokenizer.pad_token_id
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return LoadedBase(
         name=cfg.base,
-        path=Path(path),
-        tokenizer=tokenizer,
+        path=checked.path,
+        tokenizer=checked.tokenizer,
         model=model,
-        digest=base_digest(path),
+        digest=base_digest(checked.path),
         family=str(config.model_type),
         head=head,
-        head_names=_head_names(model),
+        head_names=() if head.generates else _head_names(model),
         pooling=pooling,
         labels=labels,
         max_tokens=cfg.max_tokens,
@@ -285,8 +280,6 @@ def _head_names(model: Any) -> tuple[str, ...]:
     """The children that are not the pretrained body, in order; only those with parameters."""
     if isinstance(model, MaskedLanguageModel):
         return ("head",)
-    if hasattr(model, "lm_head"):
-        return ()  # tied to the embeddings, which stay frozen
     body = "encoder" if isinstance(model, MeanPoolClassifier | SharedEncoder) else model.base_model_prefix
     return tuple(
         name for name, child in model.named_children() if name != body and any(True for _ in child.parameters())

@@ -79,9 +79,21 @@ class MaskedLanguageModel(nn.Module):
         if chosen is not None:
             hidden = hidden[chosen]
         if self.scores is not None:
-            scores: Tensor = self.scores(hidden.to(next(self.scores.parameters()).dtype))
-            return scores.to(torch.float32)
+            return self._own_scores(self.scores, hidden.to(next(self.scores.parameters()).dtype)).to(torch.float32)
         return hidden @ self._table().to(torch.float32).T
+
+    def _own_scores(self, head: nn.Module, hidden: Tensor) -> Tensor:
+        """Return the scores of the model's own head. If rows of the embeddings are trained and it is tied to them, it
+        uses those rows too: PEFT ties heads of transformers' own classes only."""
+        layer = getattr(self._embeddings[0], "token_adapter", None)
+        if layer is not None:
+            frozen = layer.get_base_layer().weight
+            tied = {name: self._table() for name, weight in head.named_parameters() if weight is frozen}
+            if tied:
+                result: Tensor = torch.func.functional_call(head, tied, (hidden,))
+                return result
+        scores: Tensor = head(hidden)
+        return scores
 
     def _table(self) -> Tensor:
         embeddings: Any = self._embeddings[0]

@@ -7,7 +7,7 @@ from typing import Any
 import transformers
 from safetensors import SafetensorError
 
-from common.base_models.resolve import resolve_base
+from common.base_models.check import check_base_model
 from common.base_models.transformers_logging import quiet
 from common.errors import ModelError
 
@@ -36,15 +36,10 @@ def load_pretrained(base: str) -> tuple[Any, Any]:
     Raises:
         ModelError: absent or damaged.
     """
-    path = resolve_base(base)
-    try:
-        with quiet():
-            config = transformers.AutoConfig.from_pretrained(path)
-            name = (config.architectures or [""])[0]
-            kind = getattr(transformers, name, transformers.AutoModel)
-            return kind.from_pretrained(path), transformers.AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"base model {base}: could not be loaded ({type(error).__name__}): check its files") from error
+    checked = check_base_model(base)
+    architecture = getattr(transformers, (checked.config.architectures or [""])[0], transformers.AutoModel)
+    with quiet(), one_line_errors(base):
+        return architecture.from_pretrained(checked.path), checked.tokenizer
 
 
 def load_tokenizer(base: str) -> Any:
@@ -53,9 +48,4 @@ def load_tokenizer(base: str) -> Any:
     Raises:
         ModelError: absent or damaged.
     """
-    path = resolve_base(base)
-    try:
-        with quiet():
-            return transformers.AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"base model {base}: its tokenizer could not be loaded: check its files") from error
+    return check_base_model(base).tokenizer

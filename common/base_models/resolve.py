@@ -4,7 +4,8 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
-from common.base_models.digest import OTHER_FILES, WEIGHTS, base_digest
+from common.base_models.digest import OTHER_FILES, base_digest
+from common.base_models.files import check_files, check_sizes
 from common.config.run import ModelConfig
 from common.errors import ModelError
 
@@ -48,10 +49,7 @@ def _packaged(name: str) -> Path:
 
 
 def _checked(name: str, path: Path) -> str:
-    if not (path / "config.json").is_file():
-        raise ModelError(f"base model {name}: no config.json in its directory: save it there with save_pretrained")
-    if not any(list(path.glob(pattern)) for pattern in WEIGHTS):
-        raise ModelError(f"base model {name}: no weights (*.safetensors) in its directory: copy them there")
+    check_files(name, path)
     return str(path)
 
 
@@ -74,7 +72,9 @@ def pinned(model: ModelConfig) -> ModelConfig:
         ModelError: see `resolve_base`.
         ConfigurationError: it names another digest.
     """
-    found = base_digest(resolve_base(model.base))
-    if model.base_digest not in (None, found):
-        model.refuse("base_digest", f"is not that of {model.base} as it lies here, {found}: put that model here")
-    return replace(model, base_digest=found)
+    path = resolve_base(model.base)
+    check_sizes(model.base, Path(path), model.max_tokens)
+    digest = base_digest(path)
+    if model.base_digest not in (None, digest):
+        model.refuse("base_digest", f"is not that of {model.base} as it lies here, {digest}: put that model here")
+    return replace(model, base_digest=digest)

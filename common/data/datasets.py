@@ -231,6 +231,9 @@ def labels_of(values: Iterable[str]) -> tuple[str, ...]:
 def read_conll(path: Path, labels: Sequence[str] | None = None) -> Dataset:
     """Read sentences for token classification: first column the word, last column its tag, blank line between.
 
+    Columns are separated by tabs. In a line without a tab they are separated by plain spaces. Other kinds of space are
+    part of a word ("10 000" with a no-break space is one word).
+
     `-DOCSTART-` lines separate documents and are no sentences. `labels` defaults to the tags found, "O" first. Tags
     that also mark an entity's end, or one of a single word (BIOES, BILOU), are read as IOB.
 
@@ -250,8 +253,9 @@ def read_conll_documents(path: Path, labels: Sequence[str] | None = None) -> tup
     """
     documents: list[list[list[tuple[int, str, str]]]] = [[[]]]
     for number, line in enumerate(read_text(path).split("\n"), start=1):
-        fields = line.split()
-        if not fields:
+        fields = [field.strip(" ") for field in line.rstrip("\r").split("\t" if "\t" in line else " ")]
+        fields = [field for field in fields if field]
+        if not line.strip():
             documents[-1].append([])
         elif fields[0] == "-DOCSTART-":
             documents.append([[]])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ IGNORED = -100
 
 SUMMARY_TOKENS = 128
 """The longest summary that is learned from, and written."""
+
+_PLAIN_SENTENCE = "net sales of the bank rose in the third quarter"
 
 IntArray = NDArray[np.int64]
 
@@ -166,14 +169,22 @@ def tokenize_texts(
 def tokenize_words(
     tokenizer: Any, sentences: Sequence[Sequence[str]], max_tokens: int, labels: Sequence[Sequence[int]] | None = None
 ) -> TokenizedSet:
-    """Like `tokenize_texts` for sentences that are words already. The label of a word is that of its first piece.
+    """Return the ids of sentences that are split into words; the label of a word stands at its first token.
 
-    Without `labels`, each word is labelled with its own position, so that predictions can be put back on words.
+    The ids are those of the sentence as a text: a tokenizer that keeps the space before a word gets it.
+
+    Args:
+        sentences: the words of each sentence.
+        max_tokens: the length at which ids are cut, special tokens included.
+        labels: one label for each word. Without them, a word's label is its own position, so that predictions can be
+            put back on words.
     """
+    spaced = _keeps_spaces(tokenizer)
     ids: list[IntArray] = []
     targets: list[IntArray] = []
     for index, words in enumerate(sentences):
-        row = tokenizer(list(words), is_split_into_words=True, truncation=True, max_length=max_tokens)
+        written = _with_spaces(words) if spaced else list(words)
+        row = tokenizer(written, is_split_into_words=True, truncation=True, max_length=max_tokens)
         of_word = range(len(words)) if labels is None else labels[index]
         target = np.full(len(row["input_ids"]), IGNORED, dtype=np.int64)
         previous = None
@@ -184,6 +195,28 @@ def tokenize_words(
         ids.append(np.array(row["input_ids"], dtype=np.int64))
         targets.append(target)
     return TokenizedSet(tuple(ids), tuple(targets), tokenizer.pad_token_id)
+
+
+def _keeps_spaces(tokenizer: Any) -> bool:
+    """Whether words must be given with the space before them to become the tokens of their sentence.
+
+    So it is for byte-level BPE (RoBERTa, Llama 3, Qwen). SentencePiece marks the beginning of each word by itself.
+    """
+    words = _PLAIN_SENTENCE.split()
+    whole = tokenizer(_PLAIN_SENTENCE, add_special_tokens=False)["input_ids"]
+    bare, spaced = (
+        tokenizer(written, is_split_into_words=True, add_special_tokens=False)["input_ids"]
+        for written in (words, _with_spaces(words))
+    )
+    return _likeness(spaced, whole) > _likeness(bare, whole)
+
+
+def _likeness(left: Sequence[int], right: Sequence[int]) -> float:
+    return SequenceMatcher(None, left, right, autojunk=False).ratio()
+
+
+def _with_spaces(words: Sequence[str]) -> list[str]:
+    return [word if position == 0 else f" {word}" for position, word in enumerate(words)]
 
 
 def tokenize_summaries(tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int) -> TokenizedSet:

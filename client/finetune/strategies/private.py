@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import SystemNoise
-from client.dp.training import DpTrainingPlan, DpTrainingStats, train
+from client.dp.training import DpTrainingPlan, DpTrainingStats, train, verify_training
 from client.finetune.events import StepEvent, tell_step
 from client.finetune.job import PrivacyOptions
 from client.finetune.result import PrivacyGuarantee
 from client.finetune.strategies.account import institution_of, open_account
 from client.finetune.strategies.session import Session
 from client.institution.config import InstitutionConfig, power_of_two_at_most
+from common.adapters.feature_cache import FeatureCache
 from common.adapters.manifest import read_manifest, unprotected
 from common.base_models.provenance import read_provenance
 from common.config.run import LEVELS
@@ -49,6 +50,7 @@ def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, flo
     institution = institution_of(session.job)
     delta = _delta(choice, institution, len(rows))
     plan, dp = _plan(session, choice, delta, len(rows), institution)
+    verify_training(session.model, rows, plan, FeatureCache())
     event = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, dp.steps)
     with open_account(session) as account:
         reservation = account.charge(session, event, len(rows), delta, dp.clipping_norm)

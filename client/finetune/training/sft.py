@@ -83,6 +83,8 @@ def instruct(
             bf16=on_gpu and torch.cuda.is_bf16_supported(),
             use_cpu=not on_gpu,
             dataloader_pin_memory=on_gpu,
+            # TRL would switch it on for every training. `AdaptedModel.recompute` has done so if the job asks for it.
+            gradient_checkpointing=False,
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
             disable_tqdm=True,

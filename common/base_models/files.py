@@ -1,0 +1,84 @@
+"""Check of a base model's files that reads no weights: config, weights and tokenizer present, and of one size.
+
+Starts without torch, so that the hub can check a run's base model before the run exists.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from common.base_models.digest import WEIGHTS
+from common.errors import ModelError
+
+__all__ = ["check_files", "check_sizes", "refuse_long_texts", "refuse_small_embeddings"]
+
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+_WITHOUT_VOCABULARY = frozenset(("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"))
+"""Tokenizers of bytes or characters. They need no vocabulary file."""
+
+
+def check_files(name: str, path: Path) -> None:
+    """Refuse a directory that lacks a configuration, weights or a tokenizer.
+
+    Raises:
+        ModelError: names the missing files and what to copy.
+    """
+    if not (path / "config.json").is_file():
+        raise ModelError(f"base model {name}: no config.json in its directory: save it there with save_pretrained")
+    if not any(list(path.glob(pattern)) for pattern in WEIGHTS):
+        raise ModelError(f"base model {name}: no weights (*.safetensors) in its directory: copy them there")
+    if any(list(path.glob(pattern)) for pattern in _VOCABULARIES):
+        return
+    if _json(path / "tokenizer_config.json").get("tokenizer_class") not in _WITHOUT_VOCABULARY:
+        raise ModelError(
+            f"base model {name}: no tokenizer (tokenizer.json, vocab.txt or *.model) in its directory: copy it there"
+        )
+
+
+def check_sizes(name: str, path: Path, max_tokens: int = 0) -> None:
+    """Refuse a tokenizer.json with more tokens than config.json has embeddings, and texts longer than its positions.
+
+    Args:
+        max_tokens: the length at which texts will be cut.
+
+    Raises:
+        ModelError: gives both numbers and what to change.
+    """
+    config = _json(path / "config.json")
+    rows, positions = config.get("vocab_size"), config.get("max_position_embeddings")
+    if isinstance(positions, int):
+        refuse_long_texts(name, max_tokens, positions)
+    content = _json(path / "tokenizer.json")
+    try:
+        vocabulary = content["model"]["vocab"]
+        ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        # A special token that no text holds may stand above the embeddings (Gemma 3 without its images).
+        plain = [token["id"] for token in content.get("added_tokens") or () if not token.get("special")]
+        highest = max((*ids, *plain), default=-1)
+    except (KeyError, TypeError, AttributeError):
+        return  # not read here: the tokenizer is checked again when it is loaded
+    if isinstance(rows, int):
+        refuse_small_embeddings(name, highest, rows)
+
+
+def refuse_small_embeddings(name: str, highest: int, rows: int) -> None:
+    """Refuse a tokenizer whose highest id, `highest`, has no row among the `rows` of the embeddings."""
+    if highest >= rows:
+        raise ModelError(
+            f"base model {name}: its tokenizer has {highest + 1} tokens and its embeddings have {rows} rows: "
+            "resize the embeddings and save the model again, or copy the model's own tokenizer there"
+        )
+
+
+def refuse_long_texts(name: str, max_tokens: int, positions: int) -> None:
+    """Refuse a maximum of `max_tokens` tokens above the `positions` of the model."""
+    if max_tokens > positions:
+        raise ModelError(f"max_tokens is {max_tokens}: base model {name} reads at most {positions}: lower it")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
