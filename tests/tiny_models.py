@@ -1,4 +1,4 @@
-"""Random transformers of a few kilobytes and a word-piece tokenizer, saved as directories that `load_base` reads."""
+"""Random transformers of a few kilobytes and a tokenizer of each kind, saved as directories that `load_base` reads."""
 
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,14 @@ VOCABULARY = [
 ]
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """[CLS] text [SEP] over a vocabulary of whole words, letters and digits."""
-    ids = {token: index for index, token in enumerate(VOCABULARY)}
-    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
+TOKENIZERS = ("wordpiece", "byte_level_bpe", "byte_level_bpe_prefix_space", "unigram")
+"""Kinds of tokenizer: BERT's; RoBERTa's, Llama 3's and Qwen's; the same with the space before the first word; T5's."""
+
+
+def tiny_tokenizer(kind: str = "wordpiece") -> PreTrainedTokenizerFast:
+    """Make a tokenizer of one of the kinds in `TOKENIZERS`: [CLS] text [SEP] over words, letters and digits."""
+    tokenizer = {"wordpiece": _wordpiece, "unigram": _unigram}.get(kind, _byte_level_bpe)(kind)
+    ids = {token: index for index, token in enumerate(_SPECIAL)}
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])]
     )
@@ -63,9 +64,44 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_config(family: str, layers: int, hidden: int) -> Any:
+def _wordpiece(_: str) -> Tokenizer:
+    ids = {token: index for index, token in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _unigram(_: str) -> Tokenizer:
+    special = [(token, 0.0) for token in _SPECIAL]
+    words = [(f"\u2581{word}", -3.0) for word in dict.fromkeys(_WORDS)]
+    letters = [(letter, -9.0) for letter in ("\u2581", *_LETTERS, *"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,-%")]
+    tokenizer = Tokenizer(models.Unigram([*special, *words, *letters], unk_id=_SPECIAL.index("[UNK]")))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer
+
+
+def _byte_level_bpe(kind: str) -> Tokenizer:
+    vocabulary = dict.fromkeys([*_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())])
+    merges: dict[tuple[str, str], None] = {}
+    for word in dict.fromkeys(_WORDS):
+        for start, rest in ((word[0], word[1:]), ("\u0120", word)):
+            piece = start
+            for letter in rest:
+                merges[piece, letter] = None
+                piece += letter
+                vocabulary[piece] = None
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.BPE(ids, list(merges)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=kind.endswith("prefix_space"))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def tiny_config(family: str, layers: int, hidden: int, vocabulary: int = len(VOCABULARY)) -> Any:
     """The configuration of a `family` model with `layers` blocks of width `hidden` and two attention heads."""
-    vocabulary = len(VOCABULARY)
     ids = {"pad_token_id": 0, "bos_token_id": 3, "eos_token_id": 4}
     encoder = {
         "vocab_size": vocabulary,
@@ -116,18 +152,27 @@ def tiny_config(family: str, layers: int, hidden: int) -> Any:
     raise ValueError(family)
 
 
-def save_tiny_model(directory: Path, family: str = "bert", *, layers: int = 2, hidden: int = 32, seed: int = 0) -> Path:
-    """Write a random `family` model and its tokenizer to `directory`. The same arguments give the same weights."""
+def save_tiny_model(
+    directory: Path,
+    family: str = "bert",
+    *,
+    layers: int = 2,
+    hidden: int = 32,
+    seed: int = 0,
+    tokenizer: str = "wordpiece",
+) -> Path:
+    """Write a random `family` model and its tokenizer to `directory`; the same arguments give the same weights."""
+    pieces = tiny_tokenizer(tokenizer)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModel.from_config(tiny_config(family, layers, hidden))
+        model = AutoModel.from_config(tiny_config(family, layers, hidden, len(pieces)))
         # Far from the initial near-zero weights, so that tests see every path through the model.
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim == 2:
                     parameter.mul_(5)
     model.save_pretrained(directory)
-    tiny_tokenizer().save_pretrained(directory)
+    pieces.save_pretrained(directory)
     return directory
 
 

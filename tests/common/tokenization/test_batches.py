@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from common.tokenization.batches import (
     tokenize_words,
     unpadded,
 )
-from tests.tiny_models import tiny_tokenizer
+from tests.tiny_models import TOKENIZERS, tiny_tokenizer
 
 
 @given(st.lists(st.integers(1, 40), min_size=0, max_size=60), st.integers(1, 200), st.data())
@@ -110,3 +111,15 @@ def test_a_data_set_keeps_its_order_and_labels() -> None:
     words = tokenize_dataset(tiny_tokenizer(), sentences, 64)
     assert words.labels is not None
     assert words.labels[0].tolist() == [IGNORED, 1, 0, IGNORED]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_the_words_of_a_sentence_become_the_tokens_of_the_sentence(kind: str) -> None:
+    tokenizer = tiny_tokenizer(kind)
+    words = ["net", "profit", "grew", "in", "the", "quarter", "of", "2024"]
+    whole = tokenizer(" ".join(words))["input_ids"]
+    rows = tokenize_words(tokenizer, [words], 64)
+    assert rows.input_ids[0].tolist() == whole
+    assert rows.labels is not None
+    counted = [int(label) for label in rows.labels[0] if label != IGNORED]
+    assert counted == list(range(len(words)))
