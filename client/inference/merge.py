@@ -110,9 +110,8 @@ def _refuse_unloadable(directory: Path, loader: Any) -> None:
             warnings.simplefilter("ignore")
             _, info = loader.from_pretrained(directory, output_loading_info=True)
     except Exception as error:  # an architecture's loader may fail in any way
-        raise ModelError(
-            f"merge: transformers cannot load the merged model: keep the adapter ({error!s:.120})"
-        ) from error
+        reason = str(error).strip().partition("\n")[0][:120]
+        raise ModelError(f"merge: transformers cannot load the merged model ({reason}): keep the adapter") from error
     if info["missing_keys"]:
         raise ModelError(f"merge: the merged model lacks {sorted(info['missing_keys'])[0]}: keep the adapter")
 

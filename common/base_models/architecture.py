@@ -7,6 +7,7 @@ import torch
 import transformers
 from torch import nn
 
+from common.base_models.files import json_object
 from common.base_models.transformers_logging import quiet
 from common.errors import ModelError
 
@@ -26,6 +27,11 @@ def read_config(name: str, path: str | Path) -> Any:
     try:
         return transformers.AutoConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
+        if family := json_object(Path(path) / "config.json").get("model_type"):
+            raise ModelError(
+                f"base model {name}: transformers does not know its architecture, {str(family)[:40]}: choose another "
+                "base model"
+            ) from error
         raise ModelError(f"base model {name}: its config.json cannot be read: save the model again") from error
 
 

@@ -52,9 +52,9 @@ def check_base_model(name: str, head: Head = Head.SEQUENCE, max_tokens: int | No
     path = Path(resolve_base(name))
     check_sizes(name, path)
     config = read_config(name, path)
-    tokenizer = checked_tokenizer(name, path, config, head)
     if head.generates:
         generator_class(name, config)
+    tokenizer = checked_tokenizer(name, path, config, head)
     positions = max_positions(config)
     if max_tokens is not None:
         refuse_long_texts(name, max_tokens, positions)
@@ -90,7 +90,7 @@ def checked_tokenizer(name: str, path: str | Path, config: Any, head: Head = Hea
             f"base model {name}: its tokenizer cannot tell the word of a token: save a tokenizer.json there, or choose "
             "a task that labels texts"
         )
-    if head.writes_text and tokenizer.eos_token_id is None:
+    if head.writes_text and not config.is_encoder_decoder and tokenizer.eos_token_id is None:
         raise ModelError(
             f"base model {name}: its tokenizer names no end token, which ends a summary: set tokenizer.eos_token and "
             "save it there again"

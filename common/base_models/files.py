@@ -10,7 +10,7 @@ from typing import Any
 from common.base_models.digest import WEIGHTS
 from common.errors import ModelError
 
-__all__ = ["check_files", "check_sizes", "refuse_long_texts", "refuse_small_embeddings"]
+__all__ = ["check_files", "check_sizes", "json_object", "refuse_long_texts", "refuse_small_embeddings"]
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _WITHOUT_VOCABULARY = frozenset(("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"))
@@ -29,7 +29,7 @@ def check_files(name: str, path: Path) -> None:
         raise ModelError(f"base model {name}: no weights (*.safetensors) in its directory: copy them there")
     if any(list(path.glob(pattern)) for pattern in _VOCABULARIES):
         return
-    if _json(path / "tokenizer_config.json").get("tokenizer_class") not in _WITHOUT_VOCABULARY:
+    if json_object(path / "tokenizer_config.json").get("tokenizer_class") not in _WITHOUT_VOCABULARY:
         raise ModelError(
             f"base model {name}: no tokenizer (tokenizer.json, vocab.txt or *.model) in its directory: copy it there"
         )
@@ -44,11 +44,11 @@ def check_sizes(name: str, path: Path, max_tokens: int = 0) -> None:
     Raises:
         ModelError: gives both numbers and what to change.
     """
-    config = _json(path / "config.json")
+    config = json_object(path / "config.json")
     rows, positions = config.get("vocab_size"), config.get("max_position_embeddings")
     if isinstance(positions, int):
         refuse_long_texts(name, max_tokens, positions)
-    content = _json(path / "tokenizer.json")
+    content = json_object(path / "tokenizer.json")
     try:
         vocabulary = content["model"]["vocab"]
         ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
@@ -76,7 +76,8 @@ def refuse_long_texts(name: str, max_tokens: int, positions: int) -> None:
         raise ModelError(f"max_tokens is {max_tokens}: base model {name} reads at most {positions}: lower it")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, or an empty one if the file is absent or holds something else."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):

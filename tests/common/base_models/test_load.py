@@ -52,8 +52,16 @@ def test_an_absent_or_empty_base_is_one_line(tmp_path: Path, monkeypatch: pytest
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["config", "weights", "family", "tokenizer"])
-def test_a_damaged_base_is_one_line(tiny: Path, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("config", "its config.json cannot be read: save the model again"),
+        ("weights", "could not be loaded"),
+        ("family", "transformers does not know its architecture, never-heard-of: choose another base model"),
+        ("tokenizer", "its tokenizer could not be loaded: copy its files there again"),
+    ],
+)
+def test_a_damaged_base_is_one_line(tiny: Path, tmp_path: Path, damage: str, message: str) -> None:
     copy = Path(shutil.copytree(tiny, tmp_path / "copy"))
     if damage == "config":
         (copy / "config.json").write_text("{")
@@ -63,7 +71,7 @@ def test_a_damaged_base_is_one_line(tiny: Path, tmp_path: Path, damage: str) -> 
         (copy / "tokenizer.json").write_text("[")
     else:
         (copy / "config.json").write_text(json.dumps({"model_type": "never-heard-of"}))
-    with pytest.raises(ModelError, match="could not be loaded") as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         load_base(ModelConfig(max_tokens=64, base=str(copy)), SEQUENCE, 3)
     assert "\n" not in str(caught.value)
 
