@@ -10,9 +10,11 @@ from transformers import AutoModelForMaskedLM
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise
 from client.dp.training import DpTrainingPlan, train
-from common.adapters.adapted_model import AdaptedModel
+from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.losses import example_losses
-from common.base_models.load import load_classifier
+from common.adapters.tensors import NEW_ROWS, seeded
+from common.base_models.load import load_base, load_classifier
+from common.config.run import AdapterConfig, ModelConfig
 from common.data.datasets import Dataset, Example
 from common.errors import ModelError
 from common.evaluation.evaluate import evaluate, evaluate_language_model
@@ -139,3 +141,24 @@ def test_training_lowers_the_perplexity_of_text_it_did_not_see(tmp_path):
 def test_a_model_without_a_mask_token_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"could not be loaded|no mask token"):
         tiny_adapted(tmp_path, family="llama", which=KIND, labels=0)
+
+
+def test_an_own_head_scores_with_the_trained_rows_of_new_words_as_it_does_after_merging(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        AutoModelForMaskedLM.from_config(tiny_config("bert", 2, 32)).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    base = load_base(ModelConfig(base=str(tmp_path)), KIND, 0)
+    assert base.model.has_own_head
+    cfg = AdapterConfig(rank=1, alpha=1, dropout=0.0, layers="last:1", trained_factors="AB", new_tokens=3)
+    model = adapt(base, cfg, KIND, seed=1)
+    start = model.initial()
+    model.load({name: value + 0.3 * seeded(1, name, value.shape) for name, value in start.items()})
+    batch = model.encode(["profit rises 9 . - %", "loss falls"]).batch([0, 1])
+    trained = model.logits(batch)
+    model.load({name: start[name] if NEW_ROWS in name else value for name, value in model.export().items()})
+    without = model.logits(batch)
+    assert not torch.allclose(trained[..., -3:], without[..., -3:], atol=1e-3)
+    model.load({name: value + 0.3 * seeded(1, name, value.shape) for name, value in start.items()})
+    with torch.no_grad():
+        torch.testing.assert_close(model.merge().model(batch.input_ids, batch.attention_mask).logits, trained)

@@ -1,12 +1,14 @@
 """Summaries by a decoder: how it is asked, and LoRA and QLoRA of it, from `finetune` down to the files it leaves."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from transformers import LlamaForCausalLM
 
 from client.finetune import AdapterOptions, FineTuningJob, FineTuningResult, TaskData, TrainingOptions, finetune
@@ -194,3 +196,21 @@ def test_too_little_memory_is_refused_before_anything_is_written(base: Path, tmp
     with pytest.raises(ModelError, match=r"max_memory_gb is 0\.01: this training needs about"):
         finetune(FineTuningJob(**{**vars(asked), "max_memory_gb": 0.01}))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_activations_are_recomputed_only_if_the_job_asks_for_it(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    calls = []
+    original = torch.utils.checkpoint.checkpoint
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", counted)
+    wanted = job(base, tmp_path / "out", gradient_checkpointing=asked)
+    finetune(replace(wanted, training=replace(wanted.training, epochs=1)))
+    assert bool(calls) is asked
