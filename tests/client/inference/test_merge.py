@@ -14,6 +14,8 @@ from client.inference import merged_head
 from client.inference.merge import merge
 from client.inference.predictor import Predictor, load_adapter
 from common.adapters.manifest import Manifest, build, write_manifest
+from common.adapters.settings import AdapterSettings
+from common.config.run import AdapterConfig
 from common.errors import ModelError
 from tests.tiny_models import VOCABULARY, save_tiny_model, shaken, tiny_tokenizer
 
@@ -31,21 +33,17 @@ DEBERTA = DebertaV2Config(
 )
 
 
-def saved_adapter(base: Path, out: Path, targets: Any = "all-linear") -> Path:
+def saved_adapter(base: Path, out: Path) -> Path:
     """An adapter whose weights are not at their start, as `finetune` leaves it."""
+    lora = AdapterConfig(
+        rank=2, alpha=4.0, dropout=0.0, target_modules="all-linear", layers="all", trained_factors="AB"
+    )
     manifest = Manifest(
         base_model=str(base),
         pooling="mean",
         max_tokens=32,
         tasks={"sentiment_analysis": ("negative", "neutral", "positive")},
-        method="lora",
-        rank=2,
-        alpha=4.0,
-        dropout=0.0,
-        target_modules=targets,
-        layers="all",
-        trained_factors="AB",
-        virtual_tokens=0,
+        adapter=AdapterSettings(method="lora", lora=lora),
         seed=1,
     )
     model = shaken(build(manifest))

@@ -12,7 +12,7 @@ from common.config.run import ModelConfig
 from common.data.datasets import Dataset, Example, SummaryExample
 from common.tasks import TASKS
 from common.tokenization.batches import IGNORED, Batch
-from tests.tiny_models import save_tiny_model, tiny_config
+from tests.tiny_models import save_tiny_model, tiny_config, tiny_tokenizer
 
 
 def head_of(path: Path, family: str, task: str, labels: Any = 3, pooling: Any = "mean") -> TaskHead:
@@ -20,6 +20,9 @@ def head_of(path: Path, family: str, task: str, labels: Any = 3, pooling: Any = 
     if family in ("llama", "t5"):
         writer = {"llama": LlamaForCausalLM, "t5": T5ForConditionalGeneration}[family]
         writer(tiny_config(family, 2, 32)).save_pretrained(path / family)
+        tokenizer = tiny_tokenizer()
+        tokenizer.eos_token = "[SEP]"
+        tokenizer.save_pretrained(path / family)
     return task_head(
         load_base(ModelConfig(base=str(path / family), pooling=pooling, max_tokens=64), TASKS[task], labels)
     )
@@ -66,7 +69,6 @@ def test_an_encoder_decoder_is_given_the_summary_and_a_decoder_is_asked_for_it(t
     batch = writer.encode_dataset(rows).batch([0])
     assert writer.inputs(batch) == {"labels": batch.labels}
     decoder = head_of(tmp_path, "llama", "document_summarization")
-    decoder.base.tokenizer.eos_token = "[SEP]"
     [question] = decoder.encode(["profit rises in the quarter"]).input_ids
     [row] = decoder.encode_dataset(rows).input_ids
     assert row[: question.size].tolist() == question.tolist()

@@ -20,8 +20,15 @@ KIND = task("causal_language_modelling")
 def test_a_token_used_thousands_of_times_gets_the_gradient_of_each_use_in_bfloat16_too(tmp_path: Path) -> None:
     path = save_tiny_model(tmp_path / "llama", "llama")
     LlamaForCausalLM(tiny_config("llama", 2, 32)).save_pretrained(path)
-    base = load_base(ModelConfig(base=str(path), dtype="bfloat16"), KIND, 0)
-    model = adapt(base, AdapterConfig(rank=1, alpha=1, dropout=0.0, trained_factors="AB", new_tokens=2), KIND, seed=1)
+    base = load_base(ModelConfig(max_tokens=64, base=str(path), dtype="bfloat16"), KIND, 0)
+    model = adapt(
+        base,
+        AdapterConfig(
+            rank=1, alpha=1, dropout=0.0, trained_factors="AB", target_modules="all-linear", layers="all", new_tokens=2
+        ),
+        KIND,
+        seed=1,
+    )
     [rows] = [
         layer
         for layer in model.module.modules()

@@ -40,7 +40,7 @@ def test_a_whole_model_of_each_tokenizer_kind_passes_with_its_longest_text(tmp_p
 @pytest.mark.parametrize("family", ["bert", "roberta", "t5", "llama"])
 def test_a_directory_without_tokenizer_files_is_refused_wherever_it_is_named(tmp_path: Path, family: str) -> None:
     path = without_tokenizer(save_tiny_model(tmp_path / "whole", family), tmp_path / "bare")
-    config = ModelConfig(base=str(path))
+    config = ModelConfig(max_tokens=64, base=str(path))
     for check in (check_base_model, lambda _: pinned(config), lambda _: load_base(config, TASKS["financial_ner"], 3)):
         with pytest.raises(ModelError, match=r"no tokenizer \(.*copy it there$"):
             check(str(path))
@@ -106,7 +106,7 @@ def test_tasks_are_refused_whose_special_token_the_tokenizer_lacks(tmp_path: Pat
 
 def test_the_configuration_takes_the_tokenizers_padding(tmp_path: Path) -> None:
     path = renamed(save_tiny_model(tmp_path / "llama", "llama"), tmp_path / "other", pad_token="[SEP]")
-    base = load_base(ModelConfig(base=str(path), pooling="native"), TASKS["sentiment_analysis"], 3)
+    base = load_base(ModelConfig(max_tokens=64, base=str(path), pooling="native"), TASKS["sentiment_analysis"], 3)
     assert AutoConfig.from_pretrained(path).pad_token_id == 0
     model: Any = base.model
     assert model.config.pad_token_id == base.tokenizer.pad_token_id == 4

@@ -148,9 +148,11 @@ def test_an_own_head_scores_with_the_trained_rows_of_new_words_as_it_does_after_
         torch.manual_seed(3)
         AutoModelForMaskedLM.from_config(tiny_config("bert", 2, 32)).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
-    base = load_base(ModelConfig(base=str(tmp_path)), KIND, 0)
+    base = load_base(ModelConfig(max_tokens=64, base=str(tmp_path)), KIND, 0)
     assert base.model.has_own_head
-    cfg = AdapterConfig(rank=1, alpha=1, dropout=0.0, layers="last:1", trained_factors="AB", new_tokens=3)
+    cfg = AdapterConfig(
+        rank=1, alpha=1, dropout=0.0, layers="last:1", trained_factors="AB", target_modules="all-linear", new_tokens=3
+    )
     model = adapt(base, cfg, KIND, seed=1)
     start = model.initial()
     model.load({name: value + 0.3 * seeded(1, name, value.shape) for name, value in start.items()})

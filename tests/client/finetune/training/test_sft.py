@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.utils.checkpoint
+import transformers
 from transformers import LlamaForCausalLM
 
 from client.finetune import AdapterOptions, FineTuningJob, FineTuningResult, TaskData, TrainingOptions, finetune
@@ -204,13 +204,13 @@ def test_activations_are_recomputed_only_if_the_job_asks_for_it(
 ) -> None:
     pytest.importorskip("bitsandbytes")
     calls = []
-    original = torch.utils.checkpoint.checkpoint
+    original = transformers.modeling_utils.checkpoint
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", counted)
+    monkeypatch.setattr(transformers.modeling_utils, "checkpoint", counted)
     wanted = job(base, tmp_path / "out", gradient_checkpointing=asked)
     finetune(replace(wanted, training=replace(wanted.training, epochs=1)))
     assert bool(calls) is asked
