@@ -45,6 +45,17 @@ VOCABULARY = [
 TOKENIZERS = ("wordpiece", "byte_level_bpe", "byte_level_bpe_prefix_space", "unigram")
 """Kinds of tokenizer: BERT's; RoBERTa's, Llama 3's and Qwen's; the same with the space before the first word; T5's."""
 
+TOKENIZER_OF = {
+    "bert": "wordpiece",
+    "roberta": "byte_level_bpe",
+    "distilbert": "wordpiece",
+    "mpnet": "wordpiece",
+    "llama": "byte_level_bpe",
+    "t5": "unigram",
+    "bart": "byte_level_bpe",
+}
+"""Architecture -> the kind of tokenizer that its published models have (for llama, Llama 3 and SmolLM2)."""
+
 
 def tiny_tokenizer(kind: str = "wordpiece") -> PreTrainedTokenizerFast:
     """Make a tokenizer of one of the kinds in `TOKENIZERS`: [CLS] text [SEP] over words, letters and digits."""

@@ -21,9 +21,9 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.inference.merge import merge
+    from client.inference.merge import merge_adapter
 
-    line = merge(given.adapter, given.out, given.task, given.base_model)
+    line = merge_adapter(given.adapter, given.out, given.task, given.base_model)
     if given.json:
         cli.print_json({"model": str(given.out), "load": line})
     else:

@@ -19,10 +19,10 @@ from common.errors import ConfigurationError, ModelError
 from common.files import replace_directory
 from common.tasks import Head
 
-__all__ = ["merge"]
+__all__ = ["merge_adapter"]
 
 
-def merge(adapter: Path, out: Path, task: str | None = None, base_model: str | None = None) -> str:
+def merge_adapter(adapter: Path, out: Path, task: str | None = None, base_model: str | None = None) -> str:
     """Write the stand-alone model; returns the line of Python that loads it.
 
     The base model is taken in full precision even where the adapter was trained on a 4-bit one.

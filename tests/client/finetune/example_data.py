@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from client.finetune import TaskData
 from common.data.datasets import AnyExample, Dataset, Example, SummaryExample, TokenExample
 from common.tasks import TASKS, Head
-from tests.tiny_models import VOCABULARY, save_tiny_model, tiny_tokenizer
+from tests.tiny_models import TOKENIZER_OF, VOCABULARY, save_tiny_model, tiny_tokenizer
 
 WORDS = {
     "down": ("loss", "falls", "weak"),
@@ -95,5 +95,5 @@ class TinyModels:
         if not path.exists() and family == "writer":
             save_tiny_writer(path)
         elif not path.exists():
-            save_tiny_model(path, family, layers=layers, hidden=64)
+            save_tiny_model(path, family, layers=layers, hidden=64, tokenizer=TOKENIZER_OF[family])
         return str(path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.tasks import MULTI_TASK, TASKS
+from tests.tiny_models import TOKENIZER_OF
 
 METHODS = ("lora", "qlora", "prefix_tuning", "p_tuning")
 TASK_NAMES = tuple(name for name, task in TASKS.items() if not task.head.is_language_modelling and name != MULTI_TASK)
@@ -34,6 +35,9 @@ REFUSED: dict[tuple[str, str, str], str] = {
         (family, HEADS[3][0], method): "" for family in ("bert", "roberta", "distilbert", "mpnet") for method in METHODS
     },
 }
+
+
+_TOKENIZERS = {"wordpiece": "WordPiece", "byte_level_bpe": "byte-level BPE", "unigram": "SentencePiece unigram"}
 
 
 @dataclass(frozen=True)
@@ -124,13 +128,16 @@ def matrix() -> str:
         'names the methods in brackets. "no head": transformers has no such head for this architecture, or the',
         "architecture cannot write text. `qlora` works with the same heads and base models as `lora`.",
         "",
-        "| head | base model | " + " | ".join(f"`{method}`" for method in METHODS) + " |",
-        "|---|---|" + "---|" * len(METHODS),
+        "Each base model has the kind of tokenizer of its published models. The ids of labelled words are those of their",
+        "sentence, for every kind.",
+        "",
+        "| head | base model | tokenizer | " + " | ".join(f"`{method}`" for method in METHODS) + " |",
+        "|---|---|---|" + "---|" * len(METHODS),
     ]
     for head, _, _ in HEADS:
         for family in dict.fromkeys(family for family, at, _ in grid() if at == head):
             row = [_said(family, head, method) for method in METHODS]
-            lines.append(f"| {head} | {family} | " + " | ".join(row) + " |")
+            lines.append(f"| {head} | {family} | {_TOKENIZERS[TOKENIZER_OF[family]]} | " + " | ".join(row) + " |")
     lines += [
         "",
         "A decoder (llama) writes summaries by instruction. See `tests/client/finetune/training/test_sft.py`.",

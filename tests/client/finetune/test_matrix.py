@@ -25,7 +25,7 @@ from client.finetune import (
 )
 from client.finetune.options.defaults import ResolvedSettings
 from client.finetune.options.memory import MemoryEstimate, estimate_memory
-from client.inference.merge import merge
+from client.inference.merge import merge_adapter
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build, load_adapter
 from common.adapters.tensors import seeded
@@ -237,7 +237,7 @@ def test_a_private_training_says_what_went_into_the_model_before_it(models: Tiny
     ]
     card = (outcome.adapter / "README.md").read_text()
     assert all(f"not covered: {what}" in card for what in (earlier, *always))
-    merge(outcome.adapter, tmp_path / "merged")
+    merge_adapter(outcome.adapter, tmp_path / "merged")
     with pytest.raises(ConfigurationError, match="learned from private text"):
         refuse_private_base(str(tmp_path / "merged"))
 
@@ -247,7 +247,7 @@ def test_what_was_private_from_the_start_merges_to_a_base_that_a_federation_take
 ) -> None:
     cell = Cell("sentiment_analysis", "lora", "single_task")
     outcome = finetune(replace(job(models, tmp_path / "out", cell, seed=11), privacy=PrivacyOptions(epsilon=3.0)))
-    merge(outcome.adapter, tmp_path / "merged")
+    merge_adapter(outcome.adapter, tmp_path / "merged")
     refuse_private_base(str(tmp_path / "merged"))
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, DebertaV2Config, MPNetConfig, PreTrainedConfig
 
 from client.inference import merged_head
-from client.inference.merge import merge
+from client.inference.merge import merge_adapter
 from client.inference.predictor import Predictor, load_adapter
 from common.adapters.manifest import Manifest, build, write_manifest
 from common.adapters.settings import AdapterSettings
@@ -63,7 +63,7 @@ def test_an_encoder_without_fused_attention_loads_from_its_merged_directory(
     tmp_path: Path, config: PreTrainedConfig
 ) -> None:
     adapter = saved_adapter(saved_model(tmp_path / "base", config), tmp_path / "adapter")
-    line = merge(adapter, tmp_path / "merged")
+    line = merge_adapter(adapter, tmp_path / "merged")
     assert line.startswith("transformers.AutoModelForSequenceClassification.from_pretrained(")
     # The class of the written file, as transformers would import it.
     spec = importlib.util.spec_from_file_location("modeling_fedfin", tmp_path / "merged" / "modeling_fedfin.py")
@@ -89,7 +89,7 @@ def test_a_merged_model_that_does_not_load_is_refused_and_nothing_is_left(
 
     monkeypatch.setattr(merged_head.MeanPoolForSequenceClassification, "from_pretrained", broken)
     with pytest.raises(ModelError, match=r"cannot load the merged model \(no such attention\): keep the adapter$"):
-        merge(adapter, tmp_path / "merged")
+        merge_adapter(adapter, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
 
@@ -100,7 +100,7 @@ def test_a_base_model_that_was_moved_is_found_by_its_new_place_and_held_to_its_d
     with pytest.raises(ModelError, match=r"no such directory: .*, or say where it is with --base-model"):
         load_adapter(adapter)
     assert load_adapter(adapter, base_model=str(tmp_path / "elsewhere")).classify(TEXTS) == before
-    merge(adapter, tmp_path / "merged", base_model=str(tmp_path / "elsewhere"))
+    merge_adapter(adapter, tmp_path / "merged", base_model=str(tmp_path / "elsewhere"))
     other = save_tiny_model(tmp_path / "other", seed=5)
     with pytest.raises(ModelError, match=r"trained on another copy .* with --base-model"):
         load_adapter(adapter, base_model=str(other))
@@ -108,7 +108,7 @@ def test_a_base_model_that_was_moved_is_found_by_its_new_place_and_held_to_its_d
 
 def test_the_merged_directory_names_its_labels_and_the_class_to_load(tmp_path: Path) -> None:
     adapter = saved_adapter(save_tiny_model(tmp_path / "base"), tmp_path / "adapter")
-    merge(adapter, tmp_path / "merged")
+    merge_adapter(adapter, tmp_path / "merged")
     config = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert config["id2label"] == {"0": "negative", "1": "neutral", "2": "positive"}
     assert config["auto_map"] == {
