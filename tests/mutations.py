@@ -93,8 +93,8 @@ MUTATIONS = (
     Mutation(
         "every run has a budget of its own",
         "common/privacy/ledger.py",
-        "        spent = self.spent()\n        after",
-        "        spent = tuple(e for e in self.spent() if False)\n        after",
+        "spendings(self._charges.values()), Spending(event",
+        "spendings(()), Spending(event",
         ("tests/common/privacy/test_ledger.py", "other_data_another_run_and_reopening_start_no_fresh_budget"),
     ),
     Mutation(
@@ -233,6 +233,51 @@ MUTATIONS = (
         "self.keys, begun=True) as ledger",
         "self.keys) as ledger",
         ("tests/client/agent/test_agent.py", "a_ledger_that_is_gone_is_a_loss_and_no_fresh_budget"),
+    ),
+    Mutation(
+        "runs that are chosen one after another are admitted by privacy-loss distributions",
+        "common/privacy/filter.py",
+        "    return filter_epsilon([s.event for s in history], limit) <= limit.epsilon\n",
+        "    return epsilon([s.event for s in history], limit.delta) <= limit.epsilon\n",
+        ("tests/common/privacy/test_filter.py", "no_second_run_that_is_chosen_after_the_first_exceeds_the_limit"),
+    ),
+    Mutation(
+        "a run that spends the whole limit may be followed by another",
+        "common/privacy/filter.py",
+        "    if is_kept_for_one_mechanism(history, limit):\n        return len(_mechanisms(history)) <= 1 and epsilon",
+        "    if is_kept_for_one_mechanism(history, limit):\n        return epsilon",
+        ("tests/common/privacy/test_filter.py", "calibrated_to_the_limit_fits_exactly_and_then_nothing_else_does"),
+    ),
+    Mutation(
+        "a forbidden task is trained",
+        "client/institution/limits.py",
+        "        if name not in limits.tasks:\n",
+        "        if False:\n",
+        ("tests/client/institution/test_limits.py", "each_limit_refuses_a_training_in_one_line_and_charges_nothing"),
+    ),
+    Mutation(
+        "a forbidden base model is trained",
+        "client/institution/limits.py",
+        "    if training.base_model not in institution.model.allowed:\n",
+        "    if False:\n",
+        ("tests/client/institution/test_limits.py", "each_limit_refuses_a_training_in_one_line_and_charges_nothing"),
+    ),
+    Mutation(
+        "labels of a private training are collected from the rows",
+        "client/finetune/job.py",
+        "        if self.privacy is not None and any(\n            data.train.labels_from_rows",
+        "        if self.privacy is not None and any(\n            False and data.train.labels_from_rows",
+        ("tests/client/finetune/test_data.py", "refuses_labels_that_were_collected_from_the_rows"),
+    ),
+    Mutation(
+        "a run is refused if a row has a label that the run does not have",
+        "client/federation/planning.py",
+        "    return select_labels(read_run_data(data), config.labels)\n",
+        "    dataset = read_run_data(data)\n"
+        "    if set(dataset.labels) - set(config.labels):\n"
+        "        raise AssignmentRefused(RefusalCode.ERROR, 'labels')\n"
+        "    return select_labels(dataset, config.labels)\n",
+        ("tests/client/federation/test_planning.py", "no_set_of_labels_tells_whether_a_row_carries_one"),
     ),
 )
 

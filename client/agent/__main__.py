@@ -65,9 +65,8 @@ def run_agent(home: InstitutionDirectory, stop: threading.Event) -> None:
         select_device(settings.model.device, "model.device")
         rows = probe_data(settings, data)
         models = LocalModels(settings, keys.fingerprint_key())
-        agent = Agent(home.directory, settings, keys, package.hub, models)
-        service = AgentService(agent.handle, home.run / "agent.json")
-        agent.on_step = service.on_step
+        service = AgentService(lambda sealed: agent.handle(sealed), home.run / "agent.json")
+        agent = Agent(home.directory, settings, keys, package.hub, models, service.on_step)
         server, health = serve(service, home.socket)
         log.info("agent of %s ready: %d rows, %s", keys.name, len(rows), home.socket)
         stop.wait()

@@ -56,13 +56,14 @@ class Agent:
         keys: PrivateKeys,
         hub: PublicKeys,
         prepare: Callable[[RunConfig], LocalModel],
+        on_step: Callable[[int, int], None] | None = None,
     ) -> None:
         self.directory = directory
         self.institution = institution
         self.keys = keys
         self.hub = hub
         self.prepare = prepare
-        self.on_step: Callable[[int, int], None] | None = None
+        self.on_step = on_step
 
     def handle(self, sealed: bytes) -> bytes:
         """Answer one assignment. A retransmission is answered with the same bytes and costs nothing.
@@ -84,7 +85,8 @@ class Agent:
             return (outbox / name).read_bytes()
         try:
             self._refuse_replay(outbox, assignment.round)
-            answer = self._contribute(assignment, outbox)
+            config = RunConfig.from_json(assignment.config_json)
+            answer = self._contribute(assignment, config, outbox)
         except AssignmentRefused as refused:
             log.warning("round %d refused (%s): %s", assignment.round, refused.code, refused)
             return self._seal(
@@ -94,7 +96,7 @@ class Agent:
             log.error("round %d failed: %s", assignment.round, error)
             code = RefusalCode.CONFIG if isinstance(error, AdapterRefused | ConfigurationError) else RefusalCode.ERROR
             return self._seal(Refusal(assignment.run_id, assignment.round, code).to_bytes(), context, "refusal")
-        write_atomic(outbox / "config", RunConfig.from_json(assignment.config_json).digest().encode())
+        write_atomic(outbox / "config", config.digest().encode())
         reply = self._seal(answer.to_bytes(), context, "contribution")
         write_atomic(outbox / name, reply, mode=0o600)
         for old in outbox.iterdir():
@@ -109,10 +111,9 @@ class Agent:
         if answered and round_ <= max(answered):
             raise AssignmentRefused(RefusalCode.REPLAY, f"round {max(answered)} of this run was answered already")
 
-    def _contribute(self, assignment: Assignment, outbox: Path) -> Contribution:
+    def _contribute(self, assignment: Assignment, config: RunConfig, outbox: Path) -> Contribution:
         if assignment.code_digest != code_digest():
             raise AssignmentRefused(RefusalCode.CONFIG, "the hub runs other code than this institution reviewed")
-        config = RunConfig.from_json(assignment.config_json)
         if not 1 <= assignment.round <= config.rounds:
             # Noise that meets a target epsilon is calibrated over the run's rounds: one more would exceed it.
             raise AssignmentRefused(RefusalCode.CONFIG, f"the run has {config.rounds} rounds and this is none of them")

@@ -58,8 +58,6 @@ class LocalModels:
         if self._local is not None and self._local[0] == config.digest():
             return self._local[1]
         rows = select_rows(self._settings, config)
-        if not config.labels and not task(config.task).head.is_language_modelling:
-            raise AssignmentRefused(RefusalCode.CONFIG, "the run does not say which labels there are")
         dataset = read_for_run(rows, config)
         try:
             refuse_private_base(config.model.base)

@@ -71,11 +71,11 @@ def statement(
         run_id=run_id,
         unit=unit,
         adjacency="add-or-remove-one",
-        asked_by=_distinct(use.asked_by for use in uses),
+        asked_by=_distinct(use.requester for use in uses),
         tasks=_distinct(use.task for use in uses),
         base_models=_distinct(use.base_digest for use in uses),
         data_fingerprints=_distinct(use.data_fingerprint for use in uses),
-        population=max((use.population for use in uses), default=None),
+        population=max((use.num_units for use in uses), default=None),
         noise_source=_noise_source(here),
         **_spent(charges, here, institution, limit, prv),
         **_everything(charges, limit),
@@ -122,9 +122,9 @@ def _spent(
     found = profile(losses)
     run = math.inf if losses is None else losses.epsilon(delta)
     cumulative = epsilon([charge.event for charge in charges], delta)
-    population = max((use.population for use in uses), default=0)
+    num_units = max((use.num_units for use in uses), default=0)
     return facts | {
-        "delta_times_population": delta * population,
+        "delta_times_population": delta * num_units,
         "epsilon_run": run,
         "epsilon_rdp": epsilon_rdp(events, delta),
         "epsilon_prv": _prv(events, delta) if prv else None,
@@ -133,7 +133,7 @@ def _spent(
         "attack": tuple(Attack(false_positive_rate=r, true_positive_rate=found.hit_rate(r)) for r in RATES),
         "groups": tuple(GroupPrivacy(units=k, epsilon=epsilon(events, delta, k), delta=delta) for k in GROUPS),
         "epsilon_cumulative": cumulative,
-        "adversaries": _adversaries(run, cumulative, alone=all(use.asked_by == institution for use in uses)),
+        "adversaries": _adversaries(run, cumulative, alone=all(use.requester == institution for use in uses)),
     }
 
 

@@ -15,8 +15,9 @@ from common.errors import ConfigurationError, LedgerError
 from common.identity.keys import PublicKeys
 from common.journal.journal import verify
 from common.journal.line_format import Entry
-from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, steps_left
-from common.privacy.ledger import PURPOSE, Charge, Unit, charges, unit_of
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.filter import Spending, filter_epsilon, is_kept_for_one_mechanism, steps_left
+from common.privacy.ledger import PURPOSE, Charge, Unit, charges, spendings, unit_of
 from common.report.privacy_statement import paragraphs
 from common.report.statement_record import StatementRecord
 
@@ -37,7 +38,7 @@ class LedgerRun:
     """One run in a ledger.
 
     Attributes:
-        asked_by, tasks, base_models: Hubs or institutions that asked, tasks, and digests of base models.
+        requesters, tasks, base_models: Hubs or institutions that asked, tasks, and digests of base models.
         unfinished: Trainings that were charged and never finished. They count in full.
         steps: Steps that count.
         first, last: Times (UTC) of the first and the last training.
@@ -45,7 +46,7 @@ class LedgerRun:
     """
 
     run_id: str
-    asked_by: tuple[str, ...]
+    requesters: tuple[str, ...]
     tasks: tuple[str, ...]
     base_models: tuple[str, ...]
     rounds: int
@@ -125,7 +126,7 @@ class VerifiedLedger:
             return None
         if event is None and not private:
             raise ConfigurationError(f"{self.path}: it holds no private training yet: give an event")
-        return steps_left([charge.event for charge in self.charges], event or private[-1], self.limit)
+        return steps_left(spendings(self.charges), Spending(event or private[-1]), self.limit)
 
     def statement(self, run_id: str | None = None, *, prv: bool = False) -> "RunStatement":
         """Return the privacy statement of run `run_id`, or of the last run. It holds the number of records.
@@ -254,6 +255,7 @@ def rows(ledger: VerifiedLedger) -> list[dict[str, Any]]:
                 "limit_epsilon": limit["epsilon"],
                 "limit_delta": limit["delta"],
                 "epsilon_after": body["epsilon_after"],
+                "filter_epsilon_after": body.get("filter_epsilon_after"),
             }
         )
     return found
@@ -273,6 +275,8 @@ def overview(ledger: VerifiedLedger) -> dict[str, Any]:
         "adjacency": "add-or-remove-one",
         "delta": delta,
         "epsilon_spent": None if delta is None else epsilon(events, delta),
+        "filter_epsilon_spent": filter_epsilon(events, limit) if limit else None,
+        "kept_for_one_mechanism": limit is not None and is_kept_for_one_mechanism(spendings(ledger.charges), limit),
         "max_epsilon": limit.epsilon if limit else None,
         "steps_left": ledger.steps_left() if private else None,
         "last_kind": private[-1].to_json() if private else None,
@@ -289,7 +293,7 @@ def _runs(found: Sequence[Charge], delta: float | None) -> list[LedgerRun]:
     return [
         LedgerRun(
             run_id=run_id,
-            asked_by=_distinct(charge.reservation.use.asked_by for charge in own),
+            requesters=_distinct(charge.reservation.use.requester for charge in own),
             tasks=_distinct(charge.reservation.use.task for charge in own),
             base_models=_distinct(charge.reservation.use.base_digest for charge in own),
             rounds=len({charge.reservation.use.round for charge in own}),
@@ -312,7 +316,7 @@ def _data(found: Sequence[Charge]) -> list[dict[str, Any]]:
         if not states or states[-1]["fingerprint"] != use.data_fingerprint:
             states.append(
                 {"fingerprint": use.data_fingerprint, "from_entry": charge.reservation.sequence,
-                 "since": charge.reservation.time, "units": use.population, "trainings": 0}
+                 "since": charge.reservation.time, "num_units": use.num_units, "trainings": 0}
             )  # fmt: skip
         states[-1]["trainings"] += 1
     return states

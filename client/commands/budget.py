@@ -60,14 +60,14 @@ def _show(given: argparse.Namespace) -> int:
     for run in found["runs"]:
         unfinished = f", {run['unfinished']} never finished" if run["unfinished"] else ""
         print(
-            f"  {run['run_id']}: {', '.join(run['tasks'])} for {', '.join(run['asked_by'])}, "
+            f"  {run['run_id']}: {', '.join(run['tasks'])} for {', '.join(run['requesters'])}, "
             f"{_count(run['rounds'], 'round')}, {_count(run['trainings'], 'training')}{unfinished}, "
             f"{run['steps']} steps, epsilon {_figure(run['epsilon'])} alone, {run['first'][:10]} to {run['last'][:10]}"
         )
     for before, state in zip([None, *found["data"]], found["data"], strict=False):
         changed = "the data changed; what was spent stays spent" if before else "data"
         print(
-            f"  {changed}: {state['units']} {found['unit'] or 'record'}s, fingerprint {state['fingerprint'][:16]}, "
+            f"  {changed}: {state['num_units']} {found['unit'] or 'record'}s, fingerprint {state['fingerprint'][:16]}, "
             f"since entry {state['from_entry']} ({state['since'][:10]}), {_count(state['trainings'], 'training')}"
         )
     return 0
@@ -81,6 +81,8 @@ def _balance(found: Mapping[str, Any]) -> list[str]:
         f"spent: epsilon {_figure(found['epsilon_spent'])}{limit} at delta {found['delta']:g}, for one "
         f"{found['unit'] or 'record'} added or removed, over all runs"
     ]
+    if found["filter_epsilon_spent"] is not None and found["runs"]:
+        lines.append(_admission(found["epsilon_spent"], found["filter_epsilon_spent"], found["kept_for_one_mechanism"]))
     if found["trainings_without_privacy"]:
         lines.append(
             f"NO PRIVACY: {_count(found['trainings_without_privacy'], 'training')} without it; epsilon is infinite"
@@ -92,6 +94,20 @@ def _balance(found: Mapping[str, Any]) -> list[str]:
             f"sampling {kind['sampling_probability']:g}; {kind['steps']} a round)"
         )
     return lines
+
+
+def _admission(tight: float | None, proven: float, kept_for_one_mechanism: bool) -> str:
+    """Return the sentence about the figure that decides about further trainings."""
+    cost = _figure(proven - tight) if tight is not None and math.isfinite(proven) else "-"
+    if kept_for_one_mechanism:
+        return (
+            "admission: only steps of the first run's noise and sampling probability, by the figure above, until the "
+            f"limit is raised (by the filter for runs chosen one after another: {_figure(proven)}, {cost} more)"
+        )
+    return (
+        f"admission: epsilon {_figure(proven)}, by the filter that also holds for runs chosen after the results of "
+        f"earlier ones; it costs {cost} more than the figure above"
+    )
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -142,11 +158,14 @@ def _forecast(given: argparse.Namespace) -> int:
                 "rounds_that_fit": found.rounds_that_fit,
                 "event_of_round": event.to_json() if event else None,
                 "unit": config.privacy.unit,
-                "units": found.units,
+                "num_units": found.num_units,
                 "epsilon_run": found.epsilon_run,
                 "delta_run": found.run_delta,
                 "epsilon_spent": found.spent,
                 "epsilon_after": found.after,
+                "filter_epsilon_spent": found.filter_spent,
+                "filter_epsilon_after": found.filter_after,
+                "kept_for_one_mechanism": found.one_mechanism,
                 "delta": found.delta,
                 "max_epsilon": found.limit.epsilon if found.limit else None,
             }
@@ -159,8 +178,10 @@ def _forecast(given: argparse.Namespace) -> int:
         limit = f" of {found.limit.epsilon:g}" if found.limit else " (no limit is set)"
         print(f"ledger: epsilon {_figure(found.spent)} now, {_figure(found.after)} after it{limit}, "
               f"at delta {found.delta or 0:g}")  # fmt: skip
+        if found.filter_after is not None:
+            print(_admission(found.after, found.filter_after, found.one_mechanism))
     band = settings.assumed_units
-    if found.units is not None and not 0.5 <= band / max(found.units, 1) <= 2:
+    if found.num_units is not None and not 0.5 <= band / max(found.num_units, 1) <= 2:
         print(f"advice: updates are divided as if there were {band} {config.privacy.unit}s: see release.declared_units")
     if refused:
         some = f"after {_count(found.rounds_that_fit, 'round')} " if found.rounds_that_fit else ""

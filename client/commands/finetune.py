@@ -35,7 +35,10 @@ def add(commands: cli.Commands) -> None:
     text, label = "default: text, or tokens", "default: label, summary, or ner_tags"
     rows.add_argument("--text-column", action="append", default=[], metavar="NAME", help=text)
     rows.add_argument("--label-column", action="append", default=[], metavar="NAME", help=label)
-    labels = "a file with one label a line, in the order of the outputs (default: the labels of the training rows)"
+    labels = (
+        "a file with one label a line, in the order of the outputs (default: those of the training rows, and with "
+        "privacy those of institution.toml or of the task)"
+    )
     rows.add_argument("--labels", action="append", default=[], type=Path, metavar="FILE", help=labels)
     old = parser.add_argument_group("incremental: continue an adapter")
     old.add_argument(
@@ -84,7 +87,10 @@ def add(commands: cli.Commands) -> None:
     epsilon = "train within epsilon E for the whole training, instead of a level"
     privacy.add_argument("--target-epsilon", type=float, metavar="E", help=epsilon)
     privacy.add_argument("--delta", type=float, help="default: the institution's, or below a tenth of 1 / rows")
-    home = "institution whose limits hold and whose ledger is charged (default: $FEDFIN_INSTITUTION, or none)"
+    home = (
+        "institution whose limits hold and whose ledger is charged, with and without privacy (default: "
+        "$FEDFIN_INSTITUTION, or none)"
+    )
     parser.add_argument("--home", type=Path, metavar="DIR", help=home)
     resume = "output directory (rerun the same command to resume)"
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=resume)
@@ -138,9 +144,31 @@ def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
     found = []
     for place, (kind, train, test, file) in enumerate(zip(kinds, given.train, given.test, files, strict=True)):
         labels = read_label_file(file) if file else _previous_labels(given, kind)
+        labels = labels or _declared_labels(given, kind)
         rows = _read(given, place, train, labels)
         found.append(TaskData(kind, rows, _read(given, place, test, rows.labels)))
     return tuple(found)
+
+
+def _is_private(given: argparse.Namespace) -> bool:
+    return given.privacy is not None or given.target_epsilon is not None
+
+
+def _declared_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
+    """Return the labels of a private training: those of the institution's settings, or else the task's own."""
+    if not _is_private(given) or kind.head.writes_text:
+        return ()
+    from client.institution.directory import InstitutionDirectory
+
+    home = _home(given)
+    data = None if home is None else InstitutionDirectory(home).settings().data
+    labels = (data.labels if data else ()) or kind.labels
+    if not labels:
+        raise ConfigurationError(
+            f"task {kind.name} has no labels of its own, and with privacy they must not come from the rows: give "
+            "--labels FILE, or name them in [data] labels of institution.toml"
+        )
+    return labels
 
 
 def _read(given: argparse.Namespace, place: int, path: Path, labels: Sequence[str]) -> "Dataset":
@@ -148,7 +176,8 @@ def _read(given: argparse.Namespace, place: int, path: Path, labels: Sequence[st
 
     kind = task(given.task[place])
     text, label = (_each(given, name, None)[place] for name in ("text_column", "label_column"))
-    return read_labelled(path, kind, text, label, labels)
+    private = _is_private(given) and bool(labels)
+    return read_labelled(path, kind, text, label, labels, leave_out_others=private)
 
 
 def _previous_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:

@@ -106,7 +106,7 @@ def train(
         ModelError: a trainable parameter cannot be trained privately; nothing was changed.
     """
     started = time.monotonic()
-    if not len(data) or data.labels is None:
+    if (not len(data) and plan.dp is None) or data.labels is None:
         raise DataError("training data: it holds no labelled example: nothing can be trained")
     if (noise is None) != (plan.dp is None):
         raise ConfigurationError("training: privacy settings and a noise source come together or not at all")
@@ -141,7 +141,7 @@ def train(
 
 def _owners(data: TokenizedSet, plan: DpTrainingPlan) -> Rows | None:
     """(N,) whose each example is, counted from 0 without gaps, where the customer is the unit; else None."""
-    if plan.dp is None or plan.dp.unit == "record":
+    if plan.dp is None or plan.dp.unit == "record" or not len(data):
         return None
     if data.owners is None:
         raise DataError("training data: its rows carry no customer, and the customer is the unit: name customer_column")
@@ -186,7 +186,7 @@ def _stepper(
         return _PlainStepper(optimizer, _minibatch_size(len(data), plan))
     private = stack.enter_context(make_private(model.module, optimizer, plan.dp, noise))
     if not cache.verified:
-        verify_model(model, data.labels is not None and data.labels[0].ndim == 1, batch_losses)
+        verify_model(model, data.labels is not None and len(data) > 0 and data.labels[0].ndim == 1, batch_losses)
         cache.verified = True
     return private
 

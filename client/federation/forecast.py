@@ -1,6 +1,4 @@
-"""Forecast the cost of a run for this institution if it takes part in every round, and whether it would be refused,
-and why.
-"""
+"""Forecast the cost of a run for this institution, if it takes part in every round, and whether it would be refused."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +8,9 @@ from client.federation.planning import event_of_round, read_for_run, select_rows
 from client.institution.config import InstitutionConfig
 from common.config.run import RunConfig
 from common.errors import AssignmentRefused
-from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, steps_left
-from common.privacy.ledger import Charge, unit_of
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.filter import Spending, filter_epsilon, is_kept_for_one_mechanism, steps_left
+from common.privacy.ledger import Charge, spendings, unit_of
 from common.protocol.messages import RefusalCode
 
 __all__ = ["Forecast", "forecast"]
@@ -21,17 +20,24 @@ __all__ = ["Forecast", "forecast"]
 class Forecast:
     """The most that a run can cost.
 
-    event: of one round, or None if the run is refused before it is known. rounds: of the run, all of them.
-    units: records or customers here. delta: of the limit, or else of the run. All figures but `epsilon_run` are at
-        this delta.
-    epsilon_run, run_delta: the figures of the run's future statement. spent, after: of the whole ledger.
-    rounds_that_fit: under the limit, one after another. refused: reason and code of the refusal, or None if all rounds
-        fit.
+    Attributes:
+        event: The mechanism of one round. None if the run is refused before it is known.
+        rounds: Number of rounds of the run.
+        num_units: Number of records or customers. None if the run is refused before the rows are read.
+        run_delta, epsilon_run: Delta of the run, and the epsilon that its statement would show at it.
+        delta: Delta of the limit, or of the run if there is no limit. `spent` and `after` hold at it.
+        spent, after: Epsilon of the whole ledger before and after the run, by privacy-loss distributions.
+        limit: The officer's limit. None sets none.
+        filter_spent, filter_after: The same by the filter, which also holds for runs that are chosen after the results
+            of earlier ones. None without a limit.
+        one_mechanism: Whether the ledger is kept for one mechanism, and `after` decides instead of `filter_after`.
+        rounds_that_fit: Number of rounds that the limit admits, one after another.
+        refused: Code and reason of the refusal. None if all rounds fit.
     """
 
     event: DpSgdEvent | None
     rounds: int
-    units: int | None
+    num_units: int | None
     run_delta: float | None
     epsilon_run: float | None
     delta: float | None
@@ -40,13 +46,19 @@ class Forecast:
     limit: PrivacyLimit | None
     rounds_that_fit: int
     refused: tuple[RefusalCode, str] | None
+    filter_spent: float | None = None
+    filter_after: float | None = None
+    one_mechanism: bool = False
 
 
 def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequence[Charge]) -> Forecast:
-    """Hold `config` against the settings, the rows and the ledger, as the agent will.
+    """Compare `config` with the settings, the rows and the ledger, as the agent will.
+
+    Args:
+        charges: All charges of the ledger, oldest first.
 
     Raises:
-        DataError: the rows cannot be read.
+        DataError: The rows cannot be read.
     """
     limit, run_delta = institution.limits.budget, config.privacy.delta
     delta = limit.delta if limit else run_delta
@@ -54,7 +66,7 @@ def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequenc
     known = Forecast(
         event=None,
         rounds=config.rounds,
-        units=None,
+        num_units=None,
         run_delta=run_delta,
         epsilon_run=None,
         delta=delta,
@@ -63,10 +75,11 @@ def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequenc
         limit=limit,
         rounds_that_fit=0,
         refused=None,
+        filter_spent=filter_epsilon(spent, limit) if limit else None,
     )
     try:
         rows = read_for_run(select_rows(institution, config), config)
-        known = replace(known, units=rows.units(config.privacy.unit))
+        known = replace(known, num_units=rows.units(config.privacy.unit))
         event = event_of_round(config, institution, rows.units(config.privacy.unit))
     except AssignmentRefused as refused:
         return replace(known, refused=(RefusalCode(refused.code), str(refused)))
@@ -76,23 +89,26 @@ def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequenc
         event=event,
         epsilon_run=math.inf if run_delta is None else epsilon([whole], run_delta),
         after=math.inf if delta is None else epsilon([*spent, whole], delta),
+        filter_after=filter_epsilon([*spent, whole], limit) if limit else None,
     )
-    return _held_to_the_ledger(known, event, config, charges)
+    return _compare_with_ledger(known, event, config, charges)
 
 
-def _held_to_the_ledger(known: Forecast, event: DpSgdEvent, config: RunConfig, charges: Sequence[Charge]) -> Forecast:
+def _compare_with_ledger(known: Forecast, event: DpSgdEvent, config: RunConfig, charges: Sequence[Charge]) -> Forecast:
     unit = unit_of(charges)
     if event.noise_multiplier and unit not in (None, config.privacy.unit):
         why = f"the ledger protects each {unit}, the run each {config.privacy.unit}: one does not bound the other"
         return replace(known, refused=(RefusalCode.BUDGET, why))
     if event.noise_multiplier and known.epsilon_run == math.inf:
         return replace(known, refused=(RefusalCode.PRIVACY_LIMIT, "the run's own epsilon would be infinite"))
-    if known.limit is None:
+    limit = known.limit
+    if limit is None:
         return replace(known, rounds_that_fit=config.rounds)
-    left = steps_left([charge.event for charge in charges], event, known.limit)
-    fit = min(config.rounds, left // event.steps)
+    spent, round_ = spendings(charges), Spending(event, event.steps * config.rounds)
+    fit = min(config.rounds, steps_left(spent, round_, limit) // event.steps)
+    known = replace(known, rounds_that_fit=fit, one_mechanism=is_kept_for_one_mechanism([*spent, round_], limit))
     if fit == config.rounds:
-        return replace(known, rounds_that_fit=fit)
-    at = f"epsilon {known.limit.epsilon:g} at delta {known.limit.delta:g}"
+        return known
+    at = f"epsilon {limit.epsilon:g} at delta {limit.delta:g}"
     why = f"round {fit + 1} of {config.rounds} would pass the limit of {at}"
-    return replace(known, rounds_that_fit=fit, refused=(RefusalCode.BUDGET, why))
+    return replace(known, refused=(RefusalCode.BUDGET, why))

@@ -40,7 +40,7 @@ class PreparedData:
         Raises:
             Refused: the rows carry no customer.
         """
-        if unit == "record":
+        if unit == "record" or not len(self.tokens):
             return len(self.tokens)
         if self.tokens.customers is None:
             raise AssignmentRefused(
@@ -146,15 +146,16 @@ def _charge(job: FederatedJob, event: DpSgdEvent, num_units: int) -> Charge:
     context = ChargeContext(
         run_id=job.run_id,
         round=job.round,
-        asked_by=job.hub,
+        requester=job.hub,
         task=job.config.task,
         base_digest=job.base_digest,
         data_fingerprint=job.data.fingerprint,
-        population=num_units,
+        num_units=num_units,
         unit=privacy.unit,
         delta=privacy.delta,
         clipping_norm=privacy.clipping_norm,
         noise=job.institution.noise,
+        run_steps=event.steps * job.config.rounds,
     )
     training = propose_training(job.config, num_units)
     return Charge(charge_training(job.ledger, job.institution, training, event, context))

@@ -11,7 +11,7 @@ from client.institution.config import DataConfig, InstitutionConfig
 from client.institution.limits import ProposedTraining, check_limits
 from common.config.run import RunConfig
 from common.data.corpora import read_text_dataset
-from common.data.datasets import Dataset, read_conll, read_examples
+from common.data.datasets import Dataset, read_conll, read_examples, select_labels
 from common.data.tables import FORMATS
 from common.errors import AssignmentRefused
 from common.privacy.accounting import DpSgdEvent, calibrate
@@ -41,36 +41,43 @@ def select_rows(institution: InstitutionConfig, config: RunConfig) -> DataConfig
     data = institution.data
     if data is None:
         raise AssignmentRefused(RefusalCode.CONFIG, "no training rows are named in [data]: name them")
-    kind = task(config.task)
-    if not kind.head.is_language_modelling and kind.head is not data_kind(data):
+    head = task(config.task).head
+    if not head.is_language_modelling and head is not data_kind(data):
         raise AssignmentRefused(
             RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on rows of this kind of file"
+        )
+    if not head.is_language_modelling and not config.labels:
+        raise AssignmentRefused(RefusalCode.CONFIG, "the run does not say which labels there are")
+    names_customers = data.customer_column is not None or data_kind(data).labels_words
+    if config.privacy.unit == "customer" and (head.is_language_modelling or not names_customers):
+        raise AssignmentRefused(
+            RefusalCode.CONFIG, "the run protects customers, but no column of the data names them: set customer_column"
         )
     return data
 
 
 def data_kind(data: DataConfig) -> Head:
-    """The kind of task that the rows can train: a table of texts, or (any other file) sentences of words in CoNLL."""
+    """Return the kind of task that the rows can train: labels of texts for a table, labels of words for other files."""
     names = {suffix.lower() for suffix in data.train.suffixes}
     return Head.SEQUENCE if names & set(FORMATS) else Head.TOKEN
 
 
-def read_run_data(data: DataConfig, labels: tuple[str, ...] | None = None) -> Dataset:
-    """Return the institution's checked rows. Without `labels`, the labels are those of the file.
+def read_run_data(data: DataConfig) -> Dataset:
+    """Read the institution's rows with all labels that they carry.
 
     Raises:
-        DataError: see `common.data.datasets`.
+        DataError: The file cannot be read, or a row cannot be used, see `common.data.datasets`.
     """
     if data_kind(data).labels_words:
-        return read_conll(data.train, labels)
-    return read_examples(data.train, data.text_column, data.label_column, labels, data.customer_column)
+        return read_conll(data.train)
+    return read_examples(data.train, data.text_column, data.label_column, None, data.customer_column)
 
 
 def probe_data(institution: InstitutionConfig, data: DataConfig) -> Dataset:
-    """Return the rows before any run asks: as text if only language modelling may be trained, else with labels.
+    """Read the rows before any run asks for them: as text if only language modelling is allowed, otherwise with labels.
 
     Raises:
-        DataError: see `common.data.datasets`.
+        DataError: The file cannot be read, or a row cannot be used, see `common.data.datasets`.
     """
     if all(task(name).head.is_language_modelling for name in institution.limits.tasks):
         return read_text_dataset(data.train, data.text_column)
@@ -78,14 +85,18 @@ def probe_data(institution: InstitutionConfig, data: DataConfig) -> Dataset:
 
 
 def read_for_run(data: DataConfig, config: RunConfig) -> Dataset:
-    """The rows as a run wants them: as text without labels for a language model, else by `read_run_data`.
+    """Read the rows that a run may train on. They may be none.
+
+    For a language model these are all texts. Otherwise each row with a label that the run does not have is left out.
+    That is a decision about each row alone, so that no answer to the hub shows whether some row carries a label.
 
     Raises:
-        DataError: see `common.data.datasets`.
+        DataError: The file cannot be read, or a row cannot be used, see `common.data.datasets`. Neither depends on the
+            run.
     """
     if task(config.task).head.is_language_modelling:
         return read_text_dataset(data.train, data.text_column)
-    return read_run_data(data, config.labels or None)
+    return select_labels(read_run_data(data), config.labels)
 
 
 def propose_training(config: RunConfig, num_units: int | None = None) -> ProposedTraining:

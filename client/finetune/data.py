@@ -16,6 +16,7 @@ from common.data.datasets import (
     read_conll,
     read_rows,
     read_summaries,
+    select_labels,
     validate,
 )
 from common.data.tables import class_names, read_lists, read_text
@@ -45,6 +46,8 @@ def read_labelled(
     text_column: str | None = None,
     label_column: str | None = None,
     labels: Sequence[str] = (),
+    *,
+    leave_out_others: bool = False,
 ) -> Dataset:
     """Read the rows of a task from a CSV, TSV, JSONL or Parquet file.
 
@@ -61,6 +64,8 @@ def read_labelled(
         text_column: Name of the column of texts or words. None takes the first of `task.head.columns`.
         label_column: Name of the column of labels, summaries or tags. None takes the second of `task.head.columns`.
         labels: The label set, in the order of the model's outputs.
+        leave_out_others: Whether rows with other labels than `labels` are left out one by one. Otherwise they are an
+            error. A private training needs it: an error would depend on the rows.
 
     Returns:
         The rows, with the label set.
@@ -78,6 +83,8 @@ def read_labelled(
         raise ConfigurationError("multi_task: it is a federation's: alone, give each task with --strategy multi_task")
     if task.head.writes_text:
         return read_summaries(path, text, label)
+    if leave_out_others:
+        return _read_declared(path, task, text, label, tuple(labels))
     if task.head.labels_words:
         return _read_tagged(path, text, label, labels)
     rows = read_rows(path, (text, label))
@@ -86,7 +93,31 @@ def read_labelled(
         rows = [{**row, label: _named(row[label].strip(), known)} for row in rows]
     else:
         known = _in_order(task, [row[label] for row in rows if row[label].strip()])
-    return examples_of(rows, text, label, known, str(path))
+    return replace(examples_of(rows, text, label, known, str(path)), labels_from_rows=not labels)
+
+
+def _read_declared(path: Path, task: Task, text: str, label: str, labels: tuple[str, ...]) -> Dataset:
+    """Read the rows whose labels are among the declared ones, in any case or as positions in their list.
+
+    Raises:
+        DataError: The file cannot be used, or no row has one of the labels.
+    """
+    if task.head.labels_words:
+        every, known = _read_tagged(path, text, label, ()), _tags(labels, "the labels")
+        dataset = select_labels(every, known)
+    else:
+        known = labels
+        plain = {plain_label(name): name for name in known} if len(set(map(plain_label, known))) == len(known) else {}
+        rows = read_rows(path, (text, label))
+        named = [_named(row[label].strip(), known) for row in rows]
+        own = [name if name in known else plain.get(plain_label(name), name) for name in named]
+        every = examples_of(
+            [{**row, label: name} for row, name in zip(rows, own, strict=True)], text, label, None, str(path)
+        )
+        dataset = select_labels(every, known)
+    if not len(dataset):
+        raise DataError(f"{path}: no row has one of the labels {', '.join(known)}: name its labels with --labels")
+    return dataset
 
 
 def _read_tagged(path: Path, words_column: str, tags_column: str, labels: Sequence[str]) -> Dataset:
@@ -114,7 +145,7 @@ def _read_tagged(path: Path, words_column: str, tags_column: str, labels: Sequen
     names = names or tuple(sorted(found, key=lambda tag: (tag != "O", tag)))
     place = {tag: index for index, tag in enumerate(names)}
     examples = (TokenExample(tuple(words), tuple(place[tag] for tag in tags)) for words, tags in sentences)
-    return Dataset(tuple(examples), names, str(path))
+    return Dataset(tuple(examples), names, str(path), labels_from_rows=not known)
 
 
 def _tags(labels: Sequence[str], source: str) -> tuple[str, ...]:

@@ -200,6 +200,13 @@ class FineTuningJob:
             raise ConfigurationError(
                 f"institution does not go with {self.strategy}, which charges no ledger: leave it out"
             )
+        if self.privacy is not None and any(
+            data.train.labels_from_rows and data.train.labels != data.task.labels for data in self.data
+        ):
+            raise ConfigurationError(
+                "with privacy the labels must be declared and not collected from the rows: give --labels FILE (in "
+                "Python: `labels` of read_labelled), or name them in [data] labels of institution.toml"
+            )
         if self.privacy is not None and self.training.gradient_checkpointing:
             raise ConfigurationError("gradient_checkpointing does not go with privacy: choose a smaller batch instead")
         if self.privacy is not None and self.adapter.dropout:

@@ -37,6 +37,8 @@ class DataConfig(Section):
     Attributes:
         train: The file. In `institution.toml` its path is relative to that file.
         text_column, label_column: Names of the columns with the text and its label.
+        labels: Labels of the data, in the order of a model's outputs, for `finetune --home` with privacy. They
+            are declared, so that no label is published only because some row carries it.
         customer_column: Name of the column with the customer's id. It is needed if a customer is the unit of privacy.
             In a CoNLL file each document belongs to one customer.
     """
@@ -45,6 +47,7 @@ class DataConfig(Section):
     train: Path
     text_column: str = "text"
     label_column: str = "label"
+    labels: tuple[str, ...] = ()
     customer_column: str | None = None
 
 

@@ -26,6 +26,7 @@ name = "{name}"
 # train = "train.csv"
 # text_column = "text"
 # label_column = "label"
+# labels = ["negative", "neutral", "positive"]  # for `finetune` with privacy, if the task has no labels of its own
 # customer_column = "customer"   # column of the customer's id, required if limits.unit is "customer"
 
 [model]

@@ -141,7 +141,7 @@ def _check_delta(institution: InstitutionConfig, training: ProposedTraining) -> 
     """
     unit, delta, units = institution.limits.unit, institution.limits.delta, 2 * institution.assumed_units
     if training.num_units is not None:
-        if delta is not None and delta >= 1 / training.num_units:
+        if delta is not None and delta >= 1 / max(training.num_units, 1):
             raise AssignmentRefused(
                 RefusalCode.PRIVACY_LIMIT,
                 f"limits.delta is not below one over this institution's {unit}s: lower it in institution.toml",

@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.data.tables import read_rows, read_text
@@ -30,6 +30,7 @@ __all__ = [
     "read_examples",
     "read_rows",
     "read_summaries",
+    "select_labels",
     "validate",
 ]
 
@@ -71,11 +72,16 @@ class Dataset:
     """Examples of one kind, the label names their indices stand for, and a name for messages.
 
     Without label names it is unlabelled text: the examples' label 0 then means nothing.
+
+    Attributes:
+        labels_from_rows: Whether the label names were collected from the rows. A private training refuses such names,
+            because they would be published beside the noise.
     """
 
     examples: tuple[AnyExample, ...]
     labels: tuple[str, ...]
     name: str
+    labels_from_rows: bool = field(default=False, compare=False)
 
     @classmethod
     def of(
@@ -199,7 +205,33 @@ def examples_of(
             raise DataError(f'{name}: row {number}, column "{label_column}" holds a label that is not {_named(known)}')
         customer = row[customer_column].strip() if customer_column else None
         examples.append(Example(row[text_column].strip(), label, customer))
-    return Dataset(tuple(examples), known, name)
+    return Dataset(tuple(examples), known, name, labels_from_rows=labels is None)
+
+
+def select_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """Return the examples whose labels are all among `labels`, numbered by their place in `labels`.
+
+    Each example is kept or left out by its own labels alone, so that one example more or less changes nothing else. No
+    example may remain.
+
+    >>> rows = Dataset.of(["Profit rose.", "Sales fell."], ["up", "down"])
+    >>> select_labels(rows, ("flat", "up")).examples
+    (Example(text='Profit rose.', label=1, customer=None),)
+    """
+    place = {label: index for index, label in enumerate(labels)}
+    new = [place.get(label) for label in dataset.labels]
+
+    def renumbered(example: AnyExample) -> AnyExample | None:
+        if isinstance(example, Example):
+            label = new[example.label]
+            return None if label is None else replace(example, label=label)
+        if isinstance(example, TokenExample):
+            tags = tuple(tag for tag in (new[label] for label in example.labels) if tag is not None)
+            return replace(example, labels=tags) if len(tags) == len(example.labels) else None
+        return example
+
+    kept = (renumbered(example) for example in dataset.examples)
+    return replace(dataset, examples=tuple(each for each in kept if each), labels=tuple(labels), labels_from_rows=False)
 
 
 def read_summaries(path: Path, text_column: str, summary_column: str) -> Dataset:
@@ -242,7 +274,7 @@ def read_conll(path: Path, labels: Sequence[str] | None = None) -> Dataset:
     """
     documents = read_conll_documents(path, labels)
     whole = tuple(example for document in documents for example in document.examples)
-    dataset = Dataset(whole, documents[0].labels, str(path))
+    dataset = replace(documents[0], examples=whole, name=str(path))
     validate(dataset)
     return dataset
 
@@ -286,6 +318,7 @@ def read_conll_documents(path: Path, labels: Sequence[str] | None = None) -> tup
             ),
             known,
             name,
+            labels_from_rows=not labels,
         )
         for name, document in ((f"document_{position}", document) for position, document in enumerate(sentences, 1))
     )

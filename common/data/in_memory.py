@@ -73,4 +73,4 @@ def _sentences(
         TokenExample(words, tuple(place[tag] for tag in tags), None if owners is None else owners[number])
         for number, (words, tags) in enumerate(sentences)
     )
-    return Dataset(tuple(examples), names, name)
+    return Dataset(tuple(examples), names, name, labels_from_rows=not known)

@@ -15,7 +15,7 @@ knows nothing of rounds, runs or files.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
@@ -36,11 +36,10 @@ __all__ = [
     "epsilon_rdp",
     "loss_distribution",
     "steps_by_mechanism",
-    "steps_left",
 ]
 
 MAX_STEPS = 1_000_000
-"""The most steps one event may have, and the most that `steps_left` reports."""
+"""The most steps one event may have, and the most that `filter.steps_left` reports."""
 _KIND = "dp_sgd"
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.05, 1e5  # of `calibrate`
 _VAST_NOISE = 1e6
@@ -222,32 +221,6 @@ def calibrate(target_epsilon: float, delta: float, sampling_probability: float, 
         if rounded <= high * 1.0006 and fits(rounded):
             return rounded
     return high
-
-
-def steps_left(events: Iterable[DpSgdEvent], event: DpSgdEvent, limit: PrivacyLimit) -> int:
-    """How many more steps like those of `event` fit under `limit` after `events`. The number of steps in `event` does
-    not matter.
-
-    `MAX_STEPS` stands for "no end in sight".
-    """
-    spent = tuple(events)
-
-    def fits(steps: int) -> bool:
-        return epsilon([*spent, replace(event, steps=steps)], limit.delta) <= limit.epsilon
-
-    if not fits(1):
-        return 0
-    low, high = 1, 2
-    while high <= MAX_STEPS and fits(high):
-        low, high = high, high * 2
-    if high > MAX_STEPS:
-        if fits(MAX_STEPS):
-            return MAX_STEPS
-        high = MAX_STEPS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
 
 
 def _check_delta(delta: float) -> None:

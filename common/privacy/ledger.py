@@ -14,7 +14,7 @@ It has exactly the protection of `common.journal.journal`, whose docstring names
 import logging
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -25,6 +25,7 @@ from common.identity.keys import PrivateKeys, PublicKeys
 from common.journal.journal import Journal, verify
 from common.journal.line_format import Entry
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.filter import Spending, filter_epsilon, fits, is_kept_for_one_mechanism
 
 __all__ = [
     "PURPOSE",
@@ -35,6 +36,7 @@ __all__ = [
     "Unit",
     "charges",
     "read_charges",
+    "spendings",
     "unit_of",
 ]
 
@@ -47,44 +49,67 @@ log = logging.getLogger("fedfin.ledger")
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeContext:
-    """Purpose and data of a training: everything that a statement needs beside the event. It stays in the institution.
+    """The purpose of a training and the data that it uses. It stays inside the institution.
 
-    run_id, round: the training. A training outside a federation is round 1 of a run of its own.
-    asked_by: the hub that asked for it, or the institution itself.
-    unit: the protected unit, one of which each event adds or removes. population: how many of them every step drew
-        from.
-    delta: at which the run states its epsilon, None without privacy. clipping_norm: L2, 0 without privacy.
-    noise: "system", or "fixed", which protects nobody.
-    data_fingerprint: keyed, of the rows (`Dataset.fingerprint`). base_digest: of the base model.
+    Attributes:
+        run_id, round: Name of the run, and the round. A training outside a federation is round 1 of its own run.
+        requester: The hub that asked for the training, or the institution itself.
+        task: Name of the task.
+        base_digest: Digest of the base model.
+        data_fingerprint: Keyed fingerprint of the rows, see `Dataset.fingerprint`.
+        num_units: Number of units that every step drew from.
+        unit: Unit that each event adds or removes one of.
+        delta: Delta at which the run states its epsilon. None without privacy.
+        clipping_norm: L2 norm to which each unit's gradient is clipped. 0 without privacy.
+        noise: "system", or "fixed", which protects nobody.
+        run_steps: Steps of the whole run, as its configuration fixes them. None if it fixes none. See
+            `common.privacy.filter`.
 
     Raises:
-        LedgerError: a value that cannot be one.
+        LedgerError: A value is of another type, or out of range.
     """
 
     run_id: str
     round: int
-    asked_by: str
+    requester: str
     task: str
     base_digest: str
     data_fingerprint: str
-    population: int
+    num_units: int
     unit: Unit = "record"
     delta: float | None
     clipping_norm: float
     noise: Literal["system", "fixed"] = "system"
+    run_steps: int | None = None
 
     def __post_init__(self) -> None:
-        texts = (self.run_id, self.asked_by, self.task, self.base_digest, self.data_fingerprint)
+        texts = (self.run_id, self.requester, self.task, self.base_digest, self.data_fingerprint)
         if not all(map(is_name, texts)) or self.unit not in ("record", "customer"):
             raise LedgerError("privacy ledger: a training is named by short names, and protects records or customers")
         if self.noise not in ("system", "fixed"):
             raise LedgerError("privacy ledger: noise is of the system, or fixed")
-        if any(type(number) is not int or number < 0 for number in (self.round, self.population)):
-            raise LedgerError("privacy ledger: round and population are whole numbers, 0 or more")
+        if any(type(number) is not int or number < 0 for number in (self.round, self.num_units)):
+            raise LedgerError("privacy ledger: round and num_units must be whole numbers, 0 or more")
+        if self.run_steps is not None and (type(self.run_steps) is not int or self.run_steps < 0):
+            raise LedgerError("privacy ledger: run_steps must be a whole number, 0 or more, or absent")
         if self.delta is not None and not (type(self.delta) is float and 0 < self.delta < 1):
             raise LedgerError("privacy ledger: delta is between 0 and 1, or absent")
         if isinstance(self.clipping_norm, bool) or not 0 <= self.clipping_norm < math.inf:
             raise LedgerError("privacy ledger: clipping_norm is a finite number, 0 or more")
+
+    @classmethod
+    def from_json(cls, fields: object) -> Self:
+        """Read the fields as a ledger keeps them, also under the names of earlier versions.
+
+        Raises:
+            TypeError, LedgerError: A field is missing, unknown, or cannot be used.
+        """
+        if not isinstance(fields, Mapping):
+            raise TypeError("not an object")
+        return cls(**{_EARLIER_NAMES.get(str(name), str(name)): value for name, value in fields.items()})
+
+
+_EARLIER_NAMES = {"asked_by": "requester", "population": "num_units"}
 
 
 @dataclass(frozen=True)
@@ -148,12 +173,13 @@ class PrivacyLedger:
             LedgerError: it could not be written. Do not train.
         """
         with self._mutex:
-            after = self.check(event, use, limit)
+            after, proven = self.check(event, use, limit)
             body = {
                 "event": event.to_json(),
                 "use": asdict(use),
                 "limit": None if limit is None else asdict(limit),
                 "epsilon_after": after,
+                "filter_epsilon_after": proven,
             }
             before = next(reversed(self._charges.values()), None)
             entry = self._journal.append(_RESERVED, body)
@@ -165,15 +191,20 @@ class PrivacyLedger:
                 )
             return self._note(entry).reservation
 
-    def check(self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit | None) -> float | None:
-        """Raise the errors of `reserve`, and charge nothing. Return epsilon after the charge, or None without a limit.
+    def check(
+        self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit | None
+    ) -> tuple[float | None, float | None]:
+        """Refuse every training that `reserve` would refuse, and charge nothing.
+
+        Returns:
+            Epsilon afterwards by privacy-loss distributions, and by the filter. Both are None without a limit.
 
         Raises:
-            BudgetExceeded: it does not fit, or protects another unit than this ledger.
+            BudgetExceeded: The training does not fit, or protects another unit than this ledger.
         """
         with self._mutex:
             self._check_unit(event, use)
-            return None if limit is None else self._fit(event, limit)
+            return (None, None) if limit is None else self._fit(event, use, limit)
 
     def settle(self, reservation: Reservation, steps_done: int) -> None:
         """Record how many steps the training took. Only a number below the reserved one changes the charge.
@@ -238,15 +269,24 @@ class PrivacyLedger:
                 f"no epsilon covers both: train with privacy.unit = {other}"
             )
 
-    def _fit(self, event: DpSgdEvent, limit: PrivacyLimit) -> float:
-        spent = self.spent()
-        after = epsilon([*spent, event], limit.delta)
-        if not after <= limit.epsilon or math.isinf(after):
+    def _fit(self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit) -> tuple[float, float]:
+        spent, new = spendings(self._charges.values()), Spending(event, use.run_steps)
+        events = [each.event for each in spent]
+        after, proven = epsilon([*events, event], limit.delta), filter_epsilon([*events, event], limit)
+        if fits(spent, new, limit):
+            return after, proven
+        only = is_kept_for_one_mechanism([*spent, new], limit)
+        figure, before = (after, epsilon(events, limit.delta)) if only else (proven, filter_epsilon(events, limit))
+        if only and figure <= limit.epsilon:
             raise BudgetExceeded(
-                f"this training would bring epsilon to {after:.4g} at delta {limit.delta:g}, above the limit "
-                f"{limit.epsilon:g} ({epsilon(spent, limit.delta):.4g} is spent): ask for fewer steps or more noise"
+                "the ledger's first run spends the whole limit, so only its own noise multiplier and sampling "
+                "probability fit until the limit is raised: take part in that run, or raise limits.max_epsilon"
             )
-        return after
+        raise BudgetExceeded(
+            f"this training would bring epsilon to {figure:.4g} at delta {limit.delta:g}, above the limit "
+            f"{limit.epsilon:g} ({before:.4g} is spent{'' if only else ', by the filter'}): ask for fewer steps or "
+            "more noise"
+        )
 
     def _note(self, entry: Entry) -> Charge:
         return _apply(self._charges, entry)
@@ -273,6 +313,11 @@ def read_charges(path: Path, public: PublicKeys) -> tuple[Charge, ...]:
     return tuple(charges(verify(path, public, PURPOSE)).values())
 
 
+def spendings(charged: Iterable[Charge]) -> list[Spending]:
+    """Return the charges of a ledger as `common.privacy.filter` reads them, oldest first."""
+    return [Spending(charge.event, charge.reservation.use.run_steps) for charge in charged]
+
+
 def unit_of(charged: Iterable[Charge]) -> Unit | None:
     """Return the protected unit, or None before the first private training (one without noise protects nothing)."""
     return next((c.reservation.use.unit for c in charged if c.reservation.event.noise_multiplier), None)
@@ -282,7 +327,7 @@ def _apply(folded: dict[int, Charge], entry: Entry) -> Charge:
     body: Any = entry.body
     try:
         if entry.kind == _RESERVED:
-            event, use = DpSgdEvent.from_json(body["event"]), ChargeContext(**body["use"])
+            event, use = DpSgdEvent.from_json(body["event"]), ChargeContext.from_json(body["use"])
             if event.noise_multiplier and unit_of(folded.values()) not in (None, use.unit):
                 raise KeyError
             sequence, charge = entry.sequence, Charge(Reservation(entry.sequence, entry.time, event, use))

@@ -43,13 +43,14 @@ class Account:
         context = ChargeContext(
             run_id=f"alone-{session.identity[:32]}",
             round=1,
-            asked_by=session.keys.name,
+            requester=session.keys.name,
             task="+".join(session.manifest.tasks)[:60],
             base_digest=session.model.base.digest,
             data_fingerprint="-".join(value[:16] for value in session.fingerprints().values())[:60],
-            population=num_units,
+            num_units=num_units,
             delta=delta,
             clipping_norm=clipping_norm,
+            run_steps=event.steps,
         )
         training = _propose(session.job, session.manifest.base_model, delta, num_units)
         check_charge(self.ledger, self.institution, training, event, context)

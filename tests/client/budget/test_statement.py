@@ -26,8 +26,8 @@ LIMIT = PrivacyLimit(8.0, 1e-6)
 
 def use(**changes: Any) -> ChargeContext:
     given: dict[str, Any] = {
-        "run_id": "run 2", "round": 1, "asked_by": "hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
-        "data_fingerprint": "f" * 64, "population": 4000, "delta": DELTA, "clipping_norm": 0.5,
+        "run_id": "run 2", "round": 1, "requester": "hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
+        "data_fingerprint": "f" * 64, "num_units": 4000, "delta": DELTA, "clipping_norm": 0.5,
     }  # fmt: skip
     return ChargeContext(**given | changes)
 
@@ -36,7 +36,7 @@ def use(**changes: Any) -> ChargeContext:
 def charges(tmp_path: Path) -> tuple[Charge, ...]:
     """Another run. Then this one: a finished round, a crashed attempt, and a round with other noise."""
     with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
-        ledger.settle(ledger.reserve(OTHER, use(run_id="run 1", asked_by="old hub"), LIMIT), 7)
+        ledger.settle(ledger.reserve(OTHER, use(run_id="run 1", requester="old hub"), LIMIT), 7)
         ledger.settle(ledger.reserve(EVENT, use(), LIMIT), 5)
         ledger.reserve(EVENT, use(round=2), LIMIT)
         ledger.settle(ledger.reserve(OTHER, use(round=2, clipping_norm=1.0), LIMIT), 3)
@@ -89,7 +89,7 @@ def test_no_adversary_is_credited_with_less_than_the_hub_could_learn(charges: tu
 
 def test_a_training_of_ones_own_speaks_of_whoever_gets_the_adapter(tmp_path: Path) -> None:
     with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
-        ledger.settle(ledger.reserve(EVENT, use(asked_by="bank"), None), 5)
+        ledger.settle(ledger.reserve(EVENT, use(requester="bank"), None), 5)
         made = statement(ledger.charges, "bank", "run 2", None)
     assert [adversary.who for adversary in made.adversaries] == ["whoever is given the adapter"]
 

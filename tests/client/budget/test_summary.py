@@ -8,7 +8,8 @@ import pytest
 from client.budget.summary import read_ledger
 from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError, LedgerError
-from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, steps_left
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.filter import Spending, steps_left
 from common.privacy.ledger import ChargeContext, PrivacyLedger
 
 EVENT = DpSgdEvent(2.0, 0.1, 20)
@@ -17,8 +18,8 @@ LIMIT = PrivacyLimit(8.0, 1e-6)
 
 def context(run_id: str, **changes: Any) -> ChargeContext:
     values: dict[str, Any] = {
-        "run_id": run_id, "round": 1, "asked_by": "the hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
-        "data_fingerprint": "f" * 64, "population": 300, "delta": 1e-6, "clipping_norm": 0.5,
+        "run_id": run_id, "round": 1, "requester": "the hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
+        "data_fingerprint": "f" * 64, "num_units": 300, "delta": 1e-6, "clipping_norm": 0.5,
     }  # fmt: skip
     return ChargeContext(**(values | changes))
 
@@ -44,7 +45,7 @@ def test_it_says_what_was_spent_by_which_run_and_what_is_left(bank: Path) -> Non
     assert ledger.epsilon() == epsilon([EVENT] * 3, 1e-6)
     assert ledger.epsilon(1e-5, "first") == epsilon([EVENT] * 2, 1e-5)
     assert first.epsilon == ledger.epsilon(run_id="first")
-    assert ledger.steps_left() == steps_left([EVENT] * 3, EVENT, LIMIT)
+    assert ledger.steps_left() == steps_left([Spending(EVENT)] * 3, Spending(EVENT), LIMIT)
     assert {path: path.read_bytes() for path in bank.rglob("*") if path.is_file()} == before
 
 
@@ -70,11 +71,11 @@ def test_what_is_not_in_it_is_one_line(bank: Path, tmp_path: Path) -> None:
     empty = InstitutionDirectory.create(tmp_path / "new", "new")
     with pytest.raises(ConfigurationError, match="it holds no private training yet: give an event"):
         read_ledger(empty.directory).steps_left()
-    assert read_ledger(empty.directory).steps_left(EVENT) == steps_left([], EVENT, LIMIT)
+    assert read_ledger(empty.directory).steps_left(EVENT) == steps_left([], Spending(EVENT), LIMIT)
 
 
 def test_a_ledger_that_was_edited_is_refused(bank: Path) -> None:
     path = bank / "ledger.jsonl"
-    path.write_text(path.read_text().replace('"population":300', '"population":200'))
+    path.write_text(path.read_text().replace('"num_units":300', '"num_units":200'))
     with pytest.raises(LedgerError):
         read_ledger(bank)

@@ -20,6 +20,7 @@ from common.config.run import parse_run
 from common.errors import BudgetExceeded
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.filter import filter_epsilon
 from common.privacy.ledger import ChargeContext, PrivacyLedger, read_charges
 
 EVENT = DpSgdEvent(2.0, 0.1, 20)
@@ -46,8 +47,8 @@ CUSTOM = "noise_multiplier = 2.0\nclipping_norm = 0.5\ndelta = 1e-6"
 
 def use(**changes: Any) -> ChargeContext:
     given: dict[str, Any] = {
-        "run_id": "first", "round": 1, "asked_by": "the hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
-        "data_fingerprint": "f" * 64, "population": 300, "delta": 1e-6, "clipping_norm": 0.5,
+        "run_id": "first", "round": 1, "requester": "the hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
+        "data_fingerprint": "f" * 64, "num_units": 300, "delta": 1e-6, "clipping_norm": 0.5,
     }  # fmt: skip
     return ChargeContext(**given | changes)
 
@@ -69,7 +70,7 @@ def spent(home: InstitutionDirectory) -> InstitutionDirectory:
         ledger.settle(ledger.reserve(EVENT, use(), LIMIT), 20)
         ledger.reserve(EVENT, use(round=2), LIMIT)
         ledger.settle(ledger.reserve(EVENT, use(round=2), LIMIT), 20)
-        other = use(run_id="second", asked_by="other hub", data_fingerprint="e" * 64, population=310)
+        other = use(run_id="second", requester="other hub", data_fingerprint="e" * 64, num_units=310)
         ledger.settle(ledger.reserve(EVENT, other, LIMIT), 20)
     return home
 
@@ -104,8 +105,12 @@ def test_show_says_by_whom_for_what_and_what_is_left(
     assert (found["unit"], found["delta"], found["max_epsilon"]) == ("record", 1e-6, 8.0)
     assert found["epsilon_spent"] == epsilon([EVENT] * 4, 1e-6)
     left = found["steps_left"]
-    assert epsilon([DpSgdEvent(2.0, 0.1, 80 + left)], 1e-6) <= 8.0 < epsilon([DpSgdEvent(2.0, 0.1, 81 + left)], 1e-6)
-    assert [(r["run_id"], r["asked_by"], r["rounds"], r["trainings"], r["unfinished"]) for r in found["runs"]] == [
+    proven = [filter_epsilon([DpSgdEvent(2.0, 0.1, steps + left)], LIMIT) for steps in (80, 81)]
+    assert proven[0] <= 8.0 < proven[1]
+    assert found["filter_epsilon_spent"] == filter_epsilon([EVENT] * 4, LIMIT) > found["epsilon_spent"]
+    assert not found["kept_for_one_mechanism"]
+    assert "by the filter that also holds for runs chosen after the results" in said(capsys, "show", spent.directory)
+    assert [(r["run_id"], r["requesters"], r["rounds"], r["trainings"], r["unfinished"]) for r in found["runs"]] == [
         ("first", ["the hub"], 2, 3, 1), ("second", ["other hub"], 1, 1, 0)
     ]  # fmt: skip
     assert found["runs"][0]["epsilon"] == epsilon([EVENT] * 3, 1e-6)
@@ -116,8 +121,8 @@ def test_show_says_by_whom_for_what_and_what_is_left(
 
 
 def test_show_says_when_the_data_changed(spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str]) -> None:
-    states = told(capsys, "show", "--home", spent.directory)["data"]
-    assert [(s["fingerprint"][0], s["from_entry"], s["units"], s["trainings"]) for s in states] == [
+    states = told(capsys, "show", spent.directory)["data"]
+    assert [(s["fingerprint"][0], s["from_entry"], s["num_units"], s["trainings"]) for s in states] == [
         ("f", 1, 300, 3), ("e", 6, 310, 1)
     ]  # fmt: skip
     words = said(capsys, "show", "--home", spent.directory)
@@ -247,7 +252,7 @@ def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: Institu
     config, settings = parse_run(tables, "test"), spent.settings()
     charges = read_charges(spent.ledger_path, spent.public_keys())
     found = forecast(config, settings, charges)
-    assert found.units == 300
+    assert found.num_units == 300
     assert found.event == event_of_round(config, settings, 300)
     assert found.refused is not None
     assert found.refused[0] == "budget"

@@ -315,7 +315,7 @@ def test_a_private_training_of_an_institution_charges_its_one_ledger_within_its_
     assert not (tmp_path / "second").exists(), "a refusal leaves nothing, so that the next attempt may have the place"
     assert train("second", "0.5") == 0
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
-        assert [charge.reservation.use.asked_by for charge in ledger.charges] == ["bank", "bank"]
+        assert [charge.reservation.use.requester for charge in ledger.charges] == ["bank", "bank"]
         assert said(capsys)["privacy"]["ledger_epsilon"] == ledger.epsilon(1e-4) <= 2.5
     assert train("first", "2") == 0, "finished: nothing is trained or charged again"
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:

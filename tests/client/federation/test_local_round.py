@@ -278,8 +278,8 @@ def test_the_limit_is_checked_at_the_officers_delta_not_at_the_runs(job: Job) ->
 def test_the_ledger_knows_who_asked_for_what_on_which_rows(job: Job, ledger: PrivacyLedger) -> None:
     local_round.run(job())
     use = ledger.charges[0].reservation.use
-    assert (use.run_id, use.round, use.asked_by, use.task) == ("run 1", 1, "hub", "sentiment_analysis")
-    assert (use.data_fingerprint, use.base_digest, use.population) == ("f" * 64, "b" * 64, RECORDS)
+    assert (use.run_id, use.round, use.requester, use.task) == ("run 1", 1, "hub", "sentiment_analysis")
+    assert (use.data_fingerprint, use.base_digest, use.num_units) == ("f" * 64, "b" * 64, RECORDS)
     assert (use.unit, use.delta, use.clipping_norm, use.noise) == ("record", DELTA, 0.5, "system")
 
 
@@ -395,3 +395,18 @@ def test_a_batch_larger_than_the_data_is_refused(job: Job) -> None:
     fits = config(rate=None, training={"local_steps": 1, "expected_batch_size": RECORDS}, mode="none")
     allowed = institution_config("bank", allow_without_privacy=True)
     assert plan_training(fits, allowed, RECORDS).sampling_probability == 1.0
+
+
+@pytest.mark.parametrize("unit", ["record", "customer"])
+def test_a_private_round_without_a_single_row_is_answered_with_noise_alone(
+    job: Job, ledger: PrivacyLedger, unit: str
+) -> None:
+    """Otherwise the answer would tell whether any row carries one of the run's labels."""
+    nobody = job(custom(unit=unit), unit=unit)
+    tokens = replace(nobody.data.tokens, input_ids=(), labels=())
+    answer = local_round.run(replace(nobody, data=PreparedData(tokens, "f" * 64, FeatureCache())))
+    assert answer.statement is not None
+    assert answer.statement.steps == STEPS
+    assert [charge.event for charge in ledger.charges] == [EVENT]
+    assert ledger.charges[0].reservation.use.num_units == 0
+    assert encode(nobody.model.export()) != encode(nobody.model.initial())

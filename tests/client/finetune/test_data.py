@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.finetune.data import hold_out, read_label_file, read_labelled, remove_test_rows
+from client.finetune.job import FineTuningJob, PrivacyOptions, TaskData
 from common.data.datasets import Dataset, Example, TokenExample
-from common.errors import DataError
+from common.errors import ConfigurationError, DataError
 from common.evaluation.metrics import ConfusionMatrix
 from common.evaluation.task_metrics import high_risk_levels, selection_metric, task_metrics
 from common.tasks import task
@@ -187,3 +188,33 @@ def test_high_risk_macro_f1_is_the_mean_over_the_levels_and_negative_recall_that
     assert found["high_risk_macro_f1"] == pytest.approx((2 / 3 + 0.0 + 2 / 3) / 3)
     sentiment = task_metrics(SENTIMENT, SENTIMENT.labels, ConfusionMatrix.of([0, 0, 1, 2], [0, 1, 1, 2], 3))
     assert sentiment["negative_recall"] == 0.5
+
+
+def test_rows_with_other_labels_than_the_declared_ones_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\nfell,Negative\nrose,positive\nodd,strange\nflat,1\n")
+    declared = read_labelled(path, SENTIMENT, labels=SENTIMENT.labels, leave_out_others=True)
+    assert declared.labels == SENTIMENT.labels
+    assert [(e.text, e.label) for e in declared.examples if isinstance(e, Example)] == [
+        ("fell", 0), ("rose", 2), ("flat", 1)
+    ]  # fmt: skip
+    assert not declared.labels_from_rows
+    path.write_text("text,label\nfell,negative\nrose,positive\n")
+    with pytest.raises(DataError, match="no row has one of the labels up, down: name its labels with --labels"):
+        read_labelled(path, SENTIMENT, labels=("up", "down"), leave_out_others=True)
+    tagged = tmp_path / "rows.txt"
+    tagged.write_text("Bank B-ORG\nrose O\n\nAnna B-PER\nleft O\n\n")
+    sentences = read_labelled(tagged, NER, labels=("O", "B-ORG"), leave_out_others=True)
+    assert [e.words for e in sentences.examples if isinstance(e, TokenExample)] == [("Bank", "rose")]
+
+
+def test_a_private_training_refuses_labels_that_were_collected_from_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\nfell,down\nrose,up\n")
+    collected = read_labelled(path, DOCUMENT)
+    assert collected.labels_from_rows
+    declared = read_labelled(path, DOCUMENT, labels=("down", "up"))
+    privacy = PrivacyOptions(epsilon=8.0)
+    with pytest.raises(ConfigurationError, match="labels must be declared"):
+        FineTuningJob(data=(TaskData(DOCUMENT, collected, collected),), out=tmp_path / "out", privacy=privacy)
+    assert FineTuningJob(data=(TaskData(DOCUMENT, declared, declared),), out=tmp_path / "out", privacy=privacy)

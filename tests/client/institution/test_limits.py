@@ -31,8 +31,8 @@ def ledger(tmp_path: Path) -> Iterator[PrivacyLedger]:
 
 def context(**changes: Any) -> ChargeContext:
     values: dict[str, Any] = {
-        "run_id": "run", "round": 1, "asked_by": "hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
-        "data_fingerprint": "f" * 64, "population": 300, "delta": 1e-6, "clipping_norm": 1.0,
+        "run_id": "run", "round": 1, "requester": "hub", "task": "sentiment_analysis", "base_digest": "b" * 64,
+        "data_fingerprint": "f" * 64, "num_units": 300, "delta": 1e-6, "clipping_norm": 1.0,
     }  # fmt: skip
     return ChargeContext(**values | changes)
 

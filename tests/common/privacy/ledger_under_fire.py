@@ -30,9 +30,9 @@ def live(ledger_path: Path, keys: PrivateKeys, moment: mmap.mmap) -> None:
     with PrivacyLedger.open(ledger_path, keys) as ledger:
         for number in range(10_000):
             moment[0] = 1
-            use = ChargeContext(run_id="run", round=number, asked_by="hub", task="t", base_digest="b",
+            use = ChargeContext(run_id="run", round=number, requester="hub", task="t", base_digest="b",
             data_fingerprint="f",
-                      population=9, delta=1e-5, clipping_norm=1.0)  # fmt: skip
+                      num_units=9, delta=1e-5, clipping_norm=1.0)  # fmt: skip
             reservation = ledger.reserve(EVENT, use, None)
             moment[0] = 2
             for _ in range(STEPS_DONE):

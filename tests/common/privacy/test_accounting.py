@@ -24,7 +24,6 @@ from common.privacy.accounting import (
     epsilon_rdp,
     loss_distribution,
     steps_by_mechanism,
-    steps_left,
 )
 from common.privacy.pld import PrivacyLossDistribution
 
@@ -252,17 +251,6 @@ def test_calibration_refuses_what_cannot_be():
     with pytest.raises(ConfigurationError, match="cannot be reached"):
         calibrate(1e-9, 1e-9, 1.0, 1_000_000)
     assert calibrate(1e4, 1e-5, 0.01, 1) == pytest.approx(0.05, rel=2e-3)
-
-
-def test_steps_left_is_the_last_step_that_fits():
-    spent, event, limit = [DpSgdEvent(1.0, 0.01, 500)], DpSgdEvent(1.3, 0.02, 1), PrivacyLimit(3.0, 1e-5)
-    left = steps_left(spent, event, limit)
-    assert left > 1
-    assert epsilon([*spent, DpSgdEvent(1.3, 0.02, left)], 1e-5) <= 3.0
-    assert epsilon([*spent, DpSgdEvent(1.3, 0.02, left + 1)], 1e-5) > 3.0
-    assert steps_left(spent, event, PrivacyLimit(0.01, 1e-5)) == 0
-    assert steps_left(spent, DpSgdEvent(0.0, 0.02, 1), limit) == 0
-    assert steps_left([], event, PrivacyLimit(math.inf, 1e-5)) == accounting.MAX_STEPS
 
 
 def test_rounds_of_one_setting_cost_milliseconds_and_a_long_ledger_under_a_second():

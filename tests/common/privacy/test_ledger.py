@@ -18,6 +18,7 @@ from common.errors import BudgetExceeded, LedgerError
 from common.identity.keys import PrivateKeys
 from common.journal.journal import Journal
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, calibrate, epsilon
+from common.privacy.filter import filter_epsilon
 from common.privacy.ledger import PURPOSE, ChargeContext, PrivacyLedger, read_charges
 
 ROOT = Path(__file__).parents[3]
@@ -29,8 +30,8 @@ DELTA = 1e-5
 
 
 def use(**changes):
-    given = {"run_id": "run", "round": 1, "asked_by": "hub", "task": "sentiment_analysis", "base_digest": "b",
-             "data_fingerprint": "f", "population": 1000, "delta": DELTA, "clipping_norm": 1.0}  # fmt: skip
+    given = {"run_id": "run", "round": 1, "requester": "hub", "task": "sentiment_analysis", "base_digest": "b",
+             "data_fingerprint": "f", "num_units": 1000, "delta": DELTA, "clipping_norm": 1.0}  # fmt: skip
     return ChargeContext(**given | changes)
 
 
@@ -68,8 +69,8 @@ def test_a_settled_training_counts_its_steps_and_an_unsettled_one_counts_in_full
 def test_what_does_not_fit_is_refused_and_nothing_is_written(path):
     with PrivacyLedger.open(path, KEYS) as ledger:
         limit = epsilon([DpSgdEvent(1.5, 0.2, 10)], 1e-5)
-        reserve(ledger, max_epsilon=limit)
-        reserve(ledger, max_epsilon=limit)
+        reserve(ledger, max_epsilon=limit, run_steps=10)
+        reserve(ledger, max_epsilon=limit, run_steps=10)
         before = path.read_bytes(), path.with_name("ledger.jsonl.head").read_bytes()
         with pytest.raises(BudgetExceeded, match="above the limit") as refused:
             reserve(ledger, DpSgdEvent(1.5, 0.2, 1), max_epsilon=limit)
@@ -84,7 +85,7 @@ def test_a_calibrated_run_fits_exactly_and_a_repeated_round_does_not(path):
     noise = calibrate(3.0, 1e-5, 0.2, 40)
     with PrivacyLedger.open(path, KEYS) as ledger:
         for number in range(8):
-            ledger.settle(reserve(ledger, DpSgdEvent(noise, 0.2, 5), round=number, max_epsilon=3.0), 5)
+            ledger.settle(reserve(ledger, DpSgdEvent(noise, 0.2, 5), round=number, max_epsilon=3.0, run_steps=40), 5)
         assert ledger.epsilon(1e-5) <= 3.0
         with pytest.raises(BudgetExceeded):
             reserve(ledger, DpSgdEvent(noise, 0.2, 5), round=7, max_epsilon=3.0)
@@ -183,6 +184,7 @@ def test_the_ledger_holds_what_an_auditor_asks_for(path):
     assert body["event"] == EVENT.to_json()
     assert body["limit"] == {"epsilon": 8.0, "delta": DELTA}
     assert body["epsilon_after"] == epsilon([EVENT], DELTA)
+    assert body["filter_epsilon_after"] == filter_epsilon([EVENT], PrivacyLimit(8.0, DELTA))
     assert body["use"] == asdict(use())
 
 
@@ -219,10 +221,24 @@ def test_a_change_of_the_data_is_said_once_and_costs_the_same_budget(path, caplo
         assert len(ledger.spent()) == 4
 
 
+def test_a_ledger_of_an_earlier_version_is_read_with_the_names_of_today(path):
+    with Journal.open(path, KEYS, PURPOSE) as journal:
+        earlier = {"asked_by": "hub", "population": 12}
+        new = ("requester", "num_units", "run_steps")
+        kept = {name: value for name, value in asdict(use()).items() if name not in new}
+        body = {"event": EVENT.to_json(), "use": kept | earlier, "limit": None, "epsilon_after": None}
+        journal.append("reserved", body)
+    (charge,) = read_charges(path, KEYS.public)
+    assert charge.reservation.use == use(num_units=12)
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        assert ledger.spent() == (EVENT,)
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"run_id": ""}, {"asked_by": "a\nb"}, {"unit": "account"}, {"noise": "none"}, {"round": -1}, {"round": True},
-     {"population": 1.5}, {"delta": 0.0}, {"delta": 1}, {"clipping_norm": -1.0}, {"clipping_norm": float("nan")}],
+    [{"run_id": ""}, {"requester": "a\nb"}, {"unit": "account"}, {"noise": "none"}, {"round": -1}, {"round": True},
+     {"num_units": 1.5}, {"run_steps": -1}, {"run_steps": 1.5},
+     {"delta": 0.0}, {"delta": 1}, {"clipping_norm": -1.0}, {"clipping_norm": float("nan")}],
 )  # fmt: skip
 def test_an_impossible_use_is_refused(wrong):
     with pytest.raises(LedgerError, match="privacy ledger"):

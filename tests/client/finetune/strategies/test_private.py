@@ -52,7 +52,7 @@ def test_it_is_charged_to_the_institutions_ledger_and_refused_beyond_its_limit(
     outcome = train(models, tmp_path / "one", home)
     [charge] = charges(home)
     assert outcome.privacy is not None
-    assert (charge.steps_done, charge.reservation.use.asked_by) == (outcome.privacy.steps, "bank")
+    assert (charge.steps_done, charge.reservation.use.requester) == (outcome.privacy.steps, "bank")
     assert charge.reservation.use.delta == 1e-3
     assert (tmp_path / "one" / "result.json").stat().st_mode & 0o077 == 0  # it counts rows and holds losses
     with pytest.raises(BudgetExceeded, match="above the limit 4"):

@@ -1,0 +1,86 @@
+"""What a run asks is worked out from its configuration and the settings, and no answer tells what a row holds."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.federation.planning import event_of_round, read_for_run, select_rows
+from client.institution.config import DataConfig
+from common.config.run import RunConfig, parse_run
+from common.errors import AssignmentRefused
+from common.privacy.accounting import DpSgdEvent
+from common.protocol.messages import RefusalCode
+from tests.client.institution.example_config import institution_config
+
+PRIVATE: dict[str, Any] = {"mode": "custom", "noise_multiplier": 1.5, "clipping_norm": 0.5, "delta": 1e-4}
+
+
+def config(
+    labels: tuple[str, ...] = ("negative", "positive"), task: str = "sentiment_analysis", **privacy: Any
+) -> RunConfig:
+    tables = {
+        "run": {"name": "tiny", "seed": 3, "rounds": 3},
+        "task": {"name": task, "labels": list(labels)},
+        "training": {"learning_rate": 0.5, "sampling_rate": 0.25, "local_steps": 2},
+        "privacy": PRIVATE | privacy,
+    }
+    return parse_run(tables, "test")
+
+
+def rows(path: Path, *lines: str) -> DataConfig:
+    path.write_text("\n".join(["text,label", *lines, ""]))
+    return DataConfig(train=path)
+
+
+def test_rows_with_other_labels_are_left_out_one_by_one(tmp_path: Path) -> None:
+    few = rows(tmp_path / "few.csv", "loss,negative", "gain,positive")
+    more = rows(tmp_path / "more.csv", "loss,negative", "flat,neutral", "gain,positive", "odd,strange")
+    assert read_for_run(few, config()).examples == read_for_run(more, config()).examples
+    assert read_for_run(more, config(("positive", "neutral"))).labels == ("positive", "neutral")
+    assert [example.label for example in read_for_run(more, config(("positive", "neutral"))).examples] == [1, 0]
+
+
+@pytest.mark.parametrize("labels", [("negative", "strange"), ("strange", "other"), ("other", "third")])
+def test_no_set_of_labels_tells_whether_a_row_carries_one(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    """With and without the row that carries it, the run is planned alike, even if no row remains."""
+    without = rows(tmp_path / "without.csv", "loss,negative", "gain,positive")
+    having = rows(tmp_path / "with.csv", "loss,negative", "gain,positive", "odd,strange")
+
+    def planned(data: DataConfig) -> DpSgdEvent:
+        institution = institution_config("bank", delta=1e-4, data=data)
+        dataset = read_for_run(select_rows(institution, config(labels)), config(labels))
+        return event_of_round(config(labels), institution, dataset.units("record"))
+
+    assert planned(without) == planned(having)
+
+
+def test_words_with_other_tags_leave_their_sentence_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text("Bank B-ORG\nrose O\n\nAnna B-PER\nleft O\n\nprofit O\n\n")
+    run = config(("O", "B-ORG"), task="financial_ner")
+    dataset = read_for_run(DataConfig(train=path), run)
+    assert [example.words for example in dataset.examples] == [("Bank", "rose"), ("profit",)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"labels": ()}, RefusalCode.CONFIG),
+        ({"task": "financial_ner"}, RefusalCode.TASK),
+        ({"unit": "customer"}, RefusalCode.PRIVACY_LIMIT),
+    ],
+)
+def test_whatever_needs_no_row_is_refused_before_a_row_is_read(changes: dict[str, Any], code: RefusalCode) -> None:
+    institution = institution_config("bank", delta=1e-4, data=DataConfig(train=Path("nowhere.csv")))
+    run = config(**changes) if "labels" not in changes else replace(config(), labels=())
+    with pytest.raises(AssignmentRefused) as refused:
+        select_rows(institution, run)
+    assert refused.value.code == code
+
+
+def test_customers_without_a_column_are_refused_before_a_row_is_read() -> None:
+    institution = institution_config("bank", delta=1e-4, unit="customer", data=DataConfig(train=Path("nowhere.csv")))
+    with pytest.raises(AssignmentRefused, match="set customer_column"):
+        select_rows(institution, config(unit="customer"))
