@@ -156,7 +156,7 @@ def _is_private(given: argparse.Namespace) -> bool:
 
 def _declared_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
     """Return the labels of a private training: those of the institution's settings, or else the task's own."""
-    if not _is_private(given) or kind.head.writes_text:
+    if not _is_private(given) or kind.head.writes_text or given.strategy == "multi_task":
         return ()
     from client.institution.directory import InstitutionDirectory
 

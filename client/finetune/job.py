@@ -201,7 +201,9 @@ class FineTuningJob:
                 f"institution does not go with {self.strategy}, which charges no ledger: leave it out"
             )
         if self.privacy is not None and any(
-            data.train.labels_from_rows and data.train.labels != data.task.labels for data in self.data
+            data.train.labels_from_rows and data.train.labels != data.task.labels
+            for data in self.data
+            if self.strategy != "multi_task"  # which refuses privacy altogether
         ):
             raise ConfigurationError(
                 "with privacy the labels must be declared and not collected from the rows: give --labels FILE (in "

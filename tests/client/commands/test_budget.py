@@ -109,7 +109,8 @@ def test_show_says_by_whom_for_what_and_what_is_left(
     assert proven[0] <= 8.0 < proven[1]
     assert found["filter_epsilon_spent"] == filter_epsilon([EVENT] * 4, LIMIT) > found["epsilon_spent"]
     assert not found["kept_for_one_mechanism"]
-    assert "by the filter that also holds for runs chosen after the results" in said(capsys, "show", "--home", spent.directory)
+    admission = said(capsys, "show", "--home", spent.directory)
+    assert "by the filter that also holds for runs chosen after the results" in admission
     assert [(r["run_id"], r["requesters"], r["rounds"], r["trainings"], r["unfinished"]) for r in found["runs"]] == [
         ("first", ["the hub"], 2, 3, 1), ("second", ["other hub"], 1, 1, 0)
     ]  # fmt: skip
