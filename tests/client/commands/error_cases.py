@@ -125,7 +125,7 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
         Wrong("an institution that protects customers", f"{TINY} --target-epsilon 0.5 --home shop"),
         Wrong("a task that the institution does not allow",
               f"{TINY.replace('sentiment_analysis', 'risk_classification')} --target-epsilon 0.5 --home bank",
-              {"train.csv": rows("profit of bank,low", "loss of bank,high"), "test.csv": rows("gain,low", "fall,high")}),
+              {"train.csv": rows("profit of bank,low", "loss of bank,high"), "test.csv": rows("up,low", "fall,high")}),
         Wrong("a base model that the institution does not allow",
               f"{TINY.replace('bert', 'mpnet')} --target-epsilon 0.5 --home bank"),
         Wrong("no privacy, at an institution that trains with it only", f"{TINY} --home bank"),
