@@ -297,7 +297,7 @@ def test_a_private_training_of_an_institution_charges_its_one_ledger_within_its_
 ) -> None:
     home = InstitutionDirectory.create(tmp_path / "bank", "bank")
     settings = f'[institution]\nname = "bank"\n[model]\nallowed = ["{desk.models("bert")}"]\n'
-    home.settings_path.write_text(settings + "[limits]\nmax_epsilon = 2.5\ndelta = 1e-4\n")
+    home.settings_path.write_text(settings + "[limits]\nmax_epsilon = 4.0\ndelta = 1e-4\n")
     quick = ["--base-model", desk.models("bert"), "--epochs", "1", "--home", str(home.directory), "--json"]
 
     def train(out: str, epsilon: str) -> int:
@@ -310,13 +310,13 @@ def test_a_private_training_of_an_institution_charges_its_one_ledger_within_its_
     assert privacy["delta"] == 1e-4, "the institution's own"
     assert 1.9 < privacy["epsilon"] <= 2.0
     assert not (tmp_path / "first" / "ledger.jsonl").exists()
-    assert train("second", "2") == 2
-    assert "above the limit 2.5" in capsys.readouterr().err
+    assert train("second", "4") == 2
+    assert "above the limit 4" in capsys.readouterr().err
     assert not (tmp_path / "second").exists(), "a refusal leaves nothing, so that the next attempt may have the place"
     assert train("second", "0.5") == 0
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
         assert [charge.reservation.use.requester for charge in ledger.charges] == ["bank", "bank"]
-        assert said(capsys)["privacy"]["ledger_epsilon"] == ledger.epsilon(1e-4) <= 2.5
+        assert said(capsys)["privacy"]["ledger_epsilon"] == ledger.epsilon(1e-4) <= 4.0
     assert train("first", "2") == 0, "finished: nothing is trained or charged again"
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
         assert len(ledger.charges) == 2
