@@ -22,7 +22,7 @@ from client.finetune.strategies.linear_probe import linear_probe
 from client.finetune.strategies.output_directory import refuse_foreign
 from client.finetune.strategies.scaffold import train, validator
 from client.finetune.strategies.session import Session, open_session, prepare_session
-from client.finetune.training.loop import Minibatch, TrainingSet, grouped_minibatches
+from client.finetune.training.plan import Minibatch, TrainingSet, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.warm_up import needs_warm_up, warm_up
 from common.base_models.architecture import is_decoder, read_config

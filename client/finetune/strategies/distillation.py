@@ -19,7 +19,7 @@ from client.finetune.strategies.finish import finish
 from client.finetune.strategies.output_directory import refuse_foreign
 from client.finetune.strategies.scaffold import train, validator
 from client.finetune.strategies.session import Session, open_session, prepare_session
-from client.finetune.training.loop import TrainingSet
+from client.finetune.training.plan import TrainingSet
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import load_adapter
 from common.adapters.target_modules import block_stacks

@@ -24,7 +24,7 @@ from client.finetune.result import FineTuningResult
 from client.finetune.strategies.finish import finish
 from client.finetune.strategies.scaffold import train, validator
 from client.finetune.strategies.session import Session, open_session
-from client.finetune.training.loop import Minibatch, TrainingSet, grouped_minibatches
+from client.finetune.training.plan import Minibatch, TrainingSet, grouped_minibatches
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.losses import example_losses
 from common.base_models.heads import MeanPoolClassifier

@@ -17,7 +17,7 @@ from client.finetune.result import FineTuningResult
 from client.finetune.strategies.finish import finish
 from client.finetune.strategies.scaffold import train, validator
 from client.finetune.strategies.session import Session, open_session
-from client.finetune.training.loop import TrainingSet
+from client.finetune.training.plan import TrainingSet
 from common.adapters.adapted_model import AdaptedModel
 from common.data.datasets import Dataset, merge
 from common.errors import ConfigurationError

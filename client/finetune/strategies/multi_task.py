@@ -17,7 +17,7 @@ from client.finetune.result import FineTuningResult
 from client.finetune.strategies.finish import finish
 from client.finetune.strategies.scaffold import train
 from client.finetune.strategies.session import Session, open_session
-from client.finetune.training.loop import Minibatch, TrainingSet
+from client.finetune.training.plan import Minibatch, TrainingSet
 from common.adapters.adapted_model import AdaptedModel
 from common.base_models.heads import SharedEncoder
 from common.errors import ConfigurationError

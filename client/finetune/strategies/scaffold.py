@@ -8,7 +8,8 @@ from torch import Tensor
 
 from client.finetune.events import Observer
 from client.finetune.strategies.session import Session
-from client.finetune.training.loop import History, LoopPlan, Minibatch, TrainingSet, fit, grouped_minibatches
+from client.finetune.training.loop import fit
+from client.finetune.training.plan import History, LoopPlan, Minibatch, TrainingSet, grouped_minibatches
 from common.data.datasets import Dataset
 from common.evaluation.evaluator import make_evaluator
 from common.tasks import Task

@@ -7,7 +7,7 @@ from client.finetune.result import FineTuningResult
 from client.finetune.strategies.finish import finish
 from client.finetune.strategies.scaffold import loop_plan, train, training_record, validator
 from client.finetune.strategies.session import Session, open_session
-from client.finetune.training.loop import TrainingSet
+from client.finetune.training.plan import TrainingSet
 from client.finetune.training.sft import instruct
 from common.evaluation.evaluator import make_evaluator
 

@@ -20,7 +20,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
-from client.finetune.training.loop import History, LoopPlan
+from client.finetune.training.plan import History, LoopPlan
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.optimizer import WEIGHT_DECAY
 from common.base_models.transformers_logging import quiet

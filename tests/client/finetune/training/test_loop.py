@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.strategies.incremental import L2SPPenalty
 from client.finetune.strategies.multi_task import mixed_minibatches, task_shares
-from client.finetune.training.loop import History, LoopPlan, Minibatch, TrainingSet, fit, grouped_minibatches
+from client.finetune.training.loop import fit
+from client.finetune.training.plan import History, LoopPlan, Minibatch, TrainingSet, grouped_minibatches
 from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build
