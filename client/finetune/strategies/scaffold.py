@@ -9,7 +9,7 @@ from torch import Tensor
 from client.finetune.events import Observer
 from client.finetune.strategies.session import Session
 from client.finetune.training.loop import fit
-from client.finetune.training.plan import History, LoopPlan, Minibatch, TrainingSet, grouped_minibatches
+from client.finetune.training.plan import History, LoopPlan, Minibatch, Training, TrainingSet, grouped_minibatches
 from common.data.datasets import Dataset
 from common.evaluation.evaluator import make_evaluator
 from common.tasks import Task
@@ -37,8 +37,8 @@ def train(
         observers: Others than those of the job.
     """
     deal = minibatches or partial(_shuffled, sets[0], session.settings.batch_size)
-    plan, watching = loop_plan(session), (*session.job.observers, *observers)
-    return training_record(fit(session.model, sets, deal, plan, validate, session.state, watching, penalty))
+    training = Training(session.model, sets, deal, loop_plan(session), validate, penalty)
+    return training_record(fit(training, session.state, (*session.job.observers, *observers)))
 
 
 def validator(session: Session, task: Task, rows: Dataset | None) -> Callable[[], dict[str, float]] | None:

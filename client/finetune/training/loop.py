@@ -9,7 +9,7 @@ to choose when to stop. The two loops share model, batches and loss.
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
-from client.finetune.training.plan import History, LoopPlan, Minibatch, TrainingSet
+from client.finetune.training.plan import History, Minibatch, Training, TrainingSet
 from client.finetune.training.schedule import compute_precision, device_kind, rate_factor
 from client.finetune.training.time_budget import TRIAL_STEPS, TimePlan, plan_time
-from common.adapters.adapted_model import AdaptedModel
 from common.adapters.optimizer import make_optimizer, parameter_groups
 from common.errors import CheckpointError, ConfigurationError, DataError
 from common.files import write_atomic
@@ -36,60 +35,37 @@ _SAVE_EVERY_S = 60.0
 _MAX_GRADIENT_NORM = 1.0
 
 
-def fit(
-    model: AdaptedModel,
-    parts: Sequence[TrainingSet],
-    minibatches: Callable[[np.random.Generator], list[Minibatch]],
-    plan: LoopPlan,
-    validate: Callable[[], Mapping[str, float]] | None,
-    state: Path,
-    observers: Sequence[Observer] = (),
-    penalty: Callable[[], Tensor] | None = None,
-) -> History:
-    """Train the adapter that `model` holds, in place, and leave the best epoch's weights in it.
+def fit(training: Training, state: Path, observers: Sequence[Observer] = ()) -> History:
+    """Train the adapter that the model holds, in place, and leave the best epoch's weights in it.
 
     Args:
-        model: The model to train.
-        parts: The training sets.
-        minibatches: Of one epoch, from the generator of the epoch. Every epoch has the same number of them.
-        plan: Length, learning rates and limits.
-        validate: Metrics on rows that are not trained on. None keeps the last epoch.
+        training: The model, its training sets and its plan.
         state: File from which an interrupted training continues. The caller removes it when the job is done.
         observers: Called for every step and epoch.
-        penalty: A scalar that is added to the loss of each step.
 
     Raises:
-        DataError: a part holds no labelled rows.
-        ConfigurationError: the loss stopped being a number.
-        TimeBudgetExceeded: not even one step an epoch fits in the plan's hours.
+        DataError: A training set holds no labelled rows.
+        ConfigurationError: The loss is no number any more.
+        TimeBudgetExceeded: Not even one step an epoch fits in the plan's hours.
         CheckpointError: `state` is of another job, or damaged.
     """
-    if any(not len(part.tokens) or part.tokens.labels is None for part in parts):
+    if any(not len(part.tokens) or part.tokens.labels is None for part in training.parts):
         raise DataError("training data: it holds no labelled example: nothing can be trained")
-    return _Fit(model, parts, minibatches, plan, validate, state, observers, penalty).run()
+    return _Fit(training, state, observers).run()
 
 
 class _Fit:
     """The state of one call of `fit`. The same state is saved."""
 
-    def __init__(
-        self,
-        model: AdaptedModel,
-        parts: Sequence[TrainingSet],
-        minibatches: Callable[[np.random.Generator], list[Minibatch]],
-        plan: LoopPlan,
-        validate: Callable[[], Mapping[str, float]] | None,
-        state: Path,
-        observers: Sequence[Observer],
-        penalty: Callable[[], Tensor] | None,
-    ) -> None:
-        self.model, self.parts, self.minibatches, self.plan = model, parts, minibatches, plan
-        self.validate, self.state, self.observers, self.penalty = validate, state, observers, penalty
+    def __init__(self, training: Training, state: Path, observers: Sequence[Observer]) -> None:
+        model, plan = training.model, training.plan
+        self.model, self.parts, self.minibatches, self.plan = model, training.parts, training.minibatches, plan
+        self.validate, self.penalty, self.state, self.observers = training.validate, training.penalty, state, observers
         self.parameters = list(model.trainable().values())
         groups = parameter_groups(model, plan.learning_rate, plan.head_learning_rate)
         self.optimizer = make_optimizer(plan.optimizer, groups, device=model.base.device)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.steps_an_epoch = len(minibatches(np.random.default_rng([plan.seed, 0])))
+        self.steps_an_epoch = len(self.minibatches(np.random.default_rng([plan.seed, 0])))
         self.steps = self.steps_an_epoch * plan.epochs
         dtype, scaled = compute_precision(plan.precision, model.base.device)
         self.autocast = torch.autocast(device_kind(model.base.device), dtype) if dtype else nullcontext()

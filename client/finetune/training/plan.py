@@ -1,6 +1,6 @@
 """Values of a training without privacy: its plan, its rows, its minibatches and its course."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,11 +9,12 @@ from torch import Tensor
 
 from client.finetune.events import EpochEvent
 from client.finetune.training.time_budget import TimePlan
+from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import example_losses
 from common.tokenization.batches import Batch, TokenizedSet
 
-__all__ = ["History", "LoopPlan", "Minibatch", "TrainingSet", "grouped_minibatches"]
+__all__ = ["History", "LoopPlan", "Minibatch", "Training", "TrainingSet", "grouped_minibatches"]
 
 Rows = NDArray[np.int64]
 Minibatch = tuple[tuple[int, Rows], ...]
@@ -66,6 +67,27 @@ class TrainingSet:
     cache: FeatureCache = field(default_factory=FeatureCache)
     loss: Callable[[Tensor, Tensor], Tensor] = example_losses
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model with everything that trains it.
+
+    Attributes:
+        model: The model to train.
+        parts: The training sets.
+        minibatches: Of one epoch, from the generator of the epoch. Every epoch has the same number of them.
+        plan: Length, learning rates and limits.
+        validate: Metrics on rows that are not trained on. None keeps the last epoch.
+        penalty: A scalar that is added to the loss of each step. None adds nothing.
+    """
+
+    model: AdaptedModel
+    parts: Sequence[TrainingSet]
+    minibatches: Callable[[np.random.Generator], list[Minibatch]]
+    plan: LoopPlan
+    validate: Callable[[], Mapping[str, float]] | None = None
+    penalty: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True)

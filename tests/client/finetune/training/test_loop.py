@@ -14,7 +14,7 @@ from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.strategies.incremental import L2SPPenalty
 from client.finetune.strategies.multi_task import mixed_minibatches, task_shares
 from client.finetune.training.loop import fit
-from client.finetune.training.plan import History, LoopPlan, Minibatch, TrainingSet, grouped_minibatches
+from client.finetune.training.plan import History, LoopPlan, Minibatch, Training, TrainingSet, grouped_minibatches
 from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build
@@ -99,7 +99,8 @@ def train(
         assert scores is not None
         return {"score": scores.pop(0)}
 
-    return fit(model, [part], minibatches, plan, validate if scores else None, state, [watcher] if watcher else [])
+    training = Training(model, [part], minibatches, plan, validate if scores else None)
+    return fit(training, state, [watcher] if watcher else [])
 
 
 @pytest.mark.parametrize("cut", [1, 5, 7, 14])
