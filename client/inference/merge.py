@@ -23,13 +23,13 @@ __all__ = ["merge_adapter"]
 
 
 def merge_adapter(adapter: Path, out: Path, task: str | None = None, base_model: str | None = None) -> str:
-    """Write the stand-alone model; returns the line of Python that loads it.
+    """Write the stand-alone model, and return the line of Python that loads it.
 
-    The base model is taken in full precision even where the adapter was trained on a 4-bit one.
+    The base model is taken in full precision, also if the adapter was trained on a 4-bit one.
 
     Args:
         task: the task whose head to keep, if the adapter serves several.
-        base_model: the place of the base model, if it is no longer where the adapter says.
+        base_model: the place of the base model, if it was moved.
 
     Raises:
         ConfigurationError: `out` is not new, or the task is not named, or not the adapter's.
@@ -54,7 +54,7 @@ def chosen_task(recipe: Manifest, task: str | None) -> str:
     """The task asked for, or the only one.
 
     Raises:
-        ConfigurationError: none is named where there are several, or one that the adapter does not serve.
+        ConfigurationError: none is named although there are several, or the adapter does not serve it.
     """
     if task is None and len(recipe.tasks) == 1:
         return next(iter(recipe.tasks))

@@ -32,7 +32,7 @@ class MeanPoolForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
-        """(B, T) ids and mask to (B, C) logits, and the mean loss where (B,) labels are given."""
+        """(B, T) ids and mask to (B, C) logits, and the mean loss if (B,) labels are given."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden = self.encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state.to(torch.float32)
         weights = mask.unsqueeze(-1).to(torch.float32)

@@ -37,7 +37,7 @@ class Predictor:
         adapter: directory that a fine-tuning or a federation wrote.
         name: the task, if the adapter serves several.
         device: "cpu", "cuda", "cuda:1".
-        base_model: the place of the base model, if it is no longer where the adapter says.
+        base_model: the place of the base model, if it was moved.
 
     Raises:
         ModelError, ConfigurationError: see `load_adapter` and `chosen_task`.
@@ -132,7 +132,7 @@ def load_adapter(
         directory: The adapter, or the output directory that it lies in.
         task: Which task, if the adapter serves several.
         device: "auto", "cpu", "cuda", or "cuda:1".
-        base_model: The place of the base model, if it is no longer where the adapter says.
+        base_model: The place of the base model, if it was moved.
 
     Raises:
         ModelError: There is no adapter, or its base model is absent or another copy.

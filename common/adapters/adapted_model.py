@@ -1,6 +1,6 @@
-"""A LoRA adapter and task head on a frozen base model: what is trained, and what travels.
+"""A LoRA adapter and task head on a frozen base model: the trained parameters, which are also those exchanged.
 
-`adapt` attaches once; hub and institutions then `load` the weights of each turn into the same memory.
+`adapt` attaches them once. Hub and institutions then `load` the weights of each turn into the same memory.
 """
 
 import warnings
@@ -51,9 +51,9 @@ class AdaptedModel:
     """A base model that carries one adapter. Made by `adapt`.
 
     Attributes:
-        base: what it was made from. `base.model` is the module that runs, now with the adapter inside.
-        module: the same wrapped by PEFT; hand this one to Opacus.
-        spec: names and shapes of what travels, by PEFT's names.
+        base: the base model. `base.model` is the module that runs, now with the adapter inside.
+        module: the same module wrapped by PEFT, for Opacus.
+        spec: names and shapes of the exchanged tensors, by PEFT's names.
         parameters_trained, parameters_total: numbers trained, and all numbers of the model.
     """
 
@@ -92,7 +92,7 @@ class AdaptedModel:
         self._last_layer = last_head_layers(base, self._parameters)
         if isinstance(base.model, MaskedLanguageModel):
             base.model.tie()
-        # Where rows of the embeddings are trained, nothing below is frozen.
+        # If rows of the embeddings are trained, nothing below them is frozen.
         self._split = None if self._new_rows else split(base, parse_layers(layers))
         self.parameters_trained = sum(p.numel() for p in self._trainable.values())
         # PEFT keeps the base model's own head beside the trained copy.
@@ -105,7 +105,7 @@ class AdaptedModel:
         self.eval_mode()
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The trained parameters by wire name, sorted; exactly those that travel."""
+        """Return the trained parameters by wire name, sorted. Exactly these are exchanged."""
         return dict(self._trainable)
 
     def head_names(self) -> frozenset[str]:
@@ -125,7 +125,7 @@ class AdaptedModel:
         """Put travelled weights in place.
 
         Raises:
-            ModelError: they are not of `spec`; nothing was changed. (`codec.decode` gives a foreign adapter's reasons.)
+            ModelError: they are not of `spec`. Nothing was changed. (`codec.decode` gives a foreign adapter's reasons.)
         """
         for name, shape, _ in self.spec.tensors:
             if name not in tensors or tensors[name].shape != shape:
@@ -135,10 +135,10 @@ class AdaptedModel:
         write(self._trainable, tensors)
 
     def restore(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Put back what `save_pretrained` wrote: what is trained, and a frozen A.
+        """Load the tensors that `save_pretrained` wrote: the trained ones, and a frozen A.
 
         Raises:
-            ModelError: a tensor is absent, misshapen or too many; nothing was changed.
+            ModelError: a tensor is absent, misshapen or too many. Nothing was changed.
         """
         for name, parameter in self._parameters.items():
             if name not in tensors or tensors[name].shape != tuple(parameter.shape):
@@ -148,7 +148,7 @@ class AdaptedModel:
         write(self._parameters, tensors)
 
     def export(self) -> Tensors:
-        """A copy of what travels, sorted by name: trained LoRA factors and the head, never a frozen A."""
+        """Return a copy of the exchanged tensors by name, sorted: trained LoRA factors and head, never a frozen A."""
         return {name: array(parameter) for name, parameter in self._trainable.items()}
 
     def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
@@ -159,7 +159,7 @@ class AdaptedModel:
     def encode_words(
         self, sentences: Sequence[Sequence[str]], labels: Sequence[Sequence[int]] | None = None
     ) -> TokenizedSet:
-        """Return the ids of sentences that are split into words; see `tokenize_words` for the labels."""
+        """Return the ids of sentences that are split into words. For the labels see `tokenize_words`."""
         return tokenize_words(self.base.tokenizer, sentences, self.base.max_tokens, labels)
 
     def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
@@ -221,7 +221,7 @@ class AdaptedModel:
         return FrozenFeatures.compute(self._split, data, max_batch_tokens, self.base.device, padded)
 
     def recompute(self) -> None:
-        """From now on keep what enters each block alone, and compute the rest again for the backward pass.
+        """Keep only the input of each block from now on, and compute the rest again for the backward pass.
 
         Less memory, about a third more time, the same gradients. Not for gradients of one example alone.
 
@@ -238,7 +238,7 @@ class AdaptedModel:
         self._owners += [block for block in bodies[0].modules() if isinstance(block, GradientCheckpointingLayer)]
 
     def train_mode(self, dropout: bool = True) -> None:
-        """Training mode for what is trained (and LoRA's dropout, if asked); the frozen base never drops anything."""
+        """Set the trained modules, and LoRA's dropout if asked, to training mode. The frozen base has no dropout."""
         self.eval_mode()
         for module in [*self._owners, *(self._dropouts if dropout else ())]:
             module.training = True
@@ -258,21 +258,21 @@ class AdaptedModel:
         `PeftModel.from_pretrained(load_classifier(base, labels, pooling), directory)` gives the same logits.
 
         Args:
-            card: what to say in the card, one line each, as name and value.
+            card: lines of the model card, by name.
             beside: other files of the directory, by name.
         """
         tensors = {name: array(parameter) for name, parameter in sorted(self._parameters.items())}
         write_adapter(Path(directory), self.base, self._config, tensors, card or {}, beside or {})
 
     def merge(self) -> LoadedBase:
-        """Fold the adapter into the base model's weights for good; this object is of no use afterwards."""
+        """Fold the adapter into the base model's weights for good. This object cannot be used afterwards."""
         for handle in self._handles:
             handle.remove()
         self._peft.merge_and_unload()
         return self.base
 
     def release(self) -> LoadedBase:
-        """Take the adapter off, so that another can be attached; this object is of no use afterwards."""
+        """Take the adapter off, so that another can be attached. This object cannot be used afterwards."""
         for handle in self._handles:
             handle.remove()
         self._peft.unload()
@@ -298,7 +298,7 @@ class AdaptedModel:
 def adapt(base: LoadedBase, cfg: AdapterConfig, task: Task, seed: int) -> AdaptedModel:
     """Attach an adapter to `base`, in place, at the starting point of `seed`.
 
-    `layers = "none"` trains the head alone; "last:K" adapts the last K blocks (of each stack, where there are two).
+    `layers = "none"` trains the head alone. "last:K" adapts the last K blocks (of each stack, if there are two).
 
     Raises:
         ModelError: `base` carries one already, or has none of the modules asked for.

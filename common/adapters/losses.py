@@ -14,7 +14,7 @@ def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy of each example, (B,): of its label, or the mean over its own labelled tokens.
 
     Args:
-        logits: (B, C) with labels (B,), or (B, T, C) with labels (B, T); IGNORED labels do not count. Also (M, C) for
+        logits: (B, C) with labels (B,), or (B, T, C) with labels (B, T). IGNORED labels do not count. Also (M, C) for
             the M labels of (B, T) that count, in their order.
     """
     if logits.ndim == 2 and labels.ndim == 2:

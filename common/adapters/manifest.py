@@ -38,9 +38,9 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything that decides which model an adapter sits on, and what its outputs mean.
+    """The model that an adapter belongs to, and the meaning of its outputs.
 
-    tasks: name and labels of each task, in the order of the model's outputs; more than one share one encoder.
+    tasks: name and labels of each task, in the order of the model's outputs. Several tasks share one encoder.
     adapter: method and settings of the adapter.
     seed: of the weights it starts from.
     """
@@ -90,7 +90,7 @@ def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
     """The base model with the recipe's adapter attached, at its starting point.
 
     Raises:
-        ModelError: the base model is absent, or cannot take this adapter or do this task; names what can.
+        ModelError: the base model is absent, or cannot take this adapter or do this task. The message names another.
     """
     kind, adapter = recipe.kinds[0], recipe.adapter
     quantized = adapter.method == "qlora"
@@ -109,7 +109,7 @@ def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
 
 
 def write_manifest(recipe: Manifest, digest: str, facts: Mapping[str, Any]) -> bytes:
-    """The content of `fedfin.json`; `facts` is what a reader may want to know, and nothing that loading needs."""
+    """Return the content of `fedfin.json`. `facts` is for readers, and loading needs nothing of it."""
     content = {"version": _VERSION, "base_digest": digest, "recipe": recipe.to_record(), "facts": dict(facts)}
     return (json.dumps(content, indent=2) + "\n").encode()
 
@@ -145,11 +145,11 @@ def load_adapter(
     """Load the trained model in `directory`, ready to predict, with its manifest and its facts.
 
     Args:
-        base_model: the place of the base model, if it is no longer where the manifest says. Its files must be the
+        base_model: the place of the base model, if it is no longer at the manifest's path. Its files must be the
             ones that the adapter was trained on.
 
     Raises:
-        ModelError: as `read_manifest` and `build`; or the base model, or the weights, are not those of the adapter.
+        ModelError: as `read_manifest` and `build`, or the base model or the weights are not those of the adapter.
     """
     recipe, digest, facts = read_manifest(directory)
     recipe = at_base_model(directory, recipe, digest, base_model)
@@ -164,7 +164,7 @@ def load_adapter(
 
 
 def at_base_model(directory: Path, recipe: Manifest, digest: str, base_model: str | None = None) -> Manifest:
-    """Return `recipe` with its base model at `base_model`, or where the manifest says if it is None.
+    """Return `recipe` with its base model at `base_model`, or at the manifest's own path if that is None.
 
     Raises:
         ModelError: there is no base model, or its SHA-256 is not `digest`.
@@ -185,6 +185,6 @@ def at_base_model(directory: Path, recipe: Manifest, digest: str, base_model: st
 
 
 def adapter_directory(directory: Path) -> Path:
-    """`directory` itself, or the adapter inside what `finetune` wrote."""
+    """Return `directory` itself, or the adapter in an output directory of `finetune`."""
     inner = directory / "adapter"
     return inner if (inner / DESCRIPTION).is_file() and not (directory / DESCRIPTION).is_file() else directory

@@ -25,7 +25,7 @@ def write_adapter(
 ) -> None:
     """Write weights, configuration, card and the files `beside` them in a draft, then put it in `directory`'s place.
 
-    Equal adapters give equal bytes. Raises OSError where the disk refuses; the old directory then still stands.
+    Equal adapters give equal bytes. If the disk refuses, OSError is raised and the old directory stays.
     """
     with replace_directory(directory) as draft:
         write_atomic(draft / "adapter_model.safetensors", encode(tensors))
@@ -44,7 +44,7 @@ def _config_json(config: peft.PeftConfig) -> str:
 def _loading_lines(base: LoadedBase) -> str:
     """Return the lines of Python that load the adapter in the card's directory and use it."""
     if base.head.is_language_modelling:
-        # A language model labels nothing; it is what other adapters are trained on.
+        # A language model labels nothing. Other adapters are trained on it.
         return "Fine-tune its base model on a task: `fedfin.FineTuningJob(..., base_model=DIRECTORY)`.\n"
     several = list(base.model.kinds) if isinstance(base.model, SharedEncoder) else list(dict.fromkeys(base.tasks))
     task = f', task="{several[0]}"' if several else ""

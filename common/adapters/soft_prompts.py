@@ -1,6 +1,6 @@
 """Soft prompts: a few virtual tokens are trained before every text, and the base model stays as it is.
 
-`prefix_tuning` trains keys and values of virtual tokens in every block (Li and Liang 2021, arXiv 2101.00190);
+`prefix_tuning` trains keys and values of virtual tokens in every block (Li and Liang 2021, arXiv 2101.00190).
 `p_tuning` trains embeddings of virtual tokens before the first block, starting from the words of a sentence (Lester et
 al. 2021, arXiv 2104.08691, which is PEFT's "prompt tuning"). Both are saved as PEFT saves them.
 """
@@ -26,7 +26,7 @@ from common.tokenization.batches import Batch
 __all__ = ["PROMPT_TEXT", "PromptedModel", "adapt_prompt"]
 
 PROMPT_TEXT = "Financial analysis task:"
-"""What the virtual tokens of p_tuning say at the start."""
+"""Text of the virtual tokens of p_tuning at the start."""
 
 _PREFIX_SCALE = 0.5
 """Standard deviation of a prefix at the start: of the order of a trained model's keys and values."""
@@ -42,7 +42,7 @@ class PromptedModel(AdaptedModel):
         super().__init__(base, module, config, seed, trained_factors="AB")
 
     def logits(self, batch: Batch) -> Tensor:
-        """As `AdaptedModel.logits`, behind the virtual tokens; equal to PEFT's own forward pass.
+        """As `AdaptedModel.logits`, behind the virtual tokens. The result equals that of PEFT's own forward pass.
 
         Computed here because PEFT runs the prompt through its embedding once for a whole batch, which leaves no
         gradient of one example alone.
@@ -50,7 +50,7 @@ class PromptedModel(AdaptedModel):
         prompt = torch.arange(self._virtual_tokens, device=batch.input_ids.device).expand(len(batch), -1)
         mask = torch.cat([torch.ones_like(prompt), batch.attention_mask], dim=1)
         writes = self.base.head.writes_text
-        # The prefix of an encoder-decoder stands before what it writes, not before what it reads.
+        # The prefix of an encoder-decoder stands before the summary, not before the text.
         given: dict[str, Any] = {"attention_mask": batch.attention_mask if writes and self._is_prefix else mask}
         if writes:
             given["labels"] = batch.labels
@@ -83,7 +83,7 @@ def adapt_prompt(base: LoadedBase, method: Method, virtual_tokens: int, seed: in
     """Attach a soft prompt to `base`, in place, at the starting point of `seed`.
 
     Raises:
-        ModelError: `base` carries an adapter already, or cannot take this one; names a method that it can take.
+        ModelError: `base` carries an adapter already, or cannot take this one. The message names another method.
     """
     refuse_adapted(base)
     if method == "p_tuning" and base.pooling == "native" and base.head.labels_texts and _is_decoder(base):
@@ -120,7 +120,7 @@ def _config(base: LoadedBase, method: str, virtual_tokens: int) -> peft.PeftConf
         "modules_to_save": list(base.head_names) or None,
     }
     if method == "p_tuning":
-        # PEFT would load the tokenizer again for a start from text; `PromptedModel` starts it so.
+        # PEFT would load the tokenizer again for a start from text. `PromptedModel` does it instead.
         return peft.PromptTuningConfig(
             **common, num_attention_heads=heads, token_dim=width, num_transformer_submodules=1
         )
@@ -148,7 +148,7 @@ def _probe(model: PromptedModel, method: str) -> None:
             model.load({name: value * (5 if name == PROMPT else 1) for name, value in model.export().items()})
             ignored = torch.equal(first, model.logits(batch))
             model.module(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels)
-    except Exception as error:  # models fail in their own ways; what it means is the same
+    except Exception as error:  # each architecture raises errors of its own
         raise _unsupported(model.base, method) from error
     if ignored:
         raise _unsupported(model.base, method)

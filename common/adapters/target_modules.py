@@ -72,7 +72,7 @@ key or value: the attention's output and the feed-forward network."""
 
 
 def block_stacks(model: nn.Module) -> dict[str, nn.ModuleList]:
-    """The model's stacks of transformer blocks by path: one for an encoder or a decoder, two where it has both."""
+    """The model's stacks of transformer blocks by path: one for an encoder or a decoder, two if it has both."""
     stacks: dict[str, nn.ModuleList] = {}
     for name, module in model.named_modules():
         nested = any(name.startswith(f"{outer}.") for outer in stacks)
@@ -113,7 +113,7 @@ def target_names(
     layers: str = "all",
     head_names: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Full names of the linear modules to adapt, in the model's order; empty for `layers` "none".
+    """Full names of the linear modules to adapt, in the model's order. Empty for `layers` "none".
 
     Args:
         family: the architecture ("bert", ...).
@@ -122,7 +122,7 @@ def target_names(
         head_names: children of `model` that are the task head.
 
     Raises:
-        ModelError: a name matches no module, or the architecture is unknown here and to PEFT; lists the modules.
+        ModelError: a name matches no module, or the architecture is unknown here and to PEFT. It lists the modules.
     """
     last = parse_layers(layers)
     if last == 0:

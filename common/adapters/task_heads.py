@@ -20,7 +20,7 @@ __all__ = ["TaskHead", "task_head"]
 
 
 class TaskHead:
-    """Label texts or words with a linear head; the base class of the other kinds.
+    """Label texts or words with a linear head. It is also the base class of the other kinds.
 
     Args:
         base: the base model that carries the head.

@@ -47,7 +47,7 @@ def wire_name(name: str) -> str:
 
 
 def last_head_layers(base: LoadedBase, parameters: Mapping[str, nn.Parameter]) -> frozenset[str]:
-    """Wire names of each head's last linear layer, the one that puts out the labels; none without a head."""
+    """Wire names of each head's last linear layer, whose outputs are the labels. Empty without a head."""
     ours: set[int] = set()
     for name in base.output_names:
         head = getattr(base.model, name)
@@ -67,7 +67,7 @@ def initial_tensors(seed: int, name: str, shape: tuple[int, ...], *, zero: bool)
 
 
 def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Uniform numbers of variance 1 / fan-in for the (out, in) matrix `name`; the same bits everywhere.
+    """Uniform numbers of variance 1 / fan-in for the (out, in) matrix `name`, with the same bits on every machine.
 
     Uniform and not normal: a normal number needs a logarithm, whose last bit differs between machines.
     """
@@ -94,7 +94,7 @@ def read_rows_exactly(layer: Any) -> None:
     """Let PEFT's layer of trained embedding rows look them up in float32.
 
     PEFT copies them into the frozen table first. With a table in bfloat16 on a CPU, torch then adds the gradients of
-    all uses of a token in bfloat16, where a sum of ones stops at 256.
+    all uses of a token in bfloat16, and a sum of ones stops at 256.
 
     Args:
         layer: PEFT's `TrainableTokensLayer` on an embedding. Its trained rows are the last ones of the table.

@@ -1,4 +1,4 @@
-"""What a base model's `config.json` says of it, before any weight is read."""
+"""Facts of a base model that its `config.json` holds, before any weight is read."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def read_config(name: str, path: str | Path) -> Any:
 
 
 def hidden_size(config: Any) -> int:
-    """Numbers that stand for a token between two blocks."""
+    """Return the hidden size (width of the residual stream) of the model."""
     return int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or config.dim)
 
 

@@ -47,7 +47,7 @@ def check_base_model(name: str, head: Head = Head.SEQUENCE, max_tokens: int | No
         max_tokens: the length at which texts will be cut, if it is known.
 
     Raises:
-        ModelError: one line that names the missing or wrong part and what to do.
+        ModelError: one line that names the missing or wrong part and its remedy.
     """
     path = Path(resolve_base(name))
     check_sizes(name, path)
@@ -62,7 +62,7 @@ def check_base_model(name: str, head: Head = Head.SEQUENCE, max_tokens: int | No
 
 
 def checked_tokenizer(name: str, path: str | Path, config: Any, head: Head = Head.SEQUENCE) -> Any:
-    """Load a base model's tokenizer; without a padding token, its end token pads.
+    """Load a base model's tokenizer. If it has no padding token, its end token pads.
 
     Raises:
         ModelError: the tokenizer is damaged, knows no word, has more tokens than the model, or lacks a special token

@@ -1,7 +1,7 @@
 """A base model whose tokenizer knows more words: saved as a directory, and from then on a base model like any other.
 
-A new token's embedding starts at the mean of the pieces that it replaces, so the model begins from what it read
-before (Hewitt 2021; Yao et al. 2021, arXiv 2106.13474).
+A new token's embedding starts at the mean of the pieces that it replaces, so the model's first outputs are those of
+before (Hewitt 2021, and Yao et al. 2021, arXiv 2106.13474).
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,11 +27,16 @@ __all__ = [
 
 
 def extend(model: Any, tokenizer: Any, terms: Iterable[str]) -> list[str]:
-    """Add `terms` to a tokenizer and its model, in place; returns those that were more than one piece before.
+    """Add `terms` to a tokenizer and its model, in place. Return those that were more than one piece before.
 
     Each new row of the input embeddings (and of untied output embeddings) is the mean of its pieces' rows. A term is
-    matched as a whole word, in the tokenizer's own casing; where the tokenizer's tokens hold the blank before a word,
-    as the beginning of a word after a blank.
+    matched as a whole word, in the tokenizer's own casing. If the tokenizer's tokens hold the blank before a word, it
+    is matched as the beginning of a word after a blank.
+
+    Args:
+        model: a transformers model, changed in place.
+        tokenizer: its tokenizer, changed in place.
+        terms: words or phrases. Blanks around them are ignored.
     """
     wanted: dict[str, list[int]] = {}
     blank = holds_blanks(tokenizer)
@@ -68,13 +73,13 @@ def holds_blanks(tokenizer: Any) -> bool:
 
 
 def tokens_per_word(tokenizer: Any, texts: Sequence[str]) -> float:
-    """How many tokens a word (what stands between blanks) of `texts` takes on average; special tokens do not count."""
+    """Return the mean number of tokens of a word (text between blanks) in `texts`, without special tokens."""
     words = sum(len(text.split()) for text in texts)
     return sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]) / max(1, words)
 
 
 def write_extended_base(base: str, terms: Sequence[str], out: Path, private: bool) -> list[str]:
-    """Write `base` with `terms` in its vocabulary to `out`; returns the terms that were new.
+    """Write `base` with `terms` in its vocabulary to `out`. Return the terms that were new.
 
     private: whether the list was learned from private text without differential privacy.
     """
@@ -88,20 +93,20 @@ def write_extended_base(base: str, terms: Sequence[str], out: Path, private: boo
 def write_merged_base(adapted: Any, base: str, out: Path, private: bool) -> None:
     """Fold the adapter of `adapted` (an `AdaptedModel` on `base`, of no use afterwards) into a base model at `out`.
 
-    Its architecture is that of `base`; task heads stay behind. private: whether it was trained on private text.
+    Its architecture is that of `base`. Task heads are left out. private: whether it was trained on private text.
     """
     model, tokenizer = load_pretrained(base)
     origin = read_provenance(base)
     trained = adapted.merge().model
     body = trained.encoder if hasattr(trained, "encoder") else trained.base_model
     model.base_model.load_state_dict(body.state_dict(), strict=False)
-    if hasattr(trained, "lm_head"):  # rows of new words, where the scores are not the embeddings themselves
+    if hasattr(trained, "lm_head"):  # rows of new words, if the scores have a table of their own
         model.lm_head.load_state_dict(trained.lm_head.state_dict())
     save_base(model, tokenizer, out, Provenance(base, origin.new_tokens, private or origin.private_text))
 
 
 def save_base(model: Any, tokenizer: Any, out: Path, origin: Provenance) -> None:
-    """Write a base model's directory whole or not at all; it replaces what stood there."""
+    """Write a base model's directory whole or not at all. It replaces an older one."""
     with replace_directory(out) as draft:
         with quiet():
             model.save_pretrained(draft)

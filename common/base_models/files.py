@@ -21,7 +21,7 @@ def check_files(name: str, path: Path) -> None:
     """Refuse a directory that lacks a configuration, weights or a tokenizer.
 
     Raises:
-        ModelError: names the missing files and what to copy.
+        ModelError: names the missing files, to be copied there.
     """
     if not (path / "config.json").is_file():
         raise ModelError(f"base model {name}: no config.json in its directory: save it there with save_pretrained")
@@ -42,7 +42,7 @@ def check_sizes(name: str, path: Path, max_tokens: int = 0) -> None:
         max_tokens: the length at which texts will be cut.
 
     Raises:
-        ModelError: gives both numbers and what to change.
+        ModelError: gives both numbers and the remedy.
     """
     config = json_object(path / "config.json")
     rows, positions = config.get("vocab_size"), config.get("max_position_embeddings")

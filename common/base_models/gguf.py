@@ -31,9 +31,9 @@ _RECORD = "conversion.json"
 
 
 def plain_directory(file: Path) -> Path:
-    """The directory in the user's cache that holds `file`'s model and tokenizer; made where it is not there.
+    """Return the directory in the user's cache that holds `file`'s model and tokenizer. Make it if it is absent.
 
-    Its name is the GGUF file's SHA-256. A directory whose content is no longer what was written is made again.
+    Its name is the GGUF file's SHA-256. A directory whose content has changed since is made again.
     `FEDFIN_CACHE` names another cache than `$XDG_CACHE_HOME/fedfin`.
 
     Raises:
@@ -86,7 +86,7 @@ def _is_whole(directory: Path, source: str) -> bool:
 
 
 def _put(draft: Path, target: Path, source: str) -> None:
-    """Rename into place; where another process was faster, its directory stands."""
+    """Rename into place. If another process was faster, its directory stays."""
     if target.exists() and not _is_whole(target, source):
         shutil.rmtree(target)
     try:
@@ -106,12 +106,12 @@ def _convert(file: Path, into: Path) -> None:
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, struct.error) as error:
         raise ModelError(f"base model {file.name}: not a readable GGUF file: install its package anew") from error
     pieces = tokenizer.backend_tokenizer
-    # Every digit is a piece of its own, as in the published tokenizer; transformers' conversion leaves that out.
+    # Every digit is a piece of its own, as in the published tokenizer. transformers' conversion leaves that out.
     pieces.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pieces.pre_tokenizer]
     )
     tokenizer.model_max_length = read.config.max_position_embeddings
-    # What is saved is an ordinary model, and says nothing of the versions and paths that made it.
+    # The saved model is an ordinary one, without the versions and paths that made it.
     del read.config.quantization_config
     read.config._name_or_path = ""
     with quiet():

@@ -64,7 +64,7 @@ class MeanPoolClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Of its weights; PEFT asks."""
+        """Device of its weights, for PEFT."""
         return self.classifier.weight.device
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
@@ -76,10 +76,10 @@ class SharedEncoder(nn.Module):
     """Forward as in transformers, for the task that `select` named last: (B, C) logits, (B, T, C) for labelled words.
 
     A task's head is a child of the task's name. While it trains, every head takes part in every pass, with weight
-    zero where it is not asked: so each parameter has a gradient of every example.
+    zero if it was not selected. So each parameter has a gradient of every example.
 
     Args:
-        heads: by task name, what it puts out and how many labels it has.
+        heads: by task name, the kind of head and the number of labels.
     """
 
     def __init__(self, encoder: nn.Module, width: int, heads: Mapping[str, tuple[Head, int]]) -> None:
@@ -95,7 +95,7 @@ class SharedEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Of its weights; PEFT asks."""
+        """Device of its weights, for PEFT."""
         return next(self.parameters()).device
 
     def labels(self, name: str) -> int:

@@ -36,12 +36,12 @@ class LoadedBase:
     """A base model in memory, frozen, with an untrained task head.
 
     Attributes:
-        name: what the configuration calls it.
+        name: its name in the configuration.
         path: the directory that it was loaded from.
         digest: `base_digest` of that directory.
         family: the architecture, as transformers names it ("bert", "llama", ...).
         head_names: the children of `model` that are the task head.
-        tasks: of `multi_task`, the task of each label; else empty.
+        tasks: of `multi_task`, the task of each label. Otherwise empty.
     """
 
     name: str
@@ -70,7 +70,7 @@ class LoadedBase:
 
     @property
     def is_encoder_decoder(self) -> bool:
-        """Whether the base writes from one stack of blocks what another has read."""
+        """Whether the base has an encoder and a decoder."""
         config: Any = self.model.config
         return bool(config.is_encoder_decoder)
 
@@ -90,7 +90,7 @@ def load_classifier(
         labels: how many, or their names.
         pooling: "mean" for `MeanPoolClassifier`, "native" for the architecture's own head. Token heads are native.
         head: "sequence", "token", "summary" (a decoder's or encoder-decoder's own head), "masked" or "causal" (a
-            decoder's own head); the labels of the last three are the base model's own words.
+            decoder's own head). The labels of the last three are the base model's own vocabulary.
         kwargs: for transformers' `from_pretrained` (dtype, device_map, quantization_config, ...).
 
     Raises:
@@ -195,7 +195,7 @@ def load_base(
         labels: how many labels the head gets, or their names, which `multi_task` needs.
         device: "cpu", "cuda", "cuda:1", ...
         quantize4bit: NF4 with double quantisation (needs bitsandbytes): the linear layers take a quarter of their
-            bf16 memory; adapter and head stay in float32.
+            bf16 memory. Adapter and head stay in float32.
 
     Raises:
         ModelError: as `check_base_model` and `load_classifier`.
@@ -222,7 +222,7 @@ def load_shared_base(
 def _placement(cfg: ModelConfig, device: str, quantize4bit: bool) -> dict[str, Any]:
     """How transformers is to load the weights."""
     if quantize4bit:
-        # What is not quantised (embeddings, norms) is in the precision that the 4-bit layers compute in.
+        # The rest (embeddings, norms) is in the precision that the 4-bit layers compute in.
         return {"dtype": torch.bfloat16, "quantization_config": _nf4(), "device_map": {"": device}}
     return {"dtype": {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.dtype]}
 
@@ -277,7 +277,7 @@ def _nf4() -> Any:
 
 
 def _head_names(model: Any) -> tuple[str, ...]:
-    """The children that are not the pretrained body, in order; only those with parameters."""
+    """Return the children with parameters that are not the pretrained body, in order."""
     if isinstance(model, MaskedLanguageModel):
         return ("head",)
     body = "encoder" if isinstance(model, MeanPoolClassifier | SharedEncoder) else model.base_model_prefix

@@ -1,7 +1,7 @@
-"""An encoder that guesses masked tokens: its own head where its files have one, else one tied to its embeddings.
+"""An encoder that predicts masked tokens, with its own head if its files have one, else one tied to its embeddings.
 
-What is trained of the head is small either way: a linear correction of the hidden states in front of it, zero at the
-start. Where the files lack a head (MiniLM's do), that correction is all there is to learn before the tied embeddings
+Little of the head is trained either way: a linear correction of the hidden states in front of it, zero at the
+start. If the files lack a head (MiniLM's do), that correction is all there is to learn before the tied embeddings
 mean anything, so it is warmed up first (`common.adapters.warm_up`).
 """
 
@@ -16,7 +16,7 @@ __all__ = ["MaskedLanguageModel", "MaskedOutput"]
 
 @dataclass(frozen=True)
 class MaskedOutput:
-    """`logits` (M, V): of the chosen tokens, row by row of the batch; of every token, (B, T, V), where none is chosen.
+    """`logits` (M, V): of the chosen tokens, row by row of the batch. (B, T, V), of every token, if none is chosen.
 
     Only chosen tokens are scored: a score for each word of the vocabulary costs more than all blocks below.
     """
@@ -29,7 +29,7 @@ class MaskedLanguageModel(nn.Module):
 
     Args:
         model: a transformers model for masked language modelling.
-        own_head: whether the files brought its head; else scores are products with the input embeddings.
+        own_head: whether the files brought its head. Otherwise scores are products with the input embeddings.
     """
 
     def __init__(self, model: Any, own_head: bool) -> None:
@@ -55,7 +55,7 @@ class MaskedLanguageModel(nn.Module):
         return found
 
     def tie(self) -> None:
-        """Score with the input embeddings as they are now; call again after they were wrapped or replaced."""
+        """Score with the input embeddings as they are now. Call it again after they were wrapped or replaced."""
         # In a tuple, so that it is no submodule: it is the encoder's, and must be found once only.
         self._embeddings = (self.encoder.get_input_embeddings(),)
 
@@ -66,13 +66,13 @@ class MaskedLanguageModel(nn.Module):
         chosen: Tensor | None = None,
         **kwargs: Any,
     ) -> MaskedOutput:
-        """(B, T) ids and mask to scores; `chosen` is a (B, T) mask of the tokens to score."""
+        """Return scores for (B, T) ids and mask. `chosen` is a (B, T) mask of the tokens to score."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden = self.encoder(input_ids=input_ids, attention_mask=mask, **kwargs).last_hidden_state
         return MaskedOutput(self.decode(hidden, chosen))
 
     def decode(self, hidden: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Scores from the encoder's (B, T, H) hidden states; see `MaskedOutput`."""
+        """Return scores from the encoder's (B, T, H) hidden states. For the shape see `MaskedOutput`."""
         # The head sees whole examples, so that its gradient can be taken for each of them.
         hidden = hidden.to(torch.float32)
         hidden = hidden + self.head(hidden)
@@ -97,7 +97,7 @@ class MaskedLanguageModel(nn.Module):
 
     def _table(self) -> Tensor:
         embeddings: Any = self._embeddings[0]
-        if hasattr(embeddings, "token_adapter"):  # PEFT's wrapper, where rows of it are trained
+        if hasattr(embeddings, "token_adapter"):  # PEFT's wrapper, if rows of it are trained
             merged: Tensor = embeddings.token_adapter.get_merged_weights(embeddings.token_adapter.active_adapters)
             return merged
         weight: Tensor = embeddings.weight

@@ -24,7 +24,7 @@ def one_line_errors(base: str) -> Iterator[None]:
 
 
 def refuse_missing(base: str, info: Mapping[str, Any], untrained: Sequence[str], advice: str) -> None:
-    """transformers fills what the files lack with random numbers, others at every institution."""
+    """Refuse absent weights. transformers fills them with random numbers, others at every institution."""
     absent = sorted(key for key in info["missing_keys"] if key.split(".")[0] not in untrained)
     if absent:
         raise ModelError(f"base model {base}: its files lack {absent[0]}: {advice}")

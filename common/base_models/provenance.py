@@ -20,7 +20,7 @@ _PROVENANCE = "provenance.json"
 class Provenance:
     """Where a base model's directory comes from.
 
-    base_model: what it was made from.
+    base_model: the base model that it was made from.
     new_tokens: how many tokens were added at the end of the vocabulary.
     private_text: whether its words or weights were learned from private text without differential privacy.
     """
@@ -31,12 +31,12 @@ class Provenance:
 
 
 def write_provenance(directory: Path, origin: Provenance) -> None:
-    """Say in a model's directory what it was made from."""
+    """Write the origin of a model into its directory."""
     write_atomic(directory / _PROVENANCE, (json.dumps(asdict(origin), indent=2) + "\n").encode())
 
 
 def read_provenance(base: str) -> Provenance:
-    """What is known of a base model's directory; of one that was not made here: nothing added, nothing private."""
+    """Return the origin of a base model. A directory without a record has no new tokens and no private text."""
     path = Path(resolve_base(base)) / _PROVENANCE
     if not path.exists():
         return Provenance(base, 0, False)
@@ -47,7 +47,7 @@ def read_provenance(base: str) -> Provenance:
 
 
 def refuse_private_base(base: str) -> None:
-    """Refuse a base model that carries private text into a federation, where everybody, the hub first, must hold it.
+    """Refuse a base model with private text for a federation, because the hub and all institutions must hold it.
 
     Raises:
         ConfigurationError: its vocabulary or weights were learned from private text without differential privacy.

@@ -10,7 +10,7 @@ __all__ = ["quiet"]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Neither warnings nor progress bars of transformers inside; outside, its settings as they were."""
+    """Switch off warnings and progress bars of transformers within the block, and restore its settings after it."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
