@@ -40,7 +40,7 @@ def config(base: str, steps: int = STEPS, task: str = "sentiment_analysis", nois
         {
             "run": {"name": "tiny", "seed": 7, "rounds": 5},
             "task": {"name": task},
-            "model": {"base": base},
+            "model": {"base": base, "max_tokens": 64},
             "adapter": {"rank": 2, "alpha": 4, "dropout": 0.0, "trained_factors": "B"},
             "training": {"local_steps": steps, "sampling_rate": 0.25, "learning_rate": 0.5},
             "privacy": {"mode": "custom", "noise_multiplier": noise, "clipping_norm": 0.5, "delta": 1e-4},

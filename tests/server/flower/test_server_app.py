@@ -20,7 +20,7 @@ def test_a_run_whose_base_model_is_no_longer_the_same_ends_before_anybody_is_ask
     home = HubDirectory.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [])
     approve(home, make_request("north"))
     base = save_tiny_model(tmp_path / "base")
-    (tmp_path / "run.toml").write_text(f'{TOML}[model]\nbase = "{base}"\n')
+    (tmp_path / "run.toml").write_text(f'{TOML}[model]\nbase = "{base}"\nmax_tokens = 64\n')
     run = Run.create(home, tmp_path / "run.toml")
     with (base / "tokenizer_config.json").open("a") as file:
         file.write("\n")
