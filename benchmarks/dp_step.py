@@ -1,6 +1,7 @@
 """Measure the cost of privacy in a training step: `python -m benchmarks.dp_step`.
 
-The same loop runs with and without DP-SGD on the packaged encoder, with equal examples, physical batches and adapter.
+The same rows and adapter are trained by the private step, by a private step in floating point
+(`benchmarks.float_step`) and without privacy, on the packaged encoder.
 Short trainings alternate, so that other work of the machine affects both, and medians are compared. Peak memory is the
 highest resident size of a separate process for each.
 """
@@ -19,18 +20,20 @@ import numpy as np
 import torch
 
 from benchmarks.encoder import Case, prepared
+from benchmarks.float_step import PaddedFeatureCache, train_in_float
 from client.dp.mechanism import DpSettings
 from client.dp.noise import SystemNoise
-from client.dp.training import DpTrainingPlan, train
+from client.dp.training import DpTrainingPlan, train, verify_training
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.tokenization.batches import TokenizedSet
 
 AIM = 1.10
 STEPS = 3  # of one training. A round of the demo has 5
+KINDS = ("exact", "float", "plain")
 CASES = (
-    Case("whole encoder, 64 x 64 tokens", rows=64, tokens=64, layers="all", trained_factors="AB"),
-    Case("last 2 blocks, B only, 256 x ~20 tokens", rows=256, tokens=20, layers="last:2", trained_factors="B"),
+    Case("whole encoder, 64 texts cut at 64 tokens", 64, 80, "all", "AB", limit=64),
+    Case("last 2 blocks, B only, 256 headlines of 8 to 40 tokens", 256, 17, "last:2", "B", spread=0.28),
 )
 
 
@@ -40,23 +43,43 @@ def plan(private: bool) -> DpTrainingPlan:
     return DpTrainingPlan(STEPS, 1.0, 1e-3, 1e-3, "sgd", 2048, dp, 0)
 
 
-def seconds(model: AdaptedModel, data: TokenizedSet, private: bool, cache: FeatureCache) -> float:
-    """Measure the CPU time of a step, including adding and removing hooks. Waiting for other processes is left out."""
+def seconds(model: AdaptedModel, data: TokenizedSet, kind: str, cache: FeatureCache) -> float:
+    """Measure the CPU time of a step, including adding and removing hooks. Waiting for other processes is left out.
+
+    Args:
+        kind: "exact", the private step; "float", the private step in floating point; or "plain".
+        cache: for that kind alone.
+    """
+    if kind == "exact":
+        verify_training(model, plan(True), cache)  # once a training, and printed by itself
     started = time.process_time()
-    train(model, data, plan(private), SystemNoise() if private else None, cache)
+    if kind == "float":
+        train_in_float(model, data, plan(True), cache)
+    else:
+        train(model, data, plan(kind == "exact"), SystemNoise() if kind == "exact" else None, cache)
     return (time.process_time() - started) / STEPS
 
 
-def measure(case: Case, repeats: int) -> tuple[float, float, float]:
-    """Return the median seconds of a private and of a plain step, and the median ratio of neighbouring trainings."""
-    model, data = prepared(case)
-    cache, times = FeatureCache(), dict[bool, list[float]]({True: [], False: []})
+def measure(case: Case, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the median seconds of each kind of step, and the median ratios of neighbouring trainings to the exact one.
+
+    Under "check" the seconds that a training's own check takes.
+    """
+    model, data = prepared(case, max_tokens=case.limit)
+    caches = {kind: PaddedFeatureCache() if kind == "float" else FeatureCache() for kind in KINDS}
+    times, checks = dict[str, list[float]]((kind, []) for kind in KINDS), []
     for repeat in range(repeats + 1):
-        for private in (True, False) if repeat % 2 else (False, True):
-            times[private].append(seconds(model, data, private, cache))
-    dp, plain = times[True][1:], times[False][1:]  # the first training of each side is a warm-up
-    ratios = [a / b for a, b in zip(dp, plain, strict=True)]
-    return statistics.median(dp), statistics.median(plain), statistics.median(ratios)
+        for kind in KINDS if repeat % 2 else KINDS[::-1]:
+            times[kind].append(seconds(model, data, kind, caches[kind]))
+        started = time.process_time()
+        verify_training(model, plan(True), caches["exact"])
+        checks.append(time.process_time() - started)
+    kept = {kind: values[1:] for kind, values in times.items()}  # the first training of each side is a warm-up
+    ratios = {
+        kind: statistics.median(a / b for a, b in zip(kept["exact"], kept[kind], strict=True)) for kind in KINDS[1:]
+    }
+    medians = {kind: statistics.median(values) for kind, values in kept.items()}
+    return medians | {"check": statistics.median(checks)}, ratios
 
 
 def peak_mebibytes(index: int, private: bool) -> float:
@@ -68,17 +91,18 @@ def peak_mebibytes(index: int, private: bool) -> float:
 
 def print_peak(case: Case, private: bool) -> None:
     """Run as the child process of `peak_mebibytes`."""
-    model, data = prepared(case)
+    model, data = prepared(case, max_tokens=case.limit)
     cache = FeatureCache()
     cache.fill(model, data, 2048)
+    kind = "exact" if private else "plain"
     mark, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     if mark.exists():
         mark.write_text("5")  # Linux: forget the peak of loading the model
-        seconds(model, data, private, cache)
+        seconds(model, data, kind, cache)
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         print(json.dumps(int(peak.split()[1]) / 1024))
     else:
-        seconds(model, data, private, cache)
+        seconds(model, data, kind, cache)
         print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
@@ -96,11 +120,13 @@ def main() -> None:
         print_peak(CASES[arguments.peak], arguments.private)
         return
     for index, case in enumerate(CASES):
-        dp, plain, ratio = measure(case, arguments.repeats)
+        medians, ratios = measure(case, arguments.repeats)
         memory = [peak_mebibytes(index, private) for private in (True, False)]
-        print(f"{case.name} ({int(np.sum(prepared(case)[1].lengths)):,} tokens a step)")
-        print(f"  CPU seconds        DP {dp:.3f}  plain {plain:.3f}  ratio {ratio:.3f}  (aim: at most {AIM:.2f})")
-        print(f"  peak memory, MiB   DP {memory[0]:.0f}  plain {memory[1]:.0f}  ratio {memory[0] / memory[1]:.3f}")
+        tokens = int(np.sum(prepared(case, max_tokens=case.limit)[1].lengths))
+        print(f"{case.name} ({tokens:,} tokens a step)")
+        print("  processor seconds  " + "  ".join(f"{kind} {value:.3f}" for kind, value in medians.items()))
+        print(f"  exact over float {ratios['float']:.3f} (aim: at most {AIM:.2f})  over plain {ratios['plain']:.3f}")
+        print(f"  peak memory, MiB   exact {memory[0]:.0f}  plain {memory[1]:.0f}  ratio {memory[0] / memory[1]:.3f}")
 
 
 if __name__ == "__main__":

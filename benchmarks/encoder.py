@@ -31,6 +31,7 @@ class Case:
     layers: str
     trained_factors: Literal["AB", "B"]
     spread: float = 0.0
+    limit: int = 256
 
 
 def headlines(case: Case, seed: int = 0) -> tuple[list[str], list[int]]:
@@ -56,7 +57,7 @@ def adapted(case: Case, max_tokens: int = 256) -> AdaptedModel:
     return adapt(load_base(ModelConfig(max_tokens=max_tokens), kind, LABELS), config, kind, seed=0)
 
 
-def prepared(case: Case) -> tuple[AdaptedModel, TokenizedSet]:
+def prepared(case: Case, max_tokens: int = 256) -> tuple[AdaptedModel, TokenizedSet]:
     """Return the model and its tokenised examples."""
-    model = adapted(case)
+    model = adapted(case, max_tokens)
     return model, model.encode(*headlines(case))

@@ -1,8 +1,10 @@
-"""Canaries in the real training loop: whom does the noised model betray?
+"""Gradient canaries in the real training loop: how well does an attacker tell which ones were trained on?
 
-Each canary is put among the training texts by a fair coin. The attacker sees the model after every step, as the
-accountant assumes, and knows every canary and the mechanism; not the coins, not the batches, not the noise. From each
-step's change it estimates, for all canaries at once, how much of each one's clipped gradient is in it.
+A canary is a unit whose gradient is one coordinate of the adapter, longer than the clipping norm. No two share a
+coordinate, so the attacker sees each one as clearly as the guarantee allows at all. A fair coin puts each canary into
+the data. Sampling, clipping, the integer sum, the noise and the optimiser are those of a real training. The attacker
+sees the model after every step, as the accountant assumes, and knows every canary and the mechanism, but not the coins,
+the batches and the noise. Its score is the likelihood ratio of a canary's coordinate.
 """
 
 from collections.abc import Callable
@@ -14,30 +16,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.audit.one_run import Guesses, best_bound, largest_bound
-from client.audit.subject import Subject, random_texts, step_sum, units_of
-from client.dp.mechanism import clipping_factors, example_gradients
+from client.audit.subject import Subject, step_sum
 from client.dp.noise import SystemNoise
 from client.dp.training import train
-from common.adapters.feature_cache import FeatureCache
-from common.adapters.losses import batch_losses
 from common.errors import ConfigurationError
+from common.privacy.accounting import DpSgdEvent
 from common.protocol.adapter_codec import Tensors
-from common.tokenization.batches import TokenizedSet, token_batches
+from common.tokenization.batches import TokenizedSet
 
 __all__ = ["CanaryResult", "attack"]
 
-Progress = Callable[[str, int, int], None]
+_LONGER = 4.0  # length of a canary's gradient, in clipping norms
 
-_STEPS = 200  # an attacker that looks at fewer steps of a long run is a weaker one, and still an attacker
-_LARGEST = 2**30  # numbers in the matrix of the canaries' gradients: 4 GiB
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class CanaryResult:
-    """What the canaries showed. `lower_bound` of epsilon holds with probability `confidence`, at the run's delta.
+    """The findings of the canaries.
 
-    possible: the bound if every guess had been right: more than this, so few canaries cannot show.
-    noise_multiplier: of the noise that was really asked for, the claim's own unless another was planted.
+    Attributes:
+        lower_bound: of epsilon, at the run's delta; it holds with probability `confidence`.
+        possible: the bound if every guess had been right: so few canaries cannot show more.
+        guesses: the guesses behind the bound.
+        noise_multiplier: of the noise that was added: the claim's, unless other noise was planted.
+        steps: steps of the training, each of which was attacked.
     """
 
     lower_bound: float
@@ -46,7 +49,6 @@ class CanaryResult:
     guesses: Guesses
     noise_multiplier: float
     steps: int
-    steps_attacked: int
 
 
 def attack(
@@ -59,73 +61,68 @@ def attack(
     """Train on the canaries that the coins chose, guess the coins, and bound epsilon.
 
     Args:
-        noise_multiplier: plants other noise than the claim needs; 0 shows what the attack sees where there is none.
-        progress: called with what is done, how far, of how much.
+        noise_multiplier: plants other noise than the claim needs. 0 shows the attack without any noise.
+        progress: called with the name of the work under way, the number done, and the number in all.
 
     Raises:
-        ConfigurationError: the canaries' gradients do not fit in memory.
+        ConfigurationError: there are more canaries than the adapter has numbers.
     """
-    if canaries * subject.model.parameters_trained > _LARGEST:
-        most = _LARGEST // subject.model.parameters_trained
-        raise ConfigurationError(f"--canaries: {canaries} gradients of this adapter do not fit: use at most {most}")
+    model, dp = subject.model, subject.dp
+    if canaries > model.parameters_trained:
+        raise ConfigurationError(
+            f"canaries is {canaries}, but this adapter has {model.parameters_trained} numbers: use no more of them"
+        )
     report = progress or (lambda *_: None)
-    noise = subject.dp.noise_multiplier if noise_multiplier is None else noise_multiplier
-    plan = replace(subject.plan, dp=replace(subject.dp, noise_multiplier=noise))
-    model, data = subject.model, random_texts(subject.model, canaries, subject.rows_a_unit)
-    included = np.random.default_rng().random(canaries) < 0.5
-    watched = np.unique(np.linspace(1, plan.steps, min(plan.steps, _STEPS)).round().astype(int))
-    model.load(model.initial())
-    seen: dict[int, Tensors] = {0: model.export()}
-    needed = {int(step) for step in watched} | {int(step) - 1 for step in watched}
+    rng = np.random.default_rng()
+    included = rng.random(canaries) < 0.5
+    places = rng.choice(model.parameters_trained, canaries, replace=False)
+    signs = rng.choice([-1.0, 1.0], canaries)
+    noise = dp.noise_multiplier if noise_multiplier is None else noise_multiplier
+    # Rates of 1 and weights near zero, so that float32 weights show the steps themselves.
+    plan = replace(
+        subject.plan, dp=replace(dp, noise_multiplier=noise), learning_rate=1.0, head_learning_rate=1.0, optimizer="sgd"
+    )
+    inside = _order(subject)[places[included]]
+    model.load({name: np.zeros(shape, np.float32) for name, shape, _ in model.spec.tensors})
+    seen: list[Tensors] = [model.export()]
+    scores = np.zeros(canaries)
+
+    def gradients(rows: NDArray[np.int64]) -> Tensor:
+        units = torch.zeros(len(rows), model.parameters_trained)
+        units[torch.arange(len(rows)), torch.from_numpy(inside[rows])] = torch.from_numpy(
+            (signs[included][rows] * _LONGER * dp.clipping_norm).astype(np.float32)
+        )
+        return units
 
     def on_step(done: int, total: int) -> None:
-        if done in needed:
-            seen[done] = model.export()
+        after = model.export()
+        moved = step_sum(model, seen.pop(), after, plan, dp.expected_batch_size) / dp.clipping_norm
+        scores.__iadd__(_log_ratio(moved[places] * signs, dp.sampling_probability, max(noise, 1e-3)))
+        model.load({name: np.zeros_like(value) for name, value in after.items()})
+        seen.append(model.export())
         report("training on the canaries", done, total)
 
-    train(model, units_of(data, included), plan, SystemNoise(), on_step=on_step)
-    scores, cache = np.zeros(canaries), FeatureCache()
-    for number, step in enumerate(watched, start=1):
-        before, after = seen[int(step) - 1], seen[int(step)]
-        model.load(before)
-        gradients = _clipped_gradients(subject, data, cache)
-        total = step_sum(model, before, after, plan, subject.dp.expected_batch_size)
-        scores += _presence(gradients, torch.from_numpy(total).to(torch.float32), subject, noise)
-        report("looking for them in the steps", number, len(watched))
-    bound, guesses = best_bound(scores, included, subject.delta, confidence)
-    possible = largest_bound(canaries, subject.delta, confidence)
-    return CanaryResult(bound, confidence, possible, guesses, noise, plan.steps, len(watched))
+    units = np.zeros(int(included.sum()), dtype=np.int64)
+    data = TokenizedSet((units[:1],) * len(units), (units[0],) * len(units), 0, np.arange(len(units)))
+    train(model, data, plan, SystemNoise(), on_step=on_step, gradients=gradients)
+    claim = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, plan.steps)
+    bound, guesses = best_bound(scores, included, claim, subject.delta, confidence)
+    possible = largest_bound(canaries, claim, subject.delta, confidence)
+    return CanaryResult(bound, confidence, possible, guesses, noise, plan.steps)
 
 
-def _clipped_gradients(subject: Subject, data: TokenizedSet, cache: FeatureCache) -> Tensor:
-    """(m, P) what each canary would add to the sum at the model's present weights."""
-    model, tokens = subject.model, subject.plan.max_batch_tokens
-    cache.fill(model, data, tokens)
-    parts = token_batches(data.lengths, np.arange(len(data)), tokens)
-    parameters = [parameter for _, parameter in sorted(model.trainable().items())]
-    batches = [cache.batch(data, part, model.base.device) for part in parts]
-    model.train_mode(dropout=False)
-    try:
-        losses = [lambda batch=batch: batch_losses(model, batch) for batch in batches]
-        rows = example_gradients(model.module, parameters, losses)
-    finally:
-        model.eval_mode()
-    owners = torch.from_numpy((data.owners if data.owners is not None else np.arange(len(data)))[np.concatenate(parts)])
-    units = torch.zeros(int(owners.max()) + 1, rows.shape[1]).index_add_(0, owners, rows)
-    norms = torch.linalg.vector_norm(units, dim=1)
-    return units * clipping_factors(norms, subject.dp)[:, None]
+def _order(subject: Subject) -> NDArray[np.int64]:
+    """(P,) for each number of the adapter, by sorted name, its place in the optimiser's vector."""
+    trained = subject.model.trainable()
+    heads = subject.model.head_names()
+    starts, start = {}, 0
+    for name in [n for n in trained if n not in heads] + [n for n in trained if n in heads]:
+        starts[name] = start
+        start += trained[name].numel()
+    return np.concatenate([starts[name] + np.arange(trained[name].numel()) for name in sorted(trained)])
 
 
-def _presence(gradients: Tensor, total: Tensor, subject: Subject, noise: float) -> NDArray[np.float64]:
-    """(m,) the best linear estimate of how often each gradient is in `total`: 0 or 1, drowned in noise.
-
-    A canary is in a step with probability q / 2. With mean q / 2 and variance v = q / 2 (1 - q / 2) for each, and noise
-    of variance s^2, it is q / 2 + (G G' + s^2 / v)^-1 G (total - q / 2 G' 1).
-    """
-    chance = subject.dp.sampling_probability / 2
-    spread = (max(noise, 1e-3) * subject.dp.clipping_norm) ** 2 / (chance * (1 - chance))
-    rest = gradients.double() @ (total - chance * gradients.sum(0)).double()
-    gram = (gradients @ gradients.T).double()
-    gram.diagonal().add_(spread)
-    found: NDArray[np.float64] = (chance + torch.linalg.solve(gram, rest)).clamp(0, 1).numpy()
-    return found
+def _log_ratio(sums: NDArray[np.float64], probability: float, noise: float) -> NDArray[np.float64]:
+    """(m,) log likelihood ratio of a canary that is in the data, from its coordinate in one step, in clipping norms."""
+    exponent = np.minimum((2 * sums - 1) / (2 * noise**2), 700.0)
+    return np.log1p(probability * np.expm1(exponent))

@@ -5,6 +5,7 @@ looks only at what comes out of it (weights, and which rows were asked for), and
 where all is well.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from client.audit.subject import Subject, perturb, random_texts, step_sum, units_of
+from client.audit.sensitivity import hostile_adapters, movement
+from client.audit.subject import Subject, perturb, random_texts, step_sum
 from client.dp.noise import SystemNoise
 from client.dp.training import DpTrainingPlan, train
 from common.adapters.feature_cache import FeatureCache
 from common.report.records import Check
 from common.tokenization.batches import Batch, TokenizedSet
+from common.tokenization.blocks import Block
 
 __all__ = ["check_noise", "check_sampling", "check_sensitivity", "run_checks"]
 
@@ -29,7 +32,8 @@ _UNITS = 32  # in the checks of one step
 _NOISE_VALUES = 20_000  # at least, so that a scale wrong by a fortieth shows
 _INCLUSIONS = 16  # units in a step of the sampling check, on average
 _SAMPLED_STEPS = 200
-_ROUNDING = 1e-3  # of the clip: float32 sums over other physical batches; what is looked for is 15 % and more
+_SENSITIVITY_UNITS = 16  # units in the check of one unit's influence
+_ORDINARY, _HOSTILE = 4, 8  # units that are moved at ordinary weights, and adapters that a hub may send
 
 
 def run_checks(
@@ -72,15 +76,15 @@ def check_noise(subject: Subject, noise_multiplier: float | None = None) -> list
 
 
 class _Watched(FeatureCache):
-    """Notes which rows the loop asks for; every example that it computes passes through here."""
+    """Notes the rows that the loop asks for. Every example that it computes passes through here."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[NDArray[np.int64]] = []
 
-    def batch(self, data: TokenizedSet, rows: NDArray[np.int64], device: str) -> Batch:
-        self.rows.append(rows)
-        return super().batch(data, rows, device)
+    def block_batch(self, data: TokenizedSet, block: Block, device: str) -> Batch:
+        self.rows.append(block.rows)
+        return super().block_batch(data, block, device)
 
 
 def check_sampling(subject: Subject) -> list[Check]:
@@ -130,16 +134,26 @@ def _dispersion(counts: NDArray[np.int64], n: int, q: float) -> tuple[float, flo
 
 
 def check_sensitivity(subject: Subject) -> list[Check]:
-    """How far one unit more or less moves the clipped sum of a step without noise: at most C, and about C at most."""
-    data, plan = random_texts(subject.model, 8, subject.rows_a_unit), subject.step(8)
+    """One unit more or less moves the integer sum by at most C, and not at all if it is not drawn.
+
+    At ordinary weights, where it moves by about C, and at adapters that try to make examples depend on each other. The
+    training itself refuses an adapter at which they do.
+    """
+    data, plan = random_texts(subject.model, _SENSITIVITY_UNITS, subject.rows_a_unit), subject.step(_SENSITIVITY_UNITS)
+    rng = np.random.default_rng()
     perturb(subject.model)
-    whole, moved = _sum(subject, data, plan, FeatureCache()), []
-    for unit in range(8):
-        without = units_of(data, np.arange(8) != unit)
-        moved.append(float(np.linalg.norm(whole - _sum(subject, without, plan, FeatureCache()))))
-    most = max(moved) / subject.dp.clipping_norm
-    what = f"largest change by one {subject.dp.unit} more or less, over C"
-    return [Check("sensitivity", what, most, 1.0, None, 0 < most <= 1 + _ROUNDING)]
+    drawn, undrawn = zip(*(movement(subject.model, data, unit, plan) for unit in range(_ORDINARY)), strict=True)
+    for _, adapter in itertools.islice(hostile_adapters(subject.model, data, rng), _HOSTILE):
+        subject.model.load(adapter)
+        moved = movement(subject.model, data, int(rng.integers(_SENSITIVITY_UNITS)), plan)
+        drawn, undrawn = (*drawn, moved[0]), (*undrawn, moved[1])
+    subject.model.load(subject.model.initial())
+    most = f"largest change by one {subject.dp.unit} more or less, over C"
+    least = f"largest change by one {subject.dp.unit} that is not drawn, over C"
+    return [
+        Check("sensitivity", most, max(drawn), 1.0, None, 0 < max(drawn) <= 1),
+        Check("undrawn units", least, max(undrawn), 0.0, None, max(undrawn) == 0),
+    ]
 
 
 def _sum(subject: Subject, data: TokenizedSet, plan: DpTrainingPlan, cache: FeatureCache) -> NDArray[np.float64]:

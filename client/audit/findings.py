@@ -21,7 +21,7 @@ __all__ = ["audit"]
 
 def audit(
     config: RunConfig | None = None,
-    canaries: int = 500,
+    canaries: int = 10_000,
     confidence: float = 0.95,
     noise_multiplier: float | None = None,
     device: str = "auto",
@@ -31,7 +31,8 @@ def audit(
 
     Args:
         config: The run. If None, the training of the demo, claiming epsilon 2.
-        canaries: Number of texts that the attacker looks for. More can show a larger epsilon.
+        canaries: Number of gradients that the attacker looks for, at most the numbers of the adapter. More can show a
+            larger epsilon.
         confidence: Of the lower bound.
         noise_multiplier: Noise to add in place of the noise that the claim needs, to see that the audit notices.
         device: "auto", "cpu", "cuda", "cuda:1".
@@ -71,10 +72,9 @@ def audit(
         claimed_noise_multiplier=subject.dp.noise_multiplier,
         planted=noise_multiplier is not None,
         clipping_norm=subject.dp.clipping_norm,
-        clipping=subject.dp.clipping,
         sampling_probability=subject.dp.sampling_probability,
         steps=found.steps,
-        steps_attacked=found.steps_attacked,
+        steps_attacked=found.steps,
         checks=tuple(checks),
         inversion=inversion,
         failed=tuple(failed),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.dp.mechanism import DpSettings
+from client.dp.random_examples import random_examples
 from client.dp.training import DpTrainingPlan
 from client.federation.local_round import plan_training
 from client.institution.config import (
@@ -27,12 +28,12 @@ from common.config.run import RunConfig, parse_run
 from common.errors import AssignmentRefused, ConfigurationError
 from common.privacy.accounting import DpSgdEvent, epsilon
 from common.tasks import task
-from common.tokenization.batches import IGNORED, TokenizedSet
+from common.tokenization.batches import TokenizedSet
 
 __all__ = ["Subject", "default_run", "load_subject", "perturb", "random_texts", "step_sum", "units_of"]
 
 ROWS_A_CUSTOMER = 2
-_TOKENS = 8
+_SHORTEST, _LONGEST = 6, 20  # tokens of a random text
 _LABELS = ("first", "second", "third")  # where a run leaves its labels to its data
 
 
@@ -121,23 +122,13 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
 
 
 def random_texts(model: AdaptedModel, units: int, rows_a_unit: int = 1) -> TokenizedSet:
-    """Texts of random tokens with random labels, owned by `units` customers of `rows_a_unit` texts each."""
+    """Return texts of random tokens and mixed lengths, owned by `units` customers of `rows_a_unit` texts each."""
     rng = np.random.default_rng()
-    tokenizer, count = model.base.tokenizer, units * rows_a_unit
-    frame = model.encode([""]).input_ids[0]
-    length = max(1, min(_TOKENS, model.base.max_tokens) - len(frame))
-    words = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
-    ids = tuple(np.concatenate([frame[:1], rng.choice(words, length), frame[1:]]) for _ in range(count))
-    labels: tuple[NDArray[np.int64], ...]
-    if model.base.head.labels_words:
-        labels = tuple(_tags(row, frame, rng.integers(0, model.base.labels, row.size)) for row in ids)
-    else:
-        labels = tuple(np.array(label) for label in rng.integers(0, model.base.labels, count))
-    return TokenizedSet(ids, labels, tokenizer.pad_token_id, np.repeat(np.arange(units), rows_a_unit))
-
-
-def _tags(ids: NDArray[np.int64], frame: NDArray[np.int64], tags: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.where(np.isin(ids, frame), IGNORED, tags)
+    longest = min(_LONGEST, model.base.max_tokens)
+    lengths = rng.integers(min(_SHORTEST, longest), longest + 1, units * rows_a_unit)
+    return replace(
+        random_examples(model, lengths.tolist(), rng), owners=np.repeat(np.arange(units), rows_a_unit).astype(np.int64)
+    )
 
 
 def units_of(data: TokenizedSet, keep: NDArray[np.bool_]) -> TokenizedSet:

@@ -21,7 +21,7 @@ def add(commands: cli.Commands) -> None:
         "attack the privacy claim of a run: canaries, direct checks of the mechanism, and text read from an update. "
         "It trains on random tokens, reads no private row and costs no budget. Exit code 1 if a claim is refuted"
     )
-    parser = cli.subcommand(commands, "audit", _run, text, "audit --canaries 500")
+    parser = cli.subcommand(commands, "audit", _run, text, "audit --canaries 2000")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--config", type=Path, metavar="RUN.toml", help="the run to audit (default: the demo's training)"
@@ -29,7 +29,7 @@ def add(commands: cli.Commands) -> None:
     beside = "audit a run from its directory and write audit.json there, for its report"
     which.add_argument("--run", type=Path, metavar="DIR", dest="directory", help=beside)
     parser.add_argument(
-        "--canaries", type=int, default=500, metavar="N", help="default: 500. More canaries give a tighter bound"
+        "--canaries", type=int, default=10_000, metavar="N", help="default: 10,000. More canaries give a tighter bound"
     )
     parser.add_argument(
         "--confidence", type=float, default=0.95, metavar="P", help="of the lower bound (default: 0.95)"

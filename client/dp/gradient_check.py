@@ -1,46 +1,56 @@
-"""Does every trained parameter get the gradient of each example alone? Asked on public sentences, before training.
+"""Checks before a private training, on public sentences and random tokens: no row is read.
 
-Per-example gradients that are wrong are clipped just as willingly as right ones, and nothing else would show it.
+Wrong per-example gradients are clipped like right ones, and nothing else would show them. And the bound on the
+influence of one unit holds only if an example's gradient does not depend on the examples computed beside it, not even
+in its last bit.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from client.dp.mechanism import PrivateOptimizer
+from client.dp.random_examples import random_examples
 from common.adapters.adapted_model import AdaptedModel
+from common.adapters.feature_cache import FeatureCache
+from common.adapters.losses import batch_losses
 from common.errors import ModelError
-from common.tokenization.batches import IGNORED, Batch
+from common.tokenization.batches import IGNORED, TokenizedSet
+from common.tokenization.blocks import POOLED_SIZES, padded_length, sizes
 
-__all__ = ["verify_model", "verify_per_example_gradients"]
+__all__ = ["verify_exactness", "verify_model", "verify_per_example_gradients"]
 
 _TEXTS = ("net sales of the bank rose in the third quarter", "profit fell")
 
 _TOLERANCE = 1e-3  # float32 rounding is near 1e-6; the faults looked for are of 5 % and more
 
+_USUAL_TOKENS, _SHORT_TOKENS = 64, 24  # longest examples of the first check and of each later one, but for the limit
 
-def verify_model(model: AdaptedModel, per_token: bool, losses_of: Callable[[AdaptedModel, Batch], Tensor]) -> None:
-    """Probe `model` on two public sentences, from where its training starts too; `losses_of` a batch are (B,).
 
-    Call inside `client.dp.mechanism.make_private`; the model is in training mode afterwards, without dropout.
+def verify_model(model: AdaptedModel) -> None:
+    """Compare per-example gradients of two public sentences with autograd's.
+
+    Call inside `client.dp.mechanism.make_private`. The model is in training mode afterwards, without dropout.
 
     Raises:
         ModelError: see `verify_per_example_gradients`; it also names the modules that can be trained.
     """
-    texts = model.encode(_TEXTS)
+    texts = TokenizedSet(tuple(_encoded(model, text) for text in _TEXTS), None, model.base.tokenizer.pad_token_id)
     if not model.base.is_exact:
-        # Such a model is trained without padding, and rounding would hide what is looked for.
+        # Padding changes the rounding of such a model by more than the tolerance.
         texts = replace(texts, input_ids=tuple(ids[: min(texts.lengths)] for ids in texts.input_ids))
 
     def losses(rows: slice) -> Tensor:
         batch = texts.batch(range(2)[rows], model.base.device)  # padded, but for one that is alone
         first = torch.zeros_like(batch.input_ids[:, 0])
-        labels = torch.where(batch.attention_mask.bool(), 0, IGNORED) if per_token else first
+        labels = first if model.base.head.labels_texts else torch.where(batch.attention_mask.bool(), 0, IGNORED)
         model.eval_mode()
         hidden = model.frozen_output(batch)
         model.train_mode(dropout=False)
-        return losses_of(model, replace(batch, labels=labels, hidden=hidden))
+        return batch_losses(model, replace(batch, labels=labels, hidden=hidden))
 
     faults = _faults(model.module, losses)
     if not faults:
@@ -57,6 +67,81 @@ def verify_model(model: AdaptedModel, per_token: bool, losses_of: Callable[[Adap
 def _module(parameter: str) -> str:
     """The last part of the name of the module that a LoRA factor adapts, as `target_modules` takes it."""
     return parameter.partition(".lora_")[0].rpartition(".")[2]
+
+
+def _encoded(model: AdaptedModel, text: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
+    return np.array(model.base.tokenizer(text)["input_ids"][: model.base.max_tokens], dtype=np.int64)
+
+
+def verify_exactness(model: AdaptedModel, private: PrivateOptimizer, max_batch_tokens: int, thorough: bool) -> None:
+    """Compare the bits of an example's gradient in different company, at the adapter that `model` holds.
+
+    The example stands first in a large block and last in a small one with other examples. The frozen layers are
+    computed anew for each. Tokens and lengths are random. Call inside `make_private`.
+
+    Args:
+        private: holds the trained parameters; it is left without gradients.
+        max_batch_tokens: of the training.
+        thorough: check the longest and the shortest examples too, and alone among dummies.
+
+    Raises:
+        ModelError: a bit differs, so the training would not be as private as it is charged for.
+    """
+    rng = np.random.default_rng()
+    limit = model.base.max_tokens
+    usual = min(_USUAL_TOKENS, limit)
+    lengths = [7, usual // 2, usual - 1, limit] if thorough else [int(rng.integers(1, min(_SHORT_TOKENS, limit)))]
+    for length in lengths:
+        _verify_length(model, private, max_batch_tokens, length, rng, thorough)
+
+
+def _verify_length(
+    model: AdaptedModel, private: PrivateOptimizer, budget: int, length: int, rng: np.random.Generator, alone: bool
+) -> None:
+    """Verify exactness of an example of `length` tokens, among others that are padded to the same length."""
+    limit = model.base.max_tokens
+    length = min(int(random_examples(model, [length], rng).lengths[0]), limit)
+    tokens = padded_length(length, limit)
+    lengths = [other for other in range(1, tokens + 1) if padded_length(other, limit) == tokens]
+    if length == tokens or model.head.scores_some_tokens:  # others would have a block of their own
+        lengths = [length]
+
+    def company(count: int) -> TokenizedSet:
+        return random_examples(model, rng.choice(lengths, count).tolist(), rng)
+
+    example = random_examples(model, [length], rng)
+    large, small = sizes(tokens, budget)
+    first = _gradient(model, private, _joined(example, company(large - 1)), 0, budget, POOLED_SIZES[0])
+    last = _gradient(model, private, _joined(company(small - 1), example), small - 1, budget, POOLED_SIZES[1])
+    others = [last, _gradient(model, private, example, 0, budget, 1)] if alone else [last]
+    for other in others:
+        if not bool(((first == other) | (first.isnan() & other.isnan())).all()):
+            raise ModelError(
+                f"private training: on this machine the gradient of an example of {length} tokens depends on the "
+                "examples beside it: set OMP_NUM_THREADS=1, or train on another device"
+            )
+
+
+def _joined(one: TokenizedSet, other: TokenizedSet) -> TokenizedSet:
+    labels = (*(one.labels or ()), *(other.labels or ()))
+    return replace(one, input_ids=one.input_ids + other.input_ids, labels=labels)
+
+
+def _gradient(
+    model: AdaptedModel, private: PrivateOptimizer, data: TokenizedSet, target: int, budget: int, pooled: int
+) -> Tensor:
+    """(P,) the gradient of example `target`. A model with one vector an example gets `pooled` rows, some repeated."""
+    cache = FeatureCache()
+    model.eval_mode()
+    cache.fill(model, data, budget)
+    model.train_mode(dropout=False)
+    rows = np.arange(len(data))
+    if cache.is_pooled and len(data) > 1:
+        others = np.resize(np.setdiff1d(rows, target), pooled - 1)
+        rows = np.insert(others, 0 if target == 0 else pooled - 1, target)
+    block = next(block for block in cache.blocks(data, rows, budget) if target in block.rows)
+    batch_losses(model, cache.block_batch(data, block, model.base.device)).sum().backward()  # type: ignore[no-untyped-call]
+    return private.take_samples()[int(np.flatnonzero(block.rows == target)[0])]
 
 
 def verify_per_example_gradients(module: nn.Module, losses: Callable[[slice], Tensor]) -> None:

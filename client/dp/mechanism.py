@@ -1,46 +1,46 @@
-"""DP-SGD: per-example gradients by Opacus, clipped by unit, noise from the operating system.
+"""DP-SGD: per-example gradients by Opacus, clipped by unit and summed as integers, noise from the operating system.
 
 Guarantee: with Poisson batches of probability q, one call of `PrivateOptimizer.step` per logical batch is the
 Poisson-subsampled Gaussian mechanism at `noise_multiplier`, for adding or removing one unit: a record, or a customer
 with all its records, whose gradients are summed before they are clipped. Clipping comes before units are summed, the
 noised sum is divided by a number that does not depend on the data, and an empty batch takes its step too.
-Abadi et al. 2016, arXiv 1607.00133. Not covered: rounding of floating-point noise (Mironov 2012), timing.
+Abadi et al. 2016, arXiv 1607.00133. Sums and noise are integers, so rounding takes nothing from the guarantee: see
+`client.dp.grid` for the bound and `client.dp.noise` for the noise. Not covered: timing.
 """
 
-import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from opacus.grad_sample import GradSampleModule
-from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
+from client.dp.grid import Grid, IntegerSum
 from client.dp.noise import NoiseSource
 from common.errors import ConfigurationError, ModelError
 
-__all__ = ["DpSettings", "PrivateOptimizer", "clipping_factors", "example_gradients", "make_private"]
+__all__ = ["DpSettings", "PrivateOptimizer", "make_private"]
 
-_OPACUS_PARAMETER_STATE = ("grad_sample", "summed_grad", "_forward_counter", "_current_grad_sample")
+_OPACUS_PARAMETER_STATE = ("grad_sample", "_forward_counter", "_current_grad_sample")
 _OPACUS_MODULE_STATE = ("activations", "max_batch_len", "autograd_grad_sample_hooks")
-_AUTOMATIC_OFFSET = 0.01  # gamma of AUTO-S, the paper's own value
+_MOST_NOISE = 1e6
 
 
 @dataclass(frozen=True)
 class DpSettings:
-    """What the accountant is told about one training, and what its sums are divided by.
+    """The mechanism of one training, as the accountant knows it, and the divisor of its sums.
 
-    noise_multiplier: standard deviation of the noise over `clipping_norm`.
-    clipping_norm: bound on the L2 norm of one unit's gradient, over all trained parameters together.
-    sampling_probability: chance of each unit to be in a step's batch.
-    steps: noisy steps, empty ones included.
-    expected_batch_size: what the noised sum of units is divided by: `sampling_probability` times a number of units
-        that was decided, not counted. Divided by the true number, the noise of an update would show it in its scale.
-    clipping: see `clipping_factors`.
-    unit: what is added or removed: a record, or a customer with all its records.
+    Attributes:
+        noise_multiplier: standard deviation of the noise over `clipping_norm`.
+        clipping_norm: bound on the L2 norm of one unit's gradient, over all trained parameters together.
+        sampling_probability: chance of each unit to be in a step's batch.
+        steps: noisy steps, empty ones included.
+        expected_batch_size: divisor of the noised sum of units: `sampling_probability` times a number of units that was
+            decided, not counted. Divided by the true number, the noise of an update would show it in its scale.
+        unit: the thing that is added or removed: a record, or a customer with all its records.
 
     Raises:
         ConfigurationError: a value with which the mechanism is not defined.
@@ -51,83 +51,119 @@ class DpSettings:
     sampling_probability: float
     steps: int
     expected_batch_size: float
-    clipping: Literal["flat", "automatic"] = "flat"
     unit: Literal["record", "customer"] = "record"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.noise_multiplier < math.inf:
-            raise ConfigurationError(f"privacy: noise_multiplier is {self.noise_multiplier}: use a number, 0 or more")
-        if not 0 < self.clipping_norm < math.inf:
-            raise ConfigurationError(f"privacy: clipping_norm is {self.clipping_norm}: use a number above 0")
+        if not 0 <= self.noise_multiplier <= _MOST_NOISE:
+            raise ConfigurationError(
+                f"privacy: noise_multiplier is {self.noise_multiplier}: use a number from 0 to {_MOST_NOISE:g}"
+            )
+        Grid(self.clipping_norm)
         if not 0 < self.sampling_probability <= 1:
             raise ConfigurationError(
                 f"privacy: sampling_probability is {self.sampling_probability}: use a number above 0, at most 1"
             )
         if self.steps < 1:
             raise ConfigurationError(f"privacy: steps is {self.steps}: use a whole number, 1 or more")
-        if not 0 < self.expected_batch_size < math.inf:
+        if not 1e-30 <= self.expected_batch_size <= 1e30:
             raise ConfigurationError(
-                f"privacy: expected_batch_size is {self.expected_batch_size}: use a number above 0"
+                f"privacy: expected_batch_size is {self.expected_batch_size}: use a number from 1e-30 to 1e30"
             )
-        for name, known in (("clipping", ("flat", "automatic")), ("unit", ("record", "customer"))):
-            if getattr(self, name) not in known:
-                raise ConfigurationError(f"privacy: {name} is unknown: use {' or '.join(known)}")
+        if self.unit not in ("record", "customer"):
+            raise ConfigurationError("privacy: unit is unknown: use record or customer")
 
 
-def clipping_factors(norms: Tensor, settings: DpSettings) -> Tensor:
-    """What each gradient of L2 norm `norms`, (U,), is multiplied by, so that its norm is at most C.
+class PrivateOptimizer:
+    """A torch optimiser whose gradients are noised sums of clipped gradients of whole units.
 
-    flat: min(1, C / norm). automatic: C / (norm + 0.01), AUTO-S of Bu et al. 2022, arXiv 2206.07136: every gradient
-    comes out just shorter than C, so the bound is the same: norm * C / (norm + 0.01) < C. Each factor depends on its
-    own gradient alone, so one unit more or less moves the sum by at most C under either.
-    """
-    if settings.clipping == "automatic":
-        return settings.clipping_norm / (norms + _AUTOMATIC_OFFSET)
-    return (settings.clipping_norm / (norms + 1e-6)).clamp(max=1.0)
+    One logical batch is `accumulate` for each of its physical batches, none if it is empty, `close_units` once its
+    customers are complete, and then one `step`.
 
-
-class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus' optimiser with our clipping and noise, a divisor that is public, and steps without any example.
-
-    One logical batch is `accumulate` for each of its physical batches, none if it is empty, and then one `step`.
+    Args:
+        optimizer: holds every trained parameter. Its order of parameters is that of all vectors here.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, settings: DpSettings, noise: NoiseSource) -> None:
-        super().__init__(
-            optimizer,
-            noise_multiplier=settings.noise_multiplier,
-            max_grad_norm=settings.clipping_norm,
-            expected_batch_size=settings.expected_batch_size,
-            loss_reduction="mean",
-        )
+        self.params: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
+        self.size = sum(p.numel() for p in self.params)
+        self.grid = Grid(settings.clipping_norm)
+        self.sum = IntegerSum(self.size, self.params[0].device)
+        self._optimizer = optimizer
         self._settings = settings
         self._noise = noise
-        self._complete: set[int] = set()
-        self._open: tuple[int, list[Tensor]] | None = None
+        self._open: dict[int, Tensor] = {}
+        self._closed: set[int] = set()
         self._units = 0
         self._shortened = 0
 
-    def accumulate(self, losses: Tensor, owners: Tensor | None = None) -> None:
-        """Backward through the examples' `losses`, (B,), and add their units' clipped gradients to the batch's sum.
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise, in steps of the grid."""
+        return self._settings.noise_multiplier * self._settings.clipping_norm / self.grid.step
+
+    def accumulate(self, losses: Tensor, examples: int | None = None, owners: Tensor | None = None) -> None:
+        """Backward through `losses` and add the clipped gradients of their units to the sum.
 
         Args:
-            owners: (B,) whose each example is, where the unit is the customer. A customer's examples stand one after
-                another, and may go on in the next physical batch.
+            losses: (B,), of each example by itself.
+            examples: the number of examples; the losses behind them belong to dummies. By default there are none.
+            owners: the customer of each example, if the unit is the customer. A customer's gradients are added up over
+                all physical batches until `close_units`.
         """
         losses.sum().backward()  # type: ignore[no-untyped-call]
-        self.clip_and_accumulate(owners)
+        self._add_samples(self.take_samples()[:examples], owners)
 
-    def pre_step(self, closure: Callable[[], float] | None = None) -> bool:
-        """Noise and divide the sum of what was accumulated: of nothing at all, in an empty batch."""
-        if closure is not None or any(p.grad_sample is not None for p in self.params):
+    def take_samples(self) -> Tensor:
+        """(B, P) gradients of the last backward pass's examples, float32, each of which is used once."""
+        parts = []
+        for parameter in self.params:
+            sample = getattr(parameter, "grad_sample", None)
+            if not isinstance(sample, Tensor):
+                raise RuntimeError(
+                    "a trained parameter has no gradient per example: it is unused, or not in training mode"
+                )
+            parts.append(sample.flatten(1).to(torch.float32))
+            parameter.grad_sample = None  # type: ignore[attr-defined]
+            parameter.grad = None
+        return torch.cat(parts, dim=1)
+
+    def _add_samples(self, samples: Tensor, owners: Tensor | None) -> None:
+        if (owners is None) is (self._settings.unit == "customer"):
+            raise RuntimeError("owners of the examples are needed if the unit is the customer, and only then")
+        if owners is None:
+            self.add_units(samples)
+            return
+        for owner, sample in zip(owners.tolist(), samples, strict=True):
+            if owner in self._closed:
+                raise RuntimeError("a customer was closed before its last example: it would be clipped twice")
+            # One after another, so that a customer's sum depends on the order of its own examples alone.
+            self._open[owner] = self._open[owner] + sample if owner in self._open else sample.clone()
+
+    def close_units(self) -> None:
+        """Clip the sums of the customers seen since the last call: none of their examples may follow in this batch."""
+        for total in self._open.values():
+            self.add_units(total[None])
+        self._closed.update(self._open)
+        self._open = {}
+
+    def add_units(self, gradients: Tensor) -> None:
+        """Clip the gradients of whole units, (U, P) float32, and add them to the sum."""
+        whole, shortened = self.grid.clip(gradients)
+        self.sum.add(whole)
+        self._units += len(whole)
+        self._shortened += int(shortened.sum())
+
+    def step(self) -> None:
+        """Add noise to the sum, divide it, and take a step: with a sum of zero after an empty batch."""
+        if any(getattr(p, "grad_sample", None) is not None for p in self.params):
             raise RuntimeError("gradients that were not clipped: call accumulate for each physical batch, then step")
-        if self._open is not None:
-            self._add_clipped([total[None] for total in self._open[1]])
-        self._open = None
-        self._complete.clear()
-        self.add_noise()
-        self.scale_grad()
-        return True
+        self.close_units()
+        self._closed.clear()
+        noised = self.sum.take() + self._integer_noise()
+        self._set_gradients(noised)
+        self._optimizer.step()
+        for parameter in self.params:
+            parameter.grad = None
 
     def take_clip_fraction(self) -> float:
         """Share of the units since the last call whose gradient was made shorter. Private: it must not leave."""
@@ -135,67 +171,15 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         self._units = self._shortened = 0
         return fraction
 
-    def clip_and_accumulate(self, owners: Tensor | None = None) -> None:
-        """Add the gradients of the examples' units, scaled to L2 norm at most C over all parameters, to the sum."""
-        samples = [sample.flatten(1).to(torch.float32) for sample in self.grad_samples]
-        for parameter in self.params:
-            parameter.grad_sample = None  # used once; a second step without a backward pass is then an error
-        if (owners is None) is (self._settings.unit == "customer"):
-            raise RuntimeError("owners of the examples are needed where the unit is the customer, and there alone")
-        self._add_clipped(samples if owners is None else self._by_owner(samples, owners))
+    def _integer_noise(self) -> Tensor:
+        """(P,) int64 rounded normal noise of standard deviation sigma C, in steps of the grid."""
+        return torch.from_numpy(self._noise.rounded_normal(self.size, self.deviation))
 
-    def _by_owner(self, samples: list[Tensor], owners: Tensor) -> list[Tensor]:
-        """Gradients of the owners whose last example has been seen, (U, n) each; the last owner's may go on."""
-        labels, index = torch.unique_consecutive(owners.to(samples[0].device), return_inverse=True)
-        names = labels.tolist()
-        if len(set(names)) < len(names) or not self._complete.isdisjoint(names):
-            raise RuntimeError("a customer's examples are apart: it would be clipped twice")
-        sums = [s.new_zeros(len(names), s.shape[1]).index_add_(0, index, s) for s in samples]
-        if self._open is not None:
-            owner, held = self._open
-            if owner == names[0]:
-                for total, part in zip(sums, held, strict=True):
-                    total[0] += part
-            else:
-                names = [owner, *names]
-                sums = [torch.cat([part[None], total]) for total, part in zip(sums, held, strict=True)]
-        self._complete.update(names[:-1])
-        self._open = names[-1], [total[-1].clone() for total in sums]
-        return [total[:-1] for total in sums]
-
-    def _add_clipped(self, gradients: list[Tensor]) -> None:
-        """Clip gradients of whole units, (U, n) for each parameter, and add them to `p.summed_grad`.
-
-        A gradient that overflows contributes nothing: it has no direction to keep, and NaN would escape the bound.
-        """
-        norms = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in gradients]).norm(dim=0)
-        finite = torch.isfinite(norms)
-        if not bool(finite.all()):
-            gradients = [torch.where(finite[:, None], gradient, 0.0) for gradient in gradients]
-            norms = torch.where(finite, norms, 0.0)
-        factors = clipping_factors(norms, self._settings)
-        for parameter, gradient in zip(self.params, gradients, strict=True):
-            total = torch.mv(gradient.T, factors).view_as(parameter)
-            parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
-        self._units += len(norms)
-        self._shortened += int((norms * factors < norms).sum()) + int((~finite).sum())
-
-    def add_noise(self) -> None:
-        """Set `p.grad` to the clipped sum plus normal noise of standard deviation sigma C, added in float64."""
-        scale = self.noise_multiplier * self.max_grad_norm
-        values = torch.from_numpy(self._noise.normal(sum(p.numel() for p in self.params)) * scale)
-        chunks = torch.split(values, [p.numel() for p in self.params])
-        for parameter, chunk in zip(self.params, chunks, strict=True):
-            total = chunk.view(parameter.shape)
-            if parameter.summed_grad is not None:
-                total = total + parameter.summed_grad.to("cpu", torch.float64)
-            parameter.grad = total.to(parameter.device, parameter.dtype)
-            parameter.summed_grad = None
-
-    def scale_grad(self) -> None:
-        """Divide by the expected batch size; the drawn size and the number of units are private and never enter."""
-        for parameter in self.params:
-            parameter.grad /= self.expected_batch_size
+    def _set_gradients(self, noised: Tensor) -> None:
+        """Divide (P,) noised integers by the expected batch size. The drawn size is private and never enters."""
+        values = noised.to(torch.float64) * (self.grid.step / self._settings.expected_batch_size)
+        for parameter, chunk in zip(self.params, torch.split(values, [p.numel() for p in self.params]), strict=True):
+            parameter.grad = chunk.view(parameter.shape).to(parameter.device, parameter.dtype)
 
 
 @contextmanager
@@ -213,27 +197,6 @@ def make_private(
     _refuse_unruled(module, optimizer)
     with _gradient_samples(module):
         yield PrivateOptimizer(optimizer, settings, noise)
-
-
-def example_gradients(
-    module: nn.Module, parameters: Sequence[nn.Parameter], losses: Iterable[Callable[[], Tensor]]
-) -> Tensor:
-    """The unclipped gradient of each example over `parameters`, (N, P), flat and in their order, by the same rules.
-
-    What an attacker who knows the model computes of examples that it suspects; no training uses it.
-
-    Args:
-        losses: for each physical batch, how to compute its examples' losses, (B,).
-    """
-    rows: list[Tensor] = []
-    with _gradient_samples(module):
-        for each in losses:
-            each().sum().backward()  # type: ignore[no-untyped-call]
-            samples = [parameter.grad_sample for parameter in parameters]  # type: ignore[attr-defined]
-            rows.append(torch.cat([sample.flatten(1).to("cpu", torch.float32) for sample in samples], dim=1))
-            for parameter in parameters:
-                parameter.grad, parameter.grad_sample = None, None  # type: ignore[attr-defined]
-    return torch.cat(rows)
 
 
 @contextmanager

@@ -1,33 +1,47 @@
-"""The one training loop: local steps on one institution's examples, private or not.
+"""The federation's training loop: local steps on one institution's examples, private or not.
 
-A logical batch is what the privacy accountant or the learning rate knows about; it is computed in physical batches of
-examples of like length, which bound memory and change nothing.
+The privacy accountant and the learning rate know logical batches. Each is computed in physical batches, which bound
+memory. With privacy these are blocks of fixed shape (`common.tokenization.blocks`), so that an example's gradient is a
+function of that example, the adapter and the configuration alone.
 """
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.dp.gradient_check import verify_model
-from client.dp.mechanism import DpSettings, make_private
+from client.dp.gradient_check import verify_exactness, verify_model
+from client.dp.mechanism import DpSettings, PrivateOptimizer, make_private
 from client.dp.noise import NoiseSource, SystemNoise
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
 from common.adapters.optimizer import OPTIMIZERS, make_optimizer, parameter_groups
 from common.errors import ConfigurationError, DataError
-from common.tokenization.batches import TokenizedSet, minibatches, token_batches, unpadded
+from common.tokenization.batches import TokenizedSet, minibatches, token_batches
 
-__all__ = ["DpTrainingPlan", "DpTrainingStats", "train", "verify_training"]
+__all__ = [
+    "DpTrainingPlan",
+    "DpTrainingStats",
+    "Gradients",
+    "accumulate_batch",
+    "optimizer_for",
+    "train",
+    "training_mode",
+    "verify_training",
+]
 
 Rows = NDArray[np.int64]
+Gradients = Callable[[Rows], Tensor]
+_UNITS_AT_ONCE = 64  # of gradients that stand in for the model's
+_OPEN_NUMBERS = 2**26  # of the customers' gradients that are added up at the same time: 256 MiB
 
 
 @dataclass(frozen=True)
@@ -91,19 +105,21 @@ def train(
     cache: FeatureCache | None = None,
     on_step: Callable[[int, int], None] | None = None,
     watch: Callable[[Rows, float], None] | None = None,
+    gradients: Gradients | None = None,
 ) -> DpTrainingStats:
     """Train the adapter that `model` holds, in place.
 
     Args:
-        noise: what privacy draws from; needed exactly when `plan.dp` is given.
+        noise: the source of privacy's randomness; needed exactly if `plan.dp` is given.
         cache: kept by the caller to spare the frozen blocks in later rounds.
         on_step: called with steps done and steps in all.
         watch: called after each step with the rows drawn and their mean loss, which are private.
+        gradients: stands in for the model in audits: the gradients of given rows, (n, P) float32, each a unit.
 
     Raises:
         DataError: there is no example, no label, or no customer where the customer is the unit.
         ConfigurationError: `noise` does not go with `plan.dp`.
-        ModelError: a trainable parameter cannot be trained privately; nothing was changed.
+        ModelError: see `verify_training`; nothing was changed.
     """
     started = time.monotonic()
     if (not len(data) and plan.dp is None) or data.labels is None:
@@ -111,23 +127,26 @@ def train(
     if (noise is None) != (plan.dp is None):
         raise ConfigurationError("training: privacy settings and a noise source come together or not at all")
     owners = _owners(data, plan)
-    lengths, cache, device = data.lengths, cache or FeatureCache(), model.base.device
-    # Under privacy no example's gradient may depend on how long the others are.
-    pads_nothing = plan.dp is not None and not model.base.is_exact
+    cache = cache or FeatureCache()
+    if plan.dp is not None and gradients is None:
+        verify_training(model, plan, cache)
     drawn: list[int] = []
     losses: list[float] = []
     clipped: list[float] = []
-    cache.fill(model, data, plan.max_batch_tokens)
-    with _training(model, plan), ExitStack() as stack:
-        stepper = _stepper(model, data, plan, noise, cache, stack)
+    if gradients is None:
+        cache.fill(model, data, plan.max_batch_tokens)
+    with training_mode(model, plan), ExitStack() as stack:
+        stepper = _stepper(model, data, plan, noise, stack)
         for step, rows in enumerate(_logical_batches(len(data), owners, plan, noise), start=1):
-            total = 0.0
-            parts = token_batches(lengths, rows, plan.max_batch_tokens, owners)
-            for part in unpadded(parts, data) if pads_nothing else parts:
-                batch = cache.batch(data, part, device)
-                each = batch_losses(model, batch)
-                stepper.accumulate(each, None if owners is None else torch.from_numpy(owners[part]))
-                total += float(each.detach().sum())
+            if isinstance(stepper, PrivateOptimizer):
+                if gradients is None:
+                    total = accumulate_batch(model, data, rows, plan, stepper, cache)
+                else:
+                    total = 0.0
+                    for start in range(0, len(rows), _UNITS_AT_ONCE):
+                        stepper.add_units(gradients(rows[start : start + _UNITS_AT_ONCE]))
+            else:
+                total = _plain_batch(model, data, rows, plan, stepper, cache)
             stepper.step()
             drawn.append(len(rows))
             losses.append(total / max(1, len(rows)))
@@ -139,21 +158,89 @@ def train(
     return DpTrainingStats(plan.steps, tuple(drawn), tuple(losses), tuple(clipped), time.monotonic() - started)
 
 
+def verify_training(model: AdaptedModel, plan: DpTrainingPlan, cache: FeatureCache) -> None:
+    """Verify that `model` can be trained privately at the adapter that it holds. Reads no row and changes nothing.
+
+    `train` does this first. A caller that charges for the training calls it before it does, with the same `cache`.
+
+    Raises:
+        ModelError: a trainable parameter cannot be trained privately, or an example's gradient depends on others.
+    """
+    digest = hashlib.sha256(b"".join(value.tobytes() for _, value in sorted(model.export().items()))).hexdigest()
+    if plan.dp is None or digest == cache.verified_adapter:
+        return
+    settings = replace(plan.dp, unit="record")
+    # The optimiser takes no step, so its noise is never drawn.
+    with (
+        training_mode(model, plan),
+        make_private(model.module, optimizer_for(model, plan), settings, SystemNoise()) as private,
+    ):
+        if not cache.verified:
+            verify_model(model)
+        verify_exactness(model, private, plan.max_batch_tokens, thorough=not cache.verified)
+    cache.verified, cache.verified_adapter = True, digest
+
+
+def accumulate_batch(
+    model: AdaptedModel,
+    data: TokenizedSet,
+    rows: Rows,
+    plan: DpTrainingPlan,
+    private: PrivateOptimizer,
+    cache: FeatureCache,
+) -> float:
+    """Add the clipped gradients of the units of one logical batch to the sum of `private`.
+
+    Call inside `make_private`, in training mode, after `cache.fill`.
+
+    Returns:
+        The sum of the examples' losses, which is private.
+    """
+    owners, total = _owners(data, plan), 0.0
+    for group in _groups(rows, owners, private.size):
+        for block in cache.blocks(data, group, plan.max_batch_tokens):
+            losses = batch_losses(model, cache.block_batch(data, block, model.base.device))
+            whose = None if owners is None else torch.from_numpy(owners[block.rows])
+            private.accumulate(losses, len(block.rows), whose)
+            total += float(losses.detach()[: len(block.rows)].sum())
+        private.close_units()
+    return total
+
+
+def _groups(rows: Rows, owners: Rows | None, size: int) -> Iterator[Rows]:
+    """`rows`, or if there are `owners`, the rows of as many customers at a time as memory has room for."""
+    if owners is None:
+        yield rows
+        return
+    customers = np.unique(owners[rows])
+    most = max(1, _OPEN_NUMBERS // size)
+    for start in range(0, len(customers), most):
+        yield rows[np.isin(owners[rows], customers[start : start + most])]
+
+
+def _plain_batch(
+    model: AdaptedModel,
+    data: TokenizedSet,
+    rows: Rows,
+    plan: DpTrainingPlan,
+    stepper: "_PlainStepper",
+    cache: FeatureCache,
+) -> float:
+    total = 0.0
+    for part in token_batches(data.lengths, rows, plan.max_batch_tokens):
+        losses = batch_losses(model, cache.batch(data, part, model.base.device))
+        stepper.accumulate(losses)
+        total += float(losses.detach().sum())
+    return total
+
+
 def _owners(data: TokenizedSet, plan: DpTrainingPlan) -> Rows | None:
-    """(N,) whose each example is, counted from 0 without gaps, where the customer is the unit; else None."""
+    """(N,) the customer of each example, counted from 0 without gaps, if the customer is the unit. None otherwise."""
     if plan.dp is None or plan.dp.unit == "record" or not len(data):
         return None
     if data.owners is None:
         raise DataError("training data: its rows carry no customer, and the customer is the unit: name customer_column")
     return np.unique(data.owners, return_inverse=True)[1]
-
-
-class _Stepper(Protocol):
-    """How gradients of one logical batch become one optimiser step."""
-
-    def accumulate(self, losses: Tensor, owners: Tensor | None = None) -> None: ...
-    def step(self) -> object: ...
-    def take_clip_fraction(self) -> float: ...
 
 
 class _PlainStepper:
@@ -162,7 +249,7 @@ class _PlainStepper:
     def __init__(self, optimizer: torch.optim.Optimizer, batch_size: int) -> None:
         self._optimizer, self._batch_size = optimizer, batch_size
 
-    def accumulate(self, losses: Tensor, owners: Tensor | None = None) -> None:  # noqa: ARG002
+    def accumulate(self, losses: Tensor) -> None:
         (losses.sum() / self._batch_size).backward()  # type: ignore[no-untyped-call]
 
     def step(self) -> None:
@@ -178,32 +265,12 @@ def _stepper(
     data: TokenizedSet,
     plan: DpTrainingPlan,
     noise: NoiseSource | None,
-    cache: FeatureCache,
     stack: ExitStack,
-) -> _Stepper:
-    optimizer = _optimizer(model, plan)
+) -> "PrivateOptimizer | _PlainStepper":
+    optimizer = optimizer_for(model, plan)
     if plan.dp is None or noise is None:
         return _PlainStepper(optimizer, _minibatch_size(len(data), plan))
-    private = stack.enter_context(make_private(model.module, optimizer, plan.dp, noise))
-    if not cache.verified:
-        verify_model(model, data.labels is not None and len(data) > 0 and data.labels[0].ndim == 1, batch_losses)
-        cache.verified = True
-    return private
-
-
-def verify_training(model: AdaptedModel, data: TokenizedSet, plan: DpTrainingPlan, cache: FeatureCache) -> None:
-    """Check on public sentences, before anything is charged, that `model` can be trained privately.
-
-    `train` makes the same check if it was not made. The check reads no row of `data`, only the shape of its labels.
-
-    Raises:
-        ModelError: a trained parameter has no right gradient of each example; names the modules that have.
-    """
-    if plan.dp is None or cache.verified:
-        return
-    with _training(model, plan), make_private(model.module, _optimizer(model, plan), plan.dp, SystemNoise()):
-        verify_model(model, data.labels is not None and data.labels[0].ndim == 1, batch_losses)
-    cache.verified = True
+    return stack.enter_context(make_private(model.module, optimizer, plan.dp, noise))
 
 
 def _minibatch_size(examples: int, plan: DpTrainingPlan) -> int:
@@ -224,7 +291,8 @@ def _logical_batches(
     yield from minibatches(examples, _minibatch_size(examples, plan), plan.steps, plan.seed)
 
 
-def _optimizer(model: AdaptedModel, plan: DpTrainingPlan) -> torch.optim.Optimizer:
+def optimizer_for(model: AdaptedModel, plan: DpTrainingPlan) -> torch.optim.Optimizer:
+    """Return a new optimiser of the plan's kind over the trained parameters of `model`."""
     groups = parameter_groups(model, plan.learning_rate, plan.head_learning_rate)
     noise = None
     if plan.adam_noise_correction and plan.dp is not None:
@@ -233,13 +301,26 @@ def _optimizer(model: AdaptedModel, plan: DpTrainingPlan) -> torch.optim.Optimiz
 
 
 @contextmanager
-def _training(model: AdaptedModel, plan: DpTrainingPlan) -> Iterator[None]:
-    """Training mode and dropout from the plan's seed inside; outside, the process and the model as they were.
+def _deterministic() -> Iterator[None]:
+    """Let the GPU's libraries use deterministic algorithms alone inside."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
-    No dropout under privacy: which numbers an example loses would depend on who else is in its batch, and the seed is
+
+@contextmanager
+def training_mode(model: AdaptedModel, plan: DpTrainingPlan) -> Iterator[None]:
+    """Put `model` into training mode inside, with dropout from the plan's seed, and back into evaluation mode after.
+
+    No dropout under privacy: the numbers that an example loses would depend on the rest of its batch, and the seed is
     the hub's, so that one record more or less would move the gradients of all others.
     """
-    with torch.random.fork_rng():
+    exact = plan.dp is not None and model.base.device.startswith("cuda")
+    with torch.random.fork_rng(), _deterministic() if exact else nullcontext():
         torch.manual_seed(plan.seed)
         model.train_mode(dropout=plan.dp is None)
         try:

@@ -95,7 +95,6 @@ def _plan(config: RunConfig, institution: InstitutionConfig, event: DpSgdEvent, 
             sampling_probability=event.sampling_probability,
             steps=event.steps,
             expected_batch_size=event.sampling_probability * institution.assumed_units,
-            clipping=privacy.clipping,
             unit=privacy.unit,
         )
     return DpTrainingPlan(
@@ -165,19 +164,21 @@ def run(job: FederatedJob) -> RoundAnswer:
     """Train `job.model`, which holds the global adapter, in place.
 
     Raises:
-        AssignmentRefused: The institution's limits or its budget forbid this training. Nothing was charged.
+        AssignmentRefused: The institution's limits or its budget forbid this training, or the model cannot be trained
+            privately at the adapter that the hub sent. Nothing was charged.
     """
     privacy = job.config.privacy
     num_units = job.data.units(privacy.unit)
     event = event_of_round(job.config, job.institution, num_units)
     plan = _plan(job.config, job.institution, event, job.round)
+    cache = job.data.cache or FeatureCache()
     try:
-        verify_training(job.model, job.data.tokens, plan, job.data.cache or FeatureCache())
+        verify_training(job.model, plan, cache)
     except ModelError as error:
         raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
     charge = _charge(job, event, num_units)
     noise = None if plan.dp is None else noise_source(job)
-    stats = train(job.model, job.data.tokens, plan, noise, cache=job.data.cache, on_step=job.on_step)
+    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, on_step=job.on_step)
     if plan.dp is None or privacy.delta is None:
         return RoundAnswer(statement=None, seconds=stats.seconds)
     if charge.steps_done is None:

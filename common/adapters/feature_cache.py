@@ -1,4 +1,4 @@
-"""The frozen part's output of each example, kept while a model trains; by the loops with privacy and without alike."""
+"""The frozen part's output of each example, kept while a model trains, by the loops with and without privacy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,6 +7,7 @@ from common.adapters.adapted_model import AdaptedModel
 from common.adapters.frozen_blocks import FrozenFeatures
 from common.errors import ConfigurationError
 from common.tokenization.batches import Batch, TokenizedSet
+from common.tokenization.blocks import Block, block_batch, fixed_blocks, pooled_blocks
 
 __all__ = ["FeatureCache"]
 
@@ -14,19 +15,23 @@ Rows = NDArray[np.int64]
 
 
 class FeatureCache:
-    """What the frozen part of the model makes of each example, computed once and kept for all steps and rounds.
+    """The output of the frozen layers for each example, computed once and kept for all steps and rounds.
 
-    Bound to the first model and data set it is filled from; their frozen part never changes. It also remembers that
-    the model's per-example gradients were verified.
+    Bound to the first model and data set that it is filled from, whose frozen layers never change.
+
+    Attributes:
+        verified: whether the per-example gradients of the model were verified in this process.
+        verified_adapter: digest of the adapter at which exactness was verified last, or None.
     """
 
     def __init__(self) -> None:
         self.verified = False
+        self.verified_adapter: str | None = None
         self._owner: tuple[AdaptedModel, TokenizedSet] | None = None
         self._features: FrozenFeatures | None = None
 
     def fill(self, model: AdaptedModel, data: TokenizedSet, max_batch_tokens: int) -> None:
-        """Compute what is not there yet; nothing, where the model has no frozen part below all that is trained.
+        """Compute the missing features. Nothing is computed if no part of the model is frozen below the trained one.
 
         Raises:
             ConfigurationError: the cache holds the states of other examples or of another model.
@@ -37,6 +42,26 @@ class FeatureCache:
         elif self._owner[0] is not model or self._owner[1] is not data:
             raise ConfigurationError("prefix cache: it belongs to another model or data set: use a new one")
 
+    @property
+    def is_pooled(self) -> bool:
+        """Whether one vector stands for an example, so that blocks have no length."""
+        return self._features is not None and self._features.pooled
+
     def batch(self, data: TokenizedSet, rows: Rows, device: str) -> Batch:
-        """`data.batch(rows)`, with the frozen part's output where the model has one."""
+        """`data.batch(rows)`, with the output of the frozen layers if the model has any."""
         return data.batch(rows, device) if self._features is None else self._features.batch(data, rows, device)
+
+    def blocks(self, data: TokenizedSet, rows: Rows, max_batch_tokens: int) -> list[Block]:
+        """Put `rows` into blocks of fixed shape. Call `fill` before."""
+        if self._owner is None:
+            raise RuntimeError("the cache is empty: fill it first")
+        model = self._owner[0]
+        if self.is_pooled:
+            return pooled_blocks(rows)
+        return fixed_blocks(data, rows, model.base.max_tokens, max_batch_tokens, model.head.scores_some_tokens)
+
+    def block_batch(self, data: TokenizedSet, block: Block, device: str) -> Batch:
+        """The examples of `block`, with the output of the frozen layers if the model has any, and its dummies."""
+        if self._features is None:
+            return block_batch(data, block, device)
+        return self._features.block_batch(data, block, device)

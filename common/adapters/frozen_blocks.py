@@ -20,7 +20,8 @@ from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.load import LoadedBase
 from common.base_models.masked_lm import MaskedLanguageModel
 from common.tasks import Head
-from common.tokenization.batches import Batch, TokenizedSet, token_batches, unpadded
+from common.tokenization.batches import Batch, TokenizedSet
+from common.tokenization.blocks import Block, block_batch, fixed_blocks
 
 __all__ = ["BlockSplit", "FrozenFeatures", "HeadSplit", "split"]
 
@@ -216,18 +217,25 @@ class FrozenFeatures:
 
     @classmethod
     def compute(
-        cls, part: BlockSplit | HeadSplit, data: TokenizedSet, max_batch_tokens: int, device: str, padded: bool
+        cls, part: BlockSplit | HeadSplit, data: TokenizedSet, limit: int, max_batch_tokens: int, device: str
     ) -> Self:
-        """One pass over `data`, in batches of like length, or equal unless `padded`. Call in evaluation mode."""
+        """Compute the features of `data` in blocks of fixed shape, so that they depend on no other example.
+
+        Call in evaluation mode.
+
+        Args:
+            limit: tokens that the model can read.
+            max_batch_tokens: bound on the tokens of a block.
+        """
         lengths = data.lengths
-        batches = token_batches(lengths, np.arange(len(data)), max_batch_tokens)
-        batches = batches if padded else unpadded(batches, data)
+        # Labels have no part in the features, and would split the blocks.
+        texts = replace(data, labels=None)
         rows: dict[int, Tensor] = {}
         pooled = False
-        for indices in batches:
-            hidden = part.prefix(data.batch(indices, device)).to("cpu", torch.float32)
+        for block in fixed_blocks(texts, np.arange(len(data)), limit, max_batch_tokens):
+            hidden = part.prefix(block_batch(texts, block, device)).to("cpu", torch.float32)
             pooled = hidden.ndim == 2
-            for row, index in enumerate(indices):
+            for row, index in enumerate(block.rows):
                 # A copy: a view would keep the padded batch alive.
                 rows[int(index)] = hidden[row : row + 1] if pooled else hidden[row, : lengths[index]].clone()
         sizes = np.ones_like(lengths) if pooled else lengths
@@ -237,9 +245,23 @@ class FrozenFeatures:
     def batch(self, data: TokenizedSet, indices: Sequence[int] | NDArray[np.int64], device: str = "cpu") -> Batch:
         """`data.batch(indices)` with `hidden` filled in."""
         batch = data.batch(indices, device)
-        parts = [self.values[self.offsets[index] : self.offsets[index + 1]] for index in indices]
+        parts = self._parts(indices)
         hidden = torch.cat(parts) if self.pooled else nn.utils.rnn.pad_sequence(parts, batch_first=True)
         return replace(batch, hidden=hidden.to(device))
+
+    def block_batch(self, data: TokenizedSet, block: Block, device: str = "cpu") -> Batch:
+        """`common.tokenization.blocks.block_batch` with `hidden` filled in. Padding and dummies are zeros."""
+        width = self.values.shape[1]
+        hidden = self.values.new_zeros((block.size, width) if self.pooled else (block.size, block.tokens, width))
+        for place, part in enumerate(self._parts(block.rows)):
+            if self.pooled:
+                hidden[place] = part[0]
+            else:
+                hidden[place, : len(part)] = part
+        return replace(block_batch(data, block, device), hidden=hidden.to(device))
+
+    def _parts(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Tensor]:
+        return [self.values[self.offsets[index] : self.offsets[index + 1]] for index in indices]
 
 
 def _is_linear(head: nn.Module) -> bool:

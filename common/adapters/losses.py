@@ -10,22 +10,24 @@ from common.tokenization.batches import IGNORED, Batch
 __all__ = ["batch_losses", "example_losses"]
 
 
-def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
+def example_losses(logits: Tensor, labels: Tensor, chosen: Tensor | None = None) -> Tensor:
     """Cross entropy of each example, (B,): of its label, or the mean over its own labelled tokens.
 
     Args:
         logits: (B, C) with labels (B,), or (B, T, C) with labels (B, T). IGNORED labels do not count. Also (M, C) for
             the M labels of (B, T) that count, in their order.
+        chosen: (B, T) true at the M labels that `logits` belong to, if others than those that count.
     """
+    counted = labels != IGNORED
     if logits.ndim == 2 and labels.ndim == 2:
-        counted = labels != IGNORED
-        chosen = nn.functional.cross_entropy(logits, labels[counted], reduction="none")
-        sums = torch.zeros_like(labels, dtype=chosen.dtype).masked_scatter(counted, chosen).sum(1)
+        scored = counted if chosen is None else chosen
+        each = nn.functional.cross_entropy(logits, labels[scored], reduction="none", ignore_index=IGNORED)
+        sums = torch.zeros_like(labels, dtype=each.dtype).masked_scatter(scored, each).sum(1)
         return sums / counted.sum(1).clamp(min=1)
     if logits.ndim == 2:
         return nn.functional.cross_entropy(logits, labels, reduction="none")
     each = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
-    return each.sum(1) / (labels != IGNORED).sum(1).clamp(min=1)
+    return each.sum(1) / counted.sum(1).clamp(min=1)
 
 
 def batch_losses(model: AdaptedModel, batch: Batch) -> Tensor:
@@ -36,4 +38,4 @@ def batch_losses(model: AdaptedModel, batch: Batch) -> Tensor:
     """
     if batch.labels is None:
         raise DataError("training data: a batch without labels")
-    return example_losses(model.logits(batch), batch.labels)
+    return example_losses(model.logits(batch), batch.labels, batch.chosen)

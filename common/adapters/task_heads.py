@@ -29,6 +29,9 @@ class TaskHead:
     peft_type: peft.TaskType | None = None
     """PEFT's name for the kind. None for the project's own pooling head, which PEFT does not know."""
 
+    scores_some_tokens = False
+    """Whether the forward pass scores the labelled tokens alone, so that their number is part of a shape."""
+
     def __init__(self, base: LoadedBase) -> None:
         self.base = base
         if base.head.is_linear and base.pooling == "native":
@@ -98,13 +101,16 @@ class _AnswerHead(TaskHead):
 class _MaskedHead(TaskHead):
     """Predict masked tokens with an encoder. It scores the masked tokens alone."""
 
+    scores_some_tokens = True
     peft_type = peft.TaskType.SEQ_CLS  # PEFT has no masked models, and only its saved name depends on the kind
 
     def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
         return self.with_lm_labels(super().encode_dataset(dataset), seed=0)
 
     def scored_tokens(self, batch: Batch) -> Tensor | None:
-        return None if batch.labels is None else batch.labels != IGNORED
+        if batch.labels is None:
+            return None
+        return batch.labels != IGNORED if batch.chosen is None else batch.chosen
 
 
 class _CausalHead(TaskHead):

@@ -21,6 +21,7 @@ from common.presets import preset
 from common.tasks import MULTI_TASK, Task, task, tasks_of
 
 __all__ = [
+    "CLIPPING_NORMS",
     "LEVELS",
     "RUN_SECTIONS",
     "AdapterConfig",
@@ -33,6 +34,9 @@ __all__ = [
     "load_toml",
     "parse_run",
 ]
+
+CLIPPING_NORMS = (1e-6, 1e6)
+"""The smallest and the largest clipping norm. Gradients near the limits of float32 would not survive the scaling."""
 
 # Noise multiplier and clipping norm that a privacy mode fixes.
 LEVELS: Mapping[str, tuple[float, float]] = MappingProxyType({"high": (1.0, 1.0), "standard": (0.5, 2.0)})
@@ -129,8 +133,6 @@ class PrivacyConfig(Section):
     epsilon of the whole run, for which every institution calibrates its own noise. "none" trains without privacy.
     noise_multiplier: standard deviation of the noise over `clipping_norm` (L2, of one unit's gradient). With
         "none", `clipping_norm` is 0.
-    clipping: "flat" shortens gradients longer than `clipping_norm`. "automatic" scales every one to just below it
-    (AUTO-S, arXiv 2206.07136), so that only the product of norm and learning rate matters.
     """
 
     section = "privacy"
@@ -138,7 +140,6 @@ class PrivacyConfig(Section):
     unit: Literal["record", "customer"] = "record"
     noise_multiplier: Annotated[float | None, Range(0, 1000, above=True)] = None
     clipping_norm: Annotated[float, Range(0)]
-    clipping: Literal["flat", "automatic"] = "flat"
     target_epsilon: Annotated[float | None, Range(0, above=True)] = None
     delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
 
@@ -146,11 +147,11 @@ class PrivacyConfig(Section):
         mode = f'mode = "{self.mode}"'
         if self.mode == "none" and self.clipping_norm != 0:
             self.refuse("clipping_norm", f"is given, but {mode} clips nothing: leave it out, or choose another mode")
-        for key, plain in (("unit", "record"), ("clipping", "flat")):
-            if self.mode == "none" and getattr(self, key) != plain:
-                self.refuse(key, f"is {format_value(getattr(self, key))}, but {mode} protects nothing: leave it out")
-        if self.mode != "none" and self.clipping_norm == 0:
-            self.refuse("clipping_norm", f"is 0: {mode} needs a number above 0")
+        if self.mode == "none" and self.unit != "record":
+            self.refuse("unit", f"is {format_value(self.unit)}, but {mode} protects nothing: leave it out")
+        low, high = CLIPPING_NORMS
+        if self.mode != "none" and not low <= self.clipping_norm <= high:
+            self.refuse("clipping_norm", f"is {self.clipping_norm:g}: use a number from {low:g} to {high:g}")
         wanted = {
             "noise_multiplier": self.mode in (*LEVELS, "custom"),
             "target_epsilon": self.mode == "target",

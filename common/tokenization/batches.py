@@ -46,12 +46,14 @@ class Batch:
         attention_mask: (B, T), 1 at real tokens.
         labels: (B,) of a sequence task, (B, T) with IGNORED of a token task or a summary, or None.
         hidden: output of the model's frozen part for these examples, or None. (B, T, H), or (B, H) if pooled.
+        chosen: (B, T) true at the tokens that a masked language model scores. None scores those with a label.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor | None = None
     hidden: Tensor | None = None
+    chosen: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])

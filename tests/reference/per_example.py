@@ -1,10 +1,23 @@
 """The clipped sum of DP-SGD as the paper writes it: one backward pass per example, in float64, and nothing clever."""
 
+import math
+
 import torch
 
 
+def on_grid(gradient, clipping_norm):
+    """A clipped gradient as whole multiples of a power of two between C / 2^20 and C / 2^19, the rest cut off.
+
+    Beyond the largest clipping norm that is allowed nothing is clipped, and there is no grid.
+    """
+    if clipping_norm > 1e6:
+        return gradient
+    step = 2.0 ** (math.floor(math.log2(clipping_norm)) + 1 - 20)
+    return torch.trunc(gradient / step) * step
+
+
 def clipped_sum(parameters, example_losses, clipping_norm):
-    """Sum over examples of g * min(1, C / ||g||), the norm taken over all parameters together.
+    """Sum over examples of g * min(1, C / ||g||) on the grid, the norm taken over all parameters together.
 
     Args:
         parameters: dict of trainable parameters, already in float64.
@@ -20,17 +33,16 @@ def clipped_sum(parameters, example_losses, clipping_norm):
         norm = torch.sqrt(sum((g**2).sum() for g in gradients))
         factor = min(1.0, clipping_norm / float(norm)) if norm > 0 else 1.0
         for name, gradient in zip(parameters, gradients, strict=True):
-            total[name] += factor * gradient
+            total[name] += on_grid(factor * gradient, clipping_norm)
         norms.append(float(norm))
     return total, norms
 
 
-def customers_clipped_sum(parameters, example_losses, owners, clipping_norm, offset=None):
+def customers_clipped_sum(parameters, example_losses, owners, clipping_norm):
     """The same sum if the unit is the customer: each one's gradients are added up first, then clipped together.
 
     Args:
-        owners: whose each example is, in any order.
-        offset: gamma of AUTO-S, under which a gradient is scaled by C / (norm + gamma) whatever its norm.
+        owners: the customer of each example, in any order.
     """
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     norms = []
@@ -41,9 +53,9 @@ def customers_clipped_sum(parameters, example_losses, owners, clipping_norm, off
                 for name, gradient in zip(parameters, torch.autograd.grad(loss(), parameters.values()), strict=True):
                     summed[name] += gradient
         norm = float(torch.sqrt(sum((g**2).sum() for g in summed.values())))
-        factor = clipping_norm / (norm + offset) if offset else min(1.0, clipping_norm / norm)
+        factor = min(1.0, clipping_norm / norm)
         for name, gradient in summed.items():
-            total[name] += factor * gradient
+            total[name] += on_grid(factor * gradient, clipping_norm)
         norms.append(norm)
     return total, norms
 

@@ -50,20 +50,26 @@ def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, flo
     institution = institution_of(session.job)
     delta = _delta(choice, institution, len(rows))
     plan, dp = _plan(session, choice, delta, len(rows), institution)
-    verify_training(session.model, rows, plan, FeatureCache())
     event = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, dp.steps)
+    cache = FeatureCache()
+    verify_training(session.model, plan, cache)
     with open_account(session) as account:
         reservation = account.charge(session, event, len(rows), delta, dp.clipping_norm)
-        return _train(session, account.ledger, reservation, rows, plan)
+        return _train(session, account.ledger, reservation, rows, plan, cache)
 
 
 def _train(
-    session: Session, ledger: PrivacyLedger, reservation: Reservation, rows: TokenizedSet, plan: DpTrainingPlan
+    session: Session,
+    ledger: PrivacyLedger,
+    reservation: Reservation,
+    rows: TokenizedSet,
+    plan: DpTrainingPlan,
+    cache: FeatureCache,
 ) -> tuple[dict[str, float], PrivacyGuarantee]:
     event, context = reservation.event, reservation.use
     delta = context.delta or 0.0
     watch = _Watcher(session, rows, plan) if session.job.observers else None
-    stats = train(session.model, rows, plan, SystemNoise(), watch=watch)
+    stats = train(session.model, rows, plan, SystemNoise(), cache=cache, watch=watch)
     ledger.settle(reservation, plan.steps)
     guarantee = PrivacyGuarantee(
         epsilon=ledger.epsilon(delta, context.run_id),

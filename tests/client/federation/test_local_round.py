@@ -14,7 +14,7 @@ from client.federation.local_round import FederatedJob, PreparedData, plan_train
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig, parse_run
-from common.errors import AssignmentRefused
+from common.errors import AssignmentRefused, ModelError
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent, epsilon
 from common.privacy.ledger import PrivacyLedger, read_charges
@@ -188,9 +188,9 @@ def test_even_fixed_noise_is_another_in_every_round_and_at_every_institution(job
     first = job(noise="fixed")
     elsewhere = replace(first, institution=replace(first.institution, name="another bank"))
     jobs = (first, job(round_=2, noise="fixed"), elsewhere)
-    drawn = [local_round.noise_source(each).normal(4).tobytes() for each in jobs]
+    drawn = [local_round.noise_source(each).rounded_normal(4, 2.0**40).tobytes() for each in jobs]
     assert len(set(drawn)) == 3
-    assert local_round.noise_source(job(noise="fixed")).normal(4).tobytes() == drawn[0]
+    assert local_round.noise_source(job(noise="fixed")).rounded_normal(4, 2.0**40).tobytes() == drawn[0]
 
 
 def test_system_noise_is_fresh_in_every_training(job: Job) -> None:
@@ -410,3 +410,16 @@ def test_a_private_round_without_a_single_row_is_answered_with_noise_alone(
     assert [charge.event for charge in ledger.charges] == [EVENT]
     assert ledger.charges[0].reservation.use.num_units == 0
     assert encode(nobody.model.export()) != encode(nobody.model.initial())
+
+
+def test_a_model_that_cannot_be_trained_privately_is_refused_before_the_charge(
+    job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_rule(*_: object) -> None:
+        raise ModelError("trainable parameter x: no per-example gradient rule: freeze it")
+
+    waiting = job()
+    waiting.data.cache.verified_adapter = None
+    monkeypatch.setattr("client.dp.training.verify_exactness", lambda *_, **__: no_rule())
+    assert refused(waiting) is RefusalCode.BASE_MODEL
+    assert ledger.charges == ()

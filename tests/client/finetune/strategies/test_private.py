@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from client.dp.noise import SystemNoise
+from client.dp.training import DpTrainingPlan
 from client.finetune import AdapterOptions, FineTuningJob, FineTuningResult, PrivacyOptions, TrainingOptions, finetune
+from client.finetune.strategies import private
 from client.institution.directory import InstitutionDirectory
 from common.errors import BudgetExceeded, ConfigurationError, FedfinError, LedgerError
 from common.privacy.ledger import Charge, read_charges
@@ -98,3 +101,38 @@ def test_without_privacy_opacus_is_not_loaded() -> None:
     strategies = "continual_pretraining, distillation, domain_adversarial, incremental, multi_task, single_task"
     code = f"import sys; from client.finetune.strategies import {strategies}; sys.exit('opacus' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Stop(RuntimeError):
+    """Ends a training where it would begin."""
+
+
+def test_alone_the_charge_is_on_disk_when_training_begins(
+    models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = institution(tmp_path / "bank", models)
+    seen: list[int | None] = []
+
+    def watch(*_: object, **__: object) -> None:
+        seen.extend(charge.steps_done for charge in charges(home))
+        raise Stop
+
+    monkeypatch.setattr(private, "train", watch)
+    with pytest.raises(Stop):
+        train(models, tmp_path / "one", home)
+    assert seen == [None]
+
+
+def test_alone_noise_is_the_operating_systems_and_sums_are_divided_by_the_declared_size(
+    models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watch(_: object, __: object, plan: DpTrainingPlan, noise: object, **___: object) -> None:
+        assert type(noise) is SystemNoise
+        assert plan.dp is not None
+        assert plan.dp.expected_batch_size == pytest.approx(plan.sampling_probability * 32)
+        raise Stop
+
+    monkeypatch.setattr(private, "train", watch)
+    home = institution(tmp_path / "bank", models, LIMITS + "[release]\ndeclared_units = 32\n")
+    with pytest.raises(Stop):
+        train(models, tmp_path / "one", home)

@@ -1,0 +1,81 @@
+"""A private training begins only if an example's gradient has the same bits in any company."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.dp import training
+from client.dp.mechanism import DpSettings
+from client.dp.noise import SystemNoise
+from client.dp.training import DpTrainingPlan, train, verify_training
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.feature_cache import FeatureCache
+from common.errors import ModelError
+from tests.tiny_models import shaken, tiny_adapted
+
+PLAN = DpTrainingPlan(1, 1.0, 0.1, 0.1, "sgd", 512, DpSettings(0.0, 1.0, 1.0, 1, 10.0), 0)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> AdaptedModel:
+    return shaken(tiny_adapted(tmp_path, blocks=2, target_modules="all-linear", layers="all"))
+
+
+def change_head(model: AdaptedModel, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Let the pooled features of a batch be `change`d before the head."""
+    pool = model.base.model.pool
+    setattr(model.base.model, "pool", lambda hidden, mask: change(pool(hidden, mask)))  # noqa: B010
+
+
+def test_a_model_whose_examples_are_computed_by_themselves_is_verified_and_left_as_it_was(model: AdaptedModel) -> None:
+    before, cache = model.export(), FeatureCache()
+    verify_training(model, PLAN, cache)
+    assert cache.verified
+    assert cache.verified_adapter is not None
+    assert all(np.array_equal(before[name], value) for name, value in model.export().items())
+    assert all(parameter.grad is None for parameter in model.module.parameters())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x + 1e-6 * x.mean(0),  # far below the tolerance of the first check
+        lambda x: x * (1 + 1e-6 * (len(x) > 16)),
+        lambda x: x + 1e-6 * torch.arange(len(x))[:, None],
+    ],
+)
+def test_a_last_bit_that_depends_on_company_size_or_place_is_found(
+    model: AdaptedModel, change: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    change_head(model, change)
+    with pytest.raises(ModelError, match="depends on the examples beside it"):
+        verify_training(model, PLAN, FeatureCache())
+
+
+def test_exactness_is_verified_at_every_adapter_that_is_sent(model: AdaptedModel) -> None:
+    """A hub may send an adapter at which alone the others show."""
+    cache = FeatureCache()
+    verify_training(model, PLAN, cache)
+    bound = max(float(np.abs(value).max()) for value in model.export().values())
+    model.load({name: value + 10 * bound for name, value in model.export().items()})
+    weight = next(p for name, p in model.trainable().items() if name in model.head_names())
+    change_head(model, lambda x: x + 1e-6 * x.mean(0) * (weight.detach().max() > 5 * bound))
+    with pytest.raises(ModelError, match="depends on the examples beside it"):
+        train(model, model.encode(["profit", "loss of bank"], [0, 1]), PLAN, SystemNoise(), cache)
+
+
+def test_an_adapter_that_makes_nan_is_no_reason_to_refuse(model: AdaptedModel) -> None:
+    """A gradient that is not finite counts as zero, whatever the company."""
+    largest = np.finfo(np.float32).max
+    model.load({name: np.full_like(value, largest) for name, value in model.export().items()})
+    verify_training(model, PLAN, FeatureCache())
+
+
+def test_a_verified_adapter_is_not_verified_twice(model: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FeatureCache()
+    verify_training(model, PLAN, cache)
+    monkeypatch.setattr(training, "verify_exactness", None)
+    verify_training(model, PLAN, cache)
