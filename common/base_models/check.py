@@ -17,7 +17,7 @@ from common.base_models.transformers_logging import quiet
 from common.errors import ModelError
 from common.tasks import Head
 
-__all__ = ["CheckedBase", "check_base_model", "checked_tokenizer"]
+__all__ = ["CheckedBase", "check_base_model", "check_configuration", "checked_tokenizer"]
 
 _PLAIN_TEXT = "net profit of the bank rose 1.5 % in 2024"
 
@@ -49,16 +49,26 @@ def check_base_model(name: str, head: Head = Head.SEQUENCE, max_tokens: int | No
     Raises:
         ModelError: one line that names the missing or wrong part and its remedy.
     """
-    path = Path(resolve_base(name))
-    check_sizes(name, path)
-    config = read_config(name, path)
-    if head.generates:
-        generator_class(name, config)
+    path, config = check_configuration(name, head)
     tokenizer = checked_tokenizer(name, path, config, head)
     positions = max_positions(config)
     if max_tokens is not None:
         refuse_long_texts(name, max_tokens, positions)
     return CheckedBase(name, path, config, tokenizer, positions)
+
+
+def check_configuration(name: str, head: Head = Head.SEQUENCE) -> tuple[Path, Any]:
+    """Make the part of the check that loads nothing, and return the model's directory and configuration.
+
+    Raises:
+        ModelError: files are missing, or of different sizes, or the architecture cannot do tasks of kind `head`.
+    """
+    path = Path(resolve_base(name))
+    check_sizes(name, path)
+    config = read_config(name, path)
+    if head.generates:
+        generator_class(name, config)
+    return path, config
 
 
 def checked_tokenizer(name: str, path: str | Path, config: Any, head: Head = Head.SEQUENCE) -> Any:
@@ -71,6 +81,8 @@ def checked_tokenizer(name: str, path: str | Path, config: Any, head: Head = Hea
     try:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    except MemoryError:
+        raise
     except Exception as error:  # the readers of its file kinds each raise their own
         raise ModelError(f"base model {name}: its tokenizer could not be loaded: copy its files there again") from error
     pieces = set(tokenizer.tokenize(_PLAIN_TEXT)) - {tokenizer.unk_token}

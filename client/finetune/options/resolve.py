@@ -6,8 +6,8 @@ from typing import Any
 from client.finetune.job import FineTuningJob
 from client.finetune.options.defaults import BaseFacts, ResolvedSettings, fill_in
 from common.adapters.manifest import Manifest, read_manifest
-from common.base_models.architecture import hidden_size
-from common.base_models.check import check_base_model
+from common.base_models.architecture import hidden_size, max_positions
+from common.base_models.check import check_configuration
 from common.errors import ConfigurationError, DataError
 
 __all__ = ["ResolvedJob", "resolve_settings"]
@@ -44,23 +44,25 @@ def resolve_settings(job: FineTuningJob, rows: int) -> ResolvedJob:
     name = job.base_model if previous is None else previous.base_model
     tasks = [data.task for data in job.data]
     head = next((task.head for task in tasks if task.head.labels_words), tasks[0].head)
-    checked = check_base_model(name, head)
+    # The tokenizer is checked after the estimate of memory, because loading it takes some.
+    _, config = check_configuration(name, head)
+    positions = max_positions(config)
     settings = fill_in(
         job.adapter if previous is None else previous.adapter,
         job.training,
         tasks,
-        BaseFacts(hidden_size(checked.config), checked.max_positions),
+        BaseFacts(hidden_size(config), positions),
         rows,
         max_tokens=job.max_tokens if previous is None else previous.max_tokens,
         private=job.privacy is not None,
         fresh_head=job.pooling == "mean" and previous is None,
     )
-    most = checked.max_positions - settings.adapter.virtual_tokens
+    most = positions - settings.adapter.virtual_tokens
     if settings.max_tokens > most:
         raise ConfigurationError(
             f"max_tokens is {settings.max_tokens}: base model {name} reads at most {most}: use that or less"
         )
-    return ResolvedJob(job, settings, previous or _manifest(job, settings), checked.config)
+    return ResolvedJob(job, settings, previous or _manifest(job, settings), config)
 
 
 def _manifest(job: FineTuningJob, settings: ResolvedSettings) -> Manifest:

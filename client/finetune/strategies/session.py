@@ -15,6 +15,7 @@ from client.finetune.strategies.output_directory import claim, identity_of, keys
 from client.finetune.strategies.split import SplitData, split_rows
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build, load_adapter
+from common.base_models.check import check_base_model
 from common.base_models.device import select_device
 from common.errors import CheckpointError
 from common.identity.keys import PrivateKeys
@@ -137,6 +138,7 @@ def prepare_session(job: FineTuningJob) -> tuple[tuple[SplitData, ...], Resolved
     select_device(job.device)
     if job.max_memory_gb is not None:
         refuse_beyond(_largest_need(resolved), job.max_memory_gb)
+    check_base_model(resolved.manifest.base_model, resolved.manifest.kinds[0].head)
     return parts, resolved
 
 
