@@ -65,7 +65,7 @@ def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
 
     if given.corpus is not None and given.domain is None:
         raise ConfigurationError("--corpus: name the text's --domain too")
-    for name in ("domain", "terms", "held_out", "general", "max_texts", "column", "group_column"):
+    for name in ("domain", "terms", "held_out", "reference_text", "max_texts", "column", "group_column"):
         if given.corpus is None and getattr(given, name) is not None:
             raise ConfigurationError(f"--{name.replace('_', '-')} goes with --corpus, the text of domain pretraining")
     corpus = None if given.corpus is None else corpus_of(given, given.corpus)

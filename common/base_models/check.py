@@ -66,7 +66,7 @@ def check_configuration(name: str, head: Head = Head.SEQUENCE) -> tuple[Path, An
     path = Path(resolve_base(name))
     check_sizes(name, path)
     config = read_config(name, path)
-    if head.generates:
+    if head.writes_text:
         generator_class(name, config)
     return path, config
 

@@ -109,9 +109,11 @@ def test_opacus_gives_each_examples_own_gradient_through_pefts_wrappers(
             loss([0, 1, 2]).backward()
         finally:
             hooks.remove_hooks()
+    # T5 does not scale its attention scores, so a random one loses more of float32, depending on the CPU.
+    rounding = 1e-4 if family == "t5" else 1e-5
     for index, (name, parameter) in enumerate(parameters.items()):
         for row in range(3):
             expected, found = alone[row][index], parameter.grad_sample[row]  # type: ignore[attr-defined]
             whole = torch.cat([gradient.flatten() for gradient in alone[row]]).norm()
-            assert (expected - found).norm() <= 1e-4 * expected.norm() + 1e-5 * whole, name
+            assert (expected - found).norm() <= 1e-4 * expected.norm() + rounding * whole, name
             assert index or whole > 1e-3

@@ -60,7 +60,6 @@ WRONG: dict[str, list[Any]] = {
     "training.max_batch_tokens": [0, 3, 63],
     "privacy.mode": ["low", "None", ""],
     "privacy.unit": ["person", "Customer", ""],
-    "privacy.clipping": ["flat", "automatic"],  # there was a choice once
     "privacy.noise_multiplier": [0.0, -1.0, NAN, INF],
     "privacy.clipping_norm": [0.0, -0.3, 1.6e-43, 9e-7, 1.1e6, NAN, INF],
     "privacy.target_epsilon": [0, -8.0, NAN, INF],

@@ -43,7 +43,7 @@ def test_the_configuration_of_the_base_model_is_read_once(
         calls.append(name)
         return read_config(name, path)
 
-    monkeypatch.setattr("client.finetune.options.resolve.read_config", read)
+    monkeypatch.setattr("common.base_models.check.read_config", read)
     assert resolve_settings(job(base, tmp_path), 100).base_config.model_type == "bert"
     assert calls == [base]
 
