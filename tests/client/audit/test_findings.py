@@ -257,7 +257,8 @@ def test_a_sentence_is_read_from_a_plain_update_and_not_through_the_noise(
     found = inversion.invert(load_subject(run(base(family), pooling=pooling), 50))
     assert found.tokens >= 40
     assert found.plain > 0.9 * found.tokens
-    assert found.clipped > 0.9 * found.tokens
+    # The clipped gradient lies on a grid, which hides the smallest numbers.
+    assert found.clipped > 0.5 * found.tokens
     assert not findings._more_than_chance(found)
     if family != "llama":  # whose first layer knows no order
         assert found.example[0] == found.example[1] != found.example[2]

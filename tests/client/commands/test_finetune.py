@@ -193,7 +193,9 @@ def test_a_merged_model_gives_the_adapters_logits_without_peft_or_fedfin(
     with torch.no_grad():
         given = whole(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits
         expected = model.logits(batch)
-    assert (given - expected).norm() < 1e-5 * expected.norm()
+    # A random T5, which writes summaries, does not scale its attention scores: float32 differs by more, by CPU.
+    rounding = 5e-4 if case == SUMMARY else 1e-5
+    assert (given - expected).norm() < rounding * expected.norm()
     if case not in (SUMMARY, "answers"):
         assert tuple(whole.config.id2label.values()) == load_adapter(adapter)[1].tasks[task]
 

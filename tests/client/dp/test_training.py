@@ -436,7 +436,7 @@ def test_bad_requests_are_refused_before_anything_is_trained(saved):
     with pytest.raises(ConfigurationError, match="noise source"):
         train(model, data, plan(private=False), SystemNoise())
     with pytest.raises(DataError, match="no labelled example"):
-        train(model, replace(data, input_ids=(), labels=()), plan(), SystemNoise())
+        train(model, replace(data, input_ids=(), labels=()), plan(private=False), None)
     with pytest.raises(DataError, match="no labelled example"):
         train(model, replace(data, labels=None), plan(), SystemNoise())
 
