@@ -16,15 +16,12 @@ from client.audit.subject import Subject, default_run, load_subject, random_text
 from client.cli import main
 from client.dp.mechanism import PrivateOptimizer
 from client.dp.noise import FixedNoise, SystemNoise
-from common.adapters.feature_cache import FeatureCache
 from common.adapters.soft_prompts import adapt_prompt
 from common.base_models.load import load_base
 from common.config.run import RunConfig, parse_run
 from common.errors import ConfigurationError
 from common.report.records import Check
 from common.tasks import task
-from common.tokenization.batches import TokenizedSet
-from common.tokenization.blocks import Block
 from tests.tiny_models import save_tiny_model
 
 DESKS = Path(__file__).parents[3] / "benchmarks" / "sentfin_desks.toml"
@@ -219,20 +216,6 @@ def test_examples_clipped_one_by_one_do_not_protect_a_customer(
     by_customer = load_subject(run(base("bert"), unit="customer"), 50)
     monkeypatch.setattr(PrivateOptimizer, "_add_samples", lambda self, samples, _: self.add_units(samples))
     assert "sensitivity" in failed(checks.check_sensitivity(by_customer))
-
-
-def test_examples_padded_to_the_longest_of_their_batch_are_found(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their gradients, or frozen features, then depend on how long the others are."""
-
-    def padded_together(self: FeatureCache, data: TokenizedSet, rows: np.ndarray, _: int) -> list[Block]:
-        return [Block(rows, len(rows), int(data.lengths[rows].max()) + 1)] if len(rows) else []
-
-    monkeypatch.setattr(FeatureCache, "blocks", padded_together)
-    assert "sensitivity" in failed(checks.check_sensitivity(subject)) | {
-        "sensitivity" if "undrawn units" in failed(checks.check_sensitivity(subject)) else ""
-    }
 
 
 @pytest.mark.parametrize("unit", ["record", "customer"])
