@@ -14,6 +14,7 @@ from client.audit.subject import units_of
 from client.dp.grid import Grid
 from client.dp.mechanism import make_private
 from client.dp.noise import SystemNoise
+from client.dp.threads import one_thread
 from client.dp.training import DpTrainingPlan, accumulate_batch, optimizer_for, training_mode
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
@@ -31,11 +32,12 @@ def integer_sum(
     """Return the sum of clipped gradients of the batch `rows` at the adapter that `model` holds, (P,), before noise."""
     if plan.dp is None:
         raise ValueError("the plan has no differential privacy")
-    cache.fill(model, data, plan.max_batch_tokens)
     optimizer = optimizer_for(model, plan)
-    with training_mode(model, plan), make_private(model.module, optimizer, plan.dp, SystemNoise()) as private:
-        accumulate_batch(model, data, rows, plan, private, cache)
-        total: NDArray[np.int64] = private.sum.take().numpy()
+    with one_thread():
+        cache.fill(model, data, plan.max_batch_tokens)
+        with training_mode(model, plan), make_private(model.module, optimizer, plan.dp, SystemNoise()) as private:
+            accumulate_batch(model, data, rows, plan, private, cache)
+            total: NDArray[np.int64] = private.sum.take().numpy()
     return total
 
 
@@ -68,8 +70,8 @@ def hostile_adapters(
 ) -> Iterator[tuple[str, Tensors]]:
     """Yield adapters that pass the gate (finite float32) and try to make examples depend on each other, without end.
 
-    Random weights of any size, sizes that differ between tensors, weights that overflow or cancel to NaN, weights that
-    overflow for padding alone, and a head that is orthogonal to the features of `data`, so that their rounding decides.
+    Random weights of any size, sizes that differ between tensors, weights that overflow or cancel to NaN, and a head
+    that is orthogonal to the features of `data`, so that their rounding decides.
     """
     directions = _orthogonal_head(model, data)
     while True:

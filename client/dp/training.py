@@ -20,6 +20,7 @@ from torch import Tensor
 from client.dp.gradient_check import verify_exactness, verify_model
 from client.dp.mechanism import DpSettings, PrivateOptimizer, make_private
 from client.dp.noise import NoiseSource, SystemNoise
+from client.dp.threads import one_thread
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
@@ -133,9 +134,12 @@ def train(
     drawn: list[int] = []
     losses: list[float] = []
     clipped: list[float] = []
-    if gradients is None:
-        cache.fill(model, data, plan.max_batch_tokens)
-    with training_mode(model, plan), ExitStack() as stack:
+    with ExitStack() as stack:
+        if plan.dp is not None:
+            stack.enter_context(one_thread())
+        if gradients is None:
+            cache.fill(model, data, plan.max_batch_tokens)
+        stack.enter_context(training_mode(model, plan))
         stepper = _stepper(model, data, plan, noise, stack)
         for step, rows in enumerate(_logical_batches(len(data), owners, plan, noise), start=1):
             if isinstance(stepper, PrivateOptimizer):
@@ -172,6 +176,7 @@ def verify_training(model: AdaptedModel, plan: DpTrainingPlan, cache: FeatureCac
     settings = replace(plan.dp, unit="record")
     # The optimiser takes no step, so its noise is never drawn.
     with (
+        one_thread(),
         training_mode(model, plan),
         make_private(model.module, optimizer_for(model, plan), settings, SystemNoise()) as private,
     ):

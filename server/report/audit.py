@@ -53,14 +53,11 @@ def _verdict(run: RunFiles, audit: AuditResult) -> Html:
 def _canaries(audit: AuditResult) -> str:
     unit = audit.unit or "record"
     return (
-        f"{format_count(audit.canaries)} {unit}s of random tokens, each put into the training by a fair "
-        f"coin. An attacker "
-        f"who sees the model after every one of {format_count(audit.steps)} steps, and knows everything but "
-        f"coins, batches "
-        f"and noise, guessed {format_count(audit.guesses)} of the coins, "
-        f"{format_count(audit.right_guesses)} of them right. "
-        f"So, with confidence {format_value(audit.confidence)}, ε is at least {audit.lower_bound:.2f}; "
-        f"claimed is "
+        f"{format_count(audit.canaries)} canaries ({unit}s whose gradient is one coordinate of the adapter), each put "
+        f"into the training by a fair coin. An attacker who sees the model after every one of "
+        f"{format_count(audit.steps)} steps, and knows everything but coins, batches and noise, guessed "
+        f"{format_count(audit.guesses)} of the coins, {format_count(audit.right_guesses)} of them right. "
+        f"So, with confidence {format_value(audit.confidence)}, ε is at least {audit.lower_bound:.2f}; claimed is "
         f"{format_epsilon(audit.claimed_epsilon)}, both at δ = {format_value(audit.delta)} for one {unit}."
     )
 

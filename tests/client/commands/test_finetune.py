@@ -24,6 +24,7 @@ from common.privacy.ledger import PrivacyLedger
 from common.tasks import TASKS
 from common.tokenization.batches import Batch
 from tests.client.finetune.example_data import TinyModels, dataset
+from tests.tiny_models import soften_attention
 
 SENTIMENT, NER, SUMMARY = "sentiment_analysis", "financial_ner", "document_summarization"
 TEXTS = ["profit rises strong", "net loss of the bank widens"]
@@ -190,12 +191,12 @@ def test_a_merged_model_gives_the_adapters_logits_without_peft_or_fedfin(
     if case == SUMMARY:
         batch = Batch(batch.input_ids, batch.attention_mask, labels=batch.input_ids)
         extra = {"labels": batch.labels}
+        soften_attention(whole)
+        soften_attention(model.module)
     with torch.no_grad():
         given = whole(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits
         expected = model.logits(batch)
-    # A random T5, which writes summaries, does not scale its attention scores: float32 differs by more, by CPU.
-    rounding = 5e-4 if case == SUMMARY else 1e-5
-    assert (given - expected).norm() < rounding * expected.norm()
+    assert (given - expected).norm() < 1e-5 * expected.norm()
     if case not in (SUMMARY, "answers"):
         assert tuple(whole.config.id2label.values()) == load_adapter(adapter)[1].tasks[task]
 
