@@ -62,7 +62,7 @@ def soften_attention(module: torch.nn.Module) -> None:
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if ".q." in name and "lora_A" not in name:
-                parameter /= 10
+                parameter.div_(10)
 
 
 def tiny_tokenizer(kind: str = "wordpiece") -> PreTrainedTokenizerFast:

@@ -58,7 +58,7 @@ def filter_epsilon(events: Iterable[DpSgdEvent], limit: PrivacyLimit) -> float:
     The events are admitted exactly if it is at most `limit.epsilon`. It is infinite without noise.
 
     >>> round(filter_epsilon([DpSgdEvent(4.0, 0.25, 400)], PrivacyLimit(8.0, 1e-6)), 2)
-    7.13
+    7.3
     """
     total = _divergences(events, limit)
     return max(0.0, float(np.min(total + _cost(limit)))) if np.any(total) else 0.0

@@ -191,4 +191,4 @@ def test_kill_9_then_resume_ends_in_the_same_bytes(tmp_path: Path, wait_s: float
 def test_the_last_line_of_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(write_simulation(tmp_path)), "--out", str(tmp_path / "out"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert Path(result.adapter).is_dir()
+    assert Path(result["adapter"]).is_dir()

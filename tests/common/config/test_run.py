@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.config import run as run_module
@@ -436,6 +436,7 @@ def test_toml_to_run_to_json_to_run_is_the_same_run(tables: dict[str, dict[str, 
 def test_valid_tables_reach_every_field() -> None:
     reached: set[str] = set()
 
+    @settings(max_examples=400)
     @given(valid_tables())
     def collect(tables: dict[str, dict[str, Any]]) -> None:
         reached.update(f"{section}.{key}" for section, table in tables.items() for key in table)

@@ -46,7 +46,7 @@ def test_the_domains_are_harder_to_tell_apart_and_the_task_is_learned(tmp_path: 
         "data": (TaskData(task("document_classification"), labelled(), labelled(20, seed=1)),),
         "base_model": str(tmp_path / "base"),
         "max_tokens": 32,
-        "training": TrainingOptions(epochs=30, batch_size=16, learning_rate=0.01, validation=0.0),
+        "training": TrainingOptions(epochs=40, batch_size=16, learning_rate=0.003, validation=0.0),
         "strategy": "domain_adversarial",
         "other": other_domain(),
     }
