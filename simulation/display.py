@@ -88,9 +88,8 @@ class Display(RoundObserver):
         console = Console()
         history = checkpoint.load(workspace.out / "checkpoint").history
         names = sorted(workspace.federation.train)
-        console.print(_rounds_table(workspace, history, names))
-        if len(names) > _MOST_COLUMNS:
-            console.print(_institutions_table(history, names))
+        console.print(_rounds_table(workspace, history))
+        console.print(_institutions_table(history, names))
         if result.baselines:
             console.print(_comparison_table(result))
         before = result.before_round_1
@@ -104,8 +103,6 @@ class Display(RoundObserver):
 
 
 _DECIMALS = {"perplexity": 1}
-_MOST_COLUMNS = 5
-"""Largest number of institutions with a column each. More of them have a table of their own."""
 
 
 def _epsilon(value: float | None) -> str:
@@ -113,28 +110,25 @@ def _epsilon(value: float | None) -> str:
     return "-" if value is None else f"{math.ceil(value * 100 - 1e-9) / 100:.2f}"
 
 
-def _epsilons(record: RoundRecord, names: Sequence[str]) -> list[str]:
-    """Return the epsilon of each institution, or the smallest and the largest if there are many institutions."""
-    if len(names) <= _MOST_COLUMNS:
-        return [_epsilon(record.epsilon.get(name)) for name in names]
+def _epsilon_range(record: RoundRecord) -> str:
+    """Return the smallest and the largest epsilon that an institution has spent, or the one figure if all agree."""
     spent = record.epsilon.values()
     least, most = _epsilon(min(spent, default=None)), _epsilon(max(spent, default=None))
-    return [most if least == most else f"{least} to {most}"]
+    return most if least == most else f"{least} to {most}"
 
 
-def _rounds_table(workspace: Workspace, history: Sequence[RoundRecord], names: Sequence[str]) -> Table:
-    table = Table(title="By round: the hub's test set, and epsilon spent by each institution so far")
+def _rounds_table(workspace: Workspace, history: Sequence[RoundRecord]) -> Table:
+    table = Table(title="By round: the hub's test set, and epsilon spent by the institutions so far")
     second = "perplexity" if task(workspace.config.task).head.is_language_modelling else "weighted_f1"
-    spent = names if len(names) <= _MOST_COLUMNS else ("epsilon",)
-    for column in ("round", "participants", "accuracy", second.replace("_f1", " F1"), *spent, "MB sent"):
-        table.add_column(column, justify="right")
+    for column in ("round", "members", "accuracy", second.replace("_f1", " F1"), "epsilon", "MB sent"):
+        table.add_column(column, justify="right", no_wrap=True)
     for record in history:
         metrics = record.metrics or {}
         table.add_row(
             str(record.round),
             f"{len(record.contributed)}/{len(record.asked)}",
             *(f"{metrics[key]:.{_DECIMALS.get(key, 3)}f}" if key in metrics else "-" for key in ("accuracy", second)),
-            *_epsilons(record, names),
+            _epsilon_range(record),
             f"{(record.bytes_up + record.bytes_down) / 1e6:.2f}",
         )
     return table
@@ -142,8 +136,9 @@ def _rounds_table(workspace: Workspace, history: Sequence[RoundRecord], names: S
 
 def _institutions_table(history: Sequence[RoundRecord], names: Sequence[str]) -> Table:
     table = Table(title="By institution: rounds that its adapter counted in, and epsilon spent")
-    for column in ("institution", "rounds", "epsilon"):
-        table.add_column(column, justify="left" if column == "institution" else "right")
+    table.add_column("institution", overflow="fold")
+    for column in ("rounds", "epsilon"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name in names:
         counted = sum(name in record.contributed for record in history)
         spent = max((record.epsilon[name] for record in history if name in record.epsilon), default=None)
@@ -153,8 +148,10 @@ def _institutions_table(history: Sequence[RoundRecord], names: Sequence[str]) ->
 
 def _comparison_table(result: ResultRecord) -> Table:
     table = Table(title="What the federation gained, on the same test set")
-    for column in ("model", "accuracy", "weighted F1", "epsilon", ""):
-        table.add_column(column, justify="left" if column in ("model", "") else "right")
+    table.add_column("model", overflow="fold")
+    for column in ("accuracy", "weighted F1", "epsilon"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
     for row in result.baselines:
         spent = _epsilon(row.epsilon)
         table.add_row(row.name, format_metric(row.accuracy), format_metric(row.weighted_f1), spent, row.note)

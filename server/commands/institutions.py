@@ -35,8 +35,9 @@ def _show(found: list[dict[str, Any]]) -> None:
         print("nobody is enrolled yet: fedfin-hub approve REQUEST")
         return
     table = Table()
-    for column in ("institution", "state", "certificate until", "keys"):
-        table.add_column(column)
+    table.add_column("institution", overflow="fold")
+    for column in ("state", "certificate until", "keys"):
+        table.add_column(column, no_wrap=True)
     for entry in found:
         table.add_row(entry["name"], entry["state"], entry["certificate_until"][:10], entry["fingerprint"][:16])
     Console().print(table)

@@ -1,4 +1,4 @@
-"""The closing table: readable with three institutions and with twelve."""
+"""The closing tables: readable in 80 columns with four institutions and with twelve."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,14 +46,17 @@ def shown(tmp_path: Path, names: list[str], capsys: pytest.CaptureFixture[str]) 
     return capsys.readouterr().out
 
 
-def test_few_institutions_have_a_column_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    printed = shown(tmp_path, ["north", "south", "west"], capsys)
-    assert "north" in printed
-    assert "2.10" in printed
-    assert "By institution" not in printed
+@pytest.mark.parametrize("names", [["commonwealth_bank", "metropolitan_savings", "north", "partially_mutual"], MANY])
+def test_every_line_fits_80_columns_and_no_name_is_cut(
+    names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = shown(tmp_path, names, capsys)
+    assert max(map(len, printed.splitlines())) <= 80
+    assert all(name in printed for name in names)
+    assert "…" not in printed
 
 
-def test_many_have_a_table_of_their_own_and_every_line_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_institution_has_a_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = shown(tmp_path, MANY, capsys)
     assert "1.00 to 2.10" in printed
     rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if "district_" in line}
@@ -62,4 +65,3 @@ def test_many_have_a_table_of_their_own_and_every_line_fits(tmp_path: Path, caps
     assert "2.00" in rows["district_00"]
     assert "1 of 2" in rows["district_11"]
     assert "2.10" in rows["district_11"]
-    assert max(map(len, printed.splitlines())) <= 80
