@@ -5,12 +5,22 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["INFINITE", "json_text", "replace_directory", "try_lock", "write_atomic", "write_json"]
+__all__ = [
+    "INFINITE",
+    "json_text",
+    "open_own",
+    "read_limited",
+    "replace_directory",
+    "try_lock",
+    "write_atomic",
+    "write_json",
+]
 
 INFINITE = "infinity"
 """An infinite epsilon in JSON, which has no infinite numbers. `float(INFINITE)` reads it. null is "none"."""
@@ -40,10 +50,52 @@ def write_json(path: Path, value: object, mode: int = 0o644) -> None:
     write_atomic(path, (json_text(value, indent=2) + "\n").encode(), mode)
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+def read_limited(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file. It never waits for a pipe and never reads an endless device.
+
+    Args:
+        limit: The most bytes that the file may have.
+
+    Raises:
+        OSError: The file is absent or cannot be read.
+        ValueError: It is no regular file, or it is longer than `limit`.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError("not a regular file")
+    with os.fdopen(handle, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"longer than {limit} bytes")
+    return data
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file (0600) that this process keeps for itself, and create it if it is absent.
+
+    A link at `path` is not followed, so the call never reaches a file that another party chose. Nothing is truncated.
+
+    Args:
+        flags: `os.O_RDWR` or `os.O_WRONLY`, with `os.O_APPEND` if wished.
+
+    Returns:
+        The file descriptor. It does not survive `exec`.
+
+    Raises:
+        OSError: The path is a link (`errno.ELOOP`), or cannot be opened.
+    """
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644, sync: bool = True) -> None:
     """Replace `path` by `data`: temporary file beside it, fsync, rename, fsync of the directory.
 
-    After a crash at any moment the file holds either its old content or all of the new one.
+    After a crash at any moment the file holds either its old content or all of the new one. A link at `path` is
+    replaced and never followed.
+
+    Args:
+        sync: False leaves out both fsyncs, for a file that nothing depends on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -52,11 +104,14 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    if not sync:
+        return
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

@@ -1,6 +1,5 @@
 """The institution's side of enrolment: make a request, hold the hub's answer against it, and only then keep it."""
 
-import secrets
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -9,14 +8,12 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError, EnrolmentError
-from common.files import write_atomic
+from common.files import read_limited, write_atomic
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import WARN_DAYS, Certificate, check_name, new_key_and_request, node_key_text
-from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
+from common.identity.enrolment import MAX_FILE_BYTES, EnrolmentPackage, EnrolmentRequest, is_fingerprint
 
 __all__ = ["accept", "expiring", "is_known", "make_request", "read_package"]
-
-_LEAST_FINGERPRINT = 32  # hexadecimal digits: the 128 bits that `spoken` shows
 
 
 def make_request(directory: Path, name: str, renew: bool = False) -> EnrolmentRequest:
@@ -61,9 +58,11 @@ def read_package(path: Path) -> EnrolmentPackage:
         EnrolmentError: absent, unreadable, altered or not a package.
     """
     try:
-        return EnrolmentPackage.from_json(path.read_bytes())
+        return EnrolmentPackage.from_json(read_limited(path, MAX_FILE_BYTES))
     except OSError as error:
         raise EnrolmentError(f"{path}: cannot be read ({error.strerror}): give the file that the hub sent") from None
+    except ValueError as error:
+        raise EnrolmentError(f"{path}: {error}, so it is no package: give the file that the hub sent") from None
     except EnrolmentError as error:
         raise EnrolmentError(f"{path}: {error}") from None
 
@@ -89,8 +88,7 @@ def accept(home: InstitutionDirectory, package: EnrolmentPackage, fingerprint: s
     """
     what = f"package for {package.institution}"
     if fingerprint is not None:
-        heard = "".join(fingerprint.lower().split())
-        if len(heard) < _LEAST_FINGERPRINT or not secrets.compare_digest(package.fingerprint[: len(heard)], heard):
+        if not is_fingerprint(package.fingerprint, fingerprint):
             raise EnrolmentError(f"{what}: its fingerprint is another one: do not use it, call the hub's operator")
     elif not is_known(home, package):
         raise EnrolmentError(f"{what}: give --fingerprint, as the hub's operator reads it out by telephone")

@@ -9,6 +9,8 @@ is. That the two people settle by reading the fingerprint to each other over ano
 
 import hashlib
 import re
+import secrets
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,9 +26,11 @@ from common.identity.authority import Certificate, check_name, check_request, is
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.tls import split_address
 
-__all__ = ["EnrolmentPackage", "EnrolmentRequest", "format_fingerprint"]
+__all__ = ["MAX_FILE_BYTES", "EnrolmentPackage", "EnrolmentRequest", "format_fingerprint", "is_fingerprint"]
 
-_MAX_FILE_BYTES = 65_536
+MAX_FILE_BYTES = 65_536
+"""The longest request or package, in bytes. Real ones have less than 10,000."""
+_LEAST_DIGITS = 32  # the 128 bits that `format_fingerprint` shows
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -192,11 +196,25 @@ def format_fingerprint(fingerprint: str) -> str:
     return " ".join(fingerprint[start : start + 4] for start in range(0, 32, 4))
 
 
+def is_fingerprint(fingerprint: str, heard: str) -> bool:
+    """Whether `heard`, as a person typed it, is the fingerprint or its beginning of at least 128 bits.
+
+    Spaces and dashes between groups are ignored, also those that a text editor puts in place of "-".
+
+    >>> is_fingerprint("1f3a90bc" * 8, "1F3A\u201390BC" * 4)
+    True
+    """
+    digits = "".join(mark for mark in heard.lower() if not (mark.isspace() or unicodedata.category(mark) == "Pd"))
+    if len(digits) < _LEAST_DIGITS or not digits.isascii():
+        return False
+    return secrets.compare_digest(fingerprint[: len(digits)], digits)
+
+
 def _read(text: str | bytes, kind: str, keys: set[str]) -> dict[str, Any]:
     """Return the fields of a file. Each is a text, except for the keys. Raise EnrolmentError for anything else."""
     what = f"not a {kind} of this version: ask for it again"
     try:
-        if len(text) > _MAX_FILE_BYTES:
+        if len(text) > MAX_FILE_BYTES:
             raise ValueError
         fields = parse_object(text)
     except ValueError:

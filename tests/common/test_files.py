@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import json_text, replace_directory, try_lock, write_atomic
+from common.files import json_text, open_own, read_limited, replace_directory, try_lock, write_atomic
 
 
 def test_a_directory_is_replaced_only_when_its_draft_is_whole(tmp_path: Path) -> None:
@@ -43,6 +43,29 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_temporary(tmp_p
         write_atomic(path, "text")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_ones_own_is_never_a_link_and_never_truncated(tmp_path: Path) -> None:
+    kept = tmp_path / "ledger"
+    kept.write_bytes(b"kept")
+    (tmp_path / "lock").symlink_to(kept)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_own(tmp_path / "lock", os.O_RDWR)
+    os.close(open_own(kept, os.O_RDWR))
+    write_atomic(tmp_path / "lock", b"new", sync=False)
+    assert kept.read_bytes() == b"kept"
+    assert not (tmp_path / "lock").is_symlink()
+
+
+def test_a_file_is_read_up_to_its_limit_and_a_pipe_never(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1234")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_limited(tmp_path / "file", 4) == b"1234"
+    with pytest.raises(ValueError, match="longer than 3 bytes"):
+        read_limited(tmp_path / "file", 3)
+    for other in ("/dev/zero", tmp_path / "pipe", tmp_path):
+        with pytest.raises(ValueError, match="not a regular file"):
+            read_limited(Path(other), 4)
 
 
 def test_json_has_no_number_that_the_standard_lacks() -> None:

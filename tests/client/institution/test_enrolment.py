@@ -1,5 +1,6 @@
 """An institution keeps a hub's package only when its sender is certain and it fits."""
 
+import os
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -86,6 +87,30 @@ def test_a_package_is_kept_with_the_fingerprint_that_was_read_out(
     accept(home, package, format_fingerprint(package.fingerprint).upper())
     assert home.package() == package
     assert kept(home) == ["ca.pem", "client.key", "client.pem", "hub.json"]
+
+
+def test_a_fingerprint_with_the_dashes_of_a_text_editor_is_understood_and_other_marks_are_refused(
+    request_: EnrolmentRequest, home: InstitutionDirectory, hub: TheHub
+) -> None:
+    package = hub.answer(request_)
+    groups = format_fingerprint(package.fingerprint).split()
+    for wrong in ("\u00b7".join(groups), "\udcff".join(groups), "\u2013" * 40, "\u0661" * 40):
+        with pytest.raises(EnrolmentError, match="its fingerprint is another one"):
+            accept(home, package, wrong)
+    accept(home, package, "\u2013".join(groups) + "\u00a0")
+    assert home.package() == package
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no endless device here")
+def test_a_package_that_never_ends_or_is_no_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "long").write_bytes(b" " * 70_000)
+    (tmp_path / "deep").write_bytes(b"[" * 60_000)
+    for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path / "long", tmp_path / "deep", tmp_path):
+        with pytest.raises(EnrolmentError) as refused:
+            read_package(path)
+        assert str(refused.value).startswith(f"{path}: ")
+        assert "\n" not in str(refused.value)
 
 
 def test_what_is_not_certain_is_refused_and_nothing_is_kept(
