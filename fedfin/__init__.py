@@ -20,11 +20,10 @@ These 16 names are the public face: functions, and the values that are passed to
 | catch bad input | `errors.FedfinError` |
 """
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from fedfin._lazy import lazy_names
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from client.audit.findings import audit
@@ -78,8 +77,6 @@ _PLACES = {
     "simulate": "simulation.in_memory:simulate",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _PLACES)
-
 
 def _refuse_other_packages() -> None:
     """Refuse to run beside other packages called `common`, `client`, `server` or `simulation`.
@@ -103,4 +100,12 @@ def _refuse_other_packages() -> None:
         raise ImportError(f"fedfin: {foreign}")
 
 
-_refuse_other_packages()
+def _names() -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__`, once it is sure whose package `common` is."""
+    _refuse_other_packages()
+    from common.lazy import lazy_names
+
+    return lazy_names(__name__, _PLACES)
+
+
+__getattr__, __dir__ = _names()

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fedfin._lazy import lazy_names
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from client.budget.summary import LedgerRun, RunStatement

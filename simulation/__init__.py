@@ -4,8 +4,9 @@ The simulation may use the rooms of hub and institution, and neither of them may
 they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from simulation.config import SimulationConfig, load_simulation
@@ -27,20 +28,15 @@ __all__ = [
     "simulate",
 ]
 
-_MODULES = {
-    "Federation": "simulation.partition",
-    "RoundObserver": "simulation.in_process",
-    "SimulationConfig": "simulation.config",
-    "SimulationResult": "simulation.result",
-    "Workspace": "simulation.workspace",
-    "load_simulation": "simulation.config",
-    "run_simulation": "simulation.runner",
-    "simulate": "simulation.in_memory",
+_PLACES = {
+    "Federation": "simulation.partition:Federation",
+    "RoundObserver": "simulation.in_process:RoundObserver",
+    "SimulationConfig": "simulation.config:SimulationConfig",
+    "SimulationResult": "simulation.result:SimulationResult",
+    "Workspace": "simulation.workspace:Workspace",
+    "load_simulation": "simulation.config:load_simulation",
+    "run_simulation": "simulation.runner:run_simulation",
+    "simulate": "simulation.in_memory:simulate",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

@@ -4,8 +4,9 @@
 has no network. The node (`client.node`) carries the bytes.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from client.agent.agent import Agent, LocalModel
@@ -14,17 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent", "AgentService", "LocalModel", "LocalModels", "serve"]
 
-_MODULES = {
-    "Agent": "client.agent.agent",
-    "AgentService": "client.agent.server",
-    "LocalModel": "client.agent.agent",
-    "LocalModels": "client.agent.models",
-    "serve": "client.agent.server",
+_PLACES = {
+    "Agent": "client.agent.agent:Agent",
+    "AgentService": "client.agent.server:AgentService",
+    "LocalModel": "client.agent.agent:LocalModel",
+    "LocalModels": "client.agent.models:LocalModels",
+    "serve": "client.agent.server:serve",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the name when it is first used. The start-up checks must run before torch is loaded."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

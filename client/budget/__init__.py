@@ -3,8 +3,9 @@
 The room only reads. Charges are made by `client.institution.limits`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from client.budget.prv import epsilon_prv
@@ -12,18 +13,13 @@ if TYPE_CHECKING:
 
 __all__ = ["RunStatement", "VerifiedLedger", "epsilon_prv", "overview", "read_ledger", "verify_ledger"]
 
-_MODULES = {
-    "RunStatement": "client.budget.summary",
-    "VerifiedLedger": "client.budget.summary",
-    "epsilon_prv": "client.budget.prv",
-    "overview": "client.budget.summary",
-    "read_ledger": "client.budget.summary",
-    "verify_ledger": "client.budget.summary",
+_PLACES = {
+    "RunStatement": "client.budget.summary:RunStatement",
+    "VerifiedLedger": "client.budget.summary:VerifiedLedger",
+    "epsilon_prv": "client.budget.prv:epsilon_prv",
+    "overview": "client.budget.summary:overview",
+    "read_ledger": "client.budget.summary:read_ledger",
+    "verify_ledger": "client.budget.summary:verify_ledger",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the name when it is first used. Keys and numerical libraries take time to load."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

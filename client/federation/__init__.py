@@ -4,8 +4,9 @@ A round starts from the run's configuration and the institution's own settings. 
 (see `client.agent`), and fine-tuning alone (`client.finetune`) is never imported.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from client.federation.forecast import Forecast
@@ -23,20 +24,15 @@ __all__ = [
     "select_rows",
 ]
 
-_MODULES = {
-    "FederatedJob": "client.federation.local_round",
-    "Forecast": "client.federation.forecast",
-    "PreparedData": "client.federation.local_round",
-    "event_of_round": "client.federation.planning",
-    "plan_training": "client.federation.local_round",
-    "read_for_run": "client.federation.planning",
-    "run": "client.federation.local_round",
-    "select_rows": "client.federation.planning",
+_PLACES = {
+    "FederatedJob": "client.federation.local_round:FederatedJob",
+    "Forecast": "client.federation.forecast:Forecast",
+    "PreparedData": "client.federation.local_round:PreparedData",
+    "event_of_round": "client.federation.planning:event_of_round",
+    "plan_training": "client.federation.local_round:plan_training",
+    "read_for_run": "client.federation.planning:read_for_run",
+    "run": "client.federation.local_round:run",
+    "select_rows": "client.federation.planning:select_rows",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the name when it is first used. A forecast needs no torch, which a round loads."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

@@ -4,8 +4,9 @@ This room reads adapters and writes merged models. It trains nothing and charges
 they are first used, because they load torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from client.inference.merge import merge_adapter
@@ -13,16 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Label", "Predictor", "load_adapter", "merge_adapter"]
 
-_MODULES = {
-    "Label": "client.inference.predictor",
-    "Predictor": "client.inference.predictor",
-    "load_adapter": "client.inference.predictor",
-    "merge_adapter": "client.inference.merge",
+_PLACES = {
+    "Label": "client.inference.predictor:Label",
+    "Predictor": "client.inference.predictor:Predictor",
+    "load_adapter": "client.inference.predictor:load_adapter",
+    "merge_adapter": "client.inference.merge:merge_adapter",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

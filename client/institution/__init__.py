@@ -4,8 +4,9 @@ Everything that only the institution decides is read here, and `limits` enforces
 every training. The room knows no model, no row and no round. `paths` alone opens nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from client.institution.config import InstitutionConfig, load_institution_config
@@ -23,19 +24,14 @@ __all__ = [
     "load_institution_config",
 ]
 
-_MODULES = {
-    "InstitutionConfig": "client.institution.config",
-    "InstitutionDirectory": "client.institution.directory",
-    "InstitutionPaths": "client.institution.paths",
-    "ProposedTraining": "client.institution.limits",
-    "charge_training": "client.institution.limits",
-    "check_limits": "client.institution.limits",
-    "load_institution_config": "client.institution.config",
+_PLACES = {
+    "InstitutionConfig": "client.institution.config:InstitutionConfig",
+    "InstitutionDirectory": "client.institution.directory:InstitutionDirectory",
+    "InstitutionPaths": "client.institution.paths:InstitutionPaths",
+    "ProposedTraining": "client.institution.limits:ProposedTraining",
+    "charge_training": "client.institution.limits:charge_training",
+    "check_limits": "client.institution.limits:check_limits",
+    "load_institution_config": "client.institution.config:load_institution_config",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the name when it is first used. The node imports `paths`, which must load nothing else."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

@@ -3,7 +3,9 @@
 The room observes trainings and reads their records. It never trains, and nothing of it leaves the institution.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from client.tracking.history import History
@@ -11,15 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "Tracker"]
 
+_PLACES = {"History": "client.tracking.history:History", "Tracker": "client.tracking.tracker:Tracker"}
 
-def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: both modules load torch."""
-    if name == "Tracker":
-        from client.tracking.tracker import Tracker
-
-        return Tracker
-    if name == "History":
-        from client.tracking.history import History
-
-        return History
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

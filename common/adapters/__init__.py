@@ -5,8 +5,9 @@ training changes and all that a federation exchanges. This room trains nothing o
 names are imported when they are first used, because they load torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from common.adapters.adapted_model import AdaptedModel, adapt
@@ -29,22 +30,17 @@ __all__ = [
     "write_manifest",
 ]
 
-_MODULES = {
-    "AdaptedModel": "common.adapters.adapted_model",
-    "FeatureCache": "common.adapters.feature_cache",
-    "Manifest": "common.adapters.manifest",
-    "TaskHead": "common.adapters.task_heads",
-    "adapt": "common.adapters.adapted_model",
-    "adapt_prompt": "common.adapters.soft_prompts",
-    "batch_losses": "common.adapters.losses",
-    "build": "common.adapters.manifest",
-    "load_adapter": "common.adapters.manifest",
-    "write_manifest": "common.adapters.manifest",
+_PLACES = {
+    "AdaptedModel": "common.adapters.adapted_model:AdaptedModel",
+    "FeatureCache": "common.adapters.feature_cache:FeatureCache",
+    "Manifest": "common.adapters.manifest:Manifest",
+    "TaskHead": "common.adapters.task_heads:TaskHead",
+    "adapt": "common.adapters.adapted_model:adapt",
+    "adapt_prompt": "common.adapters.soft_prompts:adapt_prompt",
+    "batch_losses": "common.adapters.losses:batch_losses",
+    "build": "common.adapters.manifest:build",
+    "load_adapter": "common.adapters.manifest:load_adapter",
+    "write_manifest": "common.adapters.manifest:write_manifest",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

@@ -5,8 +5,9 @@ each fault is one line. This room knows neither adapters nor rows, and it change
 it saves. Its names are imported when they are first used, because most of them load torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from common.base_models.check import CheckedBase, check_base_model
@@ -28,22 +29,17 @@ __all__ = [
     "resolve_base",
 ]
 
-_MODULES = {
-    "CheckedBase": "common.base_models.check",
-    "Provenance": "common.base_models.provenance",
-    "base_digest": "common.base_models.digest",
-    "check_base_model": "common.base_models.check",
-    "load_base": "common.base_models.load",
-    "load_classifier": "common.base_models.load",
-    "load_shared_encoder": "common.base_models.load",
-    "read_provenance": "common.base_models.provenance",
-    "refuse_private_base": "common.base_models.provenance",
-    "resolve_base": "common.base_models.resolve",
+_PLACES = {
+    "CheckedBase": "common.base_models.check:CheckedBase",
+    "Provenance": "common.base_models.provenance:Provenance",
+    "base_digest": "common.base_models.digest:base_digest",
+    "check_base_model": "common.base_models.check:check_base_model",
+    "load_base": "common.base_models.load:load_base",
+    "load_classifier": "common.base_models.load:load_classifier",
+    "load_shared_encoder": "common.base_models.load:load_shared_encoder",
+    "read_provenance": "common.base_models.provenance:read_provenance",
+    "refuse_private_base": "common.base_models.provenance:refuse_private_base",
+    "resolve_base": "common.base_models.resolve:resolve_base",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

@@ -4,8 +4,9 @@ Figures come from privacy-loss distributions. Admission to a limited ledger come
 that are chosen one after another. The room computes and records. It never draws noise and never sees a row.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from common.privacy.accounting import DpSgdEvent, PrivacyLimit, calibrate, epsilon
@@ -24,21 +25,16 @@ __all__ = [
     "steps_left",
 ]
 
-_MODULES = {
-    "ChargeContext": "common.privacy.ledger",
-    "DpSgdEvent": "common.privacy.accounting",
-    "PrivacyLedger": "common.privacy.ledger",
-    "PrivacyLimit": "common.privacy.accounting",
-    "calibrate": "common.privacy.accounting",
-    "epsilon": "common.privacy.accounting",
-    "filter_epsilon": "common.privacy.filter",
-    "read_charges": "common.privacy.ledger",
-    "steps_left": "common.privacy.filter",
+_PLACES = {
+    "ChargeContext": "common.privacy.ledger:ChargeContext",
+    "DpSgdEvent": "common.privacy.accounting:DpSgdEvent",
+    "PrivacyLedger": "common.privacy.ledger:PrivacyLedger",
+    "PrivacyLimit": "common.privacy.accounting:PrivacyLimit",
+    "calibrate": "common.privacy.accounting:calibrate",
+    "epsilon": "common.privacy.accounting:epsilon",
+    "filter_epsilon": "common.privacy.filter:filter_epsilon",
+    "read_charges": "common.privacy.ledger:read_charges",
+    "steps_left": "common.privacy.filter:steps_left",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the name when it is first used. Keys and numerical libraries take time to load."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

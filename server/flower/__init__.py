@@ -4,8 +4,9 @@ This room and `server.app` are the only parts of the hub that import Flower. Its
 used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from server.flower.grid import GridTransport
@@ -13,11 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GridTransport", "execute_run"]
 
-_MODULES = {"GridTransport": "server.flower.grid", "execute_run": "server.flower.server_app"}
+_PLACES = {"GridTransport": "server.flower.grid:GridTransport", "execute_run": "server.flower.server_app:execute_run"}
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

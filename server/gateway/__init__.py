@@ -4,8 +4,9 @@ The gateway requires mutual TLS and forwards an allowed set of calls. It knows n
 imported when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from server.gateway.gateway import Doorkeeper, Gateway, serve
@@ -13,16 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Doorkeeper", "Gateway", "prepare_services", "serve"]
 
-_MODULES = {
-    "Doorkeeper": "server.gateway.gateway",
-    "Gateway": "server.gateway.gateway",
-    "prepare_services": "server.gateway.services",
-    "serve": "server.gateway.gateway",
+_PLACES = {
+    "Doorkeeper": "server.gateway.gateway:Doorkeeper",
+    "Gateway": "server.gateway.gateway:Gateway",
+    "prepare_services": "server.gateway.services:prepare_services",
+    "serve": "server.gateway.gateway:serve",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)

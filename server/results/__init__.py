@@ -4,8 +4,9 @@ This room loads models, so its names are imported when they are first used. It k
 Flower.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from server.results.artifacts import describe_protection, model_card, result, save_adapter, save_round
@@ -13,18 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["HubEvaluator", "describe_protection", "model_card", "result", "save_adapter", "save_round"]
 
-_MODULES = {
-    "HubEvaluator": "server.results.evaluation",
-    "describe_protection": "server.results.artifacts",
-    "model_card": "server.results.artifacts",
-    "result": "server.results.artifacts",
-    "save_adapter": "server.results.artifacts",
-    "save_round": "server.results.artifacts",
+_PLACES = {
+    "HubEvaluator": "server.results.evaluation:HubEvaluator",
+    "describe_protection": "server.results.artifacts:describe_protection",
+    "model_card": "server.results.artifacts:model_card",
+    "result": "server.results.artifacts:result",
+    "save_adapter": "server.results.artifacts:save_adapter",
+    "save_round": "server.results.artifacts:save_round",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _PLACES)
