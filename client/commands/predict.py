@@ -52,7 +52,8 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _texts(given: argparse.Namespace) -> list[str]:
-    from common.data.tables import read_rows, read_text
+    from common.data.raw_text import read_text
+    from common.data.tables import read_rows
 
     path = Path(given.input)
     source = given.input

@@ -19,7 +19,8 @@ from common.data.datasets import (
     select_labels,
     validate,
 )
-from common.data.tables import class_names, read_lists, read_text
+from common.data.raw_text import read_text
+from common.data.tables import class_names, read_lists
 from common.errors import ConfigurationError, DataError
 from common.evaluation.task_metrics import plain_label
 from common.tasks import MULTI_TASK, Task, as_task

@@ -1,24 +1,38 @@
 """Unlabelled text: a corpus is any file or folder of it.
 
-Plain text is cut into paragraphs at blank lines. Tables (CSV, JSON lines, Parquet) give one text a row. All but
-Parquet may be gzipped (`.gz`). Nothing is quoted in a message: files are named, rows numbered.
+A file of plain text gives one text a paragraph, a table one text a row. Nothing is quoted in a message: files are
+named, rows numbered.
 """
 
 import hashlib
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+from common.data.cells import as_text
 from common.data.datasets import Dataset, Example
-from common.data.tables import FORMATS, missing_column, read_rows, read_text
+from common.data.files import OPENERS, open_table
+from common.data.raw_text import file_kind, read_text
+from common.data.table import Table, missing_column
 from common.errors import DataError
 
 __all__ = ["public_texts", "python_reference_text", "read_corpus", "read_split", "read_text_dataset", "split_held_out"]
 
-_PLAIN = (".txt", ".md")
 _TEXT_COLUMNS = ("text", "sentence", "content", "body", "narrative")
 _BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
+
+
+def _paragraphs(path: Path) -> list[str]:
+    text = read_text(path)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{path}: it is not UTF-8: convert the file")
+    return [" ".join(part.split()) for part in _BLANK_LINE.split(text) if part.strip()]
+
+
+TEXT_READERS: Mapping[str, Callable[[Path], list[str]]] = MappingProxyType({".txt": _paragraphs, ".md": _paragraphs})
+"""By suffix (without that of a compression), the function that reads the texts of a file that is no table."""
 
 
 def read_corpus(path: Path, column: str | None = None) -> list[str]:
@@ -35,7 +49,7 @@ def read_corpus(path: Path, column: str | None = None) -> list[str]:
         raise DataError(f"{path}: no such data file or folder: check the path")
     files = sorted(file for file in path.rglob("*") if _is_text(file)) if path.is_dir() else [path]
     if not files:
-        raise DataError(f"{path}: the folder holds no text: put *{', *'.join((*_PLAIN, *FORMATS))} files there")
+        raise DataError(f"{path}: the folder holds no text: put *{', *'.join(_kinds())} files there")
     texts = list(dict.fromkeys(text for file in files for text in _read_file(file, column)))
     if not texts:
         raise DataError(f"{path}: it holds no text")
@@ -60,49 +74,50 @@ def read_split(path: Path, column: str | None, group_column: str | None, share: 
     if group_column is None:
         train, test = split_held_out(read_corpus(path, column), share)
     else:
-        if path.is_dir() or _kind(path) in _PLAIN:
+        if path.is_dir() or file_kind(path) in TEXT_READERS:
             raise DataError(f"{path}: only a table has a column {group_column}: leave the group column out")
-        rows = read_rows(path)
-        chosen = _text_column(path, rows, column)
-        if group_column not in rows[0]:
-            raise missing_column(path, group_column, rows[0])
-        groups = sorted({row[group_column] for row in rows})
-        tested = set(split_held_out(groups, share)[1]) or {groups[0]}
+        table = open_table(path)
+        chosen = _text_column(path, table, column)
+        if group_column not in table.columns:
+            raise missing_column(path, group_column, table)
+        rows = [
+            [as_text(path, number, name, row.get(name)).strip() for name in (chosen, group_column)]
+            for number, row in table.rows
+        ]
+        groups = sorted({group for _, group in rows})
+        tested = set(split_held_out(groups, share)[1]) or set(groups[:1])
         sides: tuple[dict[str, None], dict[str, None]] = ({}, {})
-        for row in rows:
-            if text := row.get(chosen, "").strip():
-                sides[row[group_column] in tested][text] = None
+        for text, group in rows:
+            if text:
+                sides[group in tested][text] = None
         train, test = [text for text in sides[0] if text not in sides[1]], list(sides[1])
     if not train or not test:
         raise DataError(f"{path}: too few texts or groups to hold some out: name a held-out file")
     return tuple(Dataset(tuple(Example(t, 0) for t in side), (), str(path)) for side in (train, test))  # type: ignore[return-value]
 
 
-def _kind(file: Path) -> str:
-    return (Path(file.stem).suffix if file.suffix == ".gz" else file.suffix).lower()
+def _kinds() -> tuple[str, ...]:
+    return (*TEXT_READERS, *OPENERS)
 
 
 def _is_text(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(".") and _kind(file) in (*_PLAIN, *FORMATS)
+    return file.is_file() and not file.name.startswith(".") and file_kind(file) in _kinds()
 
 
 def _read_file(file: Path, column: str | None) -> Iterable[str]:
-    if _kind(file) not in (*_PLAIN, *FORMATS):
-        raise DataError(f"{file}: unknown format: name it *{', *'.join((*_PLAIN, *FORMATS))}")
-    if _kind(file) not in _PLAIN:
-        rows = read_rows(file)
-        chosen = _text_column(file, rows, column)
-        return [text for row in rows if (text := row.get(chosen, "").strip())]
-    text = read_text(file)
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise DataError(f"{file}: it is not UTF-8: convert the file")
-    return [" ".join(part.split()) for part in _BLANK_LINE.split(text) if part.strip()]
+    if reader := TEXT_READERS.get(file_kind(file)):
+        return reader(file)
+    if file_kind(file) not in OPENERS:
+        raise DataError(f"{file}: unknown format: name it *{', *'.join(_kinds())}")
+    table = open_table(file)
+    chosen = _text_column(file, table, column)
+    return [text for number, row in table.rows if (text := as_text(file, number, chosen, row.get(chosen)).strip())]
 
 
-def _text_column(file: Path, rows: Sequence[Mapping[str, str]], column: str | None) -> str:
-    chosen = column or next((name for name in _TEXT_COLUMNS if name in rows[0]), "text")
-    if not any(chosen in row for row in rows):
-        raise missing_column(file, chosen, rows[0])
+def _text_column(file: Path, table: Table, column: str | None) -> str:
+    chosen = column or next((name for name in _TEXT_COLUMNS if name in table.columns), "text")
+    if chosen not in table.columns:
+        raise missing_column(file, chosen, table)
     return chosen
 
 

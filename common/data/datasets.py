@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from common.data.tables import read_rows, read_text
+from common.data.raw_text import read_text
+from common.data.tables import read_rows
 from common.errors import DataError
 
 __all__ = [

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import tomli_w
 
 from common.base_models.extend import holds_blanks
-from common.data.tables import read_text
+from common.data.raw_text import read_text
 from common.errors import ConfigurationError, DataError
 from common.files import write_atomic
 

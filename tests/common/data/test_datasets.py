@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pyarrow
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from hypothesis import given
@@ -45,12 +46,16 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
         data = ("\n".join(lines) + "\n").encode()
     if path.suffix == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".feather":
+        pyarrow.feather.write_feather(pyarrow.Table.from_pylist(rows), path)
     else:
         path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "a.tsv.gz", "a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.csv.gz", "a.tsv", "a.tsv.gz", "a.jsonl", "a.jsonl.gz", "a.parquet", "a.feather"]
+)
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, ROWS)
     assert read_rows(path) == ROWS
@@ -95,7 +100,8 @@ BAD = {
     "cut gzip": ("a.csv.gz", gzip.compress(b"text,label\na,b\n" * 99)[:-12], "gzip data is damaged"),
     "not Parquet": ("a.parquet", b"PAR1" + SECRET.encode(), "not a readable Parquet file"),
     "unknown format": ("a.xlsx", b"", "unknown format"),
-    "gzipped Parquet": ("a.parquet.gz", b"", "unknown format"),
+    "gzipped Parquet, empty": ("a.parquet.gz", b"", "the file is empty"),
+    "gzipped Parquet, damaged": ("a.parquet.gz", gzip.compress(SECRET.encode()), "not a readable Parquet file"),
 }
 
 

@@ -1,0 +1,82 @@
+"""CSV and TSV files. Fields of a CSV file may also be separated by semicolons, tabs or bars."""
+
+import csv
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from common.data.raw_text import file_kind, read_text
+from common.data.table import Table
+from common.errors import DataError
+
+__all__ = ["open_delimited"]
+
+_SEPARATORS = (",", ";", "\t", "|")
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def open_delimited(path: Path, _columns: Collection[str] | None, /) -> Table:
+    """Open a `.csv` or `.tsv` file. Its first line is the header. See `Opener`.
+
+    A spreadsheet's first line `sep=;` is understood. Otherwise a `.csv` file is separated by the sign that is most
+    frequent in its header.
+    """
+    csv.field_size_limit(2**31 - 1)  # an annual report is longer than the reader's usual 131,072 characters
+    content = read_text(path)
+    separator, content = _separator(path, content)
+    kind = "TSV" if file_kind(path) == ".tsv" else "CSV"
+    # The standard library's strict reader: it alone reports an unterminated quote instead of swallowing rows.
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    records: list[list[str]] = []
+    try:
+        records.extend(record for record in reader if record)
+        fault = None
+    except csv.Error:
+        fault = DataError(f"{path}: row {len(records)} is not valid {kind}: check its quotes")
+    header, body = (records[0], records[1:]) if records else ([], [])
+    if fault is not None and not header:
+        raise fault from None
+    if any(not _is_text(name) for name in header):
+        raise DataError(f"{path}: its first line is not UTF-8 text: convert the file")
+    named = [name for name in header if name]  # data frames write their index as a column without a name
+    if len(set(named)) < len(named):
+        raise DataError(f"{path}: the header has a repeated column name: give each column its own")
+    rows = _rows(path, header, body, _NAMES[separator], fault)
+    return Table(tuple(named), rows, has_header=not _is_repeated_below(header, body))
+
+
+def _separator(path: Path, content: str) -> tuple[str, str]:
+    """Return the sign between fields, and the content without a spreadsheet's line about it."""
+    first, _, rest = content.partition("\n")
+    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
+        return first.strip()[4], rest
+    if file_kind(path) == ".tsv":
+        return "\t", content
+    plain = "".join(first.split('"')[::2])  # without quoted fields
+    return max(_SEPARATORS, key=plain.count), content
+
+
+def _rows(
+    path: Path, header: Sequence[str], body: Sequence[Sequence[str]], between: str, fault: DataError | None
+) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for number, record in enumerate(body, start=1):
+        if len(record) != len(header):
+            raise DataError(
+                f"{path}: row {number} has {len(record)} columns, the header {len(header)}: quote {between}"
+            )
+        yield number, {name: value for name, value in zip(header, record, strict=True) if name}
+    if fault is not None:
+        raise fault from None
+
+
+def _is_repeated_below(header: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
+    """Return whether a value of the first line stands in its column again, as the label of a first row does."""
+    return any(name == value for record in body for name, value in zip(header, record, strict=False) if name)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
