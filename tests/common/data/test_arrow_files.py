@@ -12,6 +12,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
+from common.data.arrow_files import open_arrow, open_parquet
 from common.data.files import open_table
 from common.data.tables import read_rows
 
@@ -108,3 +109,10 @@ def test_nested_columns_have_dotted_names(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, pyarrow.Table.from_pylist(rows).replace_schema_metadata(nested))
     assert read_rows(path, ("meta.desk.name", "meta.label")) == [{"meta.desk.name": "rates", "meta.label": "1"}]
     assert open_table(path).label_names == {"meta.label": ("down", "up")}
+
+
+def test_columns_that_nobody_asked_for_are_known_and_not_read(tmp_path: Path) -> None:
+    for opener, name in ((open_parquet, "a.parquet"), (open_arrow, "a.feather")):
+        table = opener(write(tmp_path / name, pyarrow.table({"text": ["a"], "other": [{"b": 1}]})), ("text",))
+        assert table.columns == ("text", "other.b")
+        assert list(table.rows) == [(1, {"text": "a"})]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from common.data.delimited_files import open_delimited
 from common.data.tables import read_rows
 from common.errors import DataError
 
@@ -74,3 +75,10 @@ def test_a_value_in_the_place_of_a_columns_name_is_not_shown_with_a_row(tmp_path
     with pytest.raises(DataError, match="row 2, column without a usable name is not UTF-8") as caught:
         read_rows(tmp_path / "a.csv")
     assert SECRET not in str(caught.value)
+
+
+def test_a_first_row_that_returns_in_its_column_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("up,Norvik rose\ndown,Norvik fell\nup,Tarn rose\n")
+    assert not open_delimited(tmp_path / "a.csv", None).has_header
+    (tmp_path / "a.csv").write_text("label,text\nup,Norvik rose\n")
+    assert open_delimited(tmp_path / "a.csv", None).has_header
