@@ -3,11 +3,13 @@
 Flower is pinned exactly. A new release is taken by making that test pass here, and nothing else has to change.
 """
 
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx
+import uvicorn.config
 from flwr.common.constant import ErrorCode
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -24,6 +26,7 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import FlowerError
 from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supercore.protobuf.client import ProtobufClient
 
 from common.errors import ServiceError
 
@@ -35,6 +38,8 @@ __all__ = [
     "NODE_LOST",
     "Control",
     "NodeState",
+    "prove_clients",
+    "prove_servers",
     "shorten_pull_backoff",
 ]
 
@@ -66,17 +71,17 @@ class NodeState:
 class Control:
     """The SuperLink's control API, as the hub's operator uses it. A context manager.
 
+    Args:
+        address: host:port of the SuperLink.
+        context: Proves this client to the SuperLink and the SuperLink to it.
+
     Raises (in every method):
         ServiceError: the SuperLink does not answer, or refuses.
     """
 
-    def __init__(self, address: str, authority_pem: str) -> None:
-        self._client: Any = ControlHttpClient.from_server_address(
-            address,
-            insecure=False,
-            root_certificates=authority_pem.encode(),
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
-        )
+    def __init__(self, address: str, context: ssl.SSLContext) -> None:
+        interceptors = [RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
+        self._client: Any = _proven(ControlHttpClient, address, context, interceptors)
 
     def start_run(self, bundle: bytes, digest: str, settings: Mapping[str, str]) -> int:
         """Begin a run of the app in `bundle` (its SHA-256 is `digest`). Return Flower's id of the run."""
@@ -146,6 +151,32 @@ class _Refused(ServiceError):
     def __init__(self, code: int | None, status: int) -> None:
         super().__init__(f"the SuperLink refused (status {status}, code {code}): see its log")
         self.code = code
+
+
+def prove_servers(context: ssl.SSLContext) -> None:
+    """Make the HTTP servers that Flower starts in this process use `context`. Flower asks no client for a certificate.
+
+    The servers must be started with a certificate, or they do not use TLS at all.
+    """
+    uvicorn.config.create_ssl_context = lambda **_: context
+
+
+def prove_clients(context: Callable[[], ssl.SSLContext]) -> None:
+    """Make Flower's clients of its local servers in this process use the context that `context` returns."""
+
+    def from_server_address(cls: Any, server_address: str, *_: object, **given: Any) -> Any:
+        retry = given.get("retry_invoker")
+        return _proven(cls, server_address, context(), given["interceptors"], retry_invoker=retry)
+
+    ProtobufClient.from_server_address = classmethod(from_server_address)
+
+
+def _proven(kind: Any, address: str, context: ssl.SSLContext, interceptors: Any, **given: Any) -> Any:
+    client = kind(f"https://{address}", interceptors=interceptors, verify=context, **given)
+    client._client.close()
+    # Flower's own client would send loopback traffic to the proxy that the environment names.
+    client._client = httpx.Client(verify=context, timeout=client._client.timeout, trust_env=False)
+    return client
 
 
 def shorten_pull_backoff() -> None:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import logging
+import resource
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -18,25 +19,43 @@ from typing import Any
 
 import httpx
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from common.errors import EnrolmentError, FedfinError
+from common.errors import FedfinError
 from common.flower.internals import NODE_KEY_HEADER
 from common.identity.authority import Certificate
 from common.identity.revocations import Revocations
 from common.identity.tls import server_context, split_address
+from common.processes.logs import RateLimit
+from server.gateway.connections import Entrance, door
 from server.hub.directory import HubDirectory
 
-__all__ = ["Doorkeeper", "Gateway", "main", "serve"]
+__all__ = ["ALLOWED", "Doorkeeper", "Gateway", "main", "make_server", "serve"]
 
-FLEET = "/v1/fleet/"
-# Nodes are registered by the operator, through enrolment.
-_CLOSED = ("/v1/fleet/register-node", "/v1/fleet/unregister-node")
+ALLOWED = frozenset(
+    f"/v1/fleet/{call}"
+    for call in (
+        "activate-node",
+        "deactivate-node",
+        "send-node-heartbeat",
+        "pull-messages",
+        "push-messages",
+        "get-run",
+        "get-fab",
+        "push-object",
+        "pull-object",
+        "confirm-message-received",
+    )
+)
+"""The calls that pass. Two more, by which nodes register themselves, do not: the operator registers them."""
 _FORWARDED = ("content-type", "accept", "user-agent")
 _FLOWER_HEADERS = "flwr-"
 _DROPPED = ("connection", "keep-alive", "transfer-encoding", "content-encoding", "content-length", "server", "date")
 _UPSTREAM_TIMEOUT_S = 60.0
-_RELOAD_EVERY_S = 1.0
+_REQUEST_WITHIN_S = 120.0
+"""Seconds from the head of a request to the end of the answer."""
+_LOOK_EVERY_S = 1.0
+"""Seconds between two looks at the files of the hub: a new server certificate, revocations."""
+_MOST_FILES = 65_536
 
 log = logging.getLogger("fedfin.gateway")
 Scope = MutableMapping[str, Any]
@@ -67,18 +86,31 @@ class Doorkeeper:
         Raises:
             FedfinError: The hub's own files are damaged, so no request may pass.
         """
-        self._refresh()
-        if self._revoked.covers(peer):
-            return "revoked"
-        if peer.days_left() <= 0:
-            return "expired"
-        if peer.name not in self._node_keys:
-            return "not enrolled"
+        if reason := self._objection(peer):
+            return reason
         try:
             key = base64.b64decode(node_key or "", validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             return "no node key"
         return "" if key == self._node_keys[peer.name] else "another institution's node key"
+
+    def objection_to(self, peer: Certificate) -> str:
+        """Return the reason against every request with this certificate, or "" if there is none.
+
+        It is "" too if the hub's own files are damaged: `objection` then answers each request.
+        """
+        try:
+            return self._objection(peer)
+        except (FedfinError, OSError):
+            return ""
+
+    def _objection(self, peer: Certificate) -> str:
+        self._refresh()
+        if self._revoked.covers(peer):
+            return "revoked"
+        if peer.days_left() <= 0:
+            return "expired"
+        return "" if peer.name in self._node_keys else "not enrolled"
 
     def _refresh(self) -> None:
         stamp = self._home.enrolment_stamp()
@@ -102,16 +134,31 @@ class Gateway:
         self._doorkeeper, self._upstream, self._max_body = doorkeeper, upstream, max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, or close its connection if it takes too long."""
         if scope["type"] != "http":
             return
-        status, headers, body = await self._answer(scope, receive)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        try:
+            async with asyncio.timeout(_REQUEST_WITHIN_S):
+                status, headers, body = await self._answer_or_503(scope, receive)
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
+        except TimeoutError:
+            peer: Certificate | None = scope["state"].get("peer")
+            log.warning("a request of %s took too long", peer.name if peer else "a client")
+            scope["state"]["abort"]()
+
+    async def _answer_or_503(self, scope: Scope, receive: Receive) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        try:
+            return await self._answer(scope, receive)
+        except TimeoutError:
+            raise
+        except Exception:  # a fault of the hub, after which a node must try again: at 500 it would hang
+            log.exception("a request could not be answered")
+            return 503, [], b""
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         path, headers = scope["path"], {key.decode("latin-1"): value for key, value in scope["headers"]}
-        if scope["method"] != "POST" or not path.startswith(FLEET) or path in _CLOSED or "/" in path[len(FLEET) :]:
+        if scope["method"] != "POST" or path not in ALLOWED:
             return 404, [], b""
         peer: Certificate | None = scope["state"].get("peer")
         if peer is None:
@@ -119,7 +166,7 @@ class Gateway:
         node_key = headers.get(NODE_KEY_HEADER.lower(), b"").decode("latin-1")
         try:
             objection = self._doorkeeper.objection(peer, node_key)
-        except FedfinError as error:
+        except (FedfinError, OSError) as error:
             log.error("all requests are refused: %s", error)
             return 503, [], b""
         if objection:
@@ -169,17 +216,34 @@ class Gateway:
         return answer.status_code, [*kept, (b"content-length", str(len(answer.content)).encode())], answer.content
 
 
-class _Connection(H11Protocol):
-    """Puts the peer's certificate into the state of every request, for the application."""
+def make_server(home: HubDirectory, upstream: httpx.AsyncClient) -> tuple[uvicorn.Server, Entrance]:
+    """Return the server, not started, and the part that its connections share.
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        try:
-            peer = Certificate.of_der(der) if der else None
-        except EnrolmentError:
-            peer = None
-        self.app_state = {**self.app_state, "peer": peer}
-        super().connection_made(transport)
+    Args:
+        home: The hub's directory.
+        upstream: Client of the SuperLink.
+
+    Raises:
+        EnrolmentError, ConfigurationError: Certificate, key or configuration cannot be used.
+    """
+    settings = home.settings().gateway
+    context = server_context(home.server_certificate, home.server_key, home.authority_certificate)
+    host, port = split_address(settings.listen)
+    doorkeeper = Doorkeeper(home)
+    entrance = Entrance(context, doorkeeper.objection_to)
+    config = uvicorn.Config(
+        Gateway(doorkeeper, upstream, settings.max_body_mib * 2**20),
+        host=host,
+        port=port,
+        http=door(entrance),
+        ws="none",
+        lifespan="off",
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        timeout_keep_alive=75,
+    )
+    return uvicorn.Server(config), entrance
 
 
 async def serve(home: HubDirectory, upstream: str) -> None:
@@ -192,51 +256,42 @@ async def serve(home: HubDirectory, upstream: str) -> None:
     Raises:
         EnrolmentError, ConfigurationError: Certificate, key or configuration cannot be used.
     """
-    settings = home.settings().gateway
-    context = server_context(home.server_certificate, home.server_key, home.authority_certificate)
-    host, port = split_address(settings.listen)
-    verify = ssl.create_default_context(cafile=str(home.authority_certificate))
     limits = httpx.Limits(max_connections=200)
     async with httpx.AsyncClient(
-        base_url=f"https://{upstream}", verify=verify, timeout=_UPSTREAM_TIMEOUT_S, limits=limits
+        base_url=f"https://{upstream}",
+        verify=home.loopback.client(),
+        timeout=_UPSTREAM_TIMEOUT_S,
+        limits=limits,
+        trust_env=False,
     ) as client:
-        gateway = Gateway(Doorkeeper(home), client, settings.max_body_mib * 2**20)
-        config = uvicorn.Config(
-            gateway,
-            host=host,
-            port=port,
-            http=_Connection,
-            ws="none",
-            lifespan="off",
-            ssl_context_factory=lambda *_: context,
-            server_header=False,
-            date_header=False,
-            access_log=False,
-            log_level="warning",
-            timeout_keep_alive=75,
-            limit_concurrency=500,
-        )
-        server = uvicorn.Server(config)
-        reload = asyncio.create_task(_reload(home, context))
+        server, entrance = make_server(home, client)
+        watch = asyncio.create_task(_watch(home, entrance))
         try:
             await server.serve()
         finally:
-            reload.cancel()
+            watch.cancel()
 
 
-async def _reload(home: HubDirectory, context: ssl.SSLContext) -> None:
-    """Load a rotated server certificate into the TLS context that is in use."""
+async def _watch(home: HubDirectory, entrance: Entrance) -> None:
+    """Load a rotated server certificate into the TLS context in use, and close connections that were revoked."""
     loaded = home.server_certificate.stat().st_mtime_ns
     while True:
-        await asyncio.sleep(_RELOAD_EVERY_S)
+        await asyncio.sleep(_LOOK_EVERY_S)
+        entrance.close_objectionable()
         try:
             changed = home.server_certificate.stat().st_mtime_ns
             if changed != loaded:
-                context.load_cert_chain(home.server_certificate, home.server_key)
+                entrance.context.load_cert_chain(home.server_certificate, home.server_key)
                 loaded = changed
                 log.info("the new server certificate is in use")
         except (OSError, ssl.SSLError) as error:
             log.error("the new server certificate cannot be used (%s): the old one stays", type(error).__name__)
+
+
+def _allow_many_connections() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -246,8 +301,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--upstream", required=True, help="the SuperLink's address on loopback")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RateLimit())
     try:
+        _allow_many_connections()
         asyncio.run(serve(HubDirectory.open(args.home), args.upstream))
     except FedfinError as error:
         log.error("%s", error)

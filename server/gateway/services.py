@@ -2,19 +2,15 @@
 
 import secrets
 import socket
-import ssl
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 import httpx
 
 from common.errors import ServiceError
 from common.files import write_atomic, write_json
 from common.flower.environment import flower_environment
-from common.identity.authority import new_key_and_request
 from common.identity.tls import split_address
 from common.processes.ports import free_port
 from common.processes.supervisor import Service
@@ -23,8 +19,6 @@ from server.hub.directory import ENVIRONMENT, HubDirectory
 __all__ = ["prepare_services"]
 
 _LOOPBACK = "127.0.0.1"
-_LOOPBACK_LIFETIME = timedelta(days=825)
-"""Lifetime of the SuperLink's certificate, which the authority issues at every start, for loopback alone."""
 _POLL_S = 0.2
 """Seconds between two looks of the SuperExec for a task."""
 
@@ -42,17 +36,13 @@ def prepare_services(home: HubDirectory) -> list[Service]:
     state, port = home.state, free_port()
     for name in ("logs", "flwr", "work"):
         (state / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    certificate, key, secret = state / "loopback.pem", state / "loopback.key", state / "superexec.secret"
-    key_pem, request = new_key_and_request("superlink")
-    authority = home.authority()
-    write_atomic(key, key_pem, mode=0o600)
-    write_atomic(certificate, authority.issue_server(request, [_LOOPBACK, "localhost"], _LOOPBACK_LIFETIME).encode())
-    write_atomic(secret, secrets.token_hex(32).encode(), mode=0o600)
+    home.loopback.renew()
+    write_atomic(state / "superexec.secret", secrets.token_hex(32).encode(), mode=0o600)
     upstream = f"{_LOOPBACK}:{port}"
     write_json(home.superlink_path, {"address": upstream})
 
     environment, work, logs = _environment(home), state / "work", state / "logs"
-    healthy = partial(_is_healthy, upstream, home.authority_certificate)
+    healthy = partial(_is_healthy, upstream, home)
     superlink, superexec, gateway = _commands(home, port, upstream)
     return [
         Service("superlink", superlink, work, logs / "superlink.log", environment, healthy),
@@ -63,26 +53,13 @@ def prepare_services(home: HubDirectory) -> list[Service]:
 
 def _commands(home: HubDirectory, port: int, upstream: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Return the command lines of SuperLink, SuperExec and gateway. None of them holds a secret."""
-    programs, state = Path(sys.executable).parent, home.state
-    authority, secret = str(home.authority_certificate), str(state / "superexec.secret")
-    superlink = (
-        str(programs / "flower-superlink"),
-        *("--host", _LOOPBACK, "--port", str(port), "--isolation", "process", "--enable-supernode-auth"),
-        *("--ssl-certfile", str(state / "loopback.pem"), "--ssl-keyfile", str(state / "loopback.key")),
-        *("--ssl-ca-certfile", authority),
-        *("--database", str(state / "superlink.db"), "--superexec-auth-secret-file", secret),
-        "--disable-runtime-dependency-installation",
+    python, directory = (sys.executable, "-P", "-m"), str(home.directory)
+    flower = (*python, "server.flower.processes")
+    return (
+        (*flower, "superlink", directory, str(port)),
+        (*flower, "superexec", directory, str(port)),
+        (*python, "server.gateway.gateway", "--home", directory, "--upstream", upstream),
     )
-    superexec = (
-        str(programs / "flower-superexec"),
-        *("--runtime-api-address", upstream, "--root-certificates", authority),
-        *("--superexec-auth-secret-file", secret),
-    )
-    gateway = (
-        *(sys.executable, "-P", "-m", "server.gateway.gateway"),
-        *("--home", str(home.directory), "--upstream", upstream),
-    )
-    return superlink, superexec, gateway
 
 
 def _environment(home: HubDirectory) -> Mapping[str, str]:
@@ -93,10 +70,10 @@ def _environment(home: HubDirectory) -> Mapping[str, str]:
     }
 
 
-def _is_healthy(address: str, authority: Path) -> bool:
+def _is_healthy(address: str, home: HubDirectory) -> bool:
     try:
-        verify = ssl.create_default_context(cafile=str(authority))
-        return httpx.get(f"https://{address}/health", verify=verify, timeout=2).status_code == httpx.codes.OK
+        with httpx.Client(verify=home.loopback.client(), timeout=2, trust_env=False) as client:
+            return client.get(f"https://{address}/health").status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 

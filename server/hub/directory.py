@@ -19,6 +19,7 @@ from common.files import write_atomic
 from common.identity.authority import Authority, Certificate, check_addresses, check_name, new_key_and_request
 from common.identity.enrolment import EnrolmentRequest
 from common.identity.keys import PrivateKeys, PublicKeys
+from common.identity.loopback import LoopbackIdentity
 from common.identity.revocations import Revocations
 from common.identity.tls import split_address
 from server.hub.config import TEMPLATE, HubConfig, load_hub_config
@@ -152,6 +153,11 @@ class HubDirectory:
         """The SuperLink's address on loopback, while it runs."""
         return self.state / "superlink.json"
 
+    @property
+    def loopback(self) -> LoopbackIdentity:
+        """The identity that the hub's processes prove to each other on loopback. It is new at every start."""
+        return LoopbackIdentity(self.state)
+
     def settings(self) -> HubConfig:
         """Read `hub.toml`. Raises ConfigurationError as `load_hub_config` does."""
         return load_hub_config(self.settings_path)
@@ -204,12 +210,13 @@ class HubDirectory:
 
         Raises:
             ServiceError: The hub is not started.
+            EnrolmentError: The files of the running hub cannot be read by this user.
         """
         address = self.superlink_address()
         # Imported late: most commands do not use Flower, and importing it takes longer than their own work.
         from common.flower.internals import Control
 
-        with Control(address, self.authority_certificate.read_text()) as control:
+        with Control(address, self.loopback.client()) as control:
             yield control
 
     def superlink_address(self) -> str:

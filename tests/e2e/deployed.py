@@ -79,12 +79,13 @@ class Started:
     log: Path
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, **variables: str) -> None:
+        """Start it, with these variables on top of the environment."""
         module = {"fedfin-hub": "server.cli", "fedfin-institution": "client.cli"}[self.program]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, *self.arguments],
-                env=environment(),
+                env=environment() | variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -157,8 +158,8 @@ class Hub:
     def home(self) -> HubDirectory:
         return HubDirectory(self.directory)
 
-    def start(self) -> None:
-        self.started.start()
+    def start(self, **variables: str) -> None:
+        self.started.start(**variables)
         until(self.is_up, "the hub is up")
 
     def is_up(self) -> bool:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from client.commands.status import is_serving
 from client.institution.directory import InstitutionDirectory
 from common.processes.supervisor import running_services
@@ -51,28 +53,52 @@ def test_a_node_killed_with_a_question_in_its_hands_is_asked_again_and_nothing_i
     assert [charge.steps_done for charge in charges(hub, "west", run)] == [60]
 
 
-def test_a_modified_app_bundle_is_refused_by_every_institution(hub: Hub, tmp_path: Path) -> None:
+@pytest.fixture
+def modified(tmp_path: Path) -> Path:
+    """Another version of the code, with other bytes in the relay."""
     other = tmp_path / "other"
     for room in ("client", "common", "server", "simulation"):
         shutil.copytree(ROOT / room, other / room, ignore=shutil.ignore_patterns("__pycache__"))
     with (other / "client" / "app.py").open("a") as relay:
         relay.write("\nSTOLEN = True\n")
-    config = tmp_path / "run.toml"
-    config.write_text(run_toml(hub.directory.parent / "base"))
+    return other
+
+
+def test_a_modified_app_bundle_is_refused_by_every_institution(hub: Hub, modified: Path) -> None:
     ledgers = [hub.institutions[name].ledger for name in BANKS]
     before = [path.read_bytes() if path.exists() else b"" for path in ledgers]
-
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "server.cli", "run", config, "--home", hub.directory, "--detach", "--json"],
-        env=environment() | {"PYTHONPATH": str(other)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    run = Run(hub, json.loads(done.stdout.splitlines()[-1])["run"])
-    assert run.ended() == "quorum_missed"
+    hub.started.stop()
+    hub.start(PYTHONPATH=str(modified))
+    try:
+        hub.await_connected(*BANKS)
+        run = submitted(hub, modified)
+        assert run.ended() == "quorum_missed"
+    finally:
+        hub.started.stop()
+        hub.start()
     assert run.outcomes(1) == dict.fromkeys(BANKS, "failed:app")
     assert [path.read_bytes() if path.exists() else b"" for path in ledgers] == before
     for name in BANKS:
         log = hub.institutions[name].directory / "state" / "logs" / "supernode.log"
         assert "another app bundle than is installed here" in log.read_text()
+
+
+def test_a_modified_app_bundle_is_not_run_at_the_hub(hub: Hub, modified: Path) -> None:
+    run = submitted(hub, modified)
+    log = hub.home.state / "logs" / "superexec.log"
+    until(lambda: "another app bundle than is installed at the hub" in log.read_text(), "the hub refuses the bundle")
+    assert run.ended() == "finished"  # the hub starts it again with its own
+
+
+def submitted(hub: Hub, code: Path) -> Run:
+    """A run that a command of another version of the code submits."""
+    config = code / "run.toml"
+    config.write_text(run_toml(hub.directory.parent / "base"))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "server.cli", "run", config, "--home", hub.directory, "--detach", "--json"],
+        env=environment() | {"PYTHONPATH": str(code)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Run(hub, json.loads(done.stdout.splitlines()[-1])["run"])

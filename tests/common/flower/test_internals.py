@@ -1,11 +1,18 @@
 """The contract with the Flower release that is pinned: each private symbol is there with its known meaning."""
 
 import inspect
+import ssl
+import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from flwr.common.constant import ErrorCode, Status
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode
@@ -14,6 +21,8 @@ from flwr.supercore.inflatable.inflatable_utils import (
     pull_and_inflate_object_from_tree,
     pull_objects,
 )
+from flwr.supercore.protobuf.client import ProtobufClient
+from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid import HttpGrid
 
 from common.errors import ServiceError
@@ -24,9 +33,12 @@ from common.flower.internals import (
     NODE_KEY_HEADER,
     NODE_LOST,
     Control,
+    prove_clients,
+    prove_servers,
     shorten_pull_backoff,
 )
-from common.identity.authority import Authority
+from common.identity.loopback import LoopbackIdentity
+from common.processes.ports import free_port
 
 
 def test_the_words_and_numbers_are_flowers() -> None:
@@ -41,25 +53,84 @@ def test_the_words_and_numbers_are_flowers() -> None:
 def test_the_control_client_has_the_calls_that_are_used() -> None:
     for name in ("StartRun", "StopRun", "ListRuns", "ListNodes", "RegisterNode", "UnregisterNode", "close"):
         assert callable(getattr(ControlHttpClient, name))
-    assert {"server_address", "insecure", "root_certificates", "interceptors"} <= set(
-        inspect.signature(ControlHttpClient.from_server_address).parameters
+    assert {"base_url", "interceptors", "verify", "retry_invoker"} <= set(
+        inspect.signature(ControlHttpClient.__init__).parameters
     )
     assert callable(HttpGrid.get_nodes)
 
 
-def test_a_superlink_that_is_not_there_is_one_error(tmp_path: object) -> None:
-    authority = Authority.create(tmp_path / "ca", "hub authority")
-    with Control("127.0.0.1:9", authority.pem) as control, pytest.raises(ServiceError, match="is the hub started"):
+@pytest.fixture
+def identity(tmp_path: Path) -> LoopbackIdentity:
+    made = LoopbackIdentity(tmp_path)
+    made.renew()
+    return made
+
+
+def test_a_superlink_that_is_not_there_is_one_error(identity: LoopbackIdentity) -> None:
+    with Control("127.0.0.1:9", identity.client()) as control, pytest.raises(ServiceError, match="is the hub started"):
         control.nodes()
 
 
-def test_a_refusal_of_the_superlink_is_one_error(tmp_path: object) -> None:
-    authority = Authority.create(tmp_path / "ca", "hub authority")
-    with Control("127.0.0.1:9", authority.pem) as control:
+def test_a_refusal_of_the_superlink_is_one_error(identity: LoopbackIdentity) -> None:
+    with Control("127.0.0.1:9", identity.client()) as control:
         control._client._client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(500)))
         with pytest.raises(ServiceError, match="status 500"):
             control.nodes()
         assert control.run_status(1) == ""
+
+
+async def answer_200(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def served(identity: LoopbackIdentity, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server as Flower starts one, with a certificate and without a word about clients."""
+    monkeypatch.setattr(uvicorn.config, "create_ssl_context", uvicorn.config.create_ssl_context)
+    prove_servers(identity.server())
+    files = {"ssl_certfile": str(identity.certificate), "ssl_keyfile": str(identity.certificate.with_suffix(".key"))}
+    port = free_port()
+    config = uvicorn.Config(answer_200, port=port, log_level="critical", lifespan="off", ws="none", **files)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while thread.is_alive() and not server.started:
+        time.sleep(0.01)
+    yield f"127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_flowers_local_servers_take_no_client_without_the_identity(
+    served: str, identity: LoopbackIdentity, tmp_path: Path
+) -> None:
+    stranger = LoopbackIdentity(tmp_path / "stranger")
+    stranger.renew()
+    without = ssl.create_default_context(cafile=str(identity.certificate))
+    with_another = ssl.create_default_context(cafile=str(identity.certificate))
+    with_another.load_cert_chain(stranger.certificate, stranger.certificate.with_suffix(".key"))
+    for context in (without, with_another):
+        with httpx.Client(verify=context) as client, pytest.raises(httpx.TransportError):
+            client.post(f"https://{served}/v1/control/list-nodes")
+    with Control(served, identity.client()) as control:
+        assert control.nodes() == []
+
+
+def test_flowers_clients_take_no_server_without_the_identity_and_no_proxy(
+    served: str, tmp_path: Path, identity: LoopbackIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = LoopbackIdentity(tmp_path / "stranger")
+    stranger.renew()
+    with Control(served, stranger.client()) as control, pytest.raises(ServiceError, match="does not answer"):
+        control.nodes()
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setattr(ProtobufClient, "from_server_address", ProtobufClient.from_server_address)
+    prove_clients(identity.client)
+    with RuntimeHttpClient.from_server_address(
+        served, insecure=False, root_certificates=b"", interceptors=[]
+    ) as client:
+        client.AcquireTask(AcquireTaskRequest())
 
 
 def test_what_is_still_on_its_way_is_looked_for_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:

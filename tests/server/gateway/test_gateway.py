@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from flwr.superlink.routers.fleet.router import router
 
 from common.identity.authority import Certificate
-from server.gateway.gateway import Doorkeeper, Gateway
+from server.gateway.gateway import ALLOWED, Doorkeeper, Gateway
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve
 from tests.server.hub.test_directory import make_request
@@ -122,6 +123,7 @@ def test_damaged_files_of_the_hub_let_nobody_in_and_say_try_again(
         ({"path": "/v1/fleet/unregister-node"}, 404),
         ({"path": "/v1/fleet/../control/start-run"}, 404),
         ({"path": "/v1/fleet/a/b"}, 404),
+        ({"path": "/v1/fleet/a-new-call"}, 404),
         ({"method": "GET"}, 404),
         ({"body": [b"x" * 60, b"x" * 60]}, 413),
         ({"headers": {"content-length": "101"}}, 413),
@@ -130,3 +132,18 @@ def test_damaged_files_of_the_hub_let_nobody_in_and_say_try_again(
 )
 def test_nothing_else_passes(member: tuple[HubDirectory, Certificate, str], given: dict[str, Any], status: int) -> None:
     assert call(member, never, **given) == (status, {}, b"")
+
+
+def test_every_call_of_a_node_passes_but_those_that_register_it() -> None:
+    fleet = {route.path for route in router.routes}
+    assert fleet - {"/v1/fleet/register-node", "/v1/fleet/unregister-node"} == ALLOWED
+
+
+def test_a_path_cannot_write_lines_of_the_log(
+    member: tuple[HubDirectory, Certificate, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    key = {"flwr-public-key": "eA=="}
+    assert call(member, never, path="/v1/fleet/x\n2026-01-01 INFO forged", headers=key)[0] == 404
+    assert call(member, never, path="/v1/fleet/get-run", headers=key)[0] == 401
+    assert "forged" not in caplog.text
+    assert "bank refused at /v1/fleet/get-run" in caplog.text

@@ -21,12 +21,10 @@ def test_superlink_superexec_and_gateway_are_prepared_in_this_order(home: HubDir
     services = prepare_services(home)
     assert [service.name for service in services] == ["superlink", "superexec", "gateway"]
     superlink, superexec, gateway = (service.command for service in services)
-    assert superlink[superlink.index("--host") + 1] == "127.0.0.1"
-    assert "--enable-supernode-auth" in superlink
-    assert "--ssl-certfile" in superlink
     upstream = home.superlink_address()
     assert upstream.startswith("127.0.0.1:")
-    assert superexec[superexec.index("--runtime-api-address") + 1] == upstream
+    for part, command in (("superlink", superlink), ("superexec", superexec)):
+        assert command[-3:] == (part, str(home.directory), upstream.partition(":")[2])
     assert gateway[gateway.index("--upstream") + 1] == upstream
     for service in services:
         assert service.environment[ENVIRONMENT] == str(home.directory)
@@ -35,7 +33,7 @@ def test_superlink_superexec_and_gateway_are_prepared_in_this_order(home: HubDir
 
 
 def test_the_secret_is_a_file_of_the_owner_and_new_at_every_start(home: HubDirectory) -> None:
-    secrets = []
+    secrets, keys = [], []
     for _ in range(2):
         commands = [part for service in prepare_services(home) for part in service.command]
         path = home.state / "superexec.secret"
@@ -43,8 +41,10 @@ def test_the_secret_is_a_file_of_the_owner_and_new_at_every_start(home: HubDirec
         secrets.append(path.read_text())
         assert len(secrets[-1]) == 64
         assert not any(secrets[-1] in part for part in commands)
+        assert (home.state / "loopback.key").stat().st_mode & 0o077 == 0
+        keys.append((home.state / "loopback.key").read_bytes())
     assert secrets[0] != secrets[1]
-    assert (home.state / "loopback.key").stat().st_mode & 0o077 == 0
+    assert keys[0] != keys[1]
 
 
 @pytest.fixture

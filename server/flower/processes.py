@@ -1,0 +1,150 @@
+"""Run the hub's parts of Flower, SuperLink, SuperExec and the process of a run, with fewer rights than Flower gives.
+
+Flower lets every process of the machine that reaches its port start and control runs, writes the token of a run on a
+command line, and runs every app that it is sent. Here the parts prove themselves to each other by the identity of this
+start (`HubDirectory.loopback`), the token goes through a pipe, and only the app that is installed here is run.
+Each process is `python -P -m server.flower.processes PART DIR`. The contract tests of the private parts of Flower that
+are used are in `tests/server/flower/test_processes.py`.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+from common.errors import FedfinError, ServiceError
+from common.flower.bundle import bundle_sha256
+from common.flower.internals import prove_clients, prove_servers
+from server.hub.directory import HubDirectory
+
+__all__ = ["approved_only", "main", "run_executor", "run_serverapp", "run_superexec", "run_superlink"]
+
+_MODULE = "server.flower.processes"
+
+
+def approved_only(install: Callable[..., Path]) -> Callable[..., Path]:
+    """Wrap Flower's `install_from_fab`, and refuse every app but the one of this installation before it is unpacked.
+
+    Args:
+        install: Flower's function.
+    """
+
+    def install_approved(content: bytes, **given: Any) -> Path:
+        if hashlib.sha256(content).hexdigest() != bundle_sha256():
+            raise ServiceError("this run is of another app bundle than is installed at the hub: it is not run")
+        return install(content, **given)
+
+    return install_approved
+
+
+def run_superlink(home: HubDirectory, port: int) -> None:
+    """Run Flower's `flower-superlink` on loopback until it is ended. It takes no client without this start's identity.
+
+    Args:
+        home: The hub's directory.
+        port: Port on loopback.
+    """
+    from flwr.superlink.cli import flower_superlink
+
+    prove_servers(home.loopback.server())
+    state = home.state
+    sys.argv = [
+        "flower-superlink",
+        *("--host", "127.0.0.1", "--port", str(port), "--isolation", "process", "--enable-supernode-auth"),
+        *("--ssl-certfile", str(state / "loopback.pem"), "--ssl-keyfile", str(state / "loopback.key")),
+        *("--ssl-ca-certfile", str(state / "loopback.pem"), "--database", str(state / "superlink.db")),
+        *("--superexec-auth-secret-file", str(state / "superexec.secret")),
+        "--disable-runtime-dependency-installation",
+    ]
+    flower_superlink()
+
+
+def run_executor(home: HubDirectory) -> Any:
+    """Return an executor of Flower's tasks that hands each token to the run's process through a pipe."""
+    from flwr.supercore.superexec.executor import LaunchResult
+    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
+
+    class RunExecutor(SubprocessExecutor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._runs: list[subprocess.Popen[bytes]] = []
+
+        def launch(self, spec: Any) -> Any:
+            self._runs = [run for run in self._runs if run.poll() is None]  # reaps those that have ended
+            command = (sys.executable, "-P", "-m", _MODULE, "serverapp", str(home.directory))
+            # Its output goes to the SuperExec's own, which has a log.
+            run = subprocess.Popen(command, stdin=subprocess.PIPE)
+            task = {"address": spec.runtime_api_address, "token": spec.token, "parent_pid": spec.parent_pid}
+            if run.stdin is not None:
+                run.stdin.write(json.dumps(task).encode())
+                run.stdin.close()
+            self._runs.append(run)
+            return LaunchResult.accepted()
+
+    return RunExecutor()
+
+
+def run_superexec(home: HubDirectory, port: int) -> None:
+    """Run Flower's `flower-superexec` for the SuperLink at `port`. It takes runs and no other kind of task."""
+    from flwr.supercore.cli.flower_superexec import flower_superexec
+    from flwr.supercore.constant import TaskType
+    from flwr.supercore.superexec import run_superexec as superexec
+    from flwr.supercore.superexec.plugin import AutoExecPlugin
+
+    prove_clients(home.loopback.client)
+    AutoExecPlugin.supported_task_types = frozenset({TaskType.SERVER_APP})
+    superexec.get_executor = lambda *_, **__: run_executor(home)
+    sys.argv = [
+        "flower-superexec",
+        *("--runtime-api-address", f"127.0.0.1:{port}"),
+        *("--root-certificates", str(home.loopback.certificate)),
+        *("--superexec-auth-secret-file", str(home.state / "superexec.secret")),
+    ]
+    flower_superexec()
+
+
+def run_serverapp(home: HubDirectory) -> None:
+    """Run the process of one run, whose task is one JSON object on standard input. It never returns."""
+    # The package has a function of the module's name.
+    serverapp: Any = import_module("flwr.superlink.runtime.run_serverapp")
+    task = json.load(sys.stdin)
+    prove_clients(home.loopback.client)
+    serverapp.install_from_fab = approved_only(serverapp.install_from_fab)
+    serverapp.run_serverapp(
+        runtime_api_address=task["address"],
+        log_queue=Queue(),
+        token=task["token"],
+        insecure=False,
+        parent_pid=task["parent_pid"],
+        runtime_dependency_install=False,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `superlink DIR PORT`, `superexec DIR PORT` or `serverapp DIR`. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog=_MODULE, description=__doc__)
+    parser.add_argument("part", choices=("superlink", "superexec", "serverapp"))
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    parser.add_argument("port", type=int, nargs="?", default=0)
+    args = parser.parse_args(arguments)
+    try:
+        home = HubDirectory.open(args.directory)
+        if args.part == "superlink":
+            run_superlink(home, args.port)
+        elif args.part == "superexec":
+            run_superexec(home, args.port)
+        else:
+            run_serverapp(home)
+    except FedfinError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""Connections of the gateway, with real TLS: idle, slow, half-finished and revoked ones cost nobody else a place."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.identity.authority import new_key_and_request, node_key_text
+from common.identity.enrolment import EnrolmentRequest
+from common.identity.keys import PrivateKeys
+from common.identity.tls import client_context
+from common.processes.logs import RateLimit
+from common.processes.ports import free_port
+from server.gateway import connections, gateway
+from server.gateway.connections import Limit
+from server.gateway.gateway import make_server
+from server.hub.directory import HubDirectory
+from server.hub.enrolment import approve, revoke
+
+
+class Member:
+    """An enrolled institution: its TLS files and the header with its node key."""
+
+    def __init__(self, home: HubDirectory, directory: Path, name: str) -> None:
+        key, csr = new_key_and_request(name)
+        node = node_key_text(ec.generate_private_key(ec.SECP384R1()).public_key())
+        package, _ = approve(home, EnrolmentRequest.make(PrivateKeys.generate(name), csr, node))
+        directory.mkdir()
+        (directory / "client.pem").write_text(package.certificate)
+        (directory / "client.key").write_bytes(key)
+        self.context = client_context(directory / "client.pem", directory / "client.key", home.authority_certificate)
+
+
+class Served:
+    """A gateway that serves in a thread, in front of a SuperLink that answers everything with 200."""
+
+    def __init__(self, home: HubDirectory) -> None:
+        self.home, self.port = home, int(home.settings().gateway.listen.rpartition(":")[2])
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    def start(self) -> None:
+        self._thread.start()
+        until(lambda: hasattr(self, "server") and self.server.started)
+
+    async def _serve(self) -> None:
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=b"fine"))
+        async with httpx.AsyncClient(base_url="https://superlink", transport=transport) as client:
+            self.server, self.entrance = make_server(self.home, client)
+            watch = asyncio.create_task(gateway._watch(self.home, self.entrance))
+            await self.server.serve()
+            watch.cancel()
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self._thread.join()
+
+    def plain(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def secured(self, member: Member) -> ssl.SSLSocket:
+        return member.context.wrap_socket(self.plain(), server_hostname="127.0.0.1")
+
+    def status(self, member: Member) -> int:
+        with self.secured(member) as tls:
+            tls.sendall(b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+            return int(tls.recv(4096).split()[1])
+
+
+def until(holds: Callable[[], bool], within: float = 10.0) -> None:
+    end = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the other side has closed the connection."""
+    connection.settimeout(0.01)
+    try:
+        return connection.recv(4096) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setattr(gateway, "_LOOK_EVERY_S", 0.1)
+    # The node key has a test of its own. Here every certificate that may pass gets through to the SuperLink.
+    monkeypatch.setattr(gateway.Doorkeeper, "objection", lambda self, peer, _: self.objection_to(peer))
+    made = Served(HubDirectory.create(tmp_path / "hub", "hub", f"127.0.0.1:{free_port()}", []))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def north(served: Served, tmp_path: Path) -> Member:
+    return Member(served.home, tmp_path / "north", "north")
+
+
+@pytest.fixture
+def west(served: Served, tmp_path: Path) -> Member:
+    return Member(served.home, tmp_path / "west", "west")
+
+
+def test_idle_connections_without_a_certificate_keep_nobody_out(
+    served: Served, north: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(served.plain()) for _ in range(200)]
+        until(lambda: sum(map(is_closed, idle)) >= 200 - connections.HANDSHAKES_BY_ADDRESS)
+        assert served.entrance.by_address.count() <= connections.HANDSHAKES_BY_ADDRESS
+        assert served.status(north) == 200
+
+
+def test_a_handshake_has_a_deadline(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HANDSHAKE_WITHIN_S", 0.3)
+    with served.plain() as connection:
+        until(lambda: is_closed(connection), within=3)
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/fleet/pull-mess"])
+def test_the_head_of_a_request_has_a_deadline(
+    served: Served, north: Member, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_WITHIN_S", 0.3)
+    with served.secured(north) as connection:
+        connection.sendall(sent)
+        until(lambda: is_closed(connection), within=3)
+
+
+def test_a_whole_request_has_a_deadline(served: Served, north: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_REQUEST_WITHIN_S", 0.5)
+    with served.secured(north) as connection:
+        connection.sendall(b"POST /v1/fleet/push-object HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - begun < 3:  # a byte now and then makes no difference
+                connection.sendall(b"x")
+                time.sleep(0.1)
+        assert time.monotonic() - begun < 3
+        assert is_closed(connection)
+    assert served.status(north) == 200
+
+
+def test_a_connection_lives_on_between_requests(served: Served, north: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_WITHIN_S", 0.3)
+    request = b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab"
+    with served.secured(north) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            answer = b""
+            while b"fine" not in answer:
+                answer += connection.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200")
+            time.sleep(0.6)
+
+
+def test_a_revoked_certificate_gets_401_at_once_and_holds_nothing(served: Served, north: Member, west: Member) -> None:
+    with served.secured(west) as held:
+        held.sendall(b"POST /v1/fleet/push-object HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nhalf")
+        revoke(served.home, "west")
+        until(lambda: is_closed(held), within=3)
+    assert served.status(west) == 401
+    with contextlib.ExitStack() as stack:
+        refused = [stack.enter_context(served.secured(west)) for _ in range(40)]
+        for connection in refused[-3:]:  # it sends nothing and is answered all the same
+            assert connection.recv(4096).startswith(b"HTTP/1.1 401")
+        assert served.status(north) == 200
+        until(lambda: all(map(is_closed, refused)), within=5)
+    until(lambda: served.entrance.by_certificate.count() == 0)
+
+
+def test_one_certificate_pushes_out_its_own_connections_alone(served: Served, north: Member, west: Member) -> None:
+    with contextlib.ExitStack() as stack:
+        calm = stack.enter_context(served.secured(north))
+        greedy = [stack.enter_context(served.secured(west)) for _ in range(connections.BY_CERTIFICATE + 10)]
+        until(lambda: sum(map(is_closed, greedy)) == 10)
+        assert not is_closed(calm)
+
+
+def test_a_request_that_comes_with_the_end_of_the_handshake_is_not_lost(served: Served, north: Member) -> None:
+    for _ in range(20):
+        assert served.status(north) == 200
+
+
+def test_a_fault_of_the_hub_is_503(served: Served, north: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> str:
+        raise RuntimeError
+
+    monkeypatch.setattr(gateway.Doorkeeper, "objection", fails)
+    assert served.status(north) == 503
+
+
+def test_the_oldest_of_too_many_is_closed() -> None:
+    limit, closed = Limit(2), []
+    for number in range(4):
+        limit.add("a", number, lambda number=number: closed.append(number))
+    limit.add("b", 9, lambda: closed.append(9))
+    assert closed == [0, 1]
+    assert limit.count() == 3
+    limit.remove("a", 2)
+    limit.remove("a", 2)
+    assert limit.count() == 2
+
+
+def test_a_flood_of_log_lines_is_cut_and_counted() -> None:
+    import logging
+
+    now = 0.0
+    limit = RateLimit(lambda: now)
+    record = logging.LogRecord("x", logging.INFO, "", 0, "line %d", (1,), None)
+    assert sum(limit.filter(record) for _ in range(1000)) == 50
+    now = 10.0
+    assert limit.filter(record)
+    assert record.getMessage() == "line 1 (950 earlier lines were left out)"
