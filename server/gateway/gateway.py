@@ -217,7 +217,7 @@ class Gateway:
 
 
 def make_server(home: HubDirectory, upstream: httpx.AsyncClient) -> tuple[uvicorn.Server, Entrance]:
-    """Return the server, not started, and the part that its connections share.
+    """Return the server, not started, and the part that all its connections share.
 
     Args:
         home: The hub's directory.
