@@ -164,7 +164,7 @@ def prove_servers(context: ssl.SSLContext) -> None:
 def prove_clients(context: Callable[[], ssl.SSLContext]) -> None:
     """Make Flower's clients of its local servers in this process use the context that `context` returns."""
 
-    def from_server_address(cls: Any, server_address: str, *_: object, **given: Any) -> Any:
+    def from_server_address(cls: type[Any], /, server_address: str, *_: object, **given: Any) -> Any:
         retry = given.get("retry_invoker")
         return _proven(cls, server_address, context(), given["interceptors"], retry_invoker=retry)
 

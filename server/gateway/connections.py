@@ -78,10 +78,11 @@ class Entrance:
     def close_objectionable(self) -> None:
         """Close the connections whose certificate was revoked or expired since they were made."""
         peers = {connection.peer for connection in self.established if connection.peer is not None}
-        refused = {peer: reason for peer in peers if (reason := self.objection(peer))}
-        for connection in [each for each in self.established if each.peer in refused]:
-            log.warning("a connection of %s is closed: %s", connection.peer.name, refused[connection.peer])
-            connection.transport.abort()
+        for peer in peers:
+            if reason := self.objection(peer):
+                log.warning("the connections of %s are closed: %s", peer.name, reason)
+                for connection in [each for each in self.established if each.peer == peer]:
+                    connection.transport.abort()
 
 
 class Connection(H11Protocol):

@@ -52,7 +52,7 @@ def test_a_runs_process_gets_its_token_through_a_pipe_and_checks_the_app(
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(processes.subprocess, "Popen", Process)
+    monkeypatch.setattr("server.flower.processes.subprocess.Popen", Process)
     home = HubDirectory(tmp_path)
     spec = ExecutionSpec(TaskType.SERVER_APP, "127.0.0.1:1", "t0ken", False, "ca.pem", False, 7, True, task_id=1)
     processes.run_executor(home).launch(spec)

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -203,9 +204,10 @@ def test_a_fault_of_the_hub_is_503(served: Served, north: Member, monkeypatch: p
 
 
 def test_the_oldest_of_too_many_is_closed() -> None:
-    limit, closed = Limit(2), []
+    limit = Limit(2)
+    closed: list[int] = []
     for number in range(4):
-        limit.add("a", number, lambda number=number: closed.append(number))
+        limit.add("a", number, partial(closed.append, number))
     limit.add("b", 9, lambda: closed.append(9))
     assert closed == [0, 1]
     assert limit.count() == 3
