@@ -19,7 +19,8 @@ def open_delimited(path: Path, _columns: Collection[str] | None, /) -> Table:
     """Open a `.csv` or `.tsv` file. Its first line is the header. See `Opener`.
 
     A spreadsheet's first line `sep=;` is understood. Otherwise a `.csv` file is separated by the sign that is most
-    frequent in its header.
+    frequent in its header. A spreadsheet writes all rows as wide as the widest: empty fields at the end of a row, and
+    rows without any value, are left out.
     """
     csv.field_size_limit(2**31 - 1)  # an annual report is longer than the reader's usual 131,072 characters
     content = read_text(path)
@@ -29,11 +30,11 @@ def open_delimited(path: Path, _columns: Collection[str] | None, /) -> Table:
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
     records: list[list[str]] = []
     try:
-        records.extend(record for record in reader if record)
+        records.extend(record for record in reader if any(record) or not records)
         fault = None
     except csv.Error:
         fault = DataError(f"{path}: row {len(records)} is not valid {kind}: check its quotes")
-    header, body = (records[0], records[1:]) if records else ([], [])
+    header, body = ([name.strip() for name in records[0]], records[1:]) if records else ([], [])
     if fault is not None and not header:
         raise fault from None
     if any(not _is_text(name) for name in header):
@@ -59,12 +60,13 @@ def _separator(path: Path, content: str) -> tuple[str, str]:
 def _rows(
     path: Path, header: Sequence[str], body: Sequence[Sequence[str]], between: str, fault: DataError | None
 ) -> Iterator[tuple[int, Mapping[str, object]]]:
+    needed = max((place for place, name in enumerate(header, start=1) if name), default=0)
     for number, record in enumerate(body, start=1):
-        if len(record) != len(header):
+        if len(record) < needed or any(record[len(header) :]):
             raise DataError(
                 f"{path}: row {number} has {len(record)} columns, the header {len(header)}: quote {between}"
             )
-        yield number, {name: value for name, value in zip(header, record, strict=True) if name}
+        yield number, {name: value for name, value in zip(header, record, strict=False) if name}
     if fault is not None:
         raise fault from None
 

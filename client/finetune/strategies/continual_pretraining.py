@@ -28,6 +28,7 @@ from common.adapters.warm_up import needs_warm_up, warm_up
 from common.base_models.architecture import is_decoder, read_config
 from common.base_models.extend import tokens_per_word, write_extended_base, write_merged_base
 from common.base_models.load import load_base
+from common.base_models.pretrained import load_tokenizer
 from common.base_models.provenance import read_provenance
 from common.base_models.resolve import resolve_base
 from common.config.run import AdapterConfig, ModelConfig
@@ -37,6 +38,7 @@ from common.evaluation.evaluate import evaluate_language_model
 from common.files import write_json
 from common.protocol.adapter_codec import Tensors
 from common.tasks import Task, task
+from common.tokenization.windows import in_windows
 
 __all__ = ["AdaptationJob", "forgotten", "objective", "run"]
 
@@ -98,6 +100,7 @@ def run(job: AdaptationJob) -> FineTuningResult:
     # Before anything is written.
     refuse_foreign(job.out, _OWN)
     prepare_session(_inner(job, job.base_model))
+    whole, job = job, _in_windows(job)
     base = _extended(job)
     session = open_session(_inner(job, base))
     if session.done is not None and (job.out / "base").is_dir():
@@ -106,7 +109,7 @@ def run(job: AdaptationJob) -> FineTuningResult:
     session.model.load(session.model.initial() | start)
     trained = _train(session)
     after = _measured(session.model, job)
-    outcome = finish(session, _figures(job, base, before, after), trained)
+    outcome = finish(session, _figures(job, base, before, after) | {"read": _reading(whole, job)}, trained)
     session.model.base.tokenizer.save_pretrained(outcome.adapter)
     write_merged_base(session.model, session.manifest.base_model, job.out / "base", private=not job.public)
     return _result(job, outcome)
@@ -131,6 +134,23 @@ def _extended(job: AdaptationJob) -> str:
         write_terms(noted, job.terms)
         write_extended_base(job.base_model, job.terms.words, out, private=job.terms.release == "private")
     return str(out)
+
+
+def _in_windows(job: AdaptationJob) -> AdaptationJob:
+    """Return the job with long texts cut into pieces that the model reads whole, on both sides."""
+    tokenizer, most = load_tokenizer(job.base_model), _max_tokens(job)
+    train, test = (in_windows(rows, tokenizer, most) for rows in (job.data[0].train, job.data[0].test))
+    return replace(job, data=(TaskData(job.data[0].task, train, test),))
+
+
+def _reading(whole: AdaptationJob, cut: AdaptationJob) -> dict[str, Any]:
+    """Return how many texts were read as how many pieces, and the number of left out parts of the files by kind."""
+    before, after = whole.data[0], cut.data[0]
+    return {
+        "texts": len(before.train) + len(before.test),
+        "pieces": len(after.train) + len(after.test),
+        "left_out": dict(before.train.left_out),
+    }
 
 
 def _inner(job: AdaptationJob, base: str) -> FineTuningJob:
@@ -177,7 +197,7 @@ def _measured(model: AdaptedModel, job: AdaptationJob) -> dict[str, Any]:
     sets = {"domain": [e.text for e in job.data[0].test.examples if hasattr(e, "text")], "general": _general(job)}
     found: dict[str, Any] = {}
     for name, texts in sets.items():
-        some = texts[:_MEASURED_TEXTS]
+        some = texts[:: max(1, len(texts) // _MEASURED_TEXTS)][:_MEASURED_TEXTS]
         counts = evaluate_language_model(model, model.with_lm_labels(model.encode(some)))
         rate = tokens_per_word(tokenizer, some)
         loss = counts.loss / max(1, counts.tokens)
