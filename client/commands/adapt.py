@@ -73,7 +73,8 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
     """The options that say how a model is trained, as an argument group."""
     how = parser.add_argument_group("how")
     how.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), a directory, or a name")
-    how.add_argument("--max-tokens", type=int, default=128, metavar="N", help="cut texts after N tokens (default: 128)")
+    most = "tokens of a text (default: 128; longer text of the domain is read in pieces)"
+    how.add_argument("--max-tokens", type=int, default=128, metavar="N", help=most)
     how.add_argument("--batch-size", type=int, metavar="N", help="texts a step (default: by the model's size)")
     how.add_argument("--rank", type=int, metavar="R", help="rank of LoRA (default: 16)")
     how.add_argument("--layers", metavar="WHICH", help="blocks with LoRA: all (default), or last:K")
@@ -175,7 +176,8 @@ def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
 
 def report(adapted: "AdaptationResult") -> str:
     """Return the metrics before and after, and the warnings, as text for a person."""
-    lines = [f"new words  {adapted.new_tokens}"]
+    lines = [f"new words  {adapted.new_tokens}", f"read       {adapted.texts:,} texts in {adapted.pieces:,} pieces"]
+    lines += [f"left out   {count:,} {kind}" for kind, count in adapted.left_out.items()]
     sides = {
         "domain": (adapted.before, adapted.after),
         "general": (adapted.general_before, adapted.general_after),

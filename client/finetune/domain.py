@@ -49,6 +49,8 @@ class AdaptationResult:
         base_model: Directory of the new base model, for `FineTuningJob.base_model`.
         adapter: Directory of the adapter that was folded into it.
         new_tokens: Number of words that were added to its vocabulary.
+        texts, pieces: Number of texts of the corpus, and of the pieces of at most `max_tokens` that they were read in.
+        left_out: Number of parts of the corpus that were not read, by kind.
         before, after: On the held-out texts of the domain.
         general_before, general_after: On general English.
         general_loss_rise: Share by which the loss a word on general English rose.
@@ -60,6 +62,9 @@ class AdaptationResult:
     base_model: str
     adapter: Path
     new_tokens: int
+    texts: int
+    pieces: int
+    left_out: Mapping[str, int]
     before: TextMeasures
     after: TextMeasures
     general_before: TextMeasures
@@ -74,10 +79,14 @@ class AdaptationResult:
     def of(cls, result: FineTuningResult) -> Self:
         """Return the typed form of the measurements of continual pretraining."""
         before, after = result.measured["before"], result.measured["after"]
+        read = result.measured.get("read", {"texts": 0, "pieces": 0, "left_out": {}})  # earlier records lack it
         return cls(
             base_model=result.base_model,
             adapter=result.adapter,
             new_tokens=result.measured["new_tokens"],
+            texts=read["texts"],
+            pieces=read["pieces"],
+            left_out=read["left_out"],
             before=TextMeasures(**before["domain"]),
             after=TextMeasures(**after["domain"]),
             general_before=TextMeasures(**before["general"]),
@@ -136,7 +145,7 @@ def adapt_to_domain(
         max_mined_terms: Most words that are taken from the texts themselves.
         new_words: Whether words are added at all.
         probes: Labelled tasks that a linear head on the base model is measured on, before and after.
-        max_tokens: Number of tokens at which texts are cut.
+        max_tokens: Most tokens that are read at once. Longer texts are read in several pieces.
         adapter: Options of LoRA. If None, the defaults for the model.
         training: Options of the training. If None, one pass over the text.
         max_hours: Training is planned to fit in this many hours, and ends in time.

@@ -12,9 +12,7 @@ __all__ = ["UNCERTAIN", "languages"]
 UNCERTAIN = "uncertain"
 """Texts whose language has a probability below 0.9. Names and short texts are of no language."""
 
-_KNOWN = (
-    "ar bg cs da de el en es et fi fr he hi hr hu id it ja ko lt lv nl no pl pt ro ru sk sl sr sv th tr uk vi zh"
-).split()
+_KNOWN = "ar bg cs da de el en es et fi fr he hi hr hu id it ja ko lt lv nl no pl pt ro ru sk sl sr sv th tr uk vi zh"
 _SURE = 0.9
 _MOST_TEXTS = 5000
 _MOST_CHARACTERS = 300
@@ -40,5 +38,5 @@ def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # its model takes seconds to load
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages(list(_KNOWN))
+    identifier.set_languages(_KNOWN.split())
     return identifier

@@ -1,42 +1,61 @@
 """Unlabelled text: a corpus is any file or folder of it.
 
-A file of plain text gives one text a paragraph, a table one text a row. Nothing is quoted in a message: files are
-named, rows numbered.
+A file of plain text or markup gives one text a paragraph, a table one text a row. Everything that is not read is
+counted. Nothing is quoted in a message: files are named, rows numbered.
 """
 
 import hashlib
+import logging
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from common.data.cells import as_text
 from common.data.datasets import Dataset, Example
 from common.data.files import OPENERS, open_table
-from common.data.raw_text import file_kind, read_text
+from common.data.filings import MARKUP, Filing, is_markup, read_filing
+from common.data.raw_text import file_kind, read_bytes, read_text
 from common.data.table import Table, missing_column
 from common.errors import DataError
 
 __all__ = ["public_texts", "python_reference_text", "read_corpus", "read_split", "read_text_dataset", "split_held_out"]
 
+log = logging.getLogger(__name__)
+
 _TEXT_COLUMNS = ("text", "sentence", "content", "body", "narrative")
 _BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
 
 
-def _paragraphs(path: Path) -> list[str]:
+def _plain(path: Path) -> Filing:
+    """Read paragraphs, or markup that is named as if it were plain, such as the full submissions of EDGAR."""
     text = read_text(path)
+    if is_markup(text):
+        return _marked_up(path)
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise DataError(f"{path}: it is not UTF-8: convert the file")
-    return [" ".join(part.split()) for part in _BLANK_LINE.split(text) if part.strip()]
+    return Filing(tuple(" ".join(part.split()) for part in _BLANK_LINE.split(text) if part.strip()))
 
 
-TEXT_READERS: Mapping[str, Callable[[Path], list[str]]] = MappingProxyType({".txt": _paragraphs, ".md": _paragraphs})
+def _marked_up(path: Path) -> Filing:
+    try:
+        return read_filing(read_bytes(path))
+    except ValueError as error:
+        raise DataError(f"{path}: its markup cannot be read ({error}): save it as plain text") from None
+
+
+TEXT_READERS: Mapping[str, Callable[[Path], Filing]] = MappingProxyType(
+    {".txt": _plain, ".md": _plain, **dict.fromkeys(MARKUP, _marked_up)}
+)
 """By suffix (without that of a compression), the function that reads the texts of a file that is no table."""
 
 
 def read_corpus(path: Path, column: str | None = None) -> list[str]:
     """Every text of a file, or of all files below a folder in order of their names, without repetitions.
+
+    A warning counts what was left out. In a folder these are files of other kinds too, and tables without the column.
 
     Args:
         column: the text column of tables. Default: the first of "text", "sentence", "content", "body",
@@ -45,20 +64,56 @@ def read_corpus(path: Path, column: str | None = None) -> list[str]:
     Raises:
         DataError: absent, unreadable, of an unknown kind, not UTF-8, without such a column, or without any text.
     """
+    texts, left_out = _gather(path, column)
+    _say(path, left_out)
+    return texts
+
+
+def _gather(path: Path, column: str | None) -> tuple[list[str], Counter[str]]:
+    """Return the texts of a corpus, and how much was left out, by kind."""
     if not path.exists():
         raise DataError(f"{path}: no such data file or folder: check the path")
-    files = sorted(file for file in path.rglob("*") if _is_text(file)) if path.is_dir() else [path]
-    if not files:
-        raise DataError(f"{path}: the folder holds no text: put *{', *'.join(_kinds())} files there")
-    texts = list(dict.fromkeys(text for file in files for text in _read_file(file, column)))
+    filing = _read_folder(path, column) if path.is_dir() else _read_file(path, column)
+    texts = list(dict.fromkeys(filing.paragraphs))
     if not texts:
         raise DataError(f"{path}: it holds no text")
-    return texts
+    left_out = filing.left_out + Counter({"repeated texts": len(filing.paragraphs) - len(texts)})
+    return texts, left_out
+
+
+def _say(path: Path, left_out: Mapping[str, int]) -> None:
+    if left_out:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in left_out.items())
+        log.warning("%s: left out: %s", path, counts)
+
+
+def _read_folder(folder: Path, column: str | None) -> Filing:
+    paragraphs: list[str] = []
+    left_out: Counter[str] = Counter()
+    read = 0
+    for file in sorted(file for file in folder.rglob("*") if _is_visible(folder, file)):
+        kind = file_kind(file)
+        if kind not in _kinds() and not _begins_as_markup(file):
+            left_out[f"files named *{kind}" if kind else "files without a suffix in their name"] += 1
+        elif not file.stat().st_size:
+            left_out["empty files"] += 1
+        elif kind in OPENERS and _column_of(table := open_table(file), column) not in table.columns:
+            left_out["tables without a column of texts"] += 1
+        else:
+            filing = _read_file(file, column)
+            paragraphs += filing.paragraphs
+            left_out += filing.left_out
+            read += 1
+    if not read:
+        raise DataError(f"{folder}: the folder holds no text: put *{', *'.join(_kinds())} files there")
+    return Filing(tuple(paragraphs), left_out)
 
 
 def read_text_dataset(path: Path, column: str | None = None) -> Dataset:
     """The same as examples without labels."""
-    return Dataset(tuple(Example(text, 0) for text in read_corpus(path, column)), (), str(path))
+    texts, left_out = _gather(path, column)
+    _say(path, left_out)
+    return Dataset(tuple(Example(text, 0) for text in texts), (), str(path), left_out=left_out)
 
 
 def read_split(path: Path, column: str | None, group_column: str | None, share: float) -> tuple[Dataset, Dataset]:
@@ -71,13 +126,17 @@ def read_split(path: Path, column: str | None, group_column: str | None, share: 
         DataError: see `read_corpus`. Also if `group_column` is given for a file that is no table, or if a side has no
         text.
     """
+    left_out: Counter[str] = Counter()
     if group_column is None:
-        train, test = split_held_out(read_corpus(path, column), share)
+        texts, left_out = _gather(path, column)
+        train, test = split_held_out(texts, share)
     else:
         if path.is_dir() or file_kind(path) in TEXT_READERS:
             raise DataError(f"{path}: only a table has a column {group_column}: leave the group column out")
         table = open_table(path)
-        chosen = _text_column(path, table, column)
+        chosen = _column_of(table, column)
+        if chosen not in table.columns:
+            raise missing_column(path, chosen, table)
         if group_column not in table.columns:
             raise missing_column(path, group_column, table)
         rows = [
@@ -93,32 +152,44 @@ def read_split(path: Path, column: str | None, group_column: str | None, share: 
         train, test = [text for text in sides[0] if text not in sides[1]], list(sides[1])
     if not train or not test:
         raise DataError(f"{path}: too few texts or groups to hold some out: name a held-out file")
-    return tuple(Dataset(tuple(Example(t, 0) for t in side), (), str(path)) for side in (train, test))  # type: ignore[return-value]
+    _say(path, left_out)
+    measured = Dataset(tuple(Example(text, 0) for text in test), (), str(path))
+    return Dataset(tuple(Example(text, 0) for text in train), (), str(path), left_out=left_out), measured
 
 
 def _kinds() -> tuple[str, ...]:
     return (*TEXT_READERS, *OPENERS)
 
 
-def _is_text(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(".") and file_kind(file) in _kinds()
+def _is_visible(folder: Path, file: Path) -> bool:
+    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _read_file(file: Path, column: str | None) -> Iterable[str]:
-    if reader := TEXT_READERS.get(file_kind(file)):
-        return reader(file)
-    if file_kind(file) not in OPENERS:
+def _begins_as_markup(file: Path) -> bool:
+    """Return whether a file of another name is markup, as some of EDGAR's files have no suffix."""
+    try:
+        return not file.suffix and is_markup(read_text(file))
+    except DataError:
+        return False
+
+
+def _read_file(file: Path, column: str | None) -> Filing:
+    kind = file_kind(file)
+    if kind in TEXT_READERS or _begins_as_markup(file):
+        return TEXT_READERS.get(kind, _marked_up)(file)
+    if kind not in OPENERS:
         raise DataError(f"{file}: unknown format: name it *{', *'.join(_kinds())}")
     table = open_table(file)
-    chosen = _text_column(file, table, column)
-    return [text for number, row in table.rows if (text := as_text(file, number, chosen, row.get(chosen)).strip())]
-
-
-def _text_column(file: Path, table: Table, column: str | None) -> str:
-    chosen = column or next((name for name in _TEXT_COLUMNS if name in table.columns), "text")
+    chosen = _column_of(table, column)
     if chosen not in table.columns:
         raise missing_column(file, chosen, table)
-    return chosen
+    texts = [as_text(file, number, chosen, row.get(chosen)).strip() for number, row in table.rows]
+    kept = tuple(text for text in texts if text)
+    return Filing(kept, Counter({"rows without a text": len(texts) - len(kept)} if len(kept) < len(texts) else {}))
+
+
+def _column_of(table: Table, column: str | None) -> str:
+    return column or next((name for name in _TEXT_COLUMNS if name in table.columns), "text")
 
 
 def split_held_out(texts: Sequence[str], share: float, seed: int = 0) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@ import hmac
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -77,12 +77,14 @@ class Dataset:
     Attributes:
         labels_from_rows: Whether the label names were collected from the rows. A private training refuses such names,
             because they would be published beside the noise.
+        left_out: How many parts of the files were not read, by their kind.
     """
 
     examples: tuple[AnyExample, ...]
     labels: tuple[str, ...]
     name: str
     labels_from_rows: bool = field(default=False, compare=False)
+    left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(

@@ -1,6 +1,6 @@
 """Filings as paragraphs: HTML, XHTML with inline XBRL, XML, and the full submissions of EDGAR (SGML in a `.txt` file).
 
-lxml parses the markup. Everything that is left out is counted by its kind.
+lxml parses the markup, and is imported when it is used. Everything that is left out is counted by its kind.
 """
 
 import html
@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
-
-import lxml.etree
 
 from common.data.encodings import encoding_of
 
@@ -42,43 +40,11 @@ _FEWEST_WORDS = 3
 """Fewest words of a value in XML that is text. Shorter values are dates, codes and names."""
 
 _BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "caption",
-        "center",
-        "dd",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figure",
-        "footer",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hr",
-        "html",
-        "li",
-        "main",
-        "nav",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "table",
-        "title",
-        "tr",
-        "ul",
-    ]
+    re.findall(
+        r"\S+",
+        "address article aside blockquote body caption center dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 "
+        "h6 header hr html li main nav ol p pre section table title tr ul",
+    )
 )
 _BREAKS = _BLOCKS | {"br", "td", "th"}
 _UNREAD = frozenset(("script", "style", "noscript", "template", "head", "ix:header", "ix:hidden"))
@@ -115,7 +81,7 @@ def read_filing(data: bytes) -> Filing:
     the facts that no reader sees are left out. Of other XML, values of fewer than three words are left out.
 
     Raises:
-        ValueError: Its elements are nested too deeply to be read.
+        ValueError: Its XML is not well-formed, or its elements are nested too deeply.
     """
     text = _decoded(data)
     if not _SUBMISSION.search(text[:_HEAD]):
@@ -145,10 +111,13 @@ def _decoded(data: bytes) -> str:
 def _document(text: str) -> Filing:
     text = text.lstrip("\ufeff \t\r\n")
     head = text[:_HEAD]
-    if _XML.search(head) and (root := _parsed_xml(text)) is not None:
+    root = _parsed_xml(text) if _XML.match(head) else None
+    if root is not None:
         return _hypertext(root) if _HTML.search(head) or _local_name(root.tag) == "html" else _values(root)
     if _HTML.search(head):
         return _hypertext(_parsed_html(text))
+    if _XML.match(head):
+        raise ValueError("not well-formed XML")
     plain = html.unescape(_OLD_TAG.sub(" ", text.replace("\r\n", "\n")))
     return Filing(_paragraphs(plain))
 
@@ -160,6 +129,8 @@ def _paragraphs(text: str) -> tuple[str, ...]:
 
 def _parsed_xml(text: str) -> Any:
     """Return the root of well-formed XML, or None. No entity is expanded, and no other file is read."""
+    import lxml.etree
+
     parser = lxml.etree.XMLParser(
         resolve_entities=False, no_network=True, huge_tree=True, remove_comments=True, remove_pis=True, encoding="utf-8"
     )
@@ -181,6 +152,8 @@ def _parsed_html(text: str) -> Any:
 
 def _tree(text: str) -> tuple[Any, bool]:
     """Return the root of HTML, and whether all of it was read. libxml2 skips the rest beyond its limits silently."""
+    import lxml.etree
+
     parser = lxml.etree.HTMLParser(huge_tree=True, remove_comments=True, remove_pis=True, encoding="utf-8")
     try:
         root = lxml.etree.fromstring(text.encode(errors="replace"), parser)
@@ -200,6 +173,8 @@ def _local_name(tag: str) -> str:
 
 def _values(root: Any) -> Filing:
     """Return the texts of XML: the values of its outermost elements that hold text, some of which hold HTML."""
+    import lxml.etree
+
     left_out: Counter[str] = Counter()
     paragraphs: list[str] = []
     walk = lxml.etree.iterwalk(root, events=("start",))
@@ -226,6 +201,8 @@ def _hypertext(root: Any) -> Filing:
 
 def _pieces(root: Any, left_out: Counter[str]) -> Iterator[str]:
     """Yield the visible text of a tree, with a blank line between paragraphs. Trees may be deep: no recursion."""
+    import lxml.etree
+
     walk = lxml.etree.iterwalk(root, events=("start", "end"))
     table = unread = None  # the table of rows and columns, and the part to leave out, that the walk is in
     preformatted = 0

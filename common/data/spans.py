@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from common.errors import DataError
@@ -26,7 +27,7 @@ def words_and_tags(text: str, spans: Iterable[Span]) -> tuple[list[str], list[st
     (['Acme', 'Corp', '.', 'paid', '$', '5', '.'], ['B-ORG', 'I-ORG', 'I-ORG', 'O', 'O', 'O', 'O'])
     """
     ordered = sorted(_trimmed(text, span) for span in spans)
-    if any(left[1] > right[0] for left, right in zip(ordered, ordered[1:], strict=False)):
+    if any(left[1] > right[0] for left, right in pairwise(ordered)):
         raise ValueError("two spans overlap")
     words: list[str] = []
     tags: list[str] = []

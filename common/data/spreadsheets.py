@@ -1,4 +1,7 @@
-"""Excel workbooks (`.xlsx`, `.xlsm`): the sheet and the row that hold the header are found by the column names."""
+"""Excel workbooks (`.xlsx`, `.xlsm`): the sheet and the row that hold the header are found by the column names.
+
+openpyxl reads them, and is imported when it is used.
+"""
 
 import io
 import itertools
@@ -8,10 +11,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import openpyxl
-from openpyxl.cell.cell import ERROR_CODES
-from openpyxl.utils.escape import unescape
 
 from common.data.compressed import most_expanded
 from common.data.raw_text import read_bytes
@@ -38,12 +37,12 @@ class _Header:
 def open_spreadsheet(path: Path, columns: Collection[str] | None, /) -> Table:
     """Open a workbook. See `Opener`. The number of a row is the one that a spreadsheet program shows.
 
-    The header is the first row with all of `columns`, within the first 50 rows of a visible sheet. Without `columns`, it
-    is the first row with texts in as many columns as any of these rows has. Formulas have the values that were stored
-    with them. Rows without any value are left out.
+    The header is the first row with all of `columns`, within the first 50 rows of a visible sheet. Without `columns`,
+    it is the first row with texts in as many columns as any of these rows has. Formulas have the values that were
+    stored with them. Rows without any value are left out.
 
     Raises:
-        DataError: It is no workbook, two sheets have these columns, or a value is an error or a formula without a value.
+        DataError: It is no workbook, two sheets have these columns, or a value is an error or an uncomputed formula.
     """
     data = read_bytes(path)
     try:
@@ -86,6 +85,8 @@ def _open(path: Path, data: bytes, columns: Collection[str] | None) -> Table:
 
 
 def _workbook(path: Path, data: bytes, *, values: bool) -> Any:
+    import openpyxl
+
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > most_expanded(len(data)):
@@ -114,7 +115,7 @@ def _header(sheet: str, top: Sequence[Row], columns: Collection[str] | None) -> 
 
 
 def _name(value: object) -> str:
-    return "" if value is None else unescape(str(value)).strip()
+    return "" if value is None else str(_plain(value)).strip()
 
 
 def _is_repeated(header: _Header, top: Sequence[Row]) -> bool:
@@ -130,28 +131,42 @@ def _rows(cells: Iterator[Row], header: _Header) -> Iterator[tuple[int, Row]]:
 
 
 def _value(row: Row, place: int) -> object:
-    value = row[place] if place < len(row) else None
-    return unescape(value) if isinstance(value, str) else value
+    return _plain(row[place] if place < len(row) else None)
+
+
+def _plain(value: object) -> object:
+    """Return a value without the way in which Excel writes control characters, such as _x000D_."""
+    from openpyxl.utils.escape import unescape
+
+    return unescape(value) if isinstance(value, str) and "_x" in value else value
 
 
 def _refuse_errors(
     path: Path, data: bytes, header: _Header, rows: Sequence[tuple[int, Row]], wanted: Mapping[int, str]
 ) -> None:
     """Refuse errors such as #REF!, and formulas that were written by a program that did not compute them."""
+    from openpyxl.cell.cell import ERROR_CODES
+
     for number, row in rows:
         for place, name in wanted.items():
             if _value(row, place) in ERROR_CODES:
                 raise DataError(
                     f"{path}: row {number}, column {shown(name)} holds an error of a formula: correct the formula"
                 )
-    empty = {(number, place) for number, row in rows for place in wanted if _value(row, place) is None}
-    if not empty:
+    if not _has_formulas(data):
         return
-    formulas = _workbook(path, data, values=False)[header.sheet]
-    for number, row in enumerate(_cells(formulas), start=1):
+    known = dict(rows)
+    for number, row in enumerate(_cells(_workbook(path, data, values=False)[header.sheet]), start=1):
         for place, name in wanted.items():
-            if (number, place) in empty and place < len(row) and row[place] is not None:
+            written = place < len(row) and row[place] is not None
+            if number > header.row and written and _value(known.get(number, ()), place) is None:
                 raise DataError(
                     f"{path}: row {number}, column {shown(name)} holds a formula without a stored value: open the file "
                     "in a spreadsheet program and save it"
                 )
+
+
+def _has_formulas(data: bytes) -> bool:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sheets = [archive.read(name) for name in archive.namelist() if name.startswith("xl/worksheets/")]
+    return any(b"<f>" in sheet or b"<f " in sheet for sheet in sheets)

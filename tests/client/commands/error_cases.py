@@ -56,7 +56,7 @@ def rows(*lines: str, header: str = "text,label") -> str:
 CASES: Mapping[str, tuple[Wrong, ...]] = {
     "Files and rows": (
         Wrong("no such file", USUAL.replace("train.csv", "trian.csv")),
-        Wrong("another format", USUAL.replace("train.csv", "train.xlsx"), {"train.xlsx": "PK"}),
+        Wrong("another format", USUAL.replace("train.csv", "train.pdf"), {"train.pdf": "PK"}),
         Wrong("no such column", f"{USUAL} --text-column headline"),
         Wrong("a row too short", USUAL, {"train.csv": rows("profit of bank 1,positive", "loss of bank 2")}),
         Wrong("a quote that never ends", USUAL, {"train.csv": rows("profit,positive", '"loss of bank,negative')}),

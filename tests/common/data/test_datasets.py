@@ -99,7 +99,8 @@ BAD = {
     "not gzip": ("a.csv.gz", b"text,label\n", "gzip data is damaged"),
     "cut gzip": ("a.csv.gz", gzip.compress(b"text,label\na,b\n" * 99)[:-12], "gzip data is damaged"),
     "not Parquet": ("a.parquet", b"PAR1" + SECRET.encode(), "not a readable Parquet file"),
-    "unknown format": ("a.xlsx", b"", "unknown format"),
+    "unknown format": ("a.pdf", b"", "unknown format"),
+    "empty workbook": ("a.xlsx", b"", "empty"),
     "gzipped Parquet, empty": ("a.parquet.gz", b"", "the file is empty"),
     "gzipped Parquet, damaged": ("a.parquet.gz", gzip.compress(SECRET.encode()), "not a readable Parquet file"),
 }
