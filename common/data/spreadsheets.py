@@ -72,14 +72,14 @@ def _open(path: Path, data: bytes, columns: Collection[str] | None) -> Table:
         sheets = " and ".join(shown(header.sheet) for header in found)
         raise DataError(f"{path}: the sheets {sheets} have the same columns: save the one to read as a file of its own")
     [header] = found
-    names = list(header.names.values())
-    if any(names.count(name) > 1 for name in (names if columns is None else columns)):
+    every = list(header.names.values())
+    if any(every.count(name) > 1 for name in (every if columns is None else columns)):
         raise DataError(f"{path}: the header has a repeated column name: give each column its own")
     rows = list(_rows(_cells(book[header.sheet]), header))
     wanted = {place: name for place, name in header.names.items() if columns is None or name in columns}
     _refuse_errors(path, data, header, rows, wanted)
     return Table(
-        tuple(header.names.values()),
+        tuple(every),
         [(number, {name: _value(row, place) for place, name in wanted.items()}) for number, row in rows],
     )
 

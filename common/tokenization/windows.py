@@ -31,8 +31,10 @@ def in_windows(dataset: Dataset, tokenizer: Any, max_tokens: int) -> Dataset:
         part = dataset.examples[start : start + _TEXTS_AT_ONCE]
         texts = [example.text if isinstance(example, Example) else "" for example in part]
         for example, windows in zip(part, _windows(texts, tokenizer, room), strict=True):
-            plain = isinstance(example, Example)
-            examples += [replace(example, text=text) for text in windows] if plain else [example]
+            if isinstance(example, Example):
+                examples += [replace(example, text=text) for text in windows]
+            else:
+                examples.append(example)
     return replace(dataset, examples=tuple(examples))
 
 

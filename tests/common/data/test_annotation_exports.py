@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from common.data.annotation_exports import converted, fiqa_rows
 from common.data.datasets import read_summaries
+from common.data.label_studio import is_label_studio
 from common.data.tables import read_lists, read_rows
 from common.errors import DataError
 
@@ -149,3 +151,11 @@ def test_rows_that_only_look_like_an_export_stay_as_they_are(tmp_path: Path) -> 
     records = [{"tokens": ["Acme", "rose"], "ner_tags": ["B-ORG", "O"], "text": "Acme rose", "labels": [1, 0]}]
     path = written(tmp_path / "a.jsonl", records)
     assert read_lists(path, ("tokens", "labels")) == [{"tokens": ["Acme", "rose"], "labels": ["1", "0"]}]
+
+
+def test_records_of_no_tool_are_left_to_the_reader_of_tables() -> None:
+    path = Path("a.json")
+    for record in ({"text": "a", "label": "b"}, {"data": {"text": "a"}}, {"info": [], "sentence": 1}, {}):
+        assert converted(path, [(1, record)]) is None
+        assert not is_label_studio([record])
+    assert [fiqa_rows(path, content) for content in ([], {}, {"1": {"sentence": "a"}}, "text")] == [None] * 4

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from common.data.marked_lines import open_marked_lines
 from common.data.tables import read_rows
 from common.errors import DataError
 
@@ -21,5 +22,5 @@ def test_lines_of_text_and_label_are_rows(tmp_path: Path) -> None:
 def test_another_line_is_named_and_not_shown(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.txt").write_text(f"Sales rose@positive\n{line}\n")
     with pytest.raises(DataError, match="row 2 is no text, the sign @ and a label") as caught:
-        read_rows(tmp_path / "a.txt", ("text", "label"))
+        open_marked_lines(tmp_path / "a.txt", None)
     assert "secret" not in str(caught.value)

@@ -11,6 +11,7 @@ import pytest
 
 from common.data import compressed
 from common.data.corpora import read_corpus
+from common.data.spreadsheets import open_spreadsheet
 from common.data.tables import read_rows
 from common.errors import DataError
 
@@ -60,7 +61,9 @@ def test_a_header_below_a_title_is_found_and_empty_rows_are_none(tmp_path: Path)
         ROWS[2],
         [],
     ]
-    assert read_rows(workbook(tmp_path / "a.xlsx", Data=rows), ("text", "label")) == READ
+    path = workbook(tmp_path / "a.xlsx", Data=rows)
+    assert read_rows(path, ("text", "label")) == READ
+    assert [number for number, _ in open_spreadsheet(path, ("text", "label")).rows] == [5, 7]
 
 
 def test_the_sheet_with_the_columns_is_read(tmp_path: Path) -> None:
