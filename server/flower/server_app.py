@@ -30,10 +30,12 @@ from server.flower.grid import GridTransport
 from server.hub.audit_log import RUN_PURPOSE, anchor_run, file_sha256, run_ended
 from server.hub.directory import HubDirectory
 from server.hub.public_data import read_public_texts, read_test_set
+from server.hub.uploads import allow_uploads, end_uploads
 from server.report.report import write_report
 from server.results.artifacts import describe_protection, model_card, result, save_adapter, save_round
 from server.results.evaluation import HubEvaluator
 from server.rounds import checkpoint, coordinator
+from server.rounds.admission import largest_reply
 from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import Evaluation, FederationContext
 from server.runs.records import Progress
@@ -103,7 +105,7 @@ def _execute(grid: Grid, run: Run) -> None:
         grid,
         connected=lambda: _connected(grid, node_keys),
         quorum=config.aggregation.quorum,
-        on_progress=functools.partial(_show_progress, run),
+        on_progress=_Progress(run, largest_reply(adapted.spec)),
         call_after_s=_CALL_AFTER_S,
     )
     with Journal.open(run.directory / "audit.jsonl", federation.keys, RUN_PURPOSE) as journal:
@@ -148,11 +150,20 @@ def _audit(run: Run, journal: Journal, kind: str, body: dict[str, Any]) -> None:
     anchor_run(run.home, run.name, journal.entries)
 
 
-def _show_progress(run: Run, round_: int, answered: tuple[str, ...], waiting: tuple[str, ...]) -> None:
-    value = Progress(round=round_, answered=answered, waiting=waiting, time=time.time())
-    # Only shown to operators: a full disk must not end the round for it.
-    with contextlib.suppress(OSError):
-        write_json(run.directory / "progress.json", value.to_json())
+class _Progress:
+    """Shows the round under way to operators, and tells the gateway what an institution may send in it."""
+
+    def __init__(self, run: Run, reply_bytes: int) -> None:
+        self._run, self._reply_bytes, self._round = run, reply_bytes, 0
+
+    def __call__(self, round_: int, answered: tuple[str, ...], waiting: tuple[str, ...]) -> None:
+        value = Progress(round=round_, answered=answered, waiting=waiting, time=time.time())
+        # A full disk must not end the round.
+        with contextlib.suppress(OSError):
+            if round_ != self._round:
+                allow_uploads(self._run.home, self._run.name, round_, self._reply_bytes)
+                self._round = round_
+            write_json(self._run.directory / "progress.json", value.to_json())
 
 
 def _finish(run: Run, state: RunState, config: RunConfig, adapted: AdaptedModel, final: Evaluation | None) -> None:
@@ -190,4 +201,5 @@ def _close(run: Run, ended: str, message: str) -> None:
     files = {str(path.relative_to(run.directory)): file_sha256(path) for path in kept if path.is_file()}
     run_ended(run.home, run.name, ended, entries, files)
     (run.directory / "progress.json").unlink(missing_ok=True)
+    end_uploads(run.home, run.name)
     run.end(ended, message)

@@ -28,6 +28,7 @@ from common.identity.tls import server_context, split_address
 from common.processes.logs import RateLimit
 from server.gateway.connections import Entrance, door
 from server.hub.directory import HubDirectory
+from server.hub.uploads import UploadQuota
 
 __all__ = ["ALLOWED", "Doorkeeper", "Gateway", "main", "make_server", "serve"]
 
@@ -128,10 +129,11 @@ class Gateway:
         doorkeeper: Decides which requests may pass.
         upstream: Client of the SuperLink.
         max_body: Size limit of a request, in bytes.
+        quota: Limits the bytes that an institution sends in a round.
     """
 
-    def __init__(self, doorkeeper: Doorkeeper, upstream: httpx.AsyncClient, max_body: int) -> None:
-        self._doorkeeper, self._upstream, self._max_body = doorkeeper, upstream, max_body
+    def __init__(self, doorkeeper: Doorkeeper, upstream: httpx.AsyncClient, max_body: int, quota: UploadQuota) -> None:
+        self._doorkeeper, self._upstream, self._max_body, self._quota = doorkeeper, upstream, max_body, quota
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or close its connection if it takes too long."""
@@ -173,6 +175,9 @@ class Gateway:
             log.warning("%s refused at %s: %s", peer.name, path, objection)
             return 401, [], b""
         body = await self._read(receive, headers)
+        if body is not None and not self._quota.take(peer.name, len(body)):
+            log.warning("%s refused at %s: it has sent more than this round allows", peer.name, path)
+            return 413, [], b""
         if body is None:
             log.warning("%s refused at %s: a body of more than %d bytes", peer.name, path, self._max_body)
             return 413, [], b""
@@ -232,7 +237,7 @@ def make_server(home: HubDirectory, upstream: httpx.AsyncClient) -> tuple[uvicor
     doorkeeper = Doorkeeper(home)
     entrance = Entrance(context, doorkeeper.objection_to)
     config = uvicorn.Config(
-        Gateway(doorkeeper, upstream, settings.max_body_mib * 2**20),
+        Gateway(doorkeeper, upstream, settings.max_body_mib * 2**20, UploadQuota(home)),
         host=host,
         port=port,
         http=door(entrance),

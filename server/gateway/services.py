@@ -1,6 +1,7 @@
 """The processes of a started hub: SuperLink and SuperExec on loopback, and the gateway for institutions."""
 
 import secrets
+import shutil
 import socket
 import sys
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ def prepare_services(home: HubDirectory) -> list[Service]:
     state, port = home.state, free_port()
     for name in ("logs", "flwr", "work"):
         (state / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    shutil.rmtree(home.uploads_path, ignore_errors=True)
     home.loopback.renew()
     write_atomic(state / "superexec.secret", secrets.token_hex(32).encode(), mode=0o600)
     upstream = f"{_LOOPBACK}:{port}"

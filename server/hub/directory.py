@@ -149,6 +149,11 @@ class HubDirectory:
         return self.state / "services.json"
 
     @property
+    def uploads_path(self) -> Path:
+        """The allowances of the runs under way. See `server.hub.uploads`."""
+        return self.state / "uploads"
+
+    @property
     def superlink_path(self) -> Path:
         """The SuperLink's address on loopback, while it runs."""
         return self.state / "superlink.json"

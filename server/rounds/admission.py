@@ -19,7 +19,7 @@ from common.protocol.outcomes import RoundOutcome
 from common.report.json_reader import LARGEST_NUMBER
 from server.rounds.aggregation import update_norm
 
-__all__ = ["Admitted", "Expected", "Failure", "Verdict", "admit"]
+__all__ = ["Admitted", "Expected", "Failure", "Verdict", "admit", "largest_reply"]
 
 _OVERHEAD_BYTES = 2**16
 """Allowance in bytes for the parts of a reply beside its adapter: envelope, statement, digests."""
@@ -140,9 +140,14 @@ def _admit_one(name: str, reply: bytes | Failure, expected: Expected) -> Admitte
     return Admitted(adapter, digest, contribution.declared_units, contribution.statement)
 
 
+def largest_reply(spec: Spec) -> int:
+    """Return the largest size of a reply that is opened, in bytes."""
+    return len(spec.header) + spec.data_bytes + _OVERHEAD_BYTES
+
+
 def _open(name: str, reply: bytes, expected: Expected) -> tuple[str, bytes]:
     """Return kind and payload of a message that institution `name` sealed to this hub for this round."""
-    max_bytes = len(expected.spec.header) + expected.spec.data_bytes + _OVERHEAD_BYTES
+    max_bytes = largest_reply(expected.spec)
     context = peek(reply, max_bytes)
     _require(context.sender == name, RoundOutcome.REFUSED_WRONG_SENDER)
     _require(context.run_id == expected.run_id, RoundOutcome.REFUSED_WRONG_RUN)

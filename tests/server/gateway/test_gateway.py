@@ -14,6 +14,7 @@ from common.identity.authority import Certificate
 from server.gateway.gateway import ALLOWED, Doorkeeper, Gateway
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve
+from server.hub.uploads import UploadQuota
 from tests.server.hub.test_directory import make_request
 
 Upstream = Callable[[httpx.Request], httpx.Response]
@@ -58,7 +59,7 @@ def call(
                 "headers": [(name.encode(), value.encode()) for name, value in given.items()],
                 "state": {"peer": certificate if peer else None},
             }
-            await Gateway(Doorkeeper(home), client, 100)(scope, receive, send)
+            await Gateway(Doorkeeper(home), client, 100, UploadQuota(home))(scope, receive, send)
 
     asyncio.run(run())
     start, end = sent
@@ -132,6 +133,14 @@ def test_damaged_files_of_the_hub_let_nobody_in_and_say_try_again(
 )
 def test_nothing_else_passes(member: tuple[HubDirectory, Certificate, str], given: dict[str, Any], status: int) -> None:
     assert call(member, never, **given) == (status, {}, b"")
+
+
+def test_an_institution_that_sends_more_than_a_round_needs_is_refused(
+    member: tuple[HubDirectory, Certificate, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UploadQuota, "take", lambda self, name, size: (name, size) != ("bank", 4))
+    assert call(member, never, body=[b"ab", b"cd"])[0] == 413
+    assert call(member, lambda _: httpx.Response(200), body=[b"ab"])[0] == 200
 
 
 def test_every_call_of_a_node_passes_but_those_that_register_it() -> None:
