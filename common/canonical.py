@@ -11,8 +11,12 @@ from typing import Any, NoReturn
 
 __all__ = [
     "AGENT_METHOD",
+    "LARGEST_NUMBER",
     "MAX_ADAPTER_BYTES",
+    "MAX_DECLARED_UNITS",
     "MAX_MESSAGE_BYTES",
+    "MAX_NOISE_MULTIPLIER",
+    "MAX_ROUND",
     "MAX_SEALED_BYTES",
     "canonical",
     "frame",
@@ -25,6 +29,13 @@ MAX_ADAPTER_BYTES = 512 * 2**20
 """The largest adapter, in bytes: 134 million float32 values."""
 MAX_MESSAGE_BYTES = MAX_ADAPTER_BYTES + 16 * 2**20
 MAX_SEALED_BYTES = MAX_MESSAGE_BYTES + 2**20
+
+LARGEST_NUMBER = 1e18
+"""Largest finite number in a configuration, a statement or a file of a run."""
+MAX_ROUND = 2**31 - 1
+MAX_DECLARED_UNITS = 2**40
+MAX_NOISE_MULTIPLIER = 1e6
+"""Largest noise multiplier of a statement. A run file allows 1,000, and a privacy officer may ask for more."""
 
 AGENT_METHOD = "/fedfin.Agent/Handle"
 """The gRPC method that an institution's relay calls on its agent: a sealed assignment in, a sealed answer out."""

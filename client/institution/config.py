@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from common.canonical import is_name
+from common.canonical import MAX_DECLARED_UNITS, is_name
 from common.config.sections import Range, Section, build, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError
@@ -112,7 +112,7 @@ class ReleaseConfig(Section):
     """
 
     section = "release"
-    declared_units: Annotated[int | None, Range(1, 2**40)] = None
+    declared_units: Annotated[int | None, Range(1, MAX_DECLARED_UNITS)] = None
 
     def check(self) -> None:
         units = self.declared_units

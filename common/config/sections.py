@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from common.canonical import LARGEST_NUMBER
 from common.errors import ConfigurationError
 
 __all__ = ["Range", "Section", "build", "check_value", "did_you_mean", "error_prefix", "format_value", "refuse_unknown"]
@@ -27,7 +28,7 @@ class Range:
     """Numbers from `low` to `high`. `above` and `below` exclude the ends themselves."""
 
     low: float
-    high: float = math.inf
+    high: float = LARGEST_NUMBER
     above: bool = False
     below: bool = False
 
@@ -38,7 +39,7 @@ class Range:
 
     def __str__(self) -> str:
         low = f"{'above' if self.above else 'at least'} {self.low:g}"
-        if math.isinf(self.high):
+        if self.high == LARGEST_NUMBER:
             return low
         return f"{low} and {'below' if self.below else 'at most'} {self.high:.12g}"
 

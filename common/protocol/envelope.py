@@ -16,7 +16,16 @@ from dataclasses import asdict, dataclass
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from common.canonical import MAX_MESSAGE_BYTES, MAX_SEALED_BYTES, canonical, frame, is_name, parse_object, unframe
+from common.canonical import (
+    MAX_MESSAGE_BYTES,
+    MAX_ROUND,
+    MAX_SEALED_BYTES,
+    canonical,
+    frame,
+    is_name,
+    parse_object,
+    unframe,
+)
 from common.errors import EnvelopeError
 from common.identity.keys import PrivateKeys, PublicKeys
 
@@ -28,7 +37,6 @@ _SIGNED = b"fedfin envelope 1 signature\n"
 _SEALED = b"fedfin envelope 1 hpke\n"
 _SIGNATURE_BYTES = 64
 _MAX_HEADER_BYTES = 4096
-_MAX_ROUND = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,8 @@ class MessageContext:
                 raise EnvelopeError(
                     "context", f"envelope: {field}: expected 1 to 128 letters, digits, ' ', '_', '.', '-'"
                 )
-        if type(self.round) is not int or not 0 <= self.round <= _MAX_ROUND:
-            raise EnvelopeError("context", f"envelope: round: expected a whole number from 0 to {_MAX_ROUND}")
+        if type(self.round) is not int or not 0 <= self.round <= MAX_ROUND:
+            raise EnvelopeError("context", f"envelope: round: expected a whole number from 0 to {MAX_ROUND}")
 
 
 def seal(payload: bytes, sender: PrivateKeys, recipient: PublicKeys, context: MessageContext) -> bytes:

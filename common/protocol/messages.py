@@ -10,14 +10,21 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, NoReturn, Self
 
-from common.canonical import MAX_MESSAGE_BYTES, canonical, frame, is_name, parse_object, unframe
+from common.canonical import (
+    MAX_DECLARED_UNITS,
+    MAX_MESSAGE_BYTES,
+    MAX_ROUND,
+    canonical,
+    frame,
+    is_name,
+    parse_object,
+    unframe,
+)
 from common.errors import MessageError
 
 __all__ = ["Assignment", "Contribution", "PrivacyStatement", "Refusal", "RefusalCode"]
 
 _MAX_HEADER_BYTES = 12 * 2**20
-_MAX_ROUND = 2**31 - 1
-_MAX_DECLARED_UNITS = 2**40
 
 
 class RefusalCode(StrEnum):
@@ -57,7 +64,7 @@ class PrivacyStatement:
                 raise MessageError(f"privacy statement: {field} is 0: it must be above")
         if self.delta >= 1:
             raise MessageError("privacy statement: delta is not below 1")
-        _integer("privacy statement: steps", self.steps, 1, _MAX_ROUND)
+        _integer("privacy statement: steps", self.steps, 1, MAX_ROUND)
         if self.sampling_probability is not None:
             rate = _number("privacy statement: sampling_probability", self.sampling_probability)
             if not 0 < rate <= 1:
@@ -165,7 +172,7 @@ class Contribution(_Message):
         if self.statement is not None and not isinstance(self.statement, PrivacyStatement):
             _wrong("contribution: statement", "a privacy statement or nothing")
         if self.declared_units is not None:
-            _integer("contribution: declared_units", self.declared_units, 1, _MAX_DECLARED_UNITS)
+            _integer("contribution: declared_units", self.declared_units, 1, MAX_DECLARED_UNITS)
             if self.declared_units.bit_count() != 1:
                 _wrong("contribution: declared_units", "a power of two")
 
@@ -200,7 +207,7 @@ def _wrong(field: str, expected: str) -> NoReturn:
 def _check_round(what: str, run_id: object, round_: object) -> None:
     if not is_name(run_id):
         _wrong(f"{what}: run_id", "1 to 128 letters, digits, spaces, '_', '.' or '-'")
-    _integer(f"{what}: round", round_, 0, _MAX_ROUND)
+    _integer(f"{what}: round", round_, 0, MAX_ROUND)
 
 
 def _integer(field: str, value: object, low: int, high: int) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
+from common.canonical import LARGEST_NUMBER
 from common.errors import CheckpointError
 from common.files import INFINITE
 
-__all__ = ["LARGEST_NUMBER", "JsonReader", "Record", "describe_kind", "read_json"]
+__all__ = ["JsonReader", "Record", "describe_kind", "read_json"]
 
-LARGEST_NUMBER = 1e18
-"""Largest finite number that a record may hold."""
 _REPAIR = "restore the file or run again"
 
 

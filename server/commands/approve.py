@@ -24,6 +24,11 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("request", type=Path, metavar="REQUEST", help="request.json of `fedfin-institution init`")
     words = "the fingerprint that the institution reads out over another channel (default: ask for it)"
     parser.add_argument("--fingerprint", metavar="HEX", help=words)
+    units = (
+        "largest number of records or customers with which its declared size counts in the mean "
+        "(default: 1024, or the one approved before)"
+    )
+    parser.add_argument("--declared-units", type=_units, metavar="N", help=units)
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the package here")
     add_home(parser)
 
@@ -36,7 +41,7 @@ def _approve(given: argparse.Namespace) -> int:
     home = open_home(given)
     request = _read(given.request)
     _compare(request.keys.name, request.fingerprint, given.fingerprint)
-    package, path = approve(home, request)
+    package, path = approve(home, request, given.declared_units)
     if given.out is not None:
         write_atomic(given.out, package.to_json().encode() + b"\n")
         path = given.out
@@ -47,6 +52,14 @@ def _approve(given: argparse.Namespace) -> int:
     print(f"{package.institution} is enrolled; its package: {path}")
     print(f"hand it over, and read to them: {format_fingerprint(package.fingerprint)}")
     return 0
+
+
+def _units(text: str) -> int:
+    from common.canonical import MAX_DECLARED_UNITS
+
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_DECLARED_UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_DECLARED_UNITS}")
+    return int(text)
 
 
 def _read(path: Path) -> "EnrolmentRequest":

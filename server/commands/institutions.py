@@ -36,8 +36,10 @@ def _show(found: list[dict[str, Any]]) -> None:
         return
     table = Table()
     table.add_column("institution", overflow="fold")
-    for column in ("state", "certificate until", "keys"):
+    for column in ("state", "certificate until", "keys", "counts up to"):
         table.add_column(column, no_wrap=True)
     for entry in found:
-        table.add_row(entry["name"], entry["state"], entry["certificate_until"][:10], entry["fingerprint"][:16])
+        counted = f"{entry['approved_units']:,}"
+        row = (entry["name"], entry["state"], entry["certificate_until"][:10], entry["fingerprint"][:16], counted)
+        table.add_row(*row)
     Console().print(table)

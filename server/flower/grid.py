@@ -11,6 +11,7 @@ node takes one message at a time. If a node answers an empty message but not the
 assignment was lost, and it is sent again.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ _POLL_S = 0.2
 _JOIN_WITHIN_S = 10.0
 _CALL_TTL_S = 15.0
 """Time to live of an empty message, in seconds. A free node takes it within three."""
+log = logging.getLogger("fedfin.run")
 OnProgress = Callable[[int, tuple[str, ...], tuple[str, ...]], None]
 """Called with the round, the institutions that have answered and those that have not, whenever these change."""
 
@@ -120,7 +122,11 @@ class GridTransport:
         for name in asked:
             outcome = RoundOutcome.FAILED_LATE if name in connected else RoundOutcome.FAILED_SILENT
             answers[name] = Failure(outcome, "no answer by the deadline")
-        return {name: answers.get(name, Failure(RoundOutcome.FAILED_SILENT, "not connected")) for name in sealed}
+        complete = {name: answers.get(name, Failure(RoundOutcome.FAILED_SILENT, "not connected")) for name in sealed}
+        for name, answer in complete.items():
+            if isinstance(answer, Failure):
+                log.warning("round %d: no reply of %s: %s", round_, name, answer.message)
+        return complete
 
     def _new_entry(self) -> _Asked:
         now = self._monotonic()

@@ -10,6 +10,7 @@ are used are in `tests/server/flower/test_processes.py`.
 import argparse
 import hashlib
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,6 +113,8 @@ def run_serverapp(home: HubDirectory) -> None:
     """Run the process of one run, whose task is one JSON object on standard input. It never returns."""
     # The package has a function of the module's name.
     serverapp: Any = import_module("flwr.superlink.runtime.run_serverapp")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     task = json.load(sys.stdin)
     prove_clients(home.loopback.client)
     serverapp.install_from_fab = approved_only(serverapp.install_from_fab)

@@ -98,7 +98,11 @@ def _execute(grid: Grid, run: Run) -> None:
     else:
         state = _first_state(run, config, adapted, read_public_texts(data, config) if needs_warm_up(adapted) else [])
     federation = FederationContext(
-        run.home.keys(), {name: entry.keys for name, entry in members.items()}, config, adapted.spec
+        run.home.keys(),
+        {name: entry.keys for name, entry in members.items()},
+        config,
+        adapted.spec,
+        {name: entry.approved_units for name, entry in members.items()},
     )
     node_keys = {entry.request.node_key: name for name, entry in members.items()}
     transport = GridTransport(

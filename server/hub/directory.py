@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.canonical import MAX_DECLARED_UNITS
 from common.errors import ConfigurationError, EnrolmentError, ServiceError
 from common.files import write_atomic
 from common.identity.authority import Authority, Certificate, check_addresses, check_name, new_key_and_request
@@ -27,19 +28,28 @@ from server.hub.config import TEMPLATE, HubConfig, load_hub_config
 if TYPE_CHECKING:
     from common.flower.internals import Control
 
-__all__ = ["ENVIRONMENT", "Enrolled", "HubDirectory"]
+__all__ = ["APPROVED_UNITS", "ENVIRONMENT", "Enrolled", "HubDirectory"]
 
 ENVIRONMENT = "FEDFIN_HUB"
 """The environment variable that names the hub's directory if a command line does not."""
 
 
+APPROVED_UNITS = 1024
+"""Number of units with which an institution counts at most, if the operator approved no larger one."""
+_LARGEST_FILE = 4096
+
+
 @dataclass(frozen=True)
 class Enrolled:
-    """One institution: its request, its latest certificate, and whether it is revoked."""
+    """One institution: its request, its latest certificate, and whether it is revoked.
+
+    `approved_units` is the largest number of units with which its declared size counts in weights.
+    """
 
     request: EnrolmentRequest
     certificate: Certificate
     revoked: bool
+    approved_units: int = APPROVED_UNITS
 
     @property
     def keys(self) -> PublicKeys:
@@ -188,9 +198,9 @@ class HubDirectory:
         revocations, enrolled = self.revocations(), {}
         for path in sorted(self.institutions_path.glob("*/certificate.pem")):
             request = self._request(path.parent)
-            enrolled[request.keys.name] = Enrolled(
-                request, Certificate.read(path.read_bytes()), request.keys.name in revocations.names
-            )
+            certificate, is_revoked = Certificate.read(path.read_bytes()), request.keys.name in revocations.names
+            units = _approved_units(path.with_name("approved.json"))
+            enrolled[request.keys.name] = Enrolled(request, certificate, is_revoked, units)
         return enrolled
 
     def members(self) -> dict[str, Enrolled]:
@@ -240,6 +250,19 @@ class HubDirectory:
             raise EnrolmentError(
                 f"{directory / 'request.json'}: cannot be read ({error.strerror}): restore it from its backup"
             ) from None
+
+
+def _approved_units(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            units = json.loads(file.read(_LARGEST_FILE))["declared_units"]
+    except FileNotFoundError:
+        return APPROVED_UNITS
+    except (OSError, ValueError, KeyError, TypeError):
+        units = None
+    if type(units) is not int or not 1 <= units <= MAX_DECLARED_UNITS:
+        raise EnrolmentError(f"{path}: not an approved size: restore it from its backup, or approve the request again")
+    return units
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from common.errors import EnrolmentError
-from common.files import write_atomic
+from common.files import write_atomic, write_json
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import Certificate, new_key_and_request
 from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
@@ -15,11 +15,18 @@ from server.hub.directory import Enrolled, HubDirectory
 __all__ = ["approve", "renew_institution", "renew_server", "revoke"]
 
 
-def approve(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPackage, Path]:
+def approve(
+    home: HubDirectory, request: EnrolmentRequest, approved_units: int | None = None
+) -> tuple[EnrolmentPackage, Path]:
     """Enrol an institution and return its package with the path of the written file.
 
     The same request may be approved again. A request with other keys under the same name requires that the old keys are
     revoked first, and then its TLS key and node key must be new. The signing key, and with it the ledger, may stay.
+
+    Args:
+        home: The hub's directory.
+        request: The request of the institution.
+        approved_units: Largest number of units with which its declared size counts. None leaves it as it is.
 
     Raises:
         EnrolmentError: The name is taken, or a key of the request belongs to another institution or was revoked.
@@ -44,6 +51,8 @@ def approve(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPac
     if before is not None and before.revoked:
         home.revocations().readmit(name).save(home.revocations_path)
     write_atomic(home.institutions_path / name / "request.json", request.to_json().encode() + b"\n")
+    if approved_units is not None:
+        write_json(home.institutions_path / name / "approved.json", {"declared_units": approved_units})
     package, path = _issue(home, request)
     note(
         home,
@@ -52,6 +61,7 @@ def approve(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPac
             "institution": name,
             "request_fingerprint": request.fingerprint,
             "serial": Certificate.read(package.certificate).serial,
+            "approved_units": home.enrolled()[name].approved_units,
         },
     )
     return package, path

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from common.canonical import LARGEST_NUMBER, MAX_NOISE_MULTIPLIER
 from common.config.run import RunConfig
 from common.errors import AdapterRefused, EnvelopeError, MessageError
 from common.identity.keys import PrivateKeys
@@ -16,15 +17,12 @@ from common.protocol.adapter_codec import Spec, Tensors, decode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek
 from common.protocol.messages import Contribution, PrivacyStatement, Refusal
 from common.protocol.outcomes import RoundOutcome
-from common.report.json_reader import LARGEST_NUMBER
 from server.rounds.aggregation import update_norm
 
 __all__ = ["Admitted", "Expected", "Failure", "Verdict", "admit", "largest_reply"]
 
 _OVERHEAD_BYTES = 2**16
 """Allowance in bytes for the parts of a reply beside its adapter: envelope, statement, digests."""
-_LARGEST_NOISE = 1e6
-"""Largest noise multiplier of a statement. A run file allows 1,000, and a privacy officer may ask for more."""
 _UNDECLARED_UNITS = 1024
 """Number of units that an institution divides by if it declares none."""
 _MARGIN = 1000.0
@@ -176,7 +174,7 @@ def _matches_run(statement: PrivacyStatement | None, config: RunConfig) -> bool:
         statement is not None
         and statement.delta == privacy.delta
         and statement.clipping_norm == privacy.clipping_norm
-        and (privacy.noise_multiplier or 0.0) <= statement.noise_multiplier <= _LARGEST_NOISE
+        and (privacy.noise_multiplier or 0.0) <= statement.noise_multiplier <= MAX_NOISE_MULTIPLIER
         and statement.sampling_probability == training.sampling_rate
         and training.local_steps in (None, statement.steps)
         and statement.epsilon <= LARGEST_NUMBER

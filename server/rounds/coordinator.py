@@ -6,9 +6,10 @@ bytes.
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
 
 from common.config.run import RunConfig
@@ -27,15 +28,22 @@ from server.rounds.checkpoint import RunState
 
 __all__ = ["Evaluation", "Failure", "FederationContext", "Transport", "run", "sample_institutions"]
 
+log = logging.getLogger("fedfin.run")
+
 
 @dataclass(frozen=True)
 class FederationContext:
-    """The fixed facts of a federation: the hub's keys, the institutions' keys, the run, and the tensors that travel."""
+    """The fixed facts of a federation: the hub's keys, the institutions' keys, the run, and the tensors that travel.
+
+    `approved_units` is the largest size with which an institution counts in weights, whatever it declares. An
+    institution that is absent there counts with the size that it declares.
+    """
 
     keys: PrivateKeys
     institutions: Mapping[str, PublicKeys]
     config: RunConfig
     spec: Spec
+    approved_units: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,8 @@ def _execute_round(
     # 4. Admit the replies that count, and record the outcome of the others.
     verdict = admit(replies, _expected(state, federation, asked))
     record = _record(state, asked, verdict, sealed, replies)
+    outcomes = ", ".join(f"{name} {outcome}" for name, outcome in record.outcomes.items())
+    log.info("run %s, round %d: %s", state.run_id, state.next_round, outcomes)
 
     # 5. Without a quorum only the attempt is recorded.
     if len(verdict.accepted) < federation.config.aggregation.quorum:
@@ -254,12 +264,21 @@ def _combine(
 ) -> tuple[Tensors, aggregation.OptimizerState, dict[str, float]]:
     """Return the next adapter, the next optimiser state, and each contributor's share."""
     config = federation.config.aggregation
-    declared = {name: reply.declared_units for name, reply in verdict.accepted.items()}
+    declared = {name: _counted(name, reply.declared_units, federation) for name, reply in verdict.accepted.items()}
     shares = aggregation.weights(declared, config.weighting)
     mean = aggregation.weighted_mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
     optimizer = optimizer_of_round(config, state.next_round, federation.config.rounds)
     adapter, optimizer_state = optimizer.step(state.adapter, mean, dict(state.optimizer_state))
     return adapter, optimizer_state, shares
+
+
+def _counted(name: str, declared: int | None, federation: FederationContext) -> int | None:
+    """Return the size with which an institution counts: the one it declares, up to the one approved at enrolment."""
+    approved = federation.approved_units.get(name)
+    if declared is None or approved is None or declared <= approved:
+        return declared
+    log.warning("%s declares %d units and counts with %d, as approved at its enrolment", name, declared, approved)
+    return approved
 
 
 def _is_evaluated(round_: int, config: RunConfig) -> bool:

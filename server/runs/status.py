@@ -51,7 +51,7 @@ def is_started(home: HubDirectory) -> bool:
 
 
 def institutions(home: HubDirectory) -> list[dict[str, Any]]:
-    """Return a row for each institution, with name, state, end of its certificate (UTC) and fingerprint.
+    """Return a row for each institution, with name, state, end of its certificate (UTC), fingerprint and approved size.
 
     The state is "connected", "away", "revoked", or "enrolled" if the hub is not started.
     """
@@ -65,6 +65,7 @@ def institutions(home: HubDirectory) -> list[dict[str, Any]]:
                 "state": "revoked" if entry.revoked else state,
                 "certificate_until": entry.certificate.not_after.isoformat(timespec="seconds"),
                 "fingerprint": entry.request.fingerprint,
+                "approved_units": entry.approved_units,
             }
         )
     return rows

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from flwr.proto.control_pb2 import StartRunRequest
@@ -70,7 +71,7 @@ def test_another_user_of_the_machine_starts_no_run_and_reads_no_key(hub: Hub) ->
 def test_no_command_line_holds_the_token_of_a_run(hub: Hub) -> None:
     run = hub.run("run.rounds=1")
     run.in_round(1)
-    command = open(f"/proc/{run.executor_pid()}/cmdline", "rb").read().split(b"\0")  # noqa: PTH123, SIM115
+    command = Path(f"/proc/{run.executor_pid()}/cmdline").read_bytes().split(b"\0")
     assert b"serverapp" in command
     assert b"--token" not in command
     assert not any(len(part) >= 64 and part.isalnum() for part in command)

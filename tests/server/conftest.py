@@ -91,11 +91,12 @@ class Federation:
     states: list[RunState] = field(default_factory=list)
     log: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     evaluated: list[str] = field(default_factory=list)
+    approved: dict[str, int] = field(default_factory=dict)
 
     @property
     def hub(self) -> FederationContext:
         public = {name: institution.keys.public for name, institution in self.institutions.items()}
-        return FederationContext(self.hub_keys, public, self.config, Spec.of(initial()))
+        return FederationContext(self.hub_keys, public, self.config, Spec.of(initial()), self.approved)
 
     def start(self) -> RunState:
         return RunState(run_id=RUN_ID, config_digest=self.config.digest(), next_round=1, adapter=initial())

@@ -276,7 +276,9 @@ def test_an_institution_whose_node_is_lost_is_asked_when_it_returns_and_silent_o
 @pytest.mark.parametrize(
     "error", [ValueError("private"), KeyError("private"), RecursionError("private"), MemoryError()]
 )
-def test_content_that_cannot_be_decoded_costs_only_its_sender_its_place(error: Exception, clock: Clock) -> None:
+def test_content_that_cannot_be_decoded_costs_only_its_sender_its_place(
+    error: Exception, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(_: Message) -> Message:
         raise error
 
@@ -285,6 +287,8 @@ def test_content_that_cannot_be_decoded_costs_only_its_sender_its_place(error: E
     assert isinstance(found["b"], Failure)
     assert found["b"].outcome is RoundOutcome.FAILED_ERROR
     assert "private" not in found["b"].message
+    assert "round 1: no reply of b: undecodable content" in caplog.text  # the log of the run names it
+    assert "private" not in caplog.text
 
 
 def test_content_that_is_announced_and_never_uploaded_delays_nobody_beyond_the_deadline() -> None:

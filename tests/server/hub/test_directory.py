@@ -52,6 +52,25 @@ def test_nothing_is_overwritten_and_bad_names_leave_nothing_behind(home: HubDire
         assert not (tmp_path / "other").exists()
 
 
+def test_a_declared_size_counts_up_to_the_approved_one(home: HubDirectory) -> None:
+    request = make_request("north")
+    approve(home, request)
+    assert home.members()["north"].approved_units == 1024
+    approve(home, request, 65536)
+    assert home.members()["north"].approved_units == 65536
+    renew_institution(home, "north")
+    assert home.members()["north"].approved_units == 65536
+    assert [entry.body["approved_units"] for entry in verify(home.audit_path, home.keys().public, HUB_PURPOSE)] == [
+        1024,
+        65536,
+        65536,
+    ]
+    for damaged in ("", "{}", '{"declared_units": 0}', '{"declared_units": 1e99}', '{"declared_units": true}'):
+        (home.institutions_path / "north" / "approved.json").write_text(damaged)
+        with pytest.raises(EnrolmentError, match="not an approved size"):
+            home.members()
+
+
 def test_a_directory_without_a_hub_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDFIN_HUB", str(tmp_path))
     with pytest.raises(ConfigurationError, match="--home or FEDFIN_HUB"):

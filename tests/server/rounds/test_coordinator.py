@@ -35,6 +35,17 @@ def as_bytes(state: RunState) -> Any:
 # --- the results of a run
 
 
+def test_one_institution_cannot_decide_the_model_by_the_size_that_it_declares(
+    federate: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = federate(rounds=1, aggregation={"weighting": "declared_units"})
+    for name, band in {"bank-a": 2**40, "bank-b": 1024, "bank-c": 2048}.items():
+        federation.institutions[name].band = band
+    federation.approved = {"bank-a": 1024, "bank-b": 1024, "bank-c": 4096}
+    assert federation.run().history[0].weights == {"bank-a": 0.25, "bank-b": 0.25, "bank-c": 0.5}
+    assert f"bank-a declares {2**40} units and counts with 1024" in caplog.text
+
+
 def test_the_global_adapter_is_the_weighted_mean_by_hand(federate: Any) -> None:
     federation = federate(rounds=2, aggregation={"weighting": "declared_units"})
     sizes = {"bank-a": 1024, "bank-b": 256, "bank-c": None}
