@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 import uvicorn.config
+from flwr.common.constant import TIMESTAMP_HEADER as _TIMESTAMP_HEADER
 from flwr.common.constant import ErrorCode
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -36,6 +37,7 @@ __all__ = [
     "FINISHED",
     "NODE_KEY_HEADER",
     "NODE_LOST",
+    "TIMESTAMP_HEADER",
     "Control",
     "NodeState",
     "prove_clients",
@@ -52,6 +54,8 @@ EXPIRED: frozenset[int] = frozenset({ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.RE
 
 NODE_KEY_HEADER: str = FLEET_HTTP_PUBLIC_KEY_HEADER
 """The request header that carries a node's public key (PEM, in base64)."""
+TIMESTAMP_HEADER: str = _TIMESTAMP_HEADER
+"""The request header with the time (ISO 8601) at which a node signed it."""
 FINISHED = "finished"
 _ONLINE = "online"
 _UNREGISTERED = "unregistered"

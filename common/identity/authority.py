@@ -24,6 +24,7 @@ from common.identity.x509 import (
     certificate_builder,
     common_name,
     general_name,
+    key_digest,
     key_usage,
     load_certificate,
     load_request,
@@ -53,7 +54,7 @@ _KEY, _CERTIFICATE = "ca.key", "ca.pem"
 
 @dataclass(frozen=True)
 class Certificate:
-    """Content of a certificate. `serial` is hex, both times are UTC.
+    """Content of a certificate. `serial` is hex, both times are UTC. `key` is the digest of its public key.
 
     Raises (in `read`):
         EnrolmentError: it is not one PEM certificate with one common name.
@@ -63,6 +64,7 @@ class Certificate:
     serial: str
     not_before: datetime
     not_after: datetime
+    key: str = field(repr=False)
     pem: str = field(repr=False)
 
     @classmethod
@@ -85,6 +87,7 @@ class Certificate:
             serial=f"{certificate.serial_number:x}",
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
+            key=key_digest(certificate.public_key()),
             pem=certificate.public_bytes(serialization.Encoding.PEM).decode(),
         )
 

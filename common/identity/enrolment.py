@@ -25,6 +25,7 @@ from common.errors import EnrolmentError, EnvelopeError
 from common.identity.authority import Certificate, check_name, check_request, is_issued_by, node_key_text
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.tls import split_address
+from common.identity.x509 import key_digest, load_request
 
 __all__ = ["MAX_FILE_BYTES", "EnrolmentPackage", "EnrolmentRequest", "format_fingerprint", "is_fingerprint"]
 
@@ -72,6 +73,17 @@ class EnrolmentRequest:
     def fingerprint(self) -> str:
         """Return the SHA-256, in hex, of all signed fields. The two people compare it."""
         return hashlib.sha256(self._signed()).hexdigest()
+
+    @cached_property
+    def machine_keys(self) -> frozenset[str]:
+        """Digests of the TLS key and the node key, which must both be new after a revocation."""
+        node_key = serialization.load_pem_public_key(self.node_key.encode())
+        return frozenset({self.tls_key, key_digest(node_key)})
+
+    @cached_property
+    def tls_key(self) -> str:
+        """Digest of the key that its certificates are for."""
+        return key_digest(load_request(self.csr)[1])
 
     def to_json(self) -> str:
         """Return canonical JSON. Equal requests give equal text."""

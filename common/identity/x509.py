@@ -1,5 +1,6 @@
 """The parts that certificates and their requests are made of, and the reading of foreign ones."""
 
+import hashlib
 import ipaddress
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import NameOID
 
 from common.errors import EnrolmentError
@@ -16,6 +18,7 @@ __all__ = [
     "certificate_builder",
     "common_name",
     "general_name",
+    "key_digest",
     "key_usage",
     "load_certificate",
     "load_request",
@@ -23,8 +26,8 @@ __all__ = [
 ]
 
 _MAX_PEM = 16_384
-# A clock that is a little behind must not refuse a certificate made just now.
-_CLOCK_SLACK = timedelta(minutes=5)
+# A clock that is up to five minutes behind must not refuse a certificate made just now.
+_CLOCK_SLACK = timedelta(minutes=10)
 
 
 def certificate_builder(
@@ -104,6 +107,12 @@ def _pem_bytes(pem: str | bytes) -> bytes:
     if len(data) > _MAX_PEM:
         raise ValueError("too long")
     return data
+
+
+def key_digest(key: PublicKeyTypes) -> str:
+    """Return the SHA-256, in hex, of a public key (DER, SPKI). Equal keys give equal digests."""
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()
 
 
 def common_name(subject: x509.Name) -> str:

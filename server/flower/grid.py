@@ -72,6 +72,8 @@ class GridTransport:
             answer the same assignment once.
         monotonic: Clock in seconds.
         sleep: Waits for a number of seconds of that clock.
+        clocks: Returns the seconds by which the clock of each institution is ahead of the hub's. A message to it lives
+            that much longer, since Flower's node compares the message's end with its own clock.
         start: Runs the pull of one institution's replies, by default in a thread.
     """
 
@@ -85,10 +87,12 @@ class GridTransport:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         start: Start = start_thread,
+        clocks: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._grid, self._connected, self._quorum, self._on_progress = grid, connected, quorum, on_progress
         self._call_after_s = call_after_s or math.inf
         self._monotonic, self._sleep, self._start = monotonic, sleep, start
+        self._clocks = clocks
 
     def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
         """Send each institution its assignment as soon as it is connected, and return the answers by the deadline.
@@ -107,11 +111,13 @@ class GridTransport:
             unasked = sealed.keys() - asked.keys() - answers.keys()
             uncalled = {name for name, entry in asked.items() if self._monotonic() >= entry.next_call}
             connected = self._connected() if unasked | uncalled | lost else {}
+            ahead = self._clocks() if connected else {}
             for name in sorted((unasked | lost) & connected.keys()):
-                if identity := self._push(to_record(sealed[name]), connected[name], "train", left):
+                ttl = left + max(0.0, ahead.get(name, 0.0))
+                if identity := self._push(to_record(sealed[name]), connected[name], "train", ttl):
                     asked.setdefault(name, self._new_entry()).messages.add(identity)
             for name in sorted(uncalled & connected.keys()):
-                self._call(asked[name], connected[name], left)
+                self._call(asked[name], connected[name], min(left, _CALL_TTL_S) + max(0.0, ahead.get(name, 0.0)))
             lost = self._collect(asked, answers)
             if shown != (shown := (tuple(sorted(answers)), tuple(sorted(sealed.keys() - answers.keys())))):
                 self._on_progress(round_, *shown)
@@ -138,8 +144,8 @@ class GridTransport:
         message = Message(record, dst_node_id=node_id, message_type=kind, ttl=ttl)
         return next(iter(self._grid.push_messages([message])), "")
 
-    def _call(self, entry: _Asked, node_id: int, left: float) -> None:
-        entry.call = self._push(to_record(b""), node_id, "query", min(left, _CALL_TTL_S)) or None
+    def _call(self, entry: _Asked, node_id: int, ttl: float) -> None:
+        entry.call = self._push(to_record(b""), node_id, "query", ttl) or None
         entry.pause *= 2
         entry.next_call = self._monotonic() + entry.pause
 

@@ -22,10 +22,12 @@ from typing import Any
 from common.errors import FedfinError, ServiceError
 from common.flower.bundle import bundle_sha256
 from common.flower.internals import prove_clients, prove_servers
+from server.hub.clocks import MOST_S
 from server.hub.directory import HubDirectory
 
 __all__ = ["approved_only", "main", "run_executor", "run_serverapp", "run_superexec", "run_superlink"]
 
+_LATENCY_S = 5.0
 _MODULE = "server.flower.processes"
 
 
@@ -53,6 +55,8 @@ def run_superlink(home: HubDirectory, port: int) -> None:
     """
     from flwr.superlink.cli import flower_superlink
 
+    node_auth: Any = import_module("flwr.superlink.routers.fleet.node_auth")
+    node_auth.SYSTEM_TIME_TOLERANCE = MOST_S + _LATENCY_S  # Flower takes a clock that is 5 s ahead
     prove_servers(home.loopback.server())
     state = home.state
     sys.argv = [

@@ -28,6 +28,7 @@ from common.report.records import RoundRecord
 from common.tasks import task
 from server.flower.grid import GridTransport
 from server.hub.audit_log import RUN_PURPOSE, anchor_run, file_sha256, run_ended
+from server.hub.clocks import read_clocks
 from server.hub.directory import HubDirectory
 from server.hub.public_data import read_public_texts, read_test_set
 from server.hub.uploads import allow_uploads, end_uploads
@@ -111,6 +112,7 @@ def _execute(grid: Grid, run: Run) -> None:
         quorum=config.aggregation.quorum,
         on_progress=_Progress(run, largest_reply(adapted.spec)),
         call_after_s=_CALL_AFTER_S,
+        clocks=functools.partial(read_clocks, run.home),
     )
     with Journal.open(run.directory / "audit.jsonl", federation.keys, RUN_PURPOSE) as journal:
         state = coordinator.run(

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from common.errors import EnrolmentError
 from common.identity.authority import Certificate
 
-__all__ = ["Connection", "Entrance", "Limit", "door"]
+__all__ = ["Connection", "Entrance", "Limit", "door", "refusal"]
 
 HANDSHAKE_WITHIN_S = 10.0
 HEAD_WITHIN_S = 20.0
@@ -25,9 +25,14 @@ HANDSHAKES, HANDSHAKES_BY_ADDRESS, BY_CERTIFICATE = 512, 64, 16
 """Largest numbers of connections. A node of Flower needs about four."""
 _LINGER_S = 1.0
 """Seconds in which a refused client may read its answer."""
-_UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\n%s: %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 log = logging.getLogger("fedfin.gateway")
+
+
+def refusal(reason: str) -> tuple[bytes, bytes]:
+    """Return the header that tells an institution why it is refused, in a few words such as "revoked" or "clock"."""
+    return b"fedfin-refused", reason.encode("ascii")
 
 
 class Limit:
@@ -108,7 +113,7 @@ class Connection(H11Protocol):
         if reason:
             log.warning("%s refused: %s", name or "a client", reason)
             self._is_refused = True
-            transport.write(_UNAUTHORIZED)
+            transport.write(_UNAUTHORIZED % refusal(reason))
             self._head = self.loop.call_later(_LINGER_S, transport.abort)
         else:
             self._await_head()

@@ -21,12 +21,13 @@ import httpx
 import uvicorn
 
 from common.errors import FedfinError
-from common.flower.internals import NODE_KEY_HEADER
+from common.flower.internals import NODE_KEY_HEADER, TIMESTAMP_HEADER
 from common.identity.authority import Certificate
 from common.identity.revocations import Revocations
 from common.identity.tls import server_context, split_address
 from common.processes.logs import RateLimit
-from server.gateway.connections import Entrance, door
+from server.gateway.connections import Entrance, door, refusal
+from server.hub.clocks import ClockWatch
 from server.hub.directory import HubDirectory
 from server.hub.uploads import UploadQuota
 
@@ -76,6 +77,7 @@ class Doorkeeper:
         self._stamp: object = None
         self._revoked = Revocations()
         self._node_keys: dict[str, str] = {}
+        self._tls_keys: dict[str, str] = {}
 
     def objection(self, peer: Certificate, node_key: str | None) -> str:
         """Return the reason against a request, or "" if it may pass.
@@ -111,14 +113,19 @@ class Doorkeeper:
             return "revoked"
         if peer.days_left() <= 0:
             return "expired"
-        return "" if peer.name in self._node_keys else "not enrolled"
+        if peer.name not in self._node_keys:
+            return "not enrolled"
+        # A certificate of an earlier enrolment, which was revoked with others, is for another key.
+        return "" if peer.key == self._tls_keys[peer.name] else "a certificate of an earlier enrolment"
 
     def _refresh(self) -> None:
         stamp = self._home.enrolment_stamp()
         if stamp == self._stamp:
             return
         self._revoked = self._home.revocations()
-        self._node_keys = {name: entry.request.node_key for name, entry in self._home.members().items()}
+        members = self._home.members()
+        self._node_keys = {name: entry.request.node_key for name, entry in members.items()}
+        self._tls_keys = {name: entry.request.tls_key for name, entry in members.items()}
         self._stamp = stamp
 
 
@@ -130,10 +137,19 @@ class Gateway:
         upstream: Client of the SuperLink.
         max_body: Size limit of a request, in bytes.
         quota: Limits the bytes that an institution sends in a round.
+        clocks: Compares the clocks of the institutions with the hub's.
     """
 
-    def __init__(self, doorkeeper: Doorkeeper, upstream: httpx.AsyncClient, max_body: int, quota: UploadQuota) -> None:
-        self._doorkeeper, self._upstream, self._max_body, self._quota = doorkeeper, upstream, max_body, quota
+    def __init__(
+        self,
+        doorkeeper: Doorkeeper,
+        upstream: httpx.AsyncClient,
+        max_body: int,
+        quota: UploadQuota,
+        clocks: ClockWatch,
+    ) -> None:
+        self._doorkeeper, self._upstream, self._max_body = doorkeeper, upstream, max_body
+        self._quota, self._clocks = quota, clocks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or close its connection if it takes too long."""
@@ -173,7 +189,9 @@ class Gateway:
             return 503, [], b""
         if objection:
             log.warning("%s refused at %s: %s", peer.name, path, objection)
-            return 401, [], b""
+            return 401, [refusal(objection)], b""
+        if not self._clocks.observe(peer.name, headers.get(TIMESTAMP_HEADER.lower(), b"").decode("latin-1")):
+            return 401, [refusal("clock")], b""
         body = await self._read(receive, headers)
         if body is not None and not self._quota.take(peer.name, len(body)):
             log.warning("%s refused at %s: it has sent more than this round allows", peer.name, path)
@@ -237,7 +255,7 @@ def make_server(home: HubDirectory, upstream: httpx.AsyncClient) -> tuple[uvicor
     doorkeeper = Doorkeeper(home)
     entrance = Entrance(context, doorkeeper.objection_to)
     config = uvicorn.Config(
-        Gateway(doorkeeper, upstream, settings.max_body_mib * 2**20, UploadQuota(home)),
+        Gateway(doorkeeper, upstream, settings.max_body_mib * 2**20, UploadQuota(home), ClockWatch(home)),
         host=host,
         port=port,
         http=door(entrance),

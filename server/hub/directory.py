@@ -164,6 +164,11 @@ class HubDirectory:
         return self.state / "uploads"
 
     @property
+    def clocks_path(self) -> Path:
+        """The clocks of the institutions. See `server.hub.clocks`."""
+        return self.state / "clocks.json"
+
+    @property
     def superlink_path(self) -> Path:
         """The SuperLink's address on loopback, while it runs."""
         return self.state / "superlink.json"

@@ -8,9 +8,11 @@ from common.files import write_atomic, write_json
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import Certificate, new_key_and_request
 from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
-from common.identity.x509 import load_request
 from server.hub.audit_log import note
 from server.hub.directory import Enrolled, HubDirectory
+
+_ALIKE = str.maketrans("01i", "oll", " _.-")
+"""Digits and letters that look alike, and the separators, which nobody reads aloud."""
 
 __all__ = ["approve", "renew_institution", "renew_server", "revoke"]
 
@@ -38,12 +40,15 @@ def approve(
     same = before is not None and before.request == request
     if before is not None and not before.revoked and not same:
         raise EnrolmentError(f"request of {name}: it is enrolled with other keys: run `fedfin-hub revoke {name}` first")
-    if before is not None and before.revoked and _shares_a_machine_key(before.request, request):
+    shut_out = home.revocations().keys | (before.request.machine_keys if before and before.revoked else frozenset())
+    if request.machine_keys & shut_out:
         raise EnrolmentError(
             f"request of {name}: one of its keys was revoked: the institution makes new ones with "
             "`fedfin-institution init --home DIR --name NAME --renew`"
         )
     for other, entry in enrolled.items():
+        if other != name and _looks(other) == _looks(name):
+            raise EnrolmentError(f"request of {name}: the name looks like {other}: the institution must choose another")
         if other != name and _shares_a_key(entry.request, request):
             raise EnrolmentError(
                 f"request of {name}: one of its keys belongs to {other}: the institution must make its own"
@@ -96,7 +101,8 @@ def revoke(home: HubDirectory, name: str) -> None:
         EnrolmentError: No institution of that name is enrolled.
     """
     entry = _member(home, name)
-    home.revocations().revoke(name, [entry.certificate.serial]).save(home.revocations_path)
+    revoked = home.revocations().revoke(name, [entry.certificate.serial], entry.request.machine_keys)
+    revoked.save(home.revocations_path)
     note(home, "institution_revoked", {"institution": name, "serial": entry.certificate.serial})
 
 
@@ -123,8 +129,9 @@ def _member(home: HubDirectory, name: str) -> Enrolled:
     return members[name]
 
 
-def _shares_a_machine_key(one: EnrolmentRequest, other: EnrolmentRequest) -> bool:
-    return one.node_key == other.node_key or load_request(one.csr)[1] == load_request(other.csr)[1]
+def _looks(name: str) -> str:
+    """Return a text that is equal for names that a person may take for each other."""
+    return name.casefold().translate(_ALIKE)
 
 
 def _shares_a_key(one: EnrolmentRequest, other: EnrolmentRequest) -> bool:

@@ -184,7 +184,7 @@ def test_revocation_covers_a_name_and_each_serial_and_readmits_only_the_name(
     other = Certificate.read(issue_client(authority, tmp_path, "other").read_text())
     path = tmp_path / "revoked.json"
     assert not Revocations.load(path).covers(old)
-    Revocations.load(path).revoke("bank", [old.serial]).save(path)
+    Revocations.load(path).revoke("bank", [old.serial], ["ab" * 32]).save(path)
     revoked = Revocations.load(path)
     assert revoked.covers(old)
     assert revoked.covers(new)

@@ -1,15 +1,21 @@
 """Flower at the hub runs with fewer rights than its own commands give, on private parts of the pinned release."""
 
+import base64
 import io
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fastapi import HTTPException
+from flwr.proto.fleet_pb2 import ActivateNodeRequest
 from flwr.supercore.constant import TaskType
+from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes, sign_message
 from flwr.supercore.superexec import run_superexec as superexec
 from flwr.supercore.superexec.executor import ExecutionSpec
 from flwr.supercore.superexec.plugin import AutoExecPlugin
@@ -70,6 +76,36 @@ def test_a_runs_process_gets_its_token_through_a_pipe_and_checks_the_app(
     with pytest.raises(ServiceError, match="another app bundle"):
         module.install_from_fab(b"x", skip_prompt=True)
     assert json.loads(process.sent) == {"address": "127.0.0.1:1", "token": "t0ken", "parent_pid": 7}
+
+
+@pytest.mark.parametrize(("ahead_s", "is_taken"), [(-290, True), (10, True), (290, True), (400, False)])
+def test_the_superlink_takes_clocks_that_differ_by_five_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: int, is_taken: bool
+) -> None:
+    home = HubDirectory(tmp_path)
+    home.loopback.renew()
+    node_auth: Any = import_module("flwr.superlink.routers.fleet.node_auth")
+    monkeypatch.setattr(node_auth, "SYSTEM_TIME_TOLERANCE", node_auth.SYSTEM_TIME_TOLERANCE)
+    monkeypatch.setattr("flwr.superlink.cli.flower_superlink", lambda: None)
+    monkeypatch.setattr(processes, "prove_servers", lambda _: None)
+    monkeypatch.setattr(sys, "argv", [])
+    processes.run_superlink(home, 1)
+
+    private, public = generate_key_pairs()
+    stamp = (datetime.now(UTC) + timedelta(seconds=ahead_s)).isoformat()
+    key = public_key_to_bytes(public)
+    headers = {
+        "flwr-public-key": base64.b64encode(key).decode(),
+        "flwr-signature": base64.b64encode(sign_message(private, stamp.encode())).decode(),
+        "flwr-timestamp": stamp,
+    }
+    state = SimpleNamespace(protobuf_request=ActivateNodeRequest(public_key=key))
+    request: Any = SimpleNamespace(headers=headers, state=state)
+    if is_taken:
+        node_auth.authenticate_node(request)
+    else:
+        with pytest.raises(HTTPException):
+            node_auth.authenticate_node(request)
 
 
 def test_the_symbols_that_are_replaced_are_flowers(monkeypatch: pytest.MonkeyPatch) -> None:

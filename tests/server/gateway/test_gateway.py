@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from flwr.superlink.routers.fleet.router import router
 
 from common.identity.authority import Certificate
 from server.gateway.gateway import ALLOWED, Doorkeeper, Gateway
+from server.hub.clocks import ClockWatch
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve
 from server.hub.uploads import UploadQuota
@@ -59,7 +61,7 @@ def call(
                 "headers": [(name.encode(), value.encode()) for name, value in given.items()],
                 "state": {"peer": certificate if peer else None},
             }
-            await Gateway(Doorkeeper(home), client, 100, UploadQuota(home))(scope, receive, send)
+            await Gateway(Doorkeeper(home), client, 100, UploadQuota(home), ClockWatch(home))(scope, receive, send)
 
     asyncio.run(run())
     start, end = sent
@@ -132,7 +134,9 @@ def test_damaged_files_of_the_hub_let_nobody_in_and_say_try_again(
     ],
 )
 def test_nothing_else_passes(member: tuple[HubDirectory, Certificate, str], given: dict[str, Any], status: int) -> None:
-    assert call(member, never, **given) == (status, {}, b"")
+    found, headers, body = call(member, never, **given)
+    assert (found, body) == (status, b"")
+    assert headers in ({}, {"fedfin-refused": "another institution's node key"})
 
 
 def test_an_institution_that_sends_more_than_a_round_needs_is_refused(
@@ -141,6 +145,18 @@ def test_an_institution_that_sends_more_than_a_round_needs_is_refused(
     monkeypatch.setattr(UploadQuota, "take", lambda self, name, size: (name, size) != ("bank", 4))
     assert call(member, never, body=[b"ab", b"cd"])[0] == 413
     assert call(member, lambda _: httpx.Response(200), body=[b"ab"])[0] == 200
+
+
+def test_a_clock_that_is_far_off_is_the_reason_that_is_told(
+    member: tuple[HubDirectory, Certificate, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime.now(UTC)
+    for seconds, status in ((-290, 200), (10, 200), (290, 200), (400, 401)):
+        stamp = {"flwr-timestamp": (now + timedelta(seconds=seconds)).isoformat()}
+        found, headers, _ = call(member, lambda _: httpx.Response(200), headers=stamp)
+        assert found == status
+    assert headers == {"fedfin-refused": "clock"}
+    assert "the clock of bank is 400 s ahead of the hub's, and is refused" in caplog.text
 
 
 def test_every_call_of_a_node_passes_but_those_that_register_it() -> None:

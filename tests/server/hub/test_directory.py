@@ -52,6 +52,40 @@ def test_nothing_is_overwritten_and_bad_names_leave_nothing_behind(home: HubDire
         assert not (tmp_path / "other").exists()
 
 
+def test_no_certificate_of_an_earlier_enrolment_is_accepted_again(home: HubDirectory) -> None:
+    door = Doorkeeper(home)
+    earlier = []
+    for _ in range(2):
+        request = make_request("bank")
+        earlier.append((request, Certificate.read(approve(home, request)[0].certificate)))
+        earlier.append((request, Certificate.read(renew_institution(home, "bank")[0].certificate)))
+        revoke(home, "bank")
+    latest = make_request("bank")
+    certificate = Certificate.read(approve(home, latest)[0].certificate)
+    assert door.objection_to(certificate) == ""
+    for request, old in earlier:
+        assert door.objection_to(old) != ""
+        with pytest.raises(EnrolmentError, match="was revoked"):
+            revoke_and_approve(home, request)
+
+
+def revoke_and_approve(home: HubDirectory, request: EnrolmentRequest) -> None:
+    if "bank" in home.members():
+        revoke(home, "bank")
+    try:
+        approve(home, request)
+    finally:
+        approve(home, make_request("bank"))
+
+
+@pytest.mark.parametrize("name", ["Bank-One", "bank_one", "bank one", "bank.0ne", "BankOne"])
+def test_a_name_that_looks_like_another_institutions_is_refused(home: HubDirectory, name: str) -> None:
+    approve(home, make_request("bank-one"))
+    with pytest.raises(EnrolmentError, match="looks like bank-one"):
+        approve(home, make_request(name))
+    approve(home, make_request("bank-two"))
+
+
 def test_a_declared_size_counts_up_to_the_approved_one(home: HubDirectory) -> None:
     request = make_request("north")
     approve(home, request)
