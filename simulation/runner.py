@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -9,9 +10,11 @@ from client.budget.statement import statement
 from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError
 from common.files import write_json
-from common.privacy.ledger import read_charges
+from common.privacy.accounting import DpSgdEvent
+from common.privacy.global_model import Share, noise_ratio, seen_in_global_models
+from common.privacy.ledger import Charge, read_charges
 from common.report.json_reader import read_json
-from common.report.records import ResultRecord
+from common.report.records import ResultRecord, RoundRecord
 from common.report.statement_record import StatementRecord
 from common.tasks import task
 from server.report.report import write_report
@@ -90,7 +93,7 @@ def finish(
     out, config, adapted = workspace.out, workspace.config, workspace.adapted
     final, before = evaluator(state.adapter), evaluator(workspace.start())
     adapted.load(state.adapter)
-    statements = write_statements(workspace)
+    statements = write_statements(workspace, state.history)
     epsilon = {name: made.epsilon_run for name, made in statements.items()}
     institutions = tuple(workspace.federation.train)
     fixed = workspace.simulation.institutions.noise == "fixed"  # protects nobody: no file may claim otherwise
@@ -105,6 +108,7 @@ def finish(
         before_round_1=dict(before.metrics),
         seconds_this_command=round(seconds, 2),
         noise=workspace.simulation.institutions.noise,
+        epsilon_global_model={name: made.epsilon_global_model for name, made in statements.items()},
         baselines=tuple(rows) or before_this.baselines,
     )
     write_json(path, record.to_json())
@@ -112,13 +116,56 @@ def finish(
     return record
 
 
-def write_statements(workspace: Workspace) -> dict[str, StatementRecord]:
-    """Write `institutions/NAME/statement.json` for each institution, and return the statements by name."""
+def write_statements(workspace: Workspace, rounds: Sequence[RoundRecord]) -> dict[str, StatementRecord]:
+    """Write `institutions/NAME/statement.json` for each institution, and return the statements by name.
+
+    Args:
+        rounds: The finished rounds, with the weight of each contributor.
+    """
     statements: dict[str, StatementRecord] = {}
+    kept: dict[str, tuple[Charge, ...]] = {}
     for name in sorted(workspace.federation.train):
         home = InstitutionDirectory(workspace.out / "institutions" / name)
-        charges = read_charges(home.ledger_path, home.keys().public)
+        kept[name] = read_charges(home.ledger_path, home.keys().public)
+    seen = _in_global_models(workspace, rounds, kept)
+    for name, charges in kept.items():
         limit = workspace.settings(name).limits.budget
-        statements[name] = statement(charges, name, workspace.run_id, limit, prv=True)
-        write_json(home.directory / "statement.json", statements[name].to_json())
+        made = statement(charges, name, workspace.run_id, limit, prv=True, in_global_models=seen.get(name))
+        write_json(workspace.out / "institutions" / name / "statement.json", made.to_json())
+        statements[name] = made
     return statements
+
+
+def _in_global_models(
+    workspace: Workspace, rounds: Sequence[RoundRecord], kept: Mapping[str, Sequence[Charge]]
+) -> dict[str, list[DpSgdEvent]]:
+    """Return each institution's mechanism with the noise of the institutions that were combined in each round.
+
+    Nothing is known if the institutions do not train with plain SGD, whose steps alone are linear in the noise.
+    """
+    if workspace.config.training.optimizer != "sgd" or workspace.config.privacy.mode == "none":
+        return {}
+    used = {
+        (name, charge.reservation.use.round): charge
+        for name, charges in kept.items()
+        for charge in charges
+        if charge.reservation.use.run_id == workspace.run_id
+    }
+    sizes = {name: workspace.settings(name).assumed_units for name in kept}
+    found: dict[str, list[tuple[DpSgdEvent, float]]] = {name: [] for name in kept}
+    for record in rounds:
+        known = all((name, record.round) in used for name in record.weights)
+        if not known or set(record.weights) != set(record.contributed):
+            return {}  # a run of an earlier release
+        charges = {name: used[name, record.round] for name in record.weights}
+        shares = {
+            name: Share(
+                record.weights[name],
+                charge.event.noise_multiplier * charge.reservation.use.clipping_norm,
+                charge.event.sampling_probability * sizes[name],
+            )
+            for name, charge in charges.items()
+        }
+        for name, charge in charges.items():
+            found[name].append((charge.event, noise_ratio(shares, name)))
+    return {name: seen_in_global_models(own) for name, own in found.items()}

@@ -286,9 +286,11 @@ MUTATIONS = (
     Mutation(
         "frozen features are computed in blocks padded to the longest row of the file",
         "common/adapters/frozen_blocks.py",
-        "for block in fixed_blocks(texts, np.arange(len(data)), limit, max_batch_tokens):",
-        "for block in [Block(np.arange(len(data)), len(data), int(lengths.max()) + 1)]:",
-        ("tests/client/dp/test_training.py", "a_long_record_moves_no_other_records_gradient"),
+        "        for block in fixed_blocks(\n"
+        "            texts, np.arange(len(data)), base.max_tokens, max_batch_tokens, one_size=not base.is_exact\n"
+        "        ):",
+        "        for block in [Block(np.arange(len(data)), len(data), int(lengths.max()) + 1)]:",
+        ("tests/client/dp/test_training.py", "frozen_features_are_computed_at_a_length_that_follows_from_the_record"),
     ),
     Mutation(
         "blocks have as many rows as there are examples, and no dummies",
@@ -332,7 +334,7 @@ MUTATIONS = (
         "        if not hasattr(self, '_kept'):\n"
         "            self._kept = torch.from_numpy(self._noise.rounded_normal(self.size, self.deviation))\n"
         "        return self._kept",
-        ("tests/client/dp/test_training.py", "a_step_without_any_record_still_adds_noise"),
+        ("tests/client/dp/test_training.py", "each_step_of_a_training_draws_noise_of_its_own"),
     ),
     Mutation(
         "exactness is verified at the adapter of the first training only",
@@ -369,6 +371,41 @@ MUTATIONS = (
         "(institution.release.declared_units if institution else None) or power_of_two_at_most(records)",
         "records",
         ("tests/client/finetune/strategies/test_private.py", "sums_are_divided_by_the_declared_size"),
+    ),
+    Mutation(
+        "noise is calibrated for a delta of 1e-5, whatever delta the run states",
+        "common/privacy/accounting.py",
+        "DpSgdEvent(noise, sampling_probability, steps)], delta) <= target_epsilon",
+        "DpSgdEvent(noise, sampling_probability, steps)], 1e-5) <= target_epsilon",
+        ("tests/common/privacy/test_accounting.py", "calibrated_noise_meets_the_target_at_the_delta_that_is_asked_for"),
+    ),
+    Mutation(
+        "a round's noise is calibrated for a delta of 1e-5",
+        "client/federation/planning.py",
+        "calibrate(config.privacy.target_epsilon, config.privacy.delta or 0.0, rate",
+        "calibrate(config.privacy.target_epsilon, 1e-5, rate",
+        ("tests/client/federation/test_local_round.py", "a_target_epsilon_is_met_at_the_runs_own_delta"),
+    ),
+    Mutation(
+        "blocks of one length have two numbers of rows in bfloat16 too",
+        "common/tokenization/blocks.py",
+        "    if one_size:\n",
+        "    if False:\n",
+        ("tests/common/tokenization/test_blocks.py", "all_blocks_of_one_length_have_the_same_number_of_rows"),
+    ),
+    Mutation(
+        "noise of other institutions is counted in each local step",
+        "common/privacy/global_model.py",
+        "events += [replace(event, steps=event.steps - 1), replace(event, noise_multiplier=noise, steps=1)]",
+        "events.append(replace(event, noise_multiplier=noise))",
+        ("tests/common/privacy/test_global_model.py", "only_the_last_local_step_of_a_round_counts_the_others_noise"),
+    ),
+    Mutation(
+        "noise of other institutions is counted as if all had the same weight and size",
+        "common/privacy/global_model.py",
+        "return self.weight * self.noise / self.divisor",
+        "return self.noise",
+        ("tests/common/privacy/test_global_model.py", "the_ratio_is_that_of_the_noise_and_the_movement"),
     ),
 )
 

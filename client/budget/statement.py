@@ -10,17 +10,28 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from common.privacy.accounting import PrivacyLimit, epsilon, epsilon_rdp, loss_distribution
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon_rdp, loss_distribution
+from common.privacy.global_model import alike, seen_in_global_models
 from common.privacy.ledger import Charge, Unit
 from common.privacy.tradeoff import profile
-from common.report.statement_record import Adversary, Attack, CurvePoint, GroupPrivacy, Mechanism, StatementRecord
+from common.report.statement_record import (
+    Adversary,
+    Attack,
+    CurvePoint,
+    GlobalModelPrivacy,
+    GroupPrivacy,
+    Mechanism,
+    StatementRecord,
+)
 
-__all__ = ["GROUPS", "RATES", "statement"]
+__all__ = ["GROUPS", "OTHERS", "RATES", "statement"]
 
 RATES = (1e-3, 1e-2, 1e-1)
 """False positive rates at which the best attack is bounded."""
 GROUPS = (2, 5, 10)
 """Sizes of groups of units for which epsilon is stated."""
+OTHERS = (1, 4, 19, 49)
+"""Numbers of other institutions for which epsilon against those who see only the global models is stated."""
 _CURVE = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 
 _COVERS = (
@@ -43,6 +54,14 @@ _UNIT_LEAVES: dict[Unit, str] = {
     "customer": "one customer under several ids, or at several institutions; replacing a customer's rows costs twice",
 }
 
+_ASSUMES = (
+    "in every round at least that many other institutions each add at least as much noise to the combined adapter as "
+    "this one, weighted as the hub weights them, and keep it to themselves",
+    "all train with plain SGD, and a round's last local step alone counts with the noise of the others",
+    "the hub shows nothing but the global adapters, and refuses no contribution for its size",
+    "numbers are real numbers: the rounding of adapters to float32 is not covered, unlike in the figure for the hub",
+)
+
 _ALONE = {"whoever is given the adapter": "the adapter of a training that nobody else took part in"}
 _TOGETHER = {
     "an eavesdropper on the network": "nothing but sizes and times of sealed messages; this figure should the "
@@ -56,12 +75,19 @@ _TOGETHER = {
 
 
 def statement(
-    charges: Sequence[Charge], institution: str, run_id: str, limit: PrivacyLimit | None, *, prv: bool = False
+    charges: Sequence[Charge],
+    institution: str,
+    run_id: str,
+    limit: PrivacyLimit | None,
+    *,
+    prv: bool = False,
+    in_global_models: Sequence[DpSgdEvent] | None = None,
 ) -> StatementRecord:
     """Return the statement of `institution` about the privacy of run `run_id`, by its whole ledger `charges`.
 
     `epsilon_run` is None if a training of the run had no privacy. `prv` adds Opacus' accountant as a third opinion,
-    which loads torch.
+    which loads torch. `in_global_models` is the run's mechanism with the noise of the institutions that were combined,
+    see `common.privacy.global_model`. None if it is not known.
     """
     here = [charge for charge in charges if charge.reservation.use.run_id == run_id]
     uses = [charge.reservation.use for charge in here]
@@ -77,7 +103,7 @@ def statement(
         data_fingerprints=_distinct(use.data_fingerprint for use in uses),
         population=max((use.num_units for use in uses), default=None),
         noise_source=_noise_source(here),
-        **_spent(charges, here, institution, limit, prv),
+        **_spent(charges, here, institution, limit, prv, in_global_models),
         **_everything(charges, limit),
         covers=_COVERS if _private(here) else (),
         does_not_cover=(_UNIT_LEAVES[unit], *_LEAVES),
@@ -95,7 +121,12 @@ def _noise_source(here: Sequence[Charge]) -> str:
 
 
 def _spent(
-    charges: Sequence[Charge], here: Sequence[Charge], institution: str, limit: PrivacyLimit | None, prv: bool
+    charges: Sequence[Charge],
+    here: Sequence[Charge],
+    institution: str,
+    limit: PrivacyLimit | None,
+    prv: bool,
+    in_global_models: Sequence[DpSgdEvent] | None,
 ) -> dict[str, Any]:
     """Return the run's mechanisms and their cost, at the delta that the run states."""
     if not _private(here):
@@ -123,6 +154,7 @@ def _spent(
     run = math.inf if losses is None else losses.epsilon(delta)
     cumulative = epsilon([charge.event for charge in charges], delta)
     num_units = max((use.num_units for use in uses), default=0)
+    alone = all(use.requester == institution for use in uses)
     return facts | {
         "delta_times_population": delta * num_units,
         "epsilon_run": run,
@@ -133,8 +165,18 @@ def _spent(
         "attack": tuple(Attack(false_positive_rate=r, true_positive_rate=found.hit_rate(r)) for r in RATES),
         "groups": tuple(GroupPrivacy(units=k, epsilon=epsilon(events, delta, k), delta=delta) for k in GROUPS),
         "epsilon_cumulative": cumulative,
-        "adversaries": _adversaries(run, cumulative, alone=all(use.requester == institution for use in uses)),
+        "adversaries": _adversaries(run, cumulative, alone),
+        "global_model": () if alone else tuple(_with_others(events, delta)),
+        "global_model_assumes": () if alone else _ASSUMES,
+        "epsilon_global_model": None if in_global_models is None else epsilon(in_global_models, delta),
     }
+
+
+def _with_others(events: Sequence[DpSgdEvent], delta: float) -> Iterable[GlobalModelPrivacy]:
+    """Return epsilon against those who see only the global models, for each number of `OTHERS`."""
+    for others in OTHERS:
+        seen = seen_in_global_models((event, alike(others)) for event in events)
+        yield GlobalModelPrivacy(others=others, epsilon=epsilon(seen, delta), delta=delta)
 
 
 def _mechanisms(here: Sequence[Charge]) -> tuple[Mechanism, ...]:

@@ -161,6 +161,8 @@ def _forecast(given: argparse.Namespace) -> int:
                 "num_units": found.num_units,
                 "epsilon_run": found.epsilon_run,
                 "delta_run": found.run_delta,
+                "others": found.others,
+                "epsilon_global_model": found.epsilon_global_model,
                 "epsilon_spent": found.spent,
                 "epsilon_after": found.after,
                 "filter_epsilon_spent": found.filter_spent,
@@ -175,6 +177,11 @@ def _forecast(given: argparse.Namespace) -> int:
         mechanism = f"noise {event.noise_multiplier:g}, sampling {event.sampling_probability:g}"
         cost = f"epsilon {_figure(found.epsilon_run)} at delta {found.run_delta or 0:g} at most"
         print(f"{config.name}: {found.rounds} rounds of {event.steps} steps, {mechanism}: {cost}")
+        if found.epsilon_global_model is not None:
+            print(
+                f"against those who see only the global adapters: epsilon {_figure(found.epsilon_global_model)}, if "
+                f"{found.others} others or more each add as much noise to every round as this institution"
+            )
         limit = f" of {found.limit.epsilon:g}" if found.limit else " (no limit is set)"
         print(f"ledger: epsilon {_figure(found.spent)} now, {_figure(found.after)} after it{limit}, "
               f"at delta {found.delta or 0:g}")  # fmt: skip

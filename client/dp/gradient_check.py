@@ -90,7 +90,7 @@ def verify_exactness(model: AdaptedModel, private: PrivateOptimizer, max_batch_t
     rng = np.random.default_rng()
     limit = model.base.max_tokens
     usual = min(_USUAL_TOKENS, limit)
-    lengths = [7, usual // 2, usual - 1, limit] if thorough else [int(rng.integers(1, min(_SHORT_TOKENS, limit)))]
+    lengths = [7, 12, usual // 2, usual - 1, limit] if thorough else [int(rng.integers(1, min(_SHORT_TOKENS, limit)))]
     for length in lengths:
         _verify_length(model, private, max_batch_tokens, length, rng, thorough)
 
@@ -110,7 +110,7 @@ def _verify_length(
         return random_examples(model, rng.choice(lengths, count).tolist(), rng)
 
     example = random_examples(model, [length], rng)
-    large, small = sizes(tokens, budget)
+    large, small = sizes(tokens, budget, one_size=not model.base.is_exact)
     first = _gradient(model, private, _joined(example, company(large - 1)), 0, budget, POOLED_SIZES[0])
     last = _gradient(model, private, _joined(company(small - 1), example), small - 1, budget, POOLED_SIZES[1])
     others = [last, _gradient(model, private, example, 0, budget, 1)] if alone else [last]

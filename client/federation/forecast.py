@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from client.federation.planning import event_of_round, read_for_run, select_rows
 from client.institution.config import InstitutionConfig
@@ -10,6 +11,7 @@ from common.config.run import RunConfig
 from common.errors import AssignmentRefused
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
 from common.privacy.filter import Spending, filter_epsilon, is_kept_for_one_mechanism, steps_left
+from common.privacy.global_model import alike, seen_in_global_models
 from common.privacy.ledger import Charge, spendings, unit_of
 from common.protocol.messages import RefusalCode
 
@@ -25,6 +27,9 @@ class Forecast:
         rounds: Number of rounds of the run.
         num_units: Number of records or customers. None if the run is refused before the rows are read.
         run_delta, epsilon_run: Delta of the run, and the epsilon that its statement would show at it.
+        others, epsilon_global_model: Number of other institutions that the run's quorum asks for, and the epsilon at
+            `run_delta` against those who see only the global models, if each adds at least as much noise to them as
+            this one. None if there are no others, or the institutions do not train with SGD.
         delta: Delta of the limit, or of the run if there is no limit. `spent` and `after` hold at it.
         spent, after: Epsilon of the whole ledger before and after the run, by privacy-loss distributions.
         limit: The officer's limit. None sets none.
@@ -49,6 +54,8 @@ class Forecast:
     filter_spent: float | None = None
     filter_after: float | None = None
     one_mechanism: bool = False
+    others: int | None = None
+    epsilon_global_model: float | None = None
 
 
 def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequence[Charge]) -> Forecast:
@@ -90,8 +97,18 @@ def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequenc
         epsilon_run=math.inf if run_delta is None else epsilon([whole], run_delta),
         after=math.inf if delta is None else epsilon([*spent, whole], delta),
         filter_after=filter_epsilon([*spent, whole], limit) if limit else None,
+        **_in_global_models(event, config),
     )
     return _compare_with_ledger(known, event, config, charges)
+
+
+def _in_global_models(event: DpSgdEvent, config: RunConfig) -> dict[str, Any]:
+    """Return `Forecast.others` and `Forecast.epsilon_global_model`."""
+    others, delta = config.aggregation.quorum - 1, config.privacy.delta
+    if not others or delta is None or config.training.optimizer != "sgd":
+        return {}
+    seen = seen_in_global_models([(event, alike(others))] * config.rounds)
+    return {"others": others, "epsilon_global_model": epsilon(seen, delta)}
 
 
 def _compare_with_ledger(known: Forecast, event: DpSgdEvent, config: RunConfig, charges: Sequence[Charge]) -> Forecast:

@@ -217,7 +217,7 @@ class AdaptedModel:
         if self._split is None:
             return None
         self.eval_mode()
-        return FrozenFeatures.compute(self._split, data, self.base.max_tokens, max_batch_tokens, self.base.device)
+        return FrozenFeatures.compute(self._split, data, self.base, max_batch_tokens)
 
     def recompute(self) -> None:
         """Keep only the input of each block from now on, and compute the rest again for the backward pass.

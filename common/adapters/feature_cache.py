@@ -58,7 +58,8 @@ class FeatureCache:
         model = self._owner[0]
         if self.is_pooled:
             return pooled_blocks(rows)
-        return fixed_blocks(data, rows, model.base.max_tokens, max_batch_tokens, model.head.scores_some_tokens)
+        masked, one_size = model.head.scores_some_tokens, not model.base.is_exact
+        return fixed_blocks(data, rows, model.base.max_tokens, max_batch_tokens, masked, one_size)
 
     def block_batch(self, data: TokenizedSet, block: Block, device: str) -> Batch:
         """The examples of `block`, with the output of the frozen layers if the model has any, and its dummies."""

@@ -216,15 +216,13 @@ class FrozenFeatures:
     pooled: bool
 
     @classmethod
-    def compute(
-        cls, part: BlockSplit | HeadSplit, data: TokenizedSet, limit: int, max_batch_tokens: int, device: str
-    ) -> Self:
+    def compute(cls, part: BlockSplit | HeadSplit, data: TokenizedSet, base: LoadedBase, max_batch_tokens: int) -> Self:
         """Compute the features of `data` in blocks of fixed shape, so that they depend on no other example.
 
         Call in evaluation mode.
 
         Args:
-            limit: tokens that the model can read.
+            base: the model that `part` is of.
             max_batch_tokens: bound on the tokens of a block.
         """
         lengths = data.lengths
@@ -232,8 +230,10 @@ class FrozenFeatures:
         texts = replace(data, labels=None)
         rows: dict[int, Tensor] = {}
         pooled = False
-        for block in fixed_blocks(texts, np.arange(len(data)), limit, max_batch_tokens):
-            hidden = part.prefix(block_batch(texts, block, device)).to("cpu", torch.float32)
+        for block in fixed_blocks(
+            texts, np.arange(len(data)), base.max_tokens, max_batch_tokens, one_size=not base.is_exact
+        ):
+            hidden = part.prefix(block_batch(texts, block, base.device)).to("cpu", torch.float32)
             pooled = hidden.ndim == 2
             for row, index in enumerate(block.rows):
                 # A copy: a view would keep the padded batch alive.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # it needs scipy, which takes a while to load
     pass
 
 __all__ = [
+    "LARGEST_NOISE",
     "MAX_STEPS",
     "DpSgdEvent",
     "PrivacyLimit",
@@ -42,7 +43,8 @@ MAX_STEPS = 1_000_000
 """The most steps one event may have, and the most that `filter.steps_left` reports."""
 _KIND = "dp_sgd"
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.05, 1e5  # of `calibrate`
-_VAST_NOISE = 1e6
+LARGEST_NOISE = 1e6
+"""The largest noise multiplier of an event."""
 _NO_NOISE = 1e-3  # below it one step alone costs an epsilon above 100,000
 
 
@@ -64,7 +66,7 @@ class DpSgdEvent:
     steps: int
 
     def __post_init__(self) -> None:
-        for name, highest in (("noise_multiplier", _VAST_NOISE), ("sampling_probability", 1.0)):
+        for name, highest in (("noise_multiplier", LARGEST_NOISE), ("sampling_probability", 1.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise LedgerError(f"privacy event: {name} is not a number")

@@ -19,7 +19,16 @@ def paragraphs(s: StatementRecord) -> list[str]:
         return [f"No differential privacy. Batches: {format_value(s.sampler)}. Nothing protects a single record."]
     if not s.steps:
         return ["Nothing of this run was trained here: nothing was spent."]
-    return [_promise(s), _mechanism(s), *_curve(s), *_attack(s), *_groups(s), *_adversaries(s), _accounted(s)]
+    return [
+        _promise(s),
+        _mechanism(s),
+        *_curve(s),
+        *_attack(s),
+        *_groups(s),
+        *_adversaries(s),
+        *_global_model(s),
+        _accounted(s),
+    ]
 
 
 def _promise(s: StatementRecord) -> str:
@@ -96,6 +105,20 @@ def _adversaries(s: StatementRecord) -> list[str]:
         f"Seen: {a.sees}."
         for a in s.adversaries
     ]
+
+
+def _global_model(s: StatementRecord) -> list[str]:
+    if not s.global_model:
+        return []
+    figures = join_names([f"{format_epsilon(g.epsilon)} with {format_value(g.others)}" for g in s.global_model])
+    words = (
+        f"Against those who see only the global adapters, ε by the number of other institutions that added their "
+        f"noise: {figures}."
+    )
+    if s.epsilon_global_model is not None:
+        words += f" With the institutions that were combined in this run: ε = {format_epsilon(s.epsilon_global_model)}."
+    assumed = " ".join(f"({number}) {text}." for number, text in enumerate(s.global_model_assumes, start=1))
+    return [f"{words} Assumed: {assumed} Against the hub only this institution's own noise counts."]
 
 
 def _accounted(s: StatementRecord) -> str:

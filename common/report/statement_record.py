@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from common.report.json_reader import Record
 
-__all__ = ["Adversary", "Attack", "CurvePoint", "GroupPrivacy", "Mechanism", "StatementRecord"]
+__all__ = ["Adversary", "Attack", "CurvePoint", "GlobalModelPrivacy", "GroupPrivacy", "Mechanism", "StatementRecord"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,15 @@ class GroupPrivacy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GlobalModelPrivacy:
+    """Epsilon against those who see only the global models, if `others` more institutions added their noise."""
+
+    others: int = 0
+    epsilon: float = 0.0
+    delta: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Adversary:
     """An adversary, the data that it sees, and its epsilon over this run and over all runs."""
 
@@ -66,6 +75,10 @@ class StatementRecord(Record):
         epsilon_run: Over this run, at `delta`. None if a training of the run had no privacy.
         epsilon_cumulative: Over the whole ledger, at `delta`.
         epsilon_rdp, epsilon_prv: `epsilon_run` by two other accountants.
+        global_model, global_model_assumes: Epsilon of this run against those who see only the global models, by number
+            of other institutions, and the assumptions behind it, one sentence each.
+        epsilon_global_model: The same with the noise of the institutions that were combined in each round. None unless
+            the writer knows them, as a simulation does.
         gaussian_mu: The mu of Gaussian differential privacy that covers the run.
         ledger_entries, runs: Number of trainings and names of runs in the whole ledger.
         max_epsilon, max_epsilon_delta, epsilon_of_limit_spent: The officer's limit and the part that is spent.
@@ -102,6 +115,9 @@ class StatementRecord(Record):
     curve: tuple[CurvePoint, ...] = ()
     attack: tuple[Attack, ...] = ()
     groups: tuple[GroupPrivacy, ...] = ()
+    global_model: tuple[GlobalModelPrivacy, ...] = ()
+    global_model_assumes: tuple[str, ...] = ()
+    epsilon_global_model: float | None = None
     adversaries: tuple[Adversary, ...] = ()
     ledger_entries: int | None = None
     runs: tuple[str, ...] = ()

@@ -23,7 +23,6 @@ __all__ = [
     "tokenize_summaries",
     "tokenize_texts",
     "tokenize_words",
-    "unpadded",
 ]
 
 IGNORED = -100
@@ -110,17 +109,12 @@ def _pad(rows: Sequence[IntArray], value: int) -> IntArray:
     return padded
 
 
-def token_batches(
-    lengths: IntArray, indices: IntArray, max_batch_tokens: int, owners: IntArray | None = None
-) -> list[IntArray]:
+def token_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int) -> list[IntArray]:
     """Split `indices` into batches of like length, none above `max_batch_tokens` once padded.
 
     Every index is in exactly one batch. An example longer than the budget is a batch of its own. Longest first, so
-    that a batch which does not fit in memory is met at once. With `owners`, (N,), the examples of one owner stand
-    one after another, across batches too. Owners are ordered by their longest example.
+    that a batch which does not fit in memory is met at once.
     """
-    if owners is not None:
-        return _owner_batches(lengths, indices, max_batch_tokens, owners)
     order = indices[np.argsort(-lengths[indices], kind="stable")]
     batches: list[IntArray] = []
     start = 0
@@ -129,33 +123,6 @@ def token_batches(
         batches.append(order[start : start + rows])
         start += rows
     return batches
-
-
-def unpadded(batches: Sequence[IntArray], data: TokenizedSet) -> list[IntArray]:
-    """Cut `batches` at each change of the number of tokens or labels, so that no example of `data` is padded.
-
-    In bfloat16 the output for an example depends on its padding by parts in a hundred, and so on how long others are.
-    """
-    labels = np.zeros(len(data), int) if data.labels is None else np.array([label.size for label in data.labels])
-    shapes = np.stack([data.lengths, labels])
-    cuts = [np.flatnonzero((np.diff(shapes[:, batch]) != 0).any(0)) + 1 for batch in batches]
-    return [part for batch, cut in zip(batches, cuts, strict=True) for part in np.split(batch, cut)]
-
-
-def _owner_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int, owners: IntArray) -> list[IntArray]:
-    _, whose = np.unique(owners[indices], return_inverse=True)
-    longest = np.zeros(whose.max(initial=-1) + 1, dtype=np.int64)
-    np.maximum.at(longest, whose, lengths[indices])
-    batches: list[list[int]] = []
-    widest = 0
-    for index in indices[np.lexsort((-lengths[indices], whose, -longest[whose]))]:
-        widest = max(widest, int(lengths[index]))
-        if batches and widest * (len(batches[-1]) + 1) <= max_batch_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-            widest = int(lengths[index])
-    return [np.array(batch, dtype=np.int64) for batch in batches]
 
 
 def tokenize_texts(

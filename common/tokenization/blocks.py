@@ -5,7 +5,8 @@ batch does not change. So the shape that an example is computed in follows from 
 follows from its own length, and blocks have one of two fixed numbers of rows. Missing rows are filled with dummies.
 That both numbers of rows, and all places in a block, give equal bits is a property of the machine's libraries.
 `client.dp.gradient_check` verifies it before every private training. Between 2 and 15 rows they change their method,
-and the bits of the last row can differ, so blocks have 16 rows or more, or a single one.
+and the bits of the last row can differ, so blocks have 16 rows or more, or a single one. In bfloat16 the method also
+changes with the number of rows, so all blocks of one length then have the same number.
 """
 
 from collections.abc import Sequence
@@ -53,10 +54,16 @@ class Block:
     padded: bool = True
 
 
-def sizes(tokens: int, max_batch_tokens: int) -> tuple[int, int]:
-    """Return the two numbers of rows of blocks `tokens` long, within `max_batch_tokens` if one row is."""
+def sizes(tokens: int, max_batch_tokens: int, one_size: bool = False) -> tuple[int, int]:
+    """Return the two numbers of rows of blocks `tokens` long, within `max_batch_tokens` if one row is.
+
+    Args:
+        one_size: whether both are the same, as for a model that computes in bfloat16.
+    """
     if _FEW_ROWS * tokens > min(_MOST_TOKENS, max_batch_tokens):
         return 1, 1
+    if one_size:
+        return _FEW_ROWS, _FEW_ROWS
     large = min(_MOST_ROWS, _power(min(_BLOCK_TOKENS, max_batch_tokens) // tokens))
     return max(large, _FEW_ROWS), _FEW_ROWS
 
@@ -72,7 +79,12 @@ def padded_length(length: int, limit: int) -> int:
 
 
 def fixed_blocks(
-    data: TokenizedSet, rows: IntArray, limit: int, max_batch_tokens: int, masked: bool = False
+    data: TokenizedSet,
+    rows: IntArray,
+    limit: int,
+    max_batch_tokens: int,
+    masked: bool = False,
+    one_size: bool = False,
 ) -> list[Block]:
     """Put the examples `rows` into blocks of fixed shape.
 
@@ -82,6 +94,7 @@ def fixed_blocks(
         limit: tokens that the model can read, to which an example is padded at most.
         max_batch_tokens: bound on the tokens of a block, unless one example exceeds it.
         masked: whether the model scores the labelled tokens alone. Their number is then part of the shape.
+        one_size: see `sizes`.
     """
     classes: dict[tuple[int, ...], list[int]] = {}
     for row in rows:
@@ -93,7 +106,7 @@ def fixed_blocks(
         classes.setdefault((tokens, own, min(chosen, tokens), int(ids.size < tokens)), []).append(int(row))
     blocks: list[Block] = []
     for (tokens, own, chosen, padded), members in sorted(classes.items(), reverse=True):
-        for part, size in _cut(np.array(members, dtype=np.int64), sizes(tokens, max_batch_tokens)):
+        for part, size in _cut(np.array(members, dtype=np.int64), sizes(tokens, max_batch_tokens, one_size)):
             blocks.append(Block(part, size, tokens, own, chosen, bool(padded)))
     return blocks
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from client.budget.statement import GROUPS, RATES, statement
+from client.budget.statement import GROUPS, OTHERS, RATES, statement
 from common.files import json_text
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon_rdp
@@ -22,6 +22,7 @@ BANK = PrivateKeys.generate("bank")
 EVENT, OTHER = DpSgdEvent(1.5, 0.2, 5), DpSgdEvent(2.0, 0.1, 7)
 DELTA = 1e-5
 LIMIT = PrivacyLimit(8.0, 1e-6)
+HERE = [EVENT, EVENT, DpSgdEvent(2.0, 0.1, 3)]
 
 
 def use(**changes: Any) -> ChargeContext:
@@ -155,3 +156,34 @@ def test_without_the_third_opinion_it_loads_no_torch() -> None:
 def test_the_third_opinion_agrees(charges: tuple[Charge, ...]) -> None:
     made = statement(charges, "bank", "run 2", LIMIT, prv=True)
     assert made.epsilon_prv == pytest.approx(made.epsilon_run, rel=2e-3, abs=0.02)
+
+
+def test_two_figures_one_against_the_hub_and_one_for_each_number_of_others_that_add_their_noise(
+    charges: tuple[Charge, ...],
+) -> None:
+    made = statement(charges, "bank", "run 2", LIMIT)
+    assert [known.others for known in made.global_model] == list(OTHERS)
+    assert made.epsilon_run is not None
+    figures = [made.epsilon_run, *(known.epsilon for known in made.global_model)]
+    assert figures == sorted(figures, reverse=True)
+    for known in made.global_model:
+        # Of each training, the last step has the noise of all, and the others that of this institution.
+        shared = [DpSgdEvent(e.noise_multiplier * math.sqrt(1 + known.others), e.sampling_probability, 1) for e in HERE]
+        own = [DpSgdEvent(e.noise_multiplier, e.sampling_probability, e.steps - 1) for e in HERE]
+        assert known.epsilon == pytest.approx(epsilon([*own, *shared], DELTA), rel=1e-3)
+    assert len(made.global_model_assumes) == 4
+    words = "\n".join(paragraphs(made))
+    assert f"Against the hub: ε = {in_words(made.epsilon_run)}" in words
+    assert f"{in_words(made.global_model[-1].epsilon)} with {OTHERS[-1]}" in words
+    assert all(assumed in words for assumed in made.global_model_assumes)
+    assert made.epsilon_global_model is None
+    known = statement(charges, "bank", "run 2", LIMIT, in_global_models=[OTHER])
+    assert known.epsilon_global_model == epsilon([OTHER], DELTA)
+    assert f"combined in this run: ε = {in_words(known.epsilon_global_model)}" in "\n".join(paragraphs(known))
+
+
+def test_a_training_alone_has_no_figure_for_a_global_model(tmp_path: Path) -> None:
+    with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
+        ledger.settle(ledger.reserve(EVENT, use(requester="bank"), LIMIT), 5)
+        made = statement(ledger.charges, "bank", "run 2", LIMIT)
+    assert made.global_model == made.global_model_assumes == ()

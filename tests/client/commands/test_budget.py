@@ -2,10 +2,12 @@
 
 import csv
 import json
+import math
 import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +241,23 @@ def test_a_refusal_is_foretold_with_its_code_and_reason(
     assert (found["refused"], found["code"], found["rounds_that_fit"]) == (True, code, 0)
     assert why in found["why"]
     assert f"REFUSED ({code})" in said(capsys, "forecast", path, "--home", spent.directory)
+
+
+def test_the_quorums_noise_gives_a_second_figure_against_those_who_see_only_the_global_models(
+    home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_file(home)
+    alone = told(capsys, "forecast", path, "--home", home.directory)
+    assert (alone["others"], alone["epsilon_global_model"]) == (None, None)
+    path.write_text(path.read_text() + "\n[aggregation]\nquorum = 5\n")
+    found = told(capsys, "forecast", path, "--home", home.directory)
+    event = DpSgdEvent.from_json(found["event_of_round"])
+    shared = replace(event, noise_multiplier=event.noise_multiplier * math.sqrt(5), steps=3)
+    expected = epsilon([replace(event, steps=3 * (event.steps - 1)), shared], found["delta_run"])
+    assert found["others"] == 4
+    assert found["epsilon_global_model"] == pytest.approx(expected, rel=1e-3)
+    assert found["epsilon_global_model"] < found["epsilon_run"] == alone["epsilon_run"]
+    assert "if 4 others or more each add" in said(capsys, "forecast", path, "--home", home.directory)
 
 
 def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: InstitutionDirectory) -> None:

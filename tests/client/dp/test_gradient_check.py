@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from client.dp import training
 from client.dp.mechanism import DpSettings
 from client.dp.noise import SystemNoise
 from client.dp.training import DpTrainingPlan, train, verify_training
-from common.adapters.adapted_model import AdaptedModel
+from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
+from common.base_models.load import load_base
+from common.config.run import AdapterConfig, ModelConfig
 from common.errors import ModelError
+from common.tasks import task
 from tests.tiny_models import shaken, tiny_adapted
 
 PLAN = DpTrainingPlan(1, 1.0, 0.1, 0.1, "sgd", 512, DpSettings(0.0, 1.0, 1.0, 1, 10.0), 0)
@@ -65,6 +69,17 @@ def test_exactness_is_verified_at_every_adapter_that_is_sent(model: AdaptedModel
     change_head(model, lambda x: x + 1e-6 * x.mean(0) * (weight.detach().max() > 5 * bound))
     with pytest.raises(ModelError, match="depends on the examples beside it"):
         train(model, model.encode(["profit", "loss of bank"], [0, 1]), PLAN, SystemNoise(), cache)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_packaged_encoder_is_verified_at_short_lengths(dtype: Literal["float32", "bfloat16"]) -> None:
+    """In bfloat16 its wide layers give a row other bits in 128 rows of tokens than in 512."""
+    kind = task("sentiment_analysis")
+    base = load_base(ModelConfig(max_tokens=16, dtype=dtype), kind, 3)
+    config = AdapterConfig(
+        rank=2, alpha=4, dropout=0.0, target_modules="all-linear", layers="last:1", trained_factors="B"
+    )
+    verify_training(adapt(base, config, kind, seed=0), PLAN, FeatureCache())
 
 
 def test_an_adapter_that_makes_nan_is_no_reason_to_refuse(model: AdaptedModel) -> None:

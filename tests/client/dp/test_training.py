@@ -275,6 +275,21 @@ def test_a_step_without_any_record_still_adds_noise(saved):
     assert stats.kstest(change, "norm").pvalue > 1e-6
 
 
+def test_each_step_of_a_training_draws_noise_of_its_own(saved):
+    model = build(saved("bert"))
+    seen = [model.export()]
+    train(
+        model,
+        examples(model, 3),
+        plan(steps=3, q=1e-9, sigma=1.0),
+        SystemNoise(),
+        on_step=lambda *_: seen.append(model.export()),
+    )
+    moves = [np.concatenate([(b[n].astype(float) - a[n]).ravel() for n in a]) for a, b in itertools.pairwise(seen)]
+    found = np.corrcoef(moves) - np.eye(3)
+    assert np.abs(found).max() < 6 / math.sqrt(moves[0].size)
+
+
 def test_the_noise_of_a_training_has_the_accounted_scale(saved):
     model = build(saved("bert"))
     data = examples(model, 10)
@@ -398,6 +413,17 @@ def test_a_long_record_moves_no_other_records_gradient(saved, layers, dtype):
         for data in (both, short, long)
     ]
     assert np.array_equal(sums[0], sums[1] + sums[2])
+
+
+@pytest.mark.parametrize("layers", ["last:1", "none"])
+def test_frozen_features_are_computed_at_a_length_that_follows_from_the_record(saved, layers):
+    """Here the frozen layers show the padded length in their output, as rounding does in a large model."""
+    model = build(saved("bert"), layers=layers)
+    model.base.model.encoder.embeddings.register_forward_hook(lambda _, __, output: output * (1 + output.shape[1]))
+    short, long = examples(model, 30), model.encode([" ".join(WORDS[:40])], [0])
+    both = replace(short, input_ids=short.input_ids + long.input_ids, labels=short.labels + long.labels)
+    alone = model.features(short).values
+    assert torch.equal(model.features(both).values[: len(alone)], alone)
 
 
 @pytest.mark.parametrize("layers", ["all", "last:1", "none"])

@@ -11,6 +11,7 @@ import pytest
 
 from client.federation import local_round
 from client.federation.local_round import FederatedJob, PreparedData, plan_training
+from client.federation.planning import event_of_round
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig, parse_run
@@ -348,6 +349,15 @@ def test_noise_is_calibrated_without_regard_to_the_number_of_records() -> None:
     settings = institution_config("bank", declared_units=64, delta=DELTA)
     plans = [plan_training(target(2.0, 2, RATE, STEPS), settings, n) for n in (20, 2000)]
     assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize("delta", [1e-3, 1e-8])
+def test_a_target_epsilon_is_met_at_the_runs_own_delta(delta: float) -> None:
+    config = target(2.0, 2, RATE, STEPS)
+    config = replace(config, privacy=replace(config.privacy, delta=delta))
+    event = event_of_round(config, institution_config("bank", declared_units=64, delta=delta), 100)
+    found = epsilon([replace(event, steps=2 * event.steps)], delta)
+    assert 0.98 * 2.0 < found <= 2.0
 
 
 @pytest.mark.parametrize(("settings", "size"), [({"declared_units": 256}, 256), ({}, 1024)])

@@ -234,6 +234,12 @@ def test_calibrated_noise_keeps_the_target_and_one_two_hundredth_less_breaks_it(
     assert epsilon([DpSgdEvent(noise * 0.995, probability, steps)], delta) > target
 
 
+@pytest.mark.parametrize("delta", [1e-3, 1e-9])
+def test_calibrated_noise_meets_the_target_at_the_delta_that_is_asked_for(delta):
+    """By the closed form: a smaller delta needs more noise, a larger one less."""
+    assert 0.8 * delta <= reference.gaussian_delta(1.0, calibrate(1.0, delta, 1.0, 10), 10) <= delta
+
+
 def test_calibrated_noise_keeps_the_target_by_the_closed_form_too():
     assert reference.gaussian_delta(1.0, calibrate(1.0, 1e-5, 1.0, 10), 10) <= 1e-5
 

@@ -1,7 +1,5 @@
 """Batches hold every example once, padded, with labels on the right tokens."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -11,12 +9,10 @@ from hypothesis import strategies as st
 from common.data.datasets import Dataset, Example, TokenExample
 from common.tokenization.batches import (
     IGNORED,
-    TokenizedSet,
     token_batches,
     tokenize_dataset,
     tokenize_texts,
     tokenize_words,
-    unpadded,
 )
 from tests.tiny_models import TOKENIZERS, tiny_tokenizer
 
@@ -33,30 +29,6 @@ def test_token_batches_partition_the_indices_within_the_budget(
         assert len(batch) == 1 or len(batch) * sizes[batch].max() <= budget
     ordered = [int(sizes[index]) for batch in batches for index in batch]
     assert ordered == sorted(ordered, reverse=True)
-
-
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 8)), max_size=60), st.integers(1, 200))
-def test_token_batches_keep_an_owners_examples_one_after_another(rows: list[tuple[int, int]], budget: int) -> None:
-    sizes, owners = np.array([size for size, _ in rows]), np.array([owner for _, owner in rows])
-    chosen = np.arange(len(rows))[::2]
-    batches = token_batches(sizes, chosen, budget, owners)
-    in_order = [int(index) for batch in batches for index in batch]
-    assert sorted(in_order) == chosen.tolist()
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * sizes[batch].max() <= budget
-    changes = sum(owners[a] != owners[b] for a, b in pairwise(in_order))
-    assert changes == max(0, len(set(owners[chosen].tolist())) - 1)
-
-
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3)), max_size=60), st.integers(1, 50))
-def test_unpadded_batches_hold_every_example_once_and_one_size_each(rows: list[tuple[int, int]], budget: int) -> None:
-    ids, labels = (tuple(np.zeros(row[part], np.int64) for row in rows) for part in (0, 1))
-    tokens = TokenizedSet(ids, labels, 0)
-    batches = unpadded(token_batches(tokens.lengths, np.arange(len(rows)), budget), tokens)
-    assert sorted(int(index) for batch in batches for index in batch) == list(range(len(rows)))
-    assert all(len({rows[index] for index in batch}) == 1 for batch in batches)
-    sequence = TokenizedSet(ids, tuple(np.array(0) for _ in rows), 0)
-    assert all(len(set(sequence.lengths[batch])) == 1 for batch in unpadded([np.arange(len(rows))], sequence) if rows)
 
 
 def test_examples_know_their_customer_by_number_if_every_one_has_one() -> None:

@@ -50,6 +50,14 @@ def test_blocks_stay_within_the_budget_and_both_numbers_of_rows_are_equal_or_lar
     assert (large, small) == (1, 1) or (large >= 16 and small == 16)
 
 
+@pytest.mark.parametrize("count", [1, 16, 17, 100])
+def test_all_blocks_of_one_length_have_the_same_number_of_rows_if_asked(count: int) -> None:
+    """In bfloat16 the bits of a row change with the number of rows."""
+    blocks = fixed_blocks(texts([7] * count), np.arange(count), 64, 4096, one_size=True)
+    assert {block.size for block in blocks} == {16}
+    assert sorted(int(row) for block in blocks for row in block.rows) == list(range(count))
+
+
 @pytest.mark.parametrize("labels", ["none", "text", "words"])
 @pytest.mark.parametrize("lengths", [[5, 3, 7], [16, 16], [9, 16]])
 def test_the_batch_of_a_block_holds_its_examples_and_dummies(lengths: list[int], labels: str) -> None:
