@@ -13,7 +13,7 @@ import torch
 import client.dp.training as loop
 from client.audit import canaries, checks, findings, inversion
 from client.audit.subject import Subject, default_run, load_subject, random_texts
-from client.cli import main
+from client.commands import audit
 from client.dp.mechanism import PrivateOptimizer
 from client.dp.noise import FixedNoise, SystemNoise
 from common.adapters.soft_prompts import adapt_prompt
@@ -22,7 +22,10 @@ from common.config.run import RunConfig, parse_run
 from common.errors import ConfigurationError
 from common.report.records import Check
 from common.tasks import task
+from tests.client.commands.institution_commands import command_line
 from tests.tiny_models import save_tiny_model
+
+main = command_line(audit.add)
 
 DESKS = Path(__file__).parents[3] / "benchmarks" / "sentfin_desks.toml"
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from client.budget.statement import statement
-from client.cli import main
+from client.commands import budget
 from client.federation.forecast import forecast
 from client.federation.planning import event_of_round
 from client.institution.directory import InstitutionDirectory
@@ -24,6 +24,9 @@ from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
 from common.privacy.filter import filter_epsilon
 from common.privacy.ledger import ChargeContext, PrivacyLedger, read_charges
+from tests.client.commands.institution_commands import command_line
+
+main = command_line(budget.add)
 
 EVENT = DpSgdEvent(2.0, 0.1, 20)
 LIMIT = PrivacyLimit(8.0, 1e-6)

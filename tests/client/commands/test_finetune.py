@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from client.cli import main
+from client.commands import evaluate, finetune, merge, predict
 from client.finetune.events import EpochEvent
 from client.inference.predictor import Predictor
 from client.institution.directory import InstitutionDirectory
@@ -23,8 +23,11 @@ from common.errors import ConfigurationError
 from common.privacy.ledger import PrivacyLedger
 from common.tasks import TASKS
 from common.tokenization.batches import Batch
+from tests.client.commands.institution_commands import command_line
 from tests.client.finetune.example_data import TinyModels, dataset
 from tests.tiny_models import soften_attention
+
+main = command_line(evaluate.add, finetune.add, merge.add, predict.add)
 
 SENTIMENT, NER, SUMMARY = "sentiment_analysis", "financial_ner", "document_summarization"
 TEXTS = ["profit rises strong", "net loss of the bank widens"]

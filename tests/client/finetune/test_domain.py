@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import main
+from client.commands import adapt
 from client.finetune import FineTuningJob, TaskData, TrainingOptions, finetune
 from client.finetune.domain import adapt_to_domain, read_domain
 from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.data.datasets import Dataset
 from common.errors import ConfigurationError, DataError, FedfinError
+from tests.client.commands.institution_commands import command_line
 from tests.client.finetune.strategies.test_continual_pretraining import corpus, labelled
 from tests.tiny_models import save_tiny_model
+
+main = command_line(adapt.add)
 
 TRAINING = TrainingOptions(epochs=3, batch_size=8, learning_rate=0.01, validation=0.0)
 

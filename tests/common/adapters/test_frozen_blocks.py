@@ -9,6 +9,7 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import nn
 
+from common.adapters.frozen_blocks import BlockSplit, FrozenFeatures, HeadSplit, split
 from common.base_models.heads import FEATURE_NORM
 from common.tasks import task
 from tests.tiny_models import FAMILIES, shaken, soften_attention, tiny_adapted
@@ -52,6 +53,23 @@ def test_the_frozen_part_computed_once_gives_the_whole_models_logits_and_gradien
     if layers == "none" and pooling == "mean":
         assert part.hidden is not None
         assert part.hidden.norm(dim=-1).tolist() == pytest.approx([FEATURE_NORM] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(("layers", "trained_blocks", "kind"), [("last:1", 1, BlockSplit), ("none", 0, HeadSplit)])
+def test_features_of_a_text_depend_on_no_other_text(path: Path, layers: str, trained_blocks: int, kind: type) -> None:
+    model = tiny_adapted(path, layers=layers)
+    part = split(model.base, trained_blocks)
+    assert isinstance(part, kind)
+    tokens = model.encode(TEXTS)
+    together = FrozenFeatures.compute(part, tokens, 64, 256, "cpu")
+    for index, text in enumerate(TEXTS):
+        alone = FrozenFeatures.compute(part, model.encode([text]), 64, 256, "cpu")
+        assert torch.equal(together.values[together.offsets[index] : together.offsets[index + 1]], alone.values)
+
+
+def test_a_model_whose_every_block_is_trained_is_not_split(path: Path) -> None:
+    base = tiny_adapted(path, layers="all").base
+    assert [split(base, count) for count in (None, 3, 4)] == [None, None, None]
 
 
 def test_features_stay_true_whatever_is_loaded(path: Path) -> None:

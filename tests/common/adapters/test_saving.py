@@ -1,15 +1,18 @@
-"""A model card's lines of Python use the public face, and work for every kind of adapter."""
+"""A saved adapter is whole or absent, and its card's Python uses the public face for every kind of adapter."""
 
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from client.finetune import FineTuningJob, TrainingOptions, finetune
+from common.adapters.saving import write_adapter
 from common.tasks import TASKS
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 from tests.client.finetune.example_data import TinyModels, task_data
 from tests.simulation.helpers import write_simulation
-from tests.tiny_models import tiny_adapted
+from tests.tiny_models import shaken, tiny_adapted
 
 
 def run_card(adapter: Path) -> dict[str, Any]:
@@ -53,3 +56,36 @@ def test_the_card_of_a_language_model_says_what_it_is_for(tmp_path: Path) -> Non
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert "```python" not in card
     assert "Fine-tune its base model on a task" in card
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_equal_adapters_give_equal_bytes_and_the_files_beside_them_stay_as_given(tmp_path: Path) -> None:
+    model = tiny_adapted(tmp_path)
+    for name in ("one", "two"):
+        model.save_pretrained(tmp_path / name, {"Task": "sentiment"}, {"fedfin.json": b"{}"})
+    first = files(tmp_path / "one")
+    assert first == files(tmp_path / "two")
+    assert first["fedfin.json"] == b"{}"
+    assert b"- **Task**: sentiment\n" in first["README.md"]
+
+
+def test_a_disk_that_refuses_leaves_the_old_adapter_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_adapted(tmp_path)
+    directory = tmp_path / "adapter"
+    model.save_pretrained(directory)
+    before = files(directory)
+
+    def full(path: Path, content: bytes, **_: Any) -> None:
+        if path.name == "README.md":
+            raise OSError(28, "no space left")
+        path.write_bytes(content)
+
+    monkeypatch.setattr("common.adapters.saving.write_atomic", full)
+    config = model.module.peft_config["default"]  # type: ignore[union-attr, index]
+    with pytest.raises(OSError, match="no space"):
+        write_adapter(directory, model.base, config, shaken(model).export(), {}, {})
+    assert files(directory) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter", "bert3"}, "no draft is left"

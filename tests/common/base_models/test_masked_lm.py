@@ -14,6 +14,7 @@ from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.losses import example_losses
 from common.adapters.tensors import NEW_ROWS, seeded
 from common.base_models.load import load_base, load_classifier
+from common.base_models.masked_lm import MaskedLanguageModel
 from common.config.run import AdapterConfig, ModelConfig
 from common.data.datasets import Dataset, Example
 from common.errors import ModelError
@@ -44,6 +45,26 @@ def test_scores_of_a_missing_head_are_products_with_the_input_embeddings(tmp_pat
     ids = torch.tensor([[3, 6, 7, 4]])
     hidden = model.get_submodule("encoder")(ids).last_hidden_state
     torch.testing.assert_close(model(ids).logits, hidden @ model.encoder.embeddings.word_embeddings.weight.T)
+
+
+def test_chosen_tokens_get_the_scores_that_they_have_among_all_tokens(tmp_path):
+    model = shaken(model_of(tmp_path)).base.model
+    assert isinstance(model, MaskedLanguageModel)
+    ids = torch.tensor([[3, 6, 7, 4], [3, 8, 4, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    chosen = torch.tensor([[False, True, False, True], [True, False, False, False]])
+    torch.testing.assert_close(model(ids, mask, chosen).logits, model(ids, mask).logits[chosen])
+
+
+def test_after_tie_the_scores_follow_embeddings_that_were_replaced(tmp_path):
+    model = load_classifier(str(save_tiny_model(tmp_path / "m")), 0, head="masked")
+    assert isinstance(model, MaskedLanguageModel)
+    larger = torch.nn.Embedding(len(VOCABULARY) + 5, 32)
+    model.encoder.set_input_embeddings(larger)
+    model.tie()
+    ids = torch.tensor([[3, 6, 7, 4]])
+    hidden = model.encoder(ids).last_hidden_state
+    torch.testing.assert_close(model(ids).logits, hidden @ larger.weight.T)
 
 
 def test_a_head_in_the_files_is_used_as_it_is(tmp_path):

@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import main, parser
+from client.cli import parser
+from client.commands import advise as advise_command
+from client.commands import finetune
 from client.finetune.options.advise import Advice, Machine, Model, Rows, advise
 from client.finetune.options.defaults import BaseFacts, ResolvedSettings
 from client.finetune.options.memory import MemoryEstimate
 from common.tasks import TASKS
+from tests.client.commands.institution_commands import command_line
 from tests.tiny_models import VOCABULARY, save_tiny_model
 
+main = command_line(advise_command.add, finetune.add)
 SENTIMENT, NER = TASKS["sentiment_analysis"], TASKS["financial_ner"]
 MINILM = Model("minilm", BaseFacts(384, 512))
 LARGE = Model("large", BaseFacts(4096, 8192))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from client.cli import main
+from client.commands import stages as stages_command
 from client.finetune.job import TaskData
 from client.finetune.strategies import distillation, stages
 from client.finetune.strategies.stages import PUBLISHED, STAGES, Stage, StagesJob
@@ -17,8 +17,11 @@ from common.base_models.provenance import read_provenance
 from common.data.datasets import Dataset, TokenExample
 from common.errors import ConfigurationError, DataError, ModelError
 from common.tasks import task
+from tests.client.commands.institution_commands import command_line
 from tests.client.finetune.strategies.test_continual_pretraining import GENERAL, KIND, corpus, labelled
 from tests.tiny_models import save_tiny_model
+
+main = command_line(stages_command.add)
 
 NAMES = ["domain_pretraining", "intermediate_task", "target_task", "knowledge_distillation"]
 

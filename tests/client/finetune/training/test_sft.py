@@ -1,5 +1,6 @@
 """Summaries by a decoder: how it is asked, and LoRA and QLoRA of it, from `finetune` down to the files it leaves."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,15 @@ from transformers import LlamaForCausalLM
 
 from client.finetune import AdapterOptions, FineTuningJob, FineTuningResult, TaskData, TrainingOptions, finetune
 from client.finetune.events import EpochEvent, StepEvent
+from client.finetune.training.plan import LoopPlan
+from client.finetune.training.sft import instruct
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.losses import example_losses
 from common.adapters.manifest import load_adapter
 from common.base_models.load import load_base
 from common.config.run import AdapterConfig, ModelConfig
 from common.data.datasets import Dataset, SummaryExample
-from common.errors import ModelError
+from common.errors import ConfigurationError, ModelError
 from common.evaluation.summaries import summarise
 from common.tasks import task
 from common.tokenization.batches import IGNORED
@@ -214,3 +217,24 @@ def test_activations_are_recomputed_only_if_the_job_asks_for_it(
     wanted = job(base, tmp_path / "out", gradient_checkpointing=asked)
     finetune(replace(wanted, training=replace(wanted.training, epochs=1)))
     assert bool(calls) is asked
+
+
+def test_without_trl_it_says_how_to_install_it_and_trains_nothing(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    model = adapted(base)
+    before = model.export()
+    plan = LoopPlan(1, 0.01, 0.01, "adamw", "cosine", 0.0, 3, 4096, "float32", "loss", 0, "")
+    with pytest.raises(ModelError, match=r"pip install 'fedfin\[qlora\]'"):
+        instruct(model, model.encode_dataset(pairs(8)), None, plan, 4, tmp_path / "state")
+    assert all((before[name] == value).all() for name, value in model.export().items())
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_rate_at_which_the_loss_is_no_number_is_named(base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    model = adapted(base)
+    plan = LoopPlan(3, 1e30, 1e30, "adamw", "constant", 0.0, 3, 4096, "float32", "loss", 0, "")
+    with pytest.raises(ConfigurationError, match=r"learning_rate 1e\+30: the loss is no number at step \d+: lower it"):
+        instruct(model, model.encode_dataset(pairs(16)), None, plan, 4, tmp_path / "state")
