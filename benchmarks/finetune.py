@@ -30,7 +30,8 @@ from typing import Any
 
 from benchmarks.finetune_cases import CASES, DATA, Case, read
 from common.data.datasets import Dataset, TokenExample
-from common.evaluation.metrics import AnyCounts, ConfusionMatrix, EntityCounts
+from common.evaluation.entities import EntityCounts
+from common.evaluation.metrics import AnyCounts, ConfusionMatrix
 from common.tasks import Task, task
 from common.tokenization.batches import IGNORED
 

@@ -65,14 +65,14 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
     """Run the subcommand that `arguments` name. Return the exit code: 2 for bad input, 130 (after `interrupted`) for
     Ctrl-C.
     """
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if (foreign := foreign_package()) is not None:
         print(f"{parser.prog}: {foreign}", file=sys.stderr)
         return 2
     try:
-        return int(given.run(given))
+        return int(args.run(args))
     except FedfinError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return error.exit_code

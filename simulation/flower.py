@@ -52,8 +52,8 @@ def client_app(out: Path, threads: int) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         partition = int(context.node_config["partition-id"])
         institution = _institution_name(directory, partition)
-        agent = _reopen(directory, threads).institution(institution)
         try:
+            agent = _reopen(directory, threads).institution(institution)
             return Message(to_record(agent.handle(from_record(message.content))), reply_to=message)
         except FedfinError:
             # Flower would send the text of the exception to the hub.

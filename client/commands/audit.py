@@ -39,33 +39,33 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
 
 
-def _run(given: argparse.Namespace) -> int:
-    config = _config(given)
+def _run(args: argparse.Namespace) -> int:
+    config = _config(args)
     from client.audit.findings import audit
 
-    with nullcontext() if given.json else _Progress() as progress:
-        findings = audit(config, given.canaries, given.confidence, given.noise_multiplier, given.device, progress)
-    if given.directory is not None:
+    with nullcontext() if args.json else _Progress() as progress:
+        findings = audit(config, args.canaries, args.confidence, args.noise_multiplier, args.device, progress)
+    if args.directory is not None:
         from common.files import write_json
 
-        write_json(given.directory / "audit.json", findings.to_json())
-    if given.json:
+        write_json(args.directory / "audit.json", findings.to_json())
+    if args.json:
         cli.print_json(findings.to_json())
     else:
         _show(findings)
     return 1 if findings.failed and not findings.planted else 0
 
 
-def _config(given: argparse.Namespace) -> "RunConfig":
+def _config(args: argparse.Namespace) -> "RunConfig":
     from common.config.run import RunConfig
 
-    if given.config is not None:
-        return RunConfig.read(given.config)
-    if given.directory is None:
+    if args.config is not None:
+        return RunConfig.read(args.config)
+    if args.directory is None:
         from client.audit.subject import default_run
 
         return default_run()
-    path = given.directory / "config.json"
+    path = args.directory / "config.json"
     try:
         return RunConfig.from_json(path.read_text())
     except (OSError, UnicodeDecodeError):

@@ -24,19 +24,19 @@ def add(commands: cli.Commands) -> None:
     add_home(join)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.institution.enrolment import accept, is_known, read_package
     from common.identity.enrolment import format_fingerprint
 
-    home = open_home(given)
-    package = read_package(given.package)
-    fingerprint = given.fingerprint
+    home = open_home(args)
+    package = read_package(args.package)
+    fingerprint = args.fingerprint
     if fingerprint is None and not is_known(home, package) and sys.stdin.isatty():
         print(f"The package says that it comes from {package.hub.name} at {package.address}. Its fingerprint is")
         print(f"   {format_fingerprint(package.fingerprint)}")
         fingerprint = input("Type what the hub's operator reads out: ")
     accept(home, package, fingerprint)
-    if given.json:
+    if args.json:
         cli.print_json({"hub": package.hub.name, "address": package.address, "name": package.institution})
     else:
         print(f"{package.institution} has joined {package.hub.name} at {package.address}.")

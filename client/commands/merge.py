@@ -20,12 +20,12 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.inference.merge import merge_adapter
 
-    line = merge_adapter(given.adapter, given.out, given.task, given.base_model)
-    if given.json:
-        cli.print_json({"model": str(given.out), "load": line})
+    line = merge_adapter(args.adapter, args.out, args.task, args.base_model)
+    if args.json:
+        cli.print_json({"model": str(args.out), "load": line})
     else:
-        print(f"model  {given.out}\nload   {line}")
+        print(f"model  {args.out}\nload   {line}")
     return 0

@@ -17,14 +17,14 @@ def add(commands: cli.Commands) -> None:
     add_home(status)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.institution.enrolment import expiring
     from client.node.connection import describe, last_seen
     from client.node.processes import agent_status, state_path
     from common.identity.authority import Certificate
     from common.processes.supervisor import running_services
 
-    home = open_home(given)
+    home = open_home(args)
     name, package = home.settings().name, home.package()
     running = [each for part in ("all", "agent", "node") for each in running_services(state_path(home, part))]
     days = Certificate.read(package.certificate).days_left()
@@ -38,7 +38,7 @@ def _run(given: argparse.Namespace) -> int:
         "certificate_days_left": round(days, 1),
     }
     well = bool(running) and all(each["up"] for each in running)
-    if given.json:
+    if args.json:
         cli.print_json(facts)
         return 0 if well else 1
     for each in running:

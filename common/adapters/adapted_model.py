@@ -115,9 +115,10 @@ class AdaptedModel:
         )
 
     def initial(self) -> Tensors:
-        """Where every run of this seed starts: B and the head's last layer zero, the rest from the seed.
+        """Return the tensors with which every run of this seed starts.
 
-        Equal bits on every machine and release: SHA-256, Philox and exact arithmetic, no library's normal numbers.
+        B and the head's last layer are zero, and the rest comes from the seed. The bits are equal on every machine and
+        release, by SHA-256, Philox and exact arithmetic, without the normal numbers of a library.
         """
         return {name: self._start(name, parameter) for name, parameter in self._trainable.items()}
 
@@ -198,15 +199,15 @@ class AdaptedModel:
         (B, T, H) hidden states below the adapted blocks, or, with `layers = "none"`, the input of a linear head:
         (B, H) for a sequence, (B, T, H) for a token head. `logits_from` it equals `logits` to rounding.
         """
-        return None if self._split is None else self._split.prefix(batch)
+        return None if self._split is None else self._split.frozen_output(batch)
 
     def logits_from(
         self, hidden: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None, chosen: Tensor | None = None
     ) -> Tensor:
-        """`logits`, from `frozen_output` on. With a gradient.
+        """Return `logits` computed from `frozen_output`, with a gradient. For the arguments see `BlockSplit.logits`.
 
         Raises:
-            ModelError: this model has no such split.
+            ModelError: No part of this model is frozen below the first trained parameter.
         """
         if self._split is None:
             raise ModelError(f"base model {self.base.name}: its frozen blocks cannot be computed apart: use logits")

@@ -1,8 +1,8 @@
-"""The frozen part of a model, computed once: what lies below every trained parameter gives the same output each
-time, so its output is kept for each example and training starts from there.
+"""Compute the frozen part of a model once.
 
-Where the trained blocks are the last K, the hidden states that enter them are kept; where only a linear head is
-trained, its input is.
+The layers below every trained parameter give the same output in every step, so this output is computed once for each
+example and kept. If only the last K blocks are trained, it is the hidden states that enter them. If only a linear head
+is trained, it is the input of the head.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ from common.tokenization.blocks import Block, block_batch, fixed_blocks
 __all__ = ["BlockSplit", "FrozenFeatures", "HeadSplit", "split"]
 
 _EMBEDDINGS = {"encoder.layer": "embeddings", "transformer.layer": "embeddings", "layers": "embed_tokens"}
-"""Path of the stack of blocks inside the body -> path of what feeds the first block."""
+"""Path of the stack of blocks inside the body -> path of the module whose output enters the first block."""
 
 _FAMILIES = frozenset(
     ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "llama", "mistral", "qwen2", "qwen3")
@@ -40,7 +40,7 @@ class _Reached(Exception):
 
 
 class _Given(nn.Module):
-    """Stands in for the embeddings and returns hidden states computed before."""
+    """Takes the place of the embeddings and returns hidden states that were computed before."""
 
     def __init__(self, hidden: Tensor) -> None:
         super().__init__()
@@ -84,7 +84,15 @@ def _run_until(model: nn.Module, handle: Any, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class BlockSplit:
-    """Below and above block `first` of the one stack that the model has. `hidden` is (B, T, H)."""
+    """The model below and above one block.
+
+    Attributes:
+        model: The whole model.
+        body: The part of it that holds the stack of blocks.
+        stack_path, embeddings_path: Paths inside `body` of the stack, and of the module that feeds its first block.
+        first: Number of the first trained block, counted from 0.
+        pad_id: Id of the padding token.
+    """
 
     model: nn.Module
     body: nn.Module
@@ -93,8 +101,8 @@ class BlockSplit:
     first: int
     pad_id: int
 
-    def prefix(self, batch: Batch) -> Tensor:
-        """(B, T, H) hidden states that enter block `first`; without a gradient."""
+    def frozen_output(self, batch: Batch) -> Tensor:
+        """Return the (B, T, H) hidden states that enter block `first`, without a gradient."""
         stack = self.body.get_submodule(self.stack_path)
         below = self.body.get_submodule(self.embeddings_path)
         if self.first > 0 and isinstance(stack, nn.ModuleList):
@@ -108,13 +116,22 @@ class BlockSplit:
         input_ids: Tensor | None = None,
         chosen: Tensor | None = None,
     ) -> Tensor:
-        """What the whole model gives, from `hidden` on; `chosen` as for `MaskedLanguageModel`."""
-        # The model's own forward runs, over fewer blocks, so that masks, positions and pooling stay its affair. It
-        # reads nothing from the ids but where the padding is.
+        """Return the logits of the whole model, computed from the output of its frozen part.
+
+        Args:
+            hidden: (B, T, H) output of `frozen_output`.
+            attention_mask: (B, T), 1 for tokens and 0 for padding.
+            input_ids: (B, T). None if the model reads nothing from the ids but the place of the padding.
+            chosen: (B, T) mask of the tokens to score, for `MaskedLanguageModel` alone.
+
+        Returns:
+            Logits in the shape that the model's own forward pass gives.
+        """
+        # The model's own forward pass runs over fewer blocks, so that masks, positions and pooling stay its affair.
         ids = (
             torch.where(attention_mask.bool(), 0 if self.pad_id else 1, self.pad_id) if input_ids is None else input_ids
         )
-        # Kept states are float32; a base in bfloat16 wants its own.
+        # Kept states are float32. A base model in bfloat16 computes in bfloat16.
         dtype = next(self.body.get_submodule(self.embeddings_path).parameters()).dtype
         with self._only_last(hidden.to(dtype)):
             extra = {} if chosen is None else {"chosen": chosen}
@@ -139,15 +156,22 @@ class BlockSplit:
 
 @dataclass(frozen=True)
 class HeadSplit:
-    """Below and above a linear head. `hidden` is (B, H), or (B, T, H) for a token head."""
+    """The model below and above its linear head.
+
+    Attributes:
+        model: The whole model.
+        head: The linear head.
+        last_token: Whether the head reads the last token of a text, as the head of a decoder does.
+        pad_id: Id of the padding token.
+    """
 
     model: nn.Module
     head: nn.Module
     last_token: bool
     pad_id: int
 
-    def prefix(self, batch: Batch) -> Tensor:
-        """The head's input, in float32; without a gradient."""
+    def frozen_output(self, batch: Batch) -> Tensor:
+        """Return the input of the head in float32, without a gradient: (B, H), or (B, T, H) for a token head."""
         hidden = _run_until(self.model, _stop_before(self.head), batch).to(torch.float32)
         if self.last_token:
             # As transformers picks it: the last token that is not the padding's, whatever the mask says.
@@ -163,7 +187,7 @@ class HeadSplit:
         input_ids: Tensor | None = None,  # noqa: ARG002
         chosen: Tensor | None = None,
     ) -> Tensor:
-        """(B, C) or (B, T, C): the head alone; `chosen` as for `MaskedLanguageModel`."""
+        """Return the (B, C) or (B, T, C) logits of the head. For the arguments see `BlockSplit.logits`."""
         if isinstance(self.model, MaskedLanguageModel):
             return self.model.decode(hidden, chosen)
         logits: Tensor = self.head(hidden)
@@ -171,10 +195,14 @@ class HeadSplit:
 
 
 def split(base: LoadedBase, trained_blocks: int | None) -> BlockSplit | HeadSplit | None:
-    """The model of `base` (its adapter already attached) in a frozen and a trained part; None where unsupported.
+    """Divide a model into its frozen and its trained part.
 
     Args:
-        trained_blocks: how many of the last blocks are adapted, 0 for none but the head, None for all.
+        base: The base model, with its adapter attached.
+        trained_blocks: Number of the last blocks that are adapted: 0 for the head alone, None for all blocks.
+
+    Returns:
+        The division. None if nothing is frozen, or if the architecture cannot be divided.
     """
     if trained_blocks is None:
         return None
@@ -203,12 +231,12 @@ def split(base: LoadedBase, trained_blocks: int | None) -> BlockSplit | HeadSpli
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """What a split's `prefix` made of every example of a set: float32, on the CPU, without padding.
+    """The output of a model's frozen part for every example of a set: float32, on the CPU, without padding.
 
     Attributes:
-        values: (sum of tokens, H), example after example; (N, H) where one vector stands for an example.
-        offsets: (N + 1,), where each example's rows begin.
-        pooled: one vector an example.
+        values: (sum of tokens, H), example after example. (N, H) if one vector represents an example.
+        offsets: (N + 1,) index in `values` of the first row of each example.
+        pooled: Whether one vector represents an example.
     """
 
     values: Tensor
@@ -219,11 +247,13 @@ class FrozenFeatures:
     def compute(cls, part: BlockSplit | HeadSplit, data: TokenizedSet, base: LoadedBase, max_batch_tokens: int) -> Self:
         """Compute the features of `data` in blocks of fixed shape, so that they depend on no other example.
 
-        Call in evaluation mode.
+        The model must be in evaluation mode.
 
         Args:
-            base: the model that `part` is of.
-            max_batch_tokens: bound on the tokens of a block.
+            part: The divided model.
+            data: N examples. Their labels play no part.
+            base: The model that `part` belongs to.
+            max_batch_tokens: Bound on the tokens of a block.
         """
         lengths = data.lengths
         # Labels have no part in the features, and would split the blocks.
@@ -233,7 +263,7 @@ class FrozenFeatures:
         for block in fixed_blocks(
             texts, np.arange(len(data)), base.max_tokens, max_batch_tokens, one_size=not base.is_exact
         ):
-            hidden = part.prefix(block_batch(texts, block, base.device)).to("cpu", torch.float32)
+            hidden = part.frozen_output(block_batch(texts, block, base.device)).to("cpu", torch.float32)
             pooled = hidden.ndim == 2
             for row, index in enumerate(block.rows):
                 # A copy: a view would keep the padded batch alive.
@@ -243,14 +273,14 @@ class FrozenFeatures:
         return cls(values, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), pooled)
 
     def batch(self, data: TokenizedSet, indices: Sequence[int] | NDArray[np.int64], device: str = "cpu") -> Batch:
-        """`data.batch(indices)` with `hidden` filled in."""
+        """Return `data.batch(indices)` with `hidden` filled in."""
         batch = data.batch(indices, device)
         parts = self._parts(indices)
         hidden = torch.cat(parts) if self.pooled else nn.utils.rnn.pad_sequence(parts, batch_first=True)
         return replace(batch, hidden=hidden.to(device))
 
     def block_batch(self, data: TokenizedSet, block: Block, device: str = "cpu") -> Batch:
-        """`common.tokenization.blocks.block_batch` with `hidden` filled in. Padding and dummies are zeros."""
+        """Return `common.tokenization.blocks.block_batch` with `hidden` filled in. Padding and dummies are zeros."""
         width = self.values.shape[1]
         hidden = self.values.new_zeros((block.size, width) if self.pooled else (block.size, block.tokens, width))
         for place, part in enumerate(self._parts(block.rows)):

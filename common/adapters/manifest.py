@@ -1,4 +1,4 @@
-"""How to build the model that an adapter's weights belong in, as a value and as the file `fedfin.json` beside them."""
+"""The description of the model that an adapter belongs to, as a value and as the file `fedfin.json` beside it."""
 
 import json
 from collections.abc import Mapping

@@ -25,9 +25,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 _PAGED = "paged_adamw_32bit"
 
 _MIN_SHARE = 0.25
-"""What is left of the second moment is at least this share of the noise's variance. The estimate is itself noisy: after
-t steps its standard deviation is about sqrt(2 / t) of that variance. If the gradient is small, the difference would be
-near 0 or below it, and the step would have no bound."""
+"""Lower bound of the second moment without its noise, as a share of the noise's variance. The estimate is itself noisy:
+after t steps its standard deviation is about sqrt(2 / t) of that variance. If the gradient is small, the difference
+would be near 0 or below it, and the step would have no bound."""
 _MIN_SECOND_MOMENT = 1e-16  # Adam's own epsilon, 1e-8, squared: the bound if there is no noise
 
 

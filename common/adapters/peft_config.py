@@ -1,4 +1,4 @@
-"""PEFT's configuration of an adapter, from the run's."""
+"""Make PEFT's configuration of an adapter from the configuration of the run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +17,22 @@ __all__ = ["lora_config", "refuse_adapted"]
 
 
 def refuse_adapted(base: LoadedBase) -> None:
-    """Refuse a base model that carries an adapter already."""
+    """Raise ModelError if a base model carries an adapter already."""
     if any(isinstance(m, BaseTunerLayer | ModulesToSaveWrapper) for m in base.model.modules()):
         raise ModelError(f"base model {base.name}: it carries an adapter already: release that one first")
 
 
 def lora_config(base: LoadedBase, cfg: AdapterConfig, names: Sequence[str]) -> peft.LoraConfig:
-    """PEFT's configuration: LoRA on `names`, the head saved whole."""
+    """Return PEFT's configuration of LoRA, with the task head trained and saved whole.
+
+    Args:
+        base: The base model.
+        cfg: The adapter's settings of the run.
+        names: Paths of the modules that get LoRA. If empty, the head alone is trained.
+
+    Raises:
+        ModelError: The run has more new tokens than the vocabulary of the base model.
+    """
     return peft.LoraConfig(
         task_type=task_head(base).peft_type,
         r=cfg.rank,

@@ -90,19 +90,19 @@ def _linears(module: nn.Module, exclude: Sequence[str] = ()) -> list[str]:
 
 
 def parse_layers(layers: str) -> int | None:
-    """How many of the last blocks "all" (None), "last:K" (K) or "none" (0) adapts.
+    """Return the number of the last blocks that `layers` adapts: None for "all", K for "last:K", 0 for "none".
 
     Raises:
-        ModelError: another text.
+        ModelError: Any other text.
     """
     if layers == "all":
         return None
     if layers == "none":
         return 0
-    found = re.fullmatch(r"last:([1-9][0-9]*)", layers)
-    if found is None:
+    match = re.fullmatch(r"last:([1-9][0-9]*)", layers)
+    if match is None:
         raise ModelError(f"adapter.layers: {layers[:40]!r}: expected all, last:K with K of 1 or more, or none")
-    return int(found.group(1))
+    return int(match.group(1))
 
 
 def target_names(
@@ -159,14 +159,14 @@ def _endings(family: str, targets: str | Sequence[str], roles: Sequence[str], li
 def _matching(linear: Sequence[str], endings: Sequence[str], family: str) -> set[str]:
     chosen: set[str] = set()
     for ending in endings:
-        found = {name for name in linear if name.endswith(f".{ending}")}
+        names = {name for name in linear if name.endswith(f".{ending}")}
         optional = ending in {"wi", "wi_0", "wi_1"}  # T5 has the one or the other two
-        if not found and not optional:
+        if not names and not optional:
             raise ModelError(
                 f"adapter.target_modules: {ending[:60]!r} is no linear module of this base model ({family}): "
                 f"choose from {_listed(linear)}"
             )
-        chosen |= found
+        chosen |= names
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""The tensors of an adapter: which parameters are its own, their names on the wire, where they start."""
+"""The tensors of an adapter: their selection among the parameters, their names on the wire, their first values."""
 
 import hashlib
 import math
@@ -58,7 +58,17 @@ def last_head_layers(base: LoadedBase, parameters: Mapping[str, nn.Parameter]) -
 
 
 def initial_tensors(seed: int, name: str, shape: tuple[int, ...], *, zero: bool) -> NDArray[np.float32]:
-    """Where a tensor starts: zeros if asked and for LoRA's B, 0 and 1 for biases and scales, else of the seed."""
+    """Return the values of a tensor before training.
+
+    They are zeros for LoRA's B and if `zero` is set, 0 for biases, 1 for the scales of a normalisation, and otherwise
+    come from `seeded`.
+
+    Args:
+        seed: Seed of the run.
+        name: Name of the tensor on the wire.
+        shape: Its shape.
+        zero: Whether it begins as zeros, like the last layer of a head.
+    """
     if zero or ".lora_B." in name:
         return np.zeros(shape, np.float32)
     if len(shape) == 1:  # biases, and the scales of a head's normalisation
@@ -79,13 +89,13 @@ def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def numbers(parameter: nn.Parameter) -> int:
-    """How many numbers a parameter stands for: 4-bit ones are packed, two in a byte."""
+    """Return the number of values in a parameter. Those of 4 bits are packed, two in a byte."""
     packed = getattr(parameter, "quant_state", None)
     return parameter.numel() if packed is None else math.prod(packed.shape)
 
 
 def array(parameter: Tensor) -> NDArray[np.float32]:
-    """A copy in float32, on the CPU."""
+    """Return a copy in float32, on the CPU."""
     copy: NDArray[np.float32] = parameter.detach().to("cpu", torch.float32).numpy().copy()
     return copy
 

@@ -1,6 +1,6 @@
-"""A language-model head that the base model's files lack is warmed up before anything is learned from private text.
+"""Warm up a language-model head that the files of the base model lack, before private text is used.
 
-On text that anybody may read, without privacy: the result may leave, and it decides nothing that private text should.
+It is trained on public text without privacy, so the result may be shared.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _RATE, _HEAD_RATE = 1e-3, 3e-3
 
 
 def needs_warm_up(model: AdaptedModel) -> bool:
-    """Whether the base model's files lack the head that guesses hidden tokens."""
+    """Return whether the files of the base model lack the head that predicts masked tokens."""
     inner = model.base.model
     return isinstance(inner, MaskedLanguageModel) and not inner.has_own_head
 
@@ -36,10 +36,18 @@ def warm_up(
     seed: int = 0,
     on_step: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
-    """Train all that travels, head and adapter, on public `texts`, in place: 16 texts a step, Adam.
+    """Train the head and the adapter on public text, in place, with Adam and 16 texts a step.
+
+    Args:
+        model: A masked language model with its adapter.
+        texts: Public texts.
+        epochs: Passes over the texts.
+        max_batch_tokens: Bound on the tokens that are computed at once. It changes no result.
+        seed: Of the masked tokens, the order of the texts, and dropout.
+        on_step: Called with the steps done and the number of all steps.
 
     Raises:
-        DataError: there is no text.
+        DataError: There is no text.
     """
     if not texts:
         raise DataError("public text: there is none to warm up a language model's head on")

@@ -57,9 +57,9 @@ class MeanPoolClassifier(nn.Module):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The encoder's, by the name that PEFT asks for."""
-        found: Any = self.encoder
-        embeddings: nn.Module = found.get_input_embeddings()
+        """Return the embeddings of the encoder. PEFT asks for them by this name."""
+        encoder: Any = self.encoder
+        embeddings: nn.Module = encoder.get_input_embeddings()
         return embeddings
 
     @property
@@ -99,7 +99,7 @@ class SharedEncoder(nn.Module):
         return next(self.parameters()).device
 
     def labels(self, name: str) -> int:
-        """How many labels task `name` has."""
+        """Return the number of labels of task `name`."""
         return self._counts[name]
 
     def select(self, name: str) -> None:

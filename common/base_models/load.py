@@ -65,7 +65,7 @@ class LoadedBase:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it computes in float32 or better: in bfloat16, and above 4-bit weights, rounding is coarse."""
+        """Whether the model computes in float32 or better. Rounding is coarse in bfloat16 and above 4-bit weights."""
         return all(p.dtype in (torch.float32, torch.float64) for p in self.model.parameters())
 
     @property
@@ -220,7 +220,7 @@ def load_shared_base(
 
 
 def _placement(cfg: ModelConfig, device: str, quantize4bit: bool) -> dict[str, Any]:
-    """How transformers is to load the weights."""
+    """Return the arguments with which transformers loads the weights."""
     if quantize4bit:
         # The rest (embeddings, norms) is in the precision that the 4-bit layers compute in.
         return {"dtype": torch.bfloat16, "quantization_config": _nf4(), "device_map": {"": device}}

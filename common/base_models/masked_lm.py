@@ -50,9 +50,9 @@ class MaskedLanguageModel(nn.Module):
         return self.scores is not None
 
     def get_input_embeddings(self) -> nn.Module:
-        """The encoder's, by the name that PEFT asks for."""
-        found: nn.Module = self.encoder.get_input_embeddings()
-        return found
+        """Return the embeddings of the encoder. PEFT asks for them by this name."""
+        embeddings: nn.Module = self.encoder.get_input_embeddings()
+        return embeddings
 
     def tie(self) -> None:
         """Score with the input embeddings as they are now. Call it again after they were wrapped or replaced."""

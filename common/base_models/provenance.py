@@ -18,11 +18,12 @@ _PROVENANCE = "provenance.json"
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a base model's directory comes from.
+    """The origin of a base model's directory.
 
-    base_model: the base model that it was made from.
-    new_tokens: how many tokens were added at the end of the vocabulary.
-    private_text: whether its words or weights were learned from private text without differential privacy.
+    Attributes:
+        base_model: The base model that it was made from.
+        new_tokens: Number of tokens that were added at the end of the vocabulary.
+        private_text: Whether its words or weights were learned from private text without differential privacy.
     """
 
     base_model: str

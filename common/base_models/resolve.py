@@ -1,4 +1,4 @@
-"""Where base models lie: names to directories. Starts without torch."""
+"""Resolve the name of a base model to its directory. Starts without torch."""
 
 import importlib.util
 from dataclasses import replace
@@ -19,10 +19,13 @@ PACKAGED = {
 
 
 def resolve_base(name: str) -> str:
-    """The directory of base model `name`: "minilm" or "smollm2" (packaged), a directory, or a Hugging Face name.
+    """Return the directory of a base model.
+
+    Args:
+        name: "minilm" or "smollm2" (packaged), a directory, or a Hugging Face name.
 
     Raises:
-        ModelError: it is not there, and could not be downloaded.
+        ModelError: The model is not there, and could not be downloaded.
     """
     if name in PACKAGED:
         return _checked(name, _packaged(name))
@@ -37,10 +40,10 @@ def resolve_base(name: str) -> str:
 def _packaged(name: str) -> Path:
     package, inside = PACKAGED[name]
     # Located without importing it: the import would load another library and a second copy of the weights.
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"base model {name}: package {package.replace('_', '-')} is not installed: run `make env`")
-    path = Path(found.submodule_search_locations[0]) / inside
+    path = Path(spec.submodule_search_locations[0]) / inside
     if path.suffix != ".gguf":
         return path
     from common.base_models.gguf import plain_directory  # reads tensors: torch

@@ -11,7 +11,8 @@ from common.adapters.adapted_model import AdaptedModel
 from common.adapters.frozen_blocks import FrozenFeatures
 from common.data.datasets import Dataset, Example, TokenExample
 from common.errors import DataError
-from common.evaluation.metrics import AnyCounts, ConfusionMatrix, EntityCounts, TokenCounts
+from common.evaluation.entities import EntityCounts
+from common.evaluation.metrics import AnyCounts, ConfusionMatrix, TokenCounts
 from common.tokenization.batches import IGNORED, Batch, TokenizedSet, token_batches
 
 __all__ = ["Prepared", "evaluate", "evaluate_language_model", "predict", "predict_words", "prepare", "probabilities"]

@@ -1,4 +1,4 @@
-"""How well a model does a task on given rows, as a question that can be asked again after every epoch."""
+"""Build a reusable evaluation function for one task and data set."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,16 @@ __all__ = ["make_evaluator"]
 
 
 def make_evaluator(model: AdaptedModel, task: Task, rows: Dataset) -> Callable[[], dict[str, float]]:
-    """The figures of `task` on `rows`, under the weights that `model` holds when it is asked."""
+    """Return a function that measures the weights that `model` holds at the time of the call.
+
+    Args:
+        model: The model, which may train between two calls.
+        task: A task that the model serves.
+        rows: Labelled rows, tokenized once.
+
+    Returns:
+        A function that returns the metrics of the task by name.
+    """
     if task.head.writes_text:
         return partial(summary_metrics, model, rows)
     return partial(_figures, model, task, prepare(model, rows))

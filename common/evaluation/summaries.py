@@ -1,6 +1,7 @@
 """Summaries written by a trained model, and how far they are from those a person wrote."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from common.adapters.adapted_model import AdaptedModel
 from common.data.datasets import Dataset, SummaryExample
-from common.evaluation.metrics import rouge_l
+from common.evaluation.ratios import f1, ratio
 from common.tokenization.batches import SUMMARY_TOKENS, TokenizedSet, token_batches
 
-__all__ = ["summarise", "summary_metrics"]
+__all__ = ["rouge_l", "summarise", "summary_metrics"]
 
 _BATCH_TOKENS = 4096
 
@@ -61,3 +62,29 @@ def summary_metrics(model: AdaptedModel, data: Dataset) -> dict[str, float]:
 def _writer(model: AdaptedModel) -> Any:
     """PEFT's own wrapper: its `generate` puts a soft prompt before the text."""
     return model.module
+
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def rouge_l(pairs: Iterable[tuple[str, str]]) -> float:
+    """Mean ROUGE-L F1 of (reference, candidate) texts: lower-cased words, no stemming (Lin 2004). 0 for no pairs."""
+    scores = []
+    for reference, candidate in pairs:
+        expected, given = _WORD.findall(reference.lower()), _WORD.findall(candidate.lower())
+        common = _longest_common(expected, given)
+        scores.append(f1(common, len(given) - common, len(expected) - common))
+    return ratio(sum(scores), len(scores))
+
+
+def _longest_common(left: Sequence[str], right: Sequence[str]) -> int:
+    """Length of the longest common subsequence, a row of the table at a time as bits of one integer (Hyyro 2004)."""
+    places: dict[str, int] = {}
+    for position, word in enumerate(left):
+        places[word] = places.get(word, 0) | 1 << position
+    ones = (1 << len(left)) - 1
+    row = ones
+    for word in right:
+        matched = row & places.get(word, 0)
+        row = (row + matched | row - matched) & ones
+    return len(left) - row.bit_count()

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from common.evaluation.metrics import AnyCounts, EntityCounts, TokenCounts, headline
+from common.evaluation.entities import EntityCounts
+from common.evaluation.metrics import AnyCounts, TokenCounts, headline
 from common.tasks import Task
 
 __all__ = ["Metrics", "high_risk_levels", "plain_label", "selection_metric", "task_metrics"]

@@ -72,8 +72,8 @@ class JsonReader:
 
     def wrong(self, key: str, expected: str) -> CheckpointError:
         """Return the error for a value that is not `expected`."""
-        found = describe_kind(self.value.get(key))
-        return CheckpointError(f"{self.source}: {key}: expected {expected}, found {found}: {_REPAIR}")
+        kind = describe_kind(self.value.get(key))
+        return CheckpointError(f"{self.source}: {key}: expected {expected}, found {kind}: {_REPAIR}")
 
     def number(self, key: str) -> float | None:
         """Return a number, which may be infinite. None if the key is absent or null."""

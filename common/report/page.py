@@ -32,8 +32,8 @@ def figures(rows: Sequence[tuple[str, str]]) -> Html:
 
 def facts(rows: Sequence[tuple[str, str]]) -> Html:
     """A list of terms and values, without those that are absent."""
-    found = [child for name, value in rows if value not in {"", "–"} for child in (tag("dt", name), tag("dd", value))]
-    return tag("dl", *found, class_="facts") if found else Html("")
+    entries = [child for name, value in rows if value not in {"", "–"} for child in (tag("dt", name), tag("dd", value))]
+    return tag("dl", *entries, class_="facts") if entries else Html("")
 
 
 def figure(caption: str, plot: Html) -> Html:

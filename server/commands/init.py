@@ -21,15 +21,15 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--san", action="append", default=[], metavar="NAME", help=names)
 
 
-def _init(given: argparse.Namespace) -> int:
+def _init(args: argparse.Namespace) -> int:
     from common.identity.enrolment import format_fingerprint
     from server.hub.audit_log import note
     from server.hub.directory import HubDirectory
 
-    home = HubDirectory.create(given.home, given.name, given.address, given.san)
+    home = HubDirectory.create(args.home, args.name, args.address, args.san)
     public = home.keys().public
     note(home, "hub_created", {"hub": public.name, "keys": public.fingerprint})
-    if given.json:
+    if args.json:
         cli.print_json({"hub": str(home.directory), "fingerprint": public.fingerprint})
         return 0
     print(f"hub {public.name} in {home.directory}: its keys are {format_fingerprint(public.fingerprint)}")

@@ -16,7 +16,7 @@ def add_home(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--home", type=Path, metavar="DIR", help=text)
 
 
-def open_home(given: argparse.Namespace) -> "HubDirectory":
+def open_home(args: argparse.Namespace) -> "HubDirectory":
     """Open the hub that `--home` names.
 
     Raises:
@@ -25,4 +25,4 @@ def open_home(given: argparse.Namespace) -> "HubDirectory":
     # Imported late: --help answers at once.
     from server.hub.directory import HubDirectory
 
-    return HubDirectory.open(given.home)
+    return HubDirectory.open(args.home)

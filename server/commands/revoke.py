@@ -16,12 +16,12 @@ def add(commands: cli.Commands) -> None:
     add_home(parser)
 
 
-def _revoke(given: argparse.Namespace) -> int:
+def _revoke(args: argparse.Namespace) -> int:
     from server.hub.enrolment import revoke
 
-    revoke(open_home(given), given.name)
-    if given.json:
-        cli.print_json({"revoked": given.name})
+    revoke(open_home(args), args.name)
+    if args.json:
+        cli.print_json({"revoked": args.name})
     else:
-        print(f"{given.name} is revoked")
+        print(f"{args.name} is revoked")
     return 0

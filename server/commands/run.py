@@ -56,30 +56,30 @@ def _add_detach(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detach", action="store_true", help="return at once (`fedfin-hub status` shows the progress)")
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from common.errors import ConfigurationError
     from server.hub.audit_log import note
     from server.runs.reconciler import submit_run
     from server.runs.run import Run
 
-    home = open_home(given)
-    if not given.config.is_file():
-        raise ConfigurationError(f"{given.config}: no such configuration file: give the path of a TOML file")
+    home = open_home(args)
+    if not args.config.is_file():
+        raise ConfigurationError(f"{args.config}: no such configuration file: give the path of a TOML file")
     with home.control() as control:
         control.nodes()  # the hub answers, before anything is written
-        run = Run.create(home, given.config, given.name, given.set)
+        run = Run.create(home, args.config, args.name, args.set)
         config, _ = run.config()
         note(home, "run_created", {"run": run.name, "config_digest": config.digest()})
         submit_run(run, control)
-    return _followed(given, run)
+    return _followed(args, run)
 
 
-def _resume(given: argparse.Namespace) -> int:
+def _resume(args: argparse.Namespace) -> int:
     from server.hub.audit_log import note
     from server.runs.reconciler import submit_run
     from server.runs.run import FINISHED, Run
 
-    run = Run.open(open_home(given), given.run_name)
+    run = Run.open(open_home(args), args.run_name)
     ending = run.ending()
     if ending is not None and ending.state != FINISHED:
         with run.home.control() as control:
@@ -87,16 +87,16 @@ def _resume(given: argparse.Namespace) -> int:
             note(run.home, "run_resumed", {"run": run.name, "round": run.next_round()})
             run.reopen()
             submit_run(run, control)
-    return _followed(given, run)
+    return _followed(args, run)
 
 
-def _stop(given: argparse.Namespace) -> int:
+def _stop(args: argparse.Namespace) -> int:
     from common.errors import CheckpointError
     from server.hub.audit_log import note
     from server.runs.reconciler import cancel_run
     from server.runs.run import STOPPED, Run
 
-    run = Run.open(open_home(given), given.run_name)
+    run = Run.open(open_home(args), args.run_name)
     ending = run.ending()
     if ending is not None:
         raise CheckpointError(f"run {run.name}: it has ended already ({ending.state})")
@@ -106,35 +106,35 @@ def _stop(given: argparse.Namespace) -> int:
         run.end(STOPPED, "stopped by the operator")
         cancel_run(run, control)
         note(run.home, "run_stopped", {"run": run.name, "round": run.next_round()})
-    if given.json:
+    if args.json:
         cli.print_json({"run": run.name, "state": STOPPED, "round": run.next_round()})
     else:
         print(f"run {run.name} is stopped at round {run.next_round()}; `fedfin-hub resume {run.name}` continues it")
     return 0
 
 
-def _report(given: argparse.Namespace) -> int:
+def _report(args: argparse.Namespace) -> int:
     from server.report.report import write_report
     from server.runs.run import Run
 
-    path = write_report(Run.open(open_home(given), given.run_name).directory)
-    if given.json:
+    path = write_report(Run.open(open_home(args), args.run_name).directory)
+    if args.json:
         cli.print_json({"report": str(path)})
     else:
         print(path)
     return 0
 
 
-def _followed(given: argparse.Namespace, run: "Run") -> int:
+def _followed(args: argparse.Namespace, run: "Run") -> int:
     from server.runs.follow import follow
 
-    if given.detach:
-        if given.json:
+    if args.detach:
+        if args.json:
             cli.print_json({"run": run.name, "state": "running"})
         else:
             print(f"run {run.name} goes on at the hub: `fedfin-hub status`")
         return 0
-    result = follow(run, quiet=given.json)
-    if given.json:
+    result = follow(run, quiet=args.json)
+    if args.json:
         cli.print_json(result)
     return 0 if result["state"] == "finished" else 2

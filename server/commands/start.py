@@ -15,7 +15,7 @@ def add(commands: cli.Commands) -> None:
     add_home(parser)
 
 
-def _start(given: argparse.Namespace) -> int:
+def _start(args: argparse.Namespace) -> int:
     import logging
     import signal
     import threading
@@ -28,7 +28,7 @@ def _start(given: argparse.Namespace) -> int:
     from server.runs.reconciler import Reconciler
     from server.runs.status import expiring, starting
 
-    home = open_home(given)
+    home = open_home(args)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     log = logging.getLogger("fedfin.hub")

@@ -16,26 +16,26 @@ def add(commands: cli.Commands) -> None:
     add_home(parser)
 
 
-def _status(given: argparse.Namespace) -> int:
+def _status(args: argparse.Namespace) -> int:
     from server.runs.status import status
 
-    found = status(open_home(given))
-    if given.json:
-        cli.print_json(found)
+    state = status(open_home(args))
+    if args.json:
+        cli.print_json(state)
     else:
-        _show(found)
+        _show(state)
     return 0
 
 
-def _show(found: dict[str, Any]) -> None:
-    print(f"hub:          {'started' if found['started'] else 'not started'} ({found['hub']})")
-    for entry in found["services"]:
+def _show(state: dict[str, Any]) -> None:
+    print(f"hub:          {'started' if state['started'] else 'not started'} ({state['hub']})")
+    for entry in state["services"]:
         restarts = f", restarted {entry['restarts']} times" if entry["restarts"] else ""
         print(f"  {entry['name']:12}{'up' if entry['up'] else 'down'}{restarts}")
-    print(f"institutions: {len(found['institutions'])}")
-    for entry in found["institutions"]:
+    print(f"institutions: {len(state['institutions'])}")
+    for entry in state["institutions"]:
         print(f"  {entry['name']:24}{entry['state']}")
-    print(f"runs:         {len(found['runs'])}")
-    for run in found["runs"]:
+    print(f"runs:         {len(state['runs'])}")
+    for run in state["runs"]:
         waiting = f", waiting for {', '.join(run['waiting'])}" if run["waiting"] else ""
         print(f"  {run['run']:40}{run['state']}, round {run['round']} of {run['rounds']}{waiting}")

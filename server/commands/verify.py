@@ -18,24 +18,24 @@ def add(commands: cli.Commands) -> None:
     add_home(parser)
 
 
-def _verify(given: argparse.Namespace) -> int:
+def _verify(args: argparse.Namespace) -> int:
     from common.errors import EnvelopeError
     from common.identity.keys import PublicKeys
     from server.hub.audit_log import verify_all
     from server.hub.directory import HubDirectory
 
     public = None
-    if given.keys is not None:
+    if args.keys is not None:
         try:
-            public = PublicKeys.from_json(given.keys.read_text())
+            public = PublicKeys.from_json(args.keys.read_text())
         except (OSError, UnicodeDecodeError):
-            raise EnvelopeError("keys", f"{given.keys}: cannot be read: give the hub's public.json") from None
+            raise EnvelopeError("keys", f"{args.keys}: cannot be read: give the hub's public.json") from None
     # A copy may be of the logs alone: no settings are needed.
-    found = verify_all(given.home or HubDirectory.open(None).directory, public)
-    if given.json:
-        cli.print_json({"hub": found.hub, "runs": dict(found.runs)})
+    logs = verify_all(args.home or HubDirectory.open(None).directory, public)
+    if args.json:
+        cli.print_json({"hub": logs.hub, "runs": dict(logs.runs)})
         return 0
-    print(f"the hub's audit log is whole: {found.hub} entries")
-    for run, entries in found.runs.items():
+    print(f"the hub's audit log is whole: {logs.hub} entries")
+    for run, entries in logs.runs.items():
         print(f"run {run}: whole, {entries} entries")
     return 0

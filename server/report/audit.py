@@ -90,8 +90,8 @@ def _inversion(inversion: InversionResult) -> Html:
     words = (
         f"One training step on one sentence, first layer, LoRA of rank {format_count(inversion.rank)}: from the "
         f"update alone "
-        f"the attacker read {format_count(inversion.plain)} of {tokens} tokens where nothing protected it, "
-        f"{format_count(inversion.clipped)} where it was clipped, and {format_count(inversion.private)} through "
+        f"the attacker read {format_count(inversion.plain)} of {tokens} tokens if nothing protected it, "
+        f"{format_count(inversion.clipped)} if it was clipped, and {format_count(inversion.private)} through "
         f"clipping and noise; "
         f"blind guessing finds {format_value(inversion.chance)}."
     )

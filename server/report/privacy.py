@@ -12,7 +12,7 @@ __all__ = ["banner", "spending", "statements"]
 
 _STANDARD_LIMITS = (
     "the hub's choice of institutions: the hub sees whom it asks, so no amplification is claimed from it",
-    "hyperparameters, where they were chosen by looking at private rows",
+    "hyperparameters, if they were chosen by looking at private rows",
     "the evaluation: it uses the hub's test set, which is taken to be public",
     "customers: the unit is one record, and several records of one customer are not hidden together",
 )
@@ -111,7 +111,7 @@ def statements(run: RunFiles) -> Html:
     parts = [tag("div", tag("h3", name), _in_words(run, name), class_="statement") for name in run.institutions]
     reading = (
         "How to read them: whatever someone computes from what the institution sent, its probability changes by a "
-        "factor of at most e^ε, save for a probability of δ, when one record (or customer, where the statement says "
+        "factor of at most e^ε, save for a probability of δ, when one record (or customer, if the statement says "
         "so) is added to or removed from the institution's data."
     )
     note = None if run.without_privacy else tag("p", reading, class_="note")

@@ -57,7 +57,7 @@ def test_the_frozen_part_computed_once_gives_the_whole_models_logits_and_gradien
 
 @pytest.mark.parametrize(("layers", "trained_blocks", "kind"), [("last:1", 1, BlockSplit), ("none", 0, HeadSplit)])
 def test_features_of_a_text_depend_on_no_other_text(path: Path, layers: str, trained_blocks: int, kind: type) -> None:
-    model = tiny_adapted(path, layers=layers)
+    model = tiny_adapted(path, layers=layers, trained_factors="AB")
     part = split(model.base, trained_blocks)
     assert isinstance(part, kind)
     tokens = model.encode(TEXTS)

@@ -8,8 +8,9 @@ import torch
 
 from benchmarks.finetune import counts
 from common.data.datasets import Dataset, Example, TokenExample
+from common.evaluation.entities import EntityCounts
 from common.evaluation.evaluate import evaluate, predict, predict_words, prepare
-from common.evaluation.metrics import ConfusionMatrix, EntityCounts
+from common.evaluation.metrics import ConfusionMatrix
 from common.tasks import task
 from common.tokenization.batches import Batch
 from tests.tiny_models import shaken, tiny_adapted

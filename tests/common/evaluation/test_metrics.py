@@ -9,7 +9,10 @@ from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fsc
 from sklearn import metrics as sk
 
 from common.errors import DataError
-from common.evaluation.metrics import ConfusionMatrix, EntityCounts, entities, headline, rouge_l
+from common.evaluation.entities import EntityCounts, entities
+from common.evaluation.metrics import ConfusionMatrix, headline
+from common.evaluation.ratios import f1, ratio
+from common.evaluation.summaries import rouge_l
 
 LABELS = 5
 pairs = st.lists(st.tuples(st.integers(0, LABELS - 1), st.integers(0, LABELS - 1)), min_size=1, max_size=60)
@@ -49,6 +52,12 @@ def test_high_risk_f1_is_the_f1_of_the_question_whether_the_level_is_high(
     high = [[label in levels for label in labels] for labels in (truth, predicted)]
     expected = sk.f1_score(*high, zero_division=0)
     assert ConfusionMatrix.of(truth, predicted, LABELS).high_risk_f1(sorted(levels)) == pytest.approx(expected)
+
+
+def test_a_ratio_of_nothing_is_0_and_f1_is_the_harmonic_mean() -> None:
+    assert (ratio(3, 0), f1(0, 0, 0)) == (0.0, 0.0)
+    precision, recall = ratio(4, 4 + 1), ratio(4, 4 + 3)
+    assert f1(4, 1, 3) == pytest.approx(2 * precision * recall / (precision + recall))
 
 
 @given(pairs, st.integers(0, 60))

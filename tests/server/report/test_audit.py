@@ -55,7 +55,7 @@ def test_findings_stand_beside_the_claim_in_the_unit_of_the_run() -> None:
         "guessed 250 of the coins, 156 of them right",
         "with confidence 0.95, ε is at least 0.55; claimed is 2.000, both at δ = 1e-05 for one customer",
         "could not have shown more than 4.67",
-        "read 49 of 50 tokens where nothing protected it, 30 where it was clipped, and 1 through",
+        "read 49 of 50 tokens if nothing protected it, 30 if it was clipped, and 1 through",
     ):
         assert part in text, part
 

@@ -270,7 +270,7 @@ def test_an_audit_is_shown_with_what_it_cannot_show(tmp_path: Path) -> None:
         "with confidence 0.95, ε is at least 0.55; claimed is 2.000",
         "not the guarantee",
         "could not have shown more than 4.67",
-        "read 50 of 50 tokens where nothing protected it",
+        "read 50 of 50 tokens if nothing protected it",
         "profit <warning>",
     ):
         assert words in text, words
