@@ -33,19 +33,19 @@ def add(commands: cli.Commands) -> None:
     add_home(parser)
 
 
-def _approve(given: argparse.Namespace) -> int:
+def _approve(args: argparse.Namespace) -> int:
     from common.files import write_atomic
     from common.identity.enrolment import format_fingerprint
     from server.hub.enrolment import approve
 
-    home = open_home(given)
-    request = _read(given.request)
-    _compare(request.keys.name, request.fingerprint, given.fingerprint)
-    package, path = approve(home, request, given.declared_units)
-    if given.out is not None:
-        write_atomic(given.out, package.to_json().encode() + b"\n")
-        path = given.out
-    if given.json:
+    home = open_home(args)
+    request = _read(args.request)
+    _compare(request.keys.name, request.fingerprint, args.fingerprint)
+    package, path = approve(home, request, args.declared_units)
+    if args.out is not None:
+        write_atomic(args.out, package.to_json().encode() + b"\n")
+        path = args.out
+    if args.json:
         facts = {"institution": package.institution, "package": str(path), "fingerprint": package.fingerprint}
         cli.print_json(facts)
         return 0
@@ -75,13 +75,13 @@ def _read(path: Path) -> "EnrolmentRequest":
         raise EnrolmentError(f"{path}: {error}") from None
 
 
-def _compare(name: str, fingerprint: str, given: str | None) -> None:
+def _compare(name: str, fingerprint: str, spoken: str | None) -> None:
     """Raises EnrolmentError unless both people see the same."""
     from common.errors import EnrolmentError
     from common.identity.enrolment import format_fingerprint
 
-    if given is not None:
-        digits = "".join(given.split()).lower()
+    if spoken is not None:
+        digits = "".join(spoken.split()).lower()
         if len(digits) < _LEAST or not fingerprint.startswith(digits):
             raise EnrolmentError(
                 f"request of {name}: its fingerprint is {format_fingerprint(fingerprint)}, not the one given: "

@@ -16,30 +16,30 @@ def add(commands: cli.Commands) -> None:
     add_home(parser)
 
 
-def _institutions(given: argparse.Namespace) -> int:
+def _institutions(args: argparse.Namespace) -> int:
     from server.runs.status import institutions
 
-    found = institutions(open_home(given))
-    if given.json:
-        cli.print_json({"institutions": found})
+    rows = institutions(open_home(args))
+    if args.json:
+        cli.print_json({"institutions": rows})
         return 0
-    _show(found)
+    _show(rows)
     return 0
 
 
-def _show(found: list[dict[str, Any]]) -> None:
+def _show(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    if not found:
+    if not rows:
         print("nobody is enrolled yet: fedfin-hub approve REQUEST")
         return
     table = Table()
     table.add_column("institution", overflow="fold")
     for column in ("state", "certificate until", "keys", "counts up to"):
         table.add_column(column, no_wrap=True)
-    for entry in found:
-        counted = f"{entry['approved_units']:,}"
-        row = (entry["name"], entry["state"], entry["certificate_until"][:10], entry["fingerprint"][:16], counted)
-        table.add_row(*row)
+    for row in rows:
+        counted = f"{row['approved_units']:,}"
+        cells = (row["name"], row["state"], row["certificate_until"][:10], row["fingerprint"][:16], counted)
+        table.add_row(*cells)
     Console().print(table)
