@@ -80,6 +80,8 @@ def instruct(
             load_best_model_at_end=held is not None,
             metric_for_best_model=None if held is None else "loss",
             logging_steps=1,
+            # A loss that is no number must reach the watcher, which ends the training.
+            logging_nan_inf_filter=False,
             bf16=on_gpu and torch.cuda.is_bf16_supported(),
             use_cpu=not on_gpu,
             dataloader_pin_memory=on_gpu,
