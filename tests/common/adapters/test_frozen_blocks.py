@@ -61,9 +61,9 @@ def test_features_of_a_text_depend_on_no_other_text(path: Path, layers: str, tra
     part = split(model.base, trained_blocks)
     assert isinstance(part, kind)
     tokens = model.encode(TEXTS)
-    together = FrozenFeatures.compute(part, tokens, 64, 256, "cpu")
+    together = FrozenFeatures.compute(part, tokens, model.base, 256)
     for index, text in enumerate(TEXTS):
-        alone = FrozenFeatures.compute(part, model.encode([text]), 64, 256, "cpu")
+        alone = FrozenFeatures.compute(part, model.encode([text]), model.base, 256)
         assert torch.equal(together.values[together.offsets[index] : together.offsets[index + 1]], alone.values)
 
 
