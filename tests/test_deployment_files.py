@@ -35,7 +35,7 @@ def services() -> list[Any]:
 
 @pytest.mark.parametrize("service", services())
 def test_a_container_is_not_root_writes_nowhere_else_and_has_no_capabilities(service: dict[str, Any]) -> None:
-    assert service["user"] == "10001:10001"
+    assert int(service["user"].split(":")[0]) >= 10001
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -46,8 +46,13 @@ def test_a_container_is_not_root_writes_nowhere_else_and_has_no_capabilities(ser
 def test_the_container_with_the_rows_has_no_network_and_the_one_with_the_network_no_rows() -> None:
     agent, node = yaml.safe_load((ROOT / "docker" / "institution.compose.yaml").read_text())["services"].values()
     assert agent["network_mode"] == "none"
-    mounted = [volume.split(":")[1].removeprefix("/srv/fedfin/") for volume in node["volumes"]]
-    assert mounted == ["hub.json", "tls", "node", "run"]
+    mounted = [volume.split(":")[1:] for volume in node["volumes"]]
+    assert mounted == [[f"/srv/fedfin/{name}", "ro"] for name in ("hub.json", "tls", "node", "run")]
+    user, group = node["user"].split(":")
+    assert user != agent["user"].split(":")[0]
+    assert group in agent["group_add"]
+    kept = [volume.split(":")[0] for volume in node["tmpfs"]]
+    assert kept[1:] == ["/srv/fedfin/node-state"]
 
 
 def test_the_image_copies_what_is_there_runs_as_nobody_in_particular_and_under_tini() -> None:
@@ -74,6 +79,14 @@ def test_a_unit_starts_a_command_that_exists_and_may_do_little_else(path: Path) 
 def test_the_unit_with_the_rows_has_no_network_and_the_one_with_the_network_no_rows() -> None:
     agent, node = (unit(ROOT / "deploy" / "systemd" / f"fedfin-{name}.service") for name in ("agent", "node"))
     assert agent["PrivateNetwork"] == "yes"
-    assert node["TemporaryFileSystem"] == "/srv/fedfin"
-    visible = {Path(name).name for key in ("BindPaths", "BindReadOnlyPaths") for name in node[key].split()}
-    assert visible == {"hub.json", "tls", "node", "run", "flwr", "state"}
+    assert node["TemporaryFileSystem"] == "/srv/fedfin:ro"
+    assert {Path(name).name for name in node["BindReadOnlyPaths"].split()} == {"hub.json", "tls", "node", "run"}
+    assert node["BindPaths"] == node["ReadWritePaths"] == "/srv/fedfin/node-state"
+
+
+def test_agent_and_node_are_two_users_and_the_agent_may_hand_its_socket_to_the_nodes_group() -> None:
+    agent, node = (unit(ROOT / "deploy" / "systemd" / f"fedfin-{name}.service") for name in ("agent", "node"))
+    assert agent["User"] != node["User"]
+    assert agent["Group"] != node["Group"]
+    assert node["Group"] in agent["SupplementaryGroups"].split()
+    assert "SupplementaryGroups" not in node

@@ -13,6 +13,7 @@ from client.institution.directory import InstitutionDirectory
 from client.node.processes import single_instance_lock
 from common import cli
 from common.errors import FedfinError
+from common.processes.inspection import forbid_inspection
 
 __all__ = ["main", "run_agent"]
 
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     for name, value in {**cli.ENVIRONMENT, "HF_HUB_OFFLINE": "1"}.items():
         os.environ.setdefault(name, value)
+    forbid_inspection()
     set_up_logging()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,7 +57,7 @@ def run_agent(home: InstitutionDirectory, stop: threading.Event) -> None:
         FedfinError: settings, keys, package or rows cannot be used, or another agent runs here.
     """
     settings, data, keys, package = home.settings(), home.rows(), home.keys(), home.package()
-    with single_instance_lock(home.run / "agent.lock", f"the agent of {keys.name}"):
+    with single_instance_lock(home.state / "agent-process.lock", f"the agent of {keys.name}"):
         # Imported late: faults so far are reported before torch is loaded, which takes seconds.
         from client.agent.agent import Agent
         from client.agent.models import LocalModels
@@ -65,7 +67,7 @@ def run_agent(home: InstitutionDirectory, stop: threading.Event) -> None:
         select_device(settings.model.device, "model.device")
         rows = probe_data(settings, data)
         models = LocalModels(settings, keys.fingerprint_key())
-        service = AgentService(lambda sealed: agent.handle(sealed), home.run / "agent.json")
+        service = AgentService(lambda sealed: agent.handle(sealed), home.agent_status_path)
         agent = Agent(home.directory, settings, keys, package.hub, models, service.on_step)
         server, health = serve(service, home.socket)
         log.info("agent of %s ready: %d rows, %s", keys.name, len(rows), home.socket)

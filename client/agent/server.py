@@ -19,8 +19,11 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from client.institution.paths import MAX_SOCKET_PATH
+from client.institution.sharing import is_shared
 from common.canonical import AGENT_METHOD, MAX_SEALED_BYTES
 from common.errors import ConfigurationError, EnvelopeError, MessageError
+from common.files import write_atomic
 from common.protocol.envelope import peek
 
 __all__ = ["AgentService", "Stopping", "serve"]
@@ -29,7 +32,6 @@ log = logging.getLogger("fedfin.institution")
 
 WAITING = 4  # questions that may wait beside the one at work
 _THREADS = WAITING + 4  # the health service answers whatever waits
-_MAX_SOCKET_PATH = 100  # bytes. The kernel takes 107
 _TELL_SECONDS = 10.0
 
 
@@ -122,20 +124,20 @@ class AgentService:
         return f"run {self._at['run']}, round {self._at['round']}"
 
     def _tell(self) -> None:
-        """Nothing depends on this file, so it is not synced."""
         self._told = time.monotonic()
-        temporary = self._progress.with_suffix(".new")
-        temporary.write_text(json.dumps({"pid": os.getpid(), "at": time.time(), **self._at}))
-        temporary.replace(self._progress)
+        status = json.dumps({"pid": os.getpid(), "at": time.time(), **self._at})
+        write_atomic(self._progress, status.encode(), mode=0o600, sync=False)
 
 
 def serve(service: AgentService, socket: Path) -> tuple[grpc.Server, health.HealthServicer]:
-    """Listen on `socket`, for this user alone. `fedfin.Agent` is healthy from now on.
+    """Listen on `socket`, for this user alone, or also for the node's group if its directory is shared with it.
+
+    `fedfin.Agent` is healthy from now on.
 
     Raises:
         ConfigurationError: the path is too long for a socket, or cannot be made.
     """
-    if len(os.fsencode(socket)) > _MAX_SOCKET_PATH:
+    if len(os.fsencode(socket)) > MAX_SOCKET_PATH:
         raise ConfigurationError(f"{socket}: too long for a socket: keep the institution's directory nearer to /")
     handler = grpc.unary_unary_rpc_method_handler(service.answer)
     name, method = AGENT_METHOD.strip("/").split("/")
@@ -144,7 +146,7 @@ def serve(service: AgentService, socket: Path) -> tuple[grpc.Server, health.Heal
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {method: handler}),))
     checks = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    before = os.umask(0o177)
+    before = os.umask(0o117 if is_shared(socket.parent) else 0o177)
     try:
         server.add_insecure_port(f"unix:{socket}")
     except RuntimeError:

@@ -18,6 +18,8 @@ def add(commands: cli.Commands) -> None:
     init.add_argument("--name", required=True, help="this institution's name at the hub and in reports")
     renew = "make new TLS and node keys and a new request in an existing directory (signing keys and ledger stay)"
     init.add_argument("--renew", action="store_true", help=renew)
+    group = "group of the user that the node runs as, if agent and node are two users (default: one user)"
+    init.add_argument("--node-group", metavar="GROUP", help=group)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -25,7 +27,7 @@ def _run(given: argparse.Namespace) -> int:
     from client.institution.enrolment import make_request
     from common.identity.enrolment import format_fingerprint
 
-    request = make_request(given.home, given.name, given.renew)
+    request = make_request(given.home, given.name, given.renew, given.node_group)
     home = InstitutionDirectory(given.home)
     if given.json:
         facts = {"name": given.name, "request": str(home.request_path), "fingerprint": request.fingerprint}

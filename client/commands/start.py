@@ -30,20 +30,20 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.node.processes import agent_status, single_instance_lock
+    from client.node.processes import agent_status, lock_path, single_instance_lock
     from common.errors import ServiceError
+    from common.processes.inspection import forbid_inspection
 
     home = home_of(given)
     if given.only != "node":
+        forbid_inspection()
         home.rows()
         home.keys()
     home.package()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with single_instance_lock(
-        home.state / ("agent.lock" if given.only == "agent" else "node.lock"), "this institution"
-    ):
+    with single_instance_lock(lock_path(home, given.only), "this institution"):
         try:
             _keep_running(home, given.only, stop)
         except ServiceError:

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import load_pem_x509_certificate
 
 from client.institution.directory import InstitutionDirectory
+from client.institution.sharing import directory_mode, secret_mode, share_with_node
 from common.errors import ConfigurationError, EnrolmentError
 from common.files import read_limited, write_atomic
 from common.flower.bundle import bundle_sha256
@@ -16,7 +17,7 @@ from common.identity.enrolment import MAX_FILE_BYTES, EnrolmentPackage, Enrolmen
 __all__ = ["accept", "expiring", "is_known", "make_request", "read_package"]
 
 
-def make_request(directory: Path, name: str, renew: bool = False) -> EnrolmentRequest:
+def make_request(directory: Path, name: str, renew: bool = False, node_group: str | None = None) -> EnrolmentRequest:
     """Lay out an institution's directory (see `Home.create`) with keys of every kind, and its signed request.
 
     After an interruption it continues. The private keys never leave the directory.
@@ -24,9 +25,10 @@ def make_request(directory: Path, name: str, renew: bool = False) -> EnrolmentRe
     Args:
         renew: for an institution that is there already: new TLS and node keys and a new request. Its signing and
             sealing keys stay, and with them its ledger.
+        node_group: the group of the user that the node runs as, if it is another user than the agent's.
 
     Raises:
-        ConfigurationError: it holds a complete institution already, or another one.
+        ConfigurationError: it holds a complete institution already, or another one. Or the group cannot be used.
         EnrolmentError: a name that no certificate can carry.
         EnvelopeError: the keys cannot be written or read.
     """
@@ -37,14 +39,17 @@ def make_request(directory: Path, name: str, renew: bool = False) -> EnrolmentRe
     keys = home.keys()
     if keys.name != name:
         raise ConfigurationError(f"{directory}: it holds institution {keys.name} already: choose another directory")
-    directory.chmod(0o700)
-    for empty in (home.run, home.state, home.flower_home):  # mounted one by one if node and agent run apart
-        empty.mkdir(mode=0o700, exist_ok=True)
+    node = home.node_key_path.parent
+    for each in (home.run, home.state, home.node_state, home.tls, node):  # mounted one by one if the node runs apart
+        each.mkdir(mode=0o700, exist_ok=True)
+    directory.chmod(directory_mode(home))
     tls_key, csr = new_key_and_request(name)
     node_key = ec.generate_private_key(ec.SECP384R1())
-    write_atomic(home.tls / "client.key", tls_key, mode=0o600)
+    write_atomic(home.tls / "client.key", tls_key, mode=secret_mode(home.tls))
     openssh = node_key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    write_atomic(home.node_key_path, openssh, mode=0o600)
+    write_atomic(home.node_key_path, openssh, mode=secret_mode(node))
+    if node_group is not None:
+        share_with_node(home, node_group)
     request = EnrolmentRequest.make(keys, csr, node_key_text(node_key.public_key()))
     # Written last: a directory with a request is a complete one.
     write_atomic(home.request_path, request.to_json().encode() + b"\n")

@@ -6,7 +6,10 @@ The node, which has no business with keys, rows and ledger, imports this module 
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["InstitutionPaths"]
+__all__ = ["MAX_SOCKET_PATH", "InstitutionPaths"]
+
+MAX_SOCKET_PATH = 100
+"""The longest path of a Unix socket, in bytes. The kernel takes 107."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,8 @@ class InstitutionPaths:
         return self.directory / "node" / "node.ecdsa"
 
     @property
-    def flower_home(self) -> Path:
-        """Flower's directory. It holds the approved app and nothing else."""
-        return self.directory / "flwr"
-
-    @property
     def run(self) -> Path:
-        """Directory that agent and node share: the socket and their status files. It may be lost while neither runs."""
+        """Directory of the agent's socket. The agent alone writes there, and the node opens nothing else of it."""
         return self.directory / "run"
 
     @property
@@ -67,5 +65,30 @@ class InstitutionPaths:
 
     @property
     def state(self) -> Path:
-        """Directory of the logs and of the processes that one `start` runs. It may be lost."""
+        """Directory of the agent's progress, locks and logs, which the node cannot see. It may be lost."""
         return self.directory / "state"
+
+    @property
+    def agent_status_path(self) -> Path:
+        """The agent's progress, for `fedfin-institution status`."""
+        return self.state / "agent-status.json"
+
+    @property
+    def node_state(self) -> Path:
+        """The only directory that the node writes to: its settings, sockets, locks and logs. It may be lost."""
+        return self.directory / "node-state"
+
+    @property
+    def flower_home(self) -> Path:
+        """Flower's directory. It holds the approved app and nothing else."""
+        return self.node_state / "flwr"
+
+    @property
+    def flower_socket(self) -> Path:
+        """The Unix socket (0600) at which the SuperNode gives tasks to SuperExec and relays."""
+        return self.node_state / "flower.sock"
+
+    @property
+    def hub_contact_path(self) -> Path:
+        """The node's last contact with the hub, for the status line."""
+        return self.node_state / "hub.json"

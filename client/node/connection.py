@@ -24,7 +24,7 @@ def last_seen(home: InstitutionPaths) -> float | None:
 def _seconds_since(home: InstitutionPaths, event: str) -> float | None:
     """Return the seconds since an event that the node noted: the hub has "seen" or "refused" it."""
     try:
-        return max(0.0, time.time() - float(json.loads((home.run / "hub.json").read_bytes())[event]))
+        return max(0.0, time.time() - float(json.loads(home.hub_contact_path.read_bytes())[event]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

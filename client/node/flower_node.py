@@ -15,19 +15,23 @@ import io
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 
-from client.institution.paths import InstitutionPaths
-from common.errors import FedfinError
+from client.institution.paths import MAX_SOCKET_PATH, InstitutionPaths
+from common.errors import ConfigurationError, FedfinError
 from common.flower.bundle import bundle
 from common.flower.internals import shorten_pull_backoff
 from common.identity.tls import client_context
@@ -36,6 +40,7 @@ __all__ = [
     "Approved",
     "approved_only",
     "install_bundle",
+    "listen",
     "main",
     "mutual_tls",
     "relay_executor",
@@ -162,7 +167,7 @@ def mutual_tls(home: InstitutionPaths) -> type[Any]:
             cls, server_address: str, _insecure: bool, _roots: object, interceptors: Any, **_: Any
         ) -> Any:
             context, stamp = client_context(*files), files[0].stat().st_mtime_ns
-            watched = [*interceptors, _Watch(home.run / "hub.json")]
+            watched = [*interceptors, _Watch(home.hub_contact_path)]
             client = cls(f"https://{server_address}", interceptors=watched, verify=context)
             client.renewal = (context, stamp)
             return client
@@ -204,19 +209,45 @@ def _writable(root: Path, writable: bool) -> None:
         Path(directory).chmod(0o755 if writable else 0o555)
 
 
-def run_supernode(home: InstitutionPaths, port: int, hub_address: str) -> None:
-    """Run Flower's `flower-supernode` until it is ended or the hub refuses it.
+def listen(path: Path) -> socket.socket:
+    """Return a listening Unix socket of mode 0600, in place of one that an earlier node left behind.
+
+    Raises:
+        ConfigurationError: The path is too long for a socket, or cannot be made.
+    """
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise ConfigurationError(f"{path}: too long for a socket: keep the institution's directory nearer to /")
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(f"{path}: no socket can be made there ({error.strerror})") from None
+    finally:
+        os.umask(before)
+    listener.listen()
+    return listener
+
+
+def run_supernode(home: InstitutionPaths, hub_address: str) -> None:
+    """Run Flower's `flower-supernode` until it is ended or the hub refuses it. This process ends with it.
+
+    Its runtime API listens on a Unix socket. On a TCP port of loopback every local user could take its place.
 
     Args:
-        port: Port on loopback for Flower's runtime API.
         hub_address: "host:port" of the hub.
 
     Raises:
-        FedfinError: A file of the node is missing.
+        FedfinError: A file of the node is missing, or its socket cannot be made.
     """
     from flwr.supernode import fleet_http_connection, start_client_internal
-    from flwr.supernode.cli.flower_supernode import flower_supernode
 
+    command = import_module("flwr.supernode.cli.flower_supernode")
+    listener = listen(home.flower_socket)
+    served = {"Server": command.uvicorn.Server, "Config": partial(command.uvicorn.Config, fd=listener.fileno())}
+    command.uvicorn = SimpleNamespace(**served)
     shorten_pull_backoff()
     fleet_http_connection.FleetHttpClient = mutual_tls(home)
     pull = start_client_internal._pull_and_store_message
@@ -225,19 +256,24 @@ def run_supernode(home: InstitutionPaths, port: int, hub_address: str) -> None:
         "flower-supernode",
         *("--superlink", hub_address, "--root-certificates", str(home.tls / "ca.pem")),
         *("--auth-supernode-private-key", str(home.node_key_path)),
-        *("--node-config", str(home.run / "node.toml"), "--host", "127.0.0.1", "--port", str(port)),
-        *("--isolation", "process", "--superexec-auth-secret-file", str(home.run / "superexec.secret")),
+        *("--node-config", str(home.node_state / "node.toml")),
+        *("--isolation", "process", "--superexec-auth-secret-file", str(home.node_state / "superexec.secret")),
     ]
     try:
-        flower_supernode()
+        command.flower_supernode()
+        print("Flower has given up the connection to the hub", flush=True)  # noqa: T201
     except Exception:
         traceback.print_exc()
-        # The thread of Flower's own server would keep a node alive that no longer asks the hub.
-        os._exit(1)
+    # The thread of Flower's own server would keep a node alive that no longer asks the hub.
+    os._exit(1)
 
 
-def relay_executor() -> Any:
-    """Return an executor of Flower's tasks that runs each one in a fork of `relay_fork_server.py`."""
+def relay_executor(home: InstitutionPaths, approved: Approved) -> Any:
+    """Return an executor of Flower's tasks that runs each one in a fork of `relay_fork_server.py`.
+
+    Args:
+        approved: The only bundle that a relay runs.
+    """
     from flwr.supercore.superexec.executor import LaunchResult
     from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
@@ -252,46 +288,49 @@ def relay_executor() -> Any:
         def launch(self, spec: Any) -> Any:
             if self._relays.poll() is not None:
                 self._relays = self._start()
-            task = {"runtime_api_address": spec.runtime_api_address, "token": spec.token, "insecure": spec.insecure}
+            task = {"token": spec.token, "parent_pid": spec.parent_pid, "socket": str(home.flower_socket)}
+            task["approved"] = [approved.fab_id, approved.version, approved.sha256]
             if self._relays.stdin is not None:
-                self._relays.stdin.write(json.dumps(task | {"parent_pid": spec.parent_pid}).encode() + b"\n")
+                self._relays.stdin.write(json.dumps(task).encode() + b"\n")
                 self._relays.stdin.flush()
             return LaunchResult.accepted()
 
     return RelayExecutor()
 
 
-def run_superexec(home: InstitutionPaths, port: int) -> None:
-    """Run Flower's `flower-superexec` for the SuperNode at `port`. It takes client apps and no other kind of task."""
+def run_superexec(home: InstitutionPaths) -> None:
+    """Run Flower's `flower-superexec` for this institution's SuperNode. It takes client apps, no other kind of task."""
     from flwr.supercore.cli.flower_superexec import flower_superexec
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec import run_superexec
     from flwr.supercore.superexec.plugin import AutoExecPlugin
 
+    from client.node.relay_fork_server import client_over
+
     AutoExecPlugin.supported_task_types = frozenset({TaskType.CLIENT_APP})
-    run_superexec.get_executor = lambda *_, **__: relay_executor()
+    run_superexec.get_executor = lambda *_, **__: relay_executor(home, Approved(bundle()))
+    run_superexec.RuntimeHttpClient = client_over(str(home.flower_socket))
     sys.argv = [
         "flower-superexec",
-        *("--runtime-api-address", f"127.0.0.1:{port}", "--insecure"),
-        *("--superexec-auth-secret-file", str(home.run / "superexec.secret")),
+        *("--runtime-api-address", "supernode", "--insecure"),  # neither is used: the client has its socket
+        *("--superexec-auth-secret-file", str(home.node_state / "superexec.secret")),
     ]
     flower_superexec()
 
 
 def main() -> int:
-    """Run `supernode DIR PORT ADDRESS` or `superexec DIR PORT ADDRESS`."""
+    """Run `supernode DIR ADDRESS` or `superexec DIR ADDRESS`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("supernode", "superexec"))
     parser.add_argument("directory", type=Path, metavar="DIR")
-    parser.add_argument("port", type=int)
     parser.add_argument("hub_address", metavar="ADDRESS")
     args = parser.parse_args()
     home = InstitutionPaths(args.directory)
     try:
         if args.part == "supernode":
-            run_supernode(home, args.port, args.hub_address)
+            run_supernode(home, args.hub_address)
         else:
-            run_superexec(home, args.port)
+            run_superexec(home)
     except FedfinError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -1,6 +1,7 @@
 """Describe the three processes of an institution to its supervisor: agent, SuperNode and SuperExec."""
 
 import json
+import os
 import secrets
 import socket
 import sys
@@ -12,12 +13,11 @@ from typing import Any, Literal
 from client.institution.paths import InstitutionPaths
 from client.node.flower_node import install_bundle
 from common.errors import ConfigurationError
-from common.files import try_lock, write_atomic
+from common.files import open_own, try_lock, write_atomic
 from common.flower.environment import flower_environment
-from common.processes.ports import free_port
 from common.processes.supervisor import Service
 
-__all__ = ["Part", "agent_status", "services", "single_instance_lock", "state_path"]
+__all__ = ["Part", "agent_status", "lock_path", "services", "single_instance_lock", "state_path"]
 
 Part = Literal["all", "agent", "node"]
 _POLL_S = 0.1
@@ -26,29 +26,35 @@ _POLL_S = 0.1
 
 def state_path(home: InstitutionPaths, part: Part) -> Path:
     """Return the file in which the supervisor of this part keeps the processes that it runs."""
-    return home.state / f"{part}.json"
+    return (home.node_state if part == "node" else home.state) / f"{part}.json"
+
+
+def lock_path(home: InstitutionPaths, part: Part) -> Path:
+    """Return the lock that `start` of this part holds. Two nodes, or two agents, exclude each other."""
+    return home.state / "agent.lock" if part == "agent" else home.node_state / "node.lock"
 
 
 def services(home: InstitutionPaths, part: Part, hub_address: str) -> list[Service]:
     """Return the processes to run, in order, and write the node's files.
 
     Only the agent needs the keys, the rows and the ledger. Only the node needs the network. Each can run in its own
-    container, or as its own user, with the socket between them.
+    container, or as its own user, with the agent's socket between them.
 
     Args:
         part: The processes that run on this machine.
         hub_address: "host:port" of the hub.
     """
-    for directory in (home.run, home.state):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     started = []
     if part in ("all", "agent"):
-        started.append(_service(home, "agent", ("client.agent", str(home.directory)), ready=True))
+        for directory in (home.run, home.state):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        started.append(_service(home, home.state, "agent", ("client.agent", str(home.directory)), ready=True))
     if part in ("all", "node"):
-        port = _prepare_node(home)
+        home.node_state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _prepare_node(home)
         for name in ("supernode", "superexec"):
-            arguments = (name, str(home.directory), str(port), hub_address)
-            started.append(_service(home, name, ("client.node.flower_node", *arguments)))
+            arguments = (name, str(home.directory), hub_address)
+            started.append(_service(home, home.node_state, name, ("client.node.flower_node", *arguments)))
     return started
 
 
@@ -62,29 +68,37 @@ def single_instance_lock(lock: Path, service: str) -> Iterator[None]:
         service: Name of the service, for the message.
 
     Raises:
-        ConfigurationError: Another process holds the lock.
+        ConfigurationError: Another process holds the lock, or the file cannot be opened.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with lock.open("w") as file:
-        if not try_lock(file.fileno()):
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = open_own(lock, os.O_RDWR)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{lock}: cannot be opened ({error.strerror}): remove it, or correct its owner"
+        ) from None
+    try:
+        if not try_lock(handle):
             raise ConfigurationError(f"{lock}: {service} is running there already: stop that one first")
         yield
+    finally:
+        os.close(handle)
 
 
 def agent_status(home: InstitutionPaths) -> dict[str, Any]:
     """Return the last status of the agent: `state`, and during an answer `run`, `round`, `step` and `steps`."""
     try:
-        return dict(json.loads((home.run / "agent.json").read_bytes()))
+        return dict(json.loads(home.agent_status_path.read_bytes()))
     except (OSError, ValueError):
         return {"state": "unknown"}
 
 
-def _service(home: InstitutionPaths, name: str, module: tuple[str, ...], ready: bool = False) -> Service:
+def _service(home: InstitutionPaths, state: Path, name: str, module: tuple[str, ...], ready: bool = False) -> Service:
     return Service(
         name=name,
         command=(sys.executable, "-m", *module),
-        directory=home.run,
-        log=home.state / "logs" / f"{name}.log",
+        directory=state,
+        log=state / "logs" / f"{name}.log",
         environment={
             **flower_environment(home.flower_home, _POLL_S),
             "PYTHONSAFEPATH": "1",
@@ -93,13 +107,13 @@ def _service(home: InstitutionPaths, name: str, module: tuple[str, ...], ready: 
     )
 
 
-def _prepare_node(home: InstitutionPaths) -> int:
-    """Write Flower's approved app, its configuration and a fresh secret, and return a free port on loopback."""
+def _prepare_node(home: InstitutionPaths) -> None:
+    """Write Flower's approved app, its configuration and a fresh secret."""
     install_bundle(home)
-    (home.run / "hub.json").unlink(missing_ok=True)
-    write_atomic(home.run / "node.toml", f"agent-socket = {json.dumps(str(home.socket))}\n".encode(), mode=0o600)
-    write_atomic(home.run / "superexec.secret", secrets.token_bytes(48), mode=0o600)
-    return free_port()
+    home.hub_contact_path.unlink(missing_ok=True)
+    settings = f"agent-socket = {json.dumps(str(home.socket))}\n"
+    write_atomic(home.node_state / "node.toml", settings.encode(), mode=0o600)
+    write_atomic(home.node_state / "superexec.secret", secrets.token_bytes(48), mode=0o600)
 
 
 def _answers(path: Path) -> bool:

@@ -79,7 +79,7 @@ def test_a_modified_app_bundle_is_refused_by_every_institution(hub: Hub, modifie
     assert run.outcomes(1) == dict.fromkeys(BANKS, "failed:app")
     assert [path.read_bytes() if path.exists() else b"" for path in ledgers] == before
     for name in BANKS:
-        log = hub.institutions[name].directory / "state" / "logs" / "supernode.log"
+        log = hub.institutions[name].directory / "node-state" / "logs" / "supernode.log"
         assert "another app bundle than is installed here" in log.read_text()
 
 

@@ -19,6 +19,7 @@ from client.agent.models import LocalModels
 from client.agent.server import WAITING, AgentService, serve
 from client.commands.status import is_serving
 from client.institution.directory import InstitutionDirectory
+from client.node.processes import single_instance_lock
 from common.base_models.extend import write_extended_base
 from common.canonical import AGENT_METHOD
 from common.config.run import RunConfig, parse_run
@@ -63,7 +64,7 @@ class Agent:
         self.enrolled, self.base, self.home = enrolled, base, enrolled.home
         code = f"{program}\nimport sys; from client.agent.__main__ import main; sys.exit(main(sys.argv[1:]))"
         self.home.run.mkdir(exist_ok=True)
-        self.log = self.home.run / "agent.log"
+        self.log = self.home.state / "agent.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code, str(self.home.directory)], stdout=log, stderr=log
@@ -104,7 +105,7 @@ class Agent:
         return read_charges(self.home.ledger_path, self.home.keys().public)
 
     def progress(self) -> dict[str, Any]:
-        return dict(json.loads((self.home.run / "agent.json").read_text()))
+        return dict(json.loads(self.home.agent_status_path.read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +249,28 @@ def test_killed_or_stopped_at_any_moment_it_comes_back_owing_what_was_charged(
     assert call.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
     assert "round 2 in flight" in third.log.read_text()
     assert [charge.steps_done for charge in third.charges()] == [None, None, 5, None]
+
+
+def test_links_that_the_relays_side_leaves_are_not_followed(
+    tmp_path: Path, base: str, start: Callable[..., Agent]
+) -> None:
+    enrolled = enrol(tmp_path, base)
+    home = enrolled.home
+    home.run.mkdir(exist_ok=True)
+    kept = {path: path.read_bytes() for path in (home.ledger_path, home.keys_path / "private.json")}
+    for name, target in {"agent.lock": home.ledger_path, "agent.new": home.keys_path / "private.json"}.items():
+        (home.run / name).symlink_to(target)
+    start(enrolled, base)
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert {path.name for path in home.run.iterdir()} == {"agent.sock", "agent.lock", "agent.new"}
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "ledger").write_bytes(b"kept")
+    (tmp_path / "lock").symlink_to(tmp_path / "ledger")
+    with pytest.raises(ConfigurationError, match="cannot be opened"), single_instance_lock(tmp_path / "lock", "x"):
+        pass
+    assert (tmp_path / "ledger").read_bytes() == b"kept"
 
 
 class Held:

@@ -53,14 +53,14 @@ def listen(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 def test_who_has_been_answered_lately_is_connected(enrolled: Enrolled) -> None:
     assert last_seen(enrolled.home) is None
-    (enrolled.home.run / "hub.json").write_text(json.dumps({"seen": time.time() - 30}))
+    enrolled.home.hub_contact_path.write_text(json.dumps({"seen": time.time() - 30}))
     assert describe(enrolled.home, "hub.example:1") == "connected to the hub at hub.example:1"
-    (enrolled.home.run / "hub.json").write_text(json.dumps({"seen": time.time() - 60}))
+    enrolled.home.hub_contact_path.write_text(json.dumps({"seen": time.time() - 60}))
     assert describe(enrolled.home, "127.0.0.1:1").startswith("waiting for the hub at 127.0.0.1:1: ")
 
 
 def test_who_was_turned_away_is_told_so(enrolled: Enrolled) -> None:
-    (enrolled.home.run / "hub.json").write_text(json.dumps({"refused": time.time() - 60}))
+    enrolled.home.hub_contact_path.write_text(json.dumps({"refused": time.time() - 60}))
     assert "it refuses this institution" in describe(enrolled.home, "127.0.0.1:1")
 
 

@@ -4,11 +4,13 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
 import warnings
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +51,16 @@ def test_what_is_replaced_in_flower_is_there_and_called_as_it_is_here() -> None:
     assert inspect.getsource(fleet_http_connection.http_request_response).count("FleetHttpClient.") == 1
     assert "executor = get_executor(" in inspect.getsource(run_superexec.run_superexec)
     assert SubprocessExecutor().launch.__name__ == "launch"
-    taken = set(inspect.signature(run_clientapp.run_clientapp).parameters)
-    assert {"runtime_api_address", "token", "insecure", "parent_pid"} <= taken
+    taken = list(inspect.signature(run_clientapp.run_clientapp).parameters)
+    assert taken[:2] == ["runtime_api_address", "token"]
+    assert {"insecure", "parent_pid"} <= set(taken)
+    # Each of these is looked up by name, in the module that is changed.
+    assert "message, context, run, fab = pull_task_input(client)" in inspect.getsource(run_clientapp)
+    for module in (run_clientapp, run_superexec):
+        assert "client = RuntimeHttpClient.from_server_address(\n" in inspect.getsource(module)
+    command = inspect.getsource(import_module("flwr.supernode.cli.flower_supernode"))
+    assert "server = uvicorn.Server(\n        uvicorn.Config(\n" in command
+    assert set(re.findall(r"\buvicorn\.(\w+)", command)) == {"Config", "Server"}
     made = inspect.signature(fleet_http_connection.FleetHttpClient.from_server_address)
     assert list(made.parameters)[:4] == ["server_address", "insecure", "root_certificates", "interceptors"]
 
@@ -163,7 +173,7 @@ def test_the_node_shows_the_institutions_certificate_over_tls_1_3(tmp_path: Path
     noted = {}
     for status in (503, 200, 401):
         client._interceptors[-1].intercept(None, lambda _, status=status: httpx.Response(status))
-        path = enrolled.home.run / "hub.json"
+        path = enrolled.home.hub_contact_path
         noted[status] = list(json.loads(path.read_text())) if path.exists() else []
     assert noted == {503: [], 200: ["seen"], 401: ["refused"]}
 
