@@ -6,7 +6,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from common.data.datasets import Dataset, Example, read_conll, read_examples, read_rows
+from common.data.datasets import Dataset, Example
+from common.data.reading import read_labelled
+from common.data.tables import read_rows
 from common.tasks import task
 
 __all__ = ["CASES", "DATA", "Case", "read"]
@@ -38,25 +40,26 @@ def read(case: Case, test_rows: int = 300) -> tuple[Dataset, Dataset]:
     """Return training and test rows. If there are more than the case takes, the first of a fixed shuffle."""
     folder = DATA / case.name
     if case.name == "fin_ner_alvarado":
-        train = read_conll(folder / "FIN5.txt")
-        return _first(train, case.rows), _first(read_conll(folder / "FIN3.txt", train.labels), test_rows)
+        train = read_labelled(folder / "FIN5.txt", case.task)
+        test = read_labelled(folder / "FIN3.txt", case.task, labels=train.labels)
+        return _first(train, case.rows), _first(test, test_rows)
     if case.name == "banking77":
-        train = read_examples(folder / "train.csv", "text", "category")
-        return _first(train, case.rows), _first(
-            read_examples(folder / "test.csv", "text", "category", train.labels), test_rows
-        )
+        train = read_labelled(folder / "train.csv", case.task, "text", "category")
+        test = read_labelled(folder / "test.csv", case.task, "text", "category", train.labels)
+        return _first(train, case.rows), _first(test, test_rows)
     if case.name == "sentfin":
         rows = read_rows(folder / "desks.csv", ("text", "label", "split"))
         parts = [[r for r in rows if r["split"] == split] for split in ("train", "test")]
         labels = task(case.task).labels
         found = [Dataset(tuple(Example(r["text"], labels.index(r["label"])) for r in p), labels, "") for p in parts]
         return _first(found[0], case.rows), _first(found[1], test_rows)
-    whole = read_examples(folder / "cfpb_product_narratives.csv.gz", "Consumer complaint narrative", "Product")
+    file = folder / "cfpb_product_narratives.csv.gz"
+    whole = read_labelled(file, case.task, "Consumer complaint narrative", "Product")
     seen = {e.text: e for e in whole.examples if isinstance(e, Example)}
     late = {text for text in seen if _order(text) % 5 == 0}
     train_rows = tuple(e for text, e in seen.items() if text not in late)
-    test = tuple(seen[text] for text in late)
-    return _first(replace(whole, examples=train_rows), case.rows), _first(replace(whole, examples=test), test_rows)
+    tested = tuple(seen[text] for text in late)
+    return _first(replace(whole, examples=train_rows), case.rows), _first(replace(whole, examples=tested), test_rows)
 
 
 def _order(text: str) -> int:

@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common.data.datasets import Dataset, SummaryExample, read_summaries
+from common.data.datasets import Dataset, SummaryExample
+from common.data.reading import read_labelled
 
 DATA = Path(os.environ.get("FEDFIN_DATA", "../shared/data")) / "beige_book"
 PRECISIONS = ("fp32", "bf16", "nf4")
@@ -37,7 +38,8 @@ def weights(precision: str) -> float:
 
 def rows(count: int, start: int) -> Dataset:
     """Return shortened sections of reports with the first sentences of their summaries."""
-    found = read_summaries(DATA / "beige_book_summary_pairs_2017_2020.jsonl.gz", "document", "summary").examples
+    file = DATA / "beige_book_summary_pairs_2017_2020.jsonl.gz"
+    found = read_labelled(file, "document_summarization", "document").examples
     pairs = [example for example in found if isinstance(example, SummaryExample)][start : start + count]
     short = (SummaryExample(p.text[:800], ". ".join(p.summary.split(". ")[:2])) for p in pairs)
     return Dataset(tuple(short), (), "beige_book")

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from client.audit.findings import audit
     from client.budget.summary import read_ledger
     from client.finetune import finetune
-    from client.finetune.data import read_labelled
     from client.finetune.domain import adapt_to_domain
     from client.finetune.job import AdapterOptions, FineTuningJob, PrivacyOptions, TaskData, TrainingOptions
     from client.inference.predictor import load_adapter
     from common import errors
     from common.config.run import RunConfig
     from common.data.datasets import Dataset
+    from common.data.reading import read_labelled
     from common.privacy import accounting
     from simulation.in_memory import simulate
 
@@ -72,7 +72,7 @@ _PLACES = {
     "errors": "common.errors",
     "finetune": "client.finetune:finetune",
     "load_adapter": "client.inference.predictor:load_adapter",
-    "read_labelled": "client.finetune.data:read_labelled",
+    "read_labelled": "common.data.reading:read_labelled",
     "read_ledger": "client.budget.summary:read_ledger",
     "simulate": "simulation.in_memory:simulate",
 }

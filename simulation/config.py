@@ -29,6 +29,9 @@ class DataConfig(Section):
 
     Attributes:
         source: "synthetic" for the four banks of the package's grammar, or "files".
+        train: A file, folder or pattern that `common.data.reading` reads. For a language model any text.
+        text_column, label_column: None takes the usual names for the task: "text" and "label", or "tokens" and
+            "ner_tags".
         customer_column: Column that names the customer of a row, if privacy.unit is "customer". In a CoNLL file each
             document is a customer.
         institution_column: Column that divides the rows among institutions. Excludes `institutions`.
@@ -46,8 +49,8 @@ class DataConfig(Section):
     source: Literal["files", "synthetic"] = "files"
     train: Path | None = None
     test: Path | None = None
-    text_column: str = "text"
-    label_column: str = "label"
+    text_column: str | None = None
+    label_column: str | None = None
     customer_column: str | None = None
     institution_column: str | None = None
     split_column: str | None = None
@@ -76,7 +79,8 @@ class DataConfig(Section):
         if self.test_values is not None and self.split_column is None:
             self.refuse("test_values", "goes with data.split_column, the column that holds them: give it")
         columns = [
-            self.text_column, self.label_column, self.customer_column, self.institution_column, self.split_column,
+            self.text_column or "text", self.label_column or "label", self.customer_column, self.institution_column,
+            self.split_column,
         ]  # fmt: skip
         named = [column for column in columns if column is not None]
         if len(set(named)) != len(named):

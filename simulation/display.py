@@ -42,6 +42,10 @@ class Display(RoundObserver):
             f"[bold]{config.name}[/bold]: {len(names)} institutions, {config.rounds} rounds, "
             f"{workspace.adapted.parameters_trained:,} of {workspace.adapted.parameters_total:,} parameters trained"
         )
+        for name, shown in sorted(workspace.federation.names.items()):
+            self._console.print(f"{name}: {shown}", markup=False, highlight=False)
+        for note in workspace.federation.notes:
+            self._console.print(note, markup=False, highlight=False)
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),

@@ -13,7 +13,7 @@ from common.data.datasets import Dataset, merge, validate
 from common.errors import ConfigurationError, DataError
 from simulation.config import InstitutionsConfig, SimulationConfig
 from simulation.in_process import RoundObserver
-from simulation.partition import HUB, Federation, split_test
+from simulation.partition import HUB, Federation, leave_test_rows_out, split_test
 from simulation.result import SimulationResult
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
@@ -98,4 +98,4 @@ def _federation(institutions: Mapping[str, Dataset], test: Dataset | None, confi
     if not by_institution or not all(len(rows) for rows in by_institution.values()):
         raise DataError("test: there are no test rows: give some, or more training rows to hold some out from")
     validate(merge(list(parts.values()), "all institutions"))
-    return Federation(parts, merge(list(by_institution.values()), "test"), by_institution)
+    return leave_test_rows_out(Federation(parts, merge(list(by_institution.values()), "test"), by_institution))

@@ -1,23 +1,27 @@
 """Load the rows of a simulation from files or from the synthetic banks, divided among its institutions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.data.corpora import read_corpus
-from common.data.datasets import (
-    Dataset,
-    Example,
-    examples_of,
-    labels_of,
-    merge,
-    read_conll_documents,
-    validate,
-)
-from common.data.tables import read_rows
+from common.data.conll import DOCUMENT
+from common.data.corpora import read_text_records
+from common.data.datasets import Dataset, Example, validate
+from common.data.files import is_conll
+from common.data.reading import labels_of_records, reading_notes, to_dataset
+from common.data.records import Columns, Records, read_records
 from common.errors import ConfigurationError, DataError
-from simulation.partition import HUB, Federation, Row, dirichlet_split, in_test, split_by_column, split_test
+from common.tasks import Head
+from simulation.partition import (
+    HUB,
+    Federation,
+    dirichlet_split,
+    in_test,
+    institution_names,
+    leave_test_rows_out,
+    split_by_column,
+)
 from simulation.synthetic import synthetic_banks
 
 if TYPE_CHECKING:
@@ -51,117 +55,89 @@ def load_federation(
         return banks
     if cfg.train is None:
         raise ConfigurationError('data.train is missing: give the path of a data file, or source = "synthetic"')
-    match head:
-        case "sequence":
-            return _sequences(cfg, cfg.train, tuple(labels), seed)
-        case "token":
-            return _sentences(cfg, cfg.train, tuple(labels), seed)
-        case "masked" | "causal":
-            return _texts(cfg, cfg.train, seed)
-        case _:
-            raise ConfigurationError(f'task.name: "{task}" cannot be simulated: choose one that labels texts or words')
+    kind = Head(head)
+    if kind.is_language_modelling:
+        return leave_test_rows_out(_texts(cfg, cfg.train, seed))
+    if not kind.is_linear:
+        raise ConfigurationError(f'task.name: "{task}" cannot be simulated: choose one that labels texts or words')
+    return leave_test_rows_out(_labelled(cfg, cfg.train, kind, tuple(labels), seed))
 
 
-def _sequences(cfg: "DataConfig", source: Path, labels: tuple[str, ...], seed: int) -> Federation:
-    train, test = _read(cfg, source, (cfg.text_column, cfg.label_column), seed)
-    known = labels or labels_of(row.values[cfg.label_column] for row in train)
-    train_name, test_name = str(source), str(cfg.test or source)
-
-    def dataset(rows: Sequence[Row], name: str, customer: str | None = None) -> Dataset:
-        numbers, values = [row.number for row in rows], [row.values for row in rows]
-        return examples_of(values, cfg.text_column, cfg.label_column, known, name, numbers, customer)
-
-    pooled, hub = dataset(train, train_name, cfg.customer_column), dataset(test, test_name)
-    validate(pooled)
-    if not test:
-        raise DataError(f"{test_name}: no rows are left for the test: raise data.test_fraction or name a test file")
-    if cfg.institution_column is None:
-        return Federation(dirichlet_split(pooled, cfg.institutions or 0, cfg.dirichlet_alpha, seed), hub, {HUB: hub})
-    parts = {
-        name: replace(dataset(rows, train_name, cfg.customer_column), name=name)
-        for name, rows in split_by_column(train, cfg.institution_column, train_name).items()
-    }
+def _labelled(cfg: "DataConfig", source: Path, head: Head, labels: tuple[str, ...], seed: int) -> Federation:
+    """Load rows with labels. The documents of CoNLL files are the institutions if institution_column is "document"."""
+    if is_conll(source, head) and cfg.institution_column not in (None, DOCUMENT):
+        raise ConfigurationError(
+            f'data.institution_column: CoNLL files have no columns: use "{DOCUMENT}", or institutions'
+        )
+    every = read_records(source, head, _columns(cfg, cfg.customer_column, cfg.institution_column, cfg.split_column))
+    train, test = _divide(cfg, every, seed)
     if cfg.test is not None:
-        return Federation(parts, hub, {HUB: hub})
-    of_test = split_by_column(test, cfg.institution_column, test_name)
-    return Federation(parts, hub, {n: replace(dataset(rows, test_name), name=n) for n, rows in of_test.items()})
+        test = read_records(cfg.test, head, _columns(cfg, None, None, None))
+    # Labels are those of the whole file: a rare one may be in the test rows alone.
+    known = labels or labels_of_records(every, head)
+
+    def dataset(records: Records, name: str) -> Dataset:
+        made = to_dataset(records, head, known, numbered=every.own_labels, name=name)
+        return replace(made, labels_from_rows=not labels)
+
+    return _federation(cfg, train, test, dataset, seed)
 
 
 def _texts(cfg: "DataConfig", source: Path, seed: int) -> Federation:
-    """Load text without labels. The test rows may come from any corpus that `read_corpus` reads."""
-    train, test = _read(replace(cfg, test=None), source, (cfg.text_column,), seed)
+    """Load text without labels from any corpus. Only a table has columns for institutions, customers and splits."""
+    every = read_text_records(source, _columns(cfg, cfg.customer_column, cfg.institution_column, cfg.split_column))
+    train, test = _divide(cfg, every, seed)
     if cfg.test is not None:
-        test = [Row(number, {cfg.text_column: text}) for number, text in enumerate(read_corpus(cfg.test), start=1)]
-    if not test:
-        raise DataError(f"{source}: no texts are left for the test: raise data.test_fraction or name a test file")
+        test = read_text_records(cfg.test, _columns(cfg, None, None, None))
 
-    def dataset(rows: Sequence[Row], name: str, customer: str | None = None) -> Dataset:
-        filled = [row for row in rows if row.values[cfg.text_column].strip()]
-        for row in filled if customer else []:
-            if not row.values[str(customer)].strip():
-                raise DataError(f'{source}: row {row.number}, column "{customer}" is empty: fill it or leave it out')
-        texts = [
-            (row.values[cfg.text_column].strip(), row.values[customer].strip() if customer else None) for row in filled
-        ]
-        return Dataset(tuple(Example(text, 0, whose) for text, whose in texts), (), name)
+    def dataset(records: Records, name: str) -> Dataset:
+        return Dataset(tuple(Example(str(row.text), 0, row.customer) for row in records.rows), (), name)
 
-    pooled, hub = dataset(train, str(source), cfg.customer_column), dataset(test, str(cfg.test or source))
+    return _federation(cfg, train, test, dataset, seed)
+
+
+def _columns(cfg: "DataConfig", customer: str | None, *others: str | None) -> Columns:
+    other = tuple(column for column in others if column is not None)
+    return Columns(text=cfg.text_column, label=cfg.label_column, customer=customer, other=other)
+
+
+def _federation(
+    cfg: "DataConfig", train: Records, test: Records, dataset: Callable[[Records, str], Dataset], seed: int
+) -> Federation:
+    """Divide training rows among institutions, and test rows too if they come from the same file."""
+    pooled, test_name = dataset(train, train.name), test.name
     validate(pooled)
-    if cfg.institution_column is None:
-        return Federation(dirichlet_split(pooled, cfg.institutions or 0, cfg.dirichlet_alpha, seed), hub, {HUB: hub})
+    if not test.rows:
+        raise DataError(f"{test_name}: no rows are left for the test: raise data.test_fraction or name a test file")
+    hub = dataset(test, test_name)
     column = cfg.institution_column
-    named = split_by_column(train, column, str(source))
-    parts = {name: dataset(rows, name, cfg.customer_column) for name, rows in named.items()}
-    if cfg.test is not None:
-        return Federation(parts, hub, {HUB: hub})
-    of_test = {name: dataset(rows, name) for name, rows in split_by_column(test, column, str(source)).items()}
-    return Federation(parts, hub, of_test)
+    notes = tuple(f"{rows.name}: {line}." for rows in (pooled, hub) for line in reading_notes(rows))
+    if column is None:
+        parts = dirichlet_split(pooled, cfg.institutions or 0, cfg.dirichlet_alpha, seed)
+        return Federation(parts, hub, {HUB: hub}, notes=notes)
+    names = institution_names((*train.rows, *(test.rows if cfg.test is None else ())), column)
+    shown = {name: value for value, name in names.items() if name.startswith("institution_")}
+    parts = {name: dataset(rows, name) for name, rows in split_by_column(train, column, names).items()}
+    by_institution = {HUB: hub}
+    if cfg.test is None and not test.row_is_word:
+        by_institution = {name: dataset(rows, name) for name, rows in split_by_column(test, column, names).items()}
+    return Federation(parts, hub, by_institution, shown, notes)
 
 
-def _read(cfg: "DataConfig", source: Path, wanted: Sequence[str], seed: int) -> tuple[list[Row], list[Row]]:
-    optional = (cfg.customer_column, cfg.institution_column, cfg.split_column)
-    extra = [column for column in optional if column is not None]
-    rows = [Row(number, row) for number, row in enumerate(read_rows(source, [*wanted, *extra]), start=1)]
-    if cfg.test is not None:
-        kept = [row for row in rows if not _is_test_value(cfg, row)]
-        return kept, [Row(number, row) for number, row in enumerate(read_rows(cfg.test, wanted), start=1)]
-    if cfg.split_column is None:
-        chosen = [in_test(row.values[cfg.text_column].strip(), cfg.test_fraction, seed) for row in rows]
+def _divide(cfg: "DataConfig", every: Records, seed: int) -> tuple[Records, Records]:
+    """Return training and test rows of one file. With a separate test file, rows marked as test rows are left out."""
+    if cfg.split_column is not None:
+        for row in every.rows:
+            if cfg.test_values is None and row.other[cfg.split_column] not in {"train", "test"}:
+                raise DataError(f"{row.where(cfg.split_column)} is neither train nor test")
+        chosen = [row.other[cfg.split_column] in (cfg.test_values or ("test",)) for row in every.rows]
+    elif cfg.test is None:
+        texts = (row.text if isinstance(row.text, str) else " ".join(row.text) for row in every.rows)
+        chosen = [in_test(text, cfg.test_fraction, seed) for text in texts]
     else:
-        for row in rows:
-            if cfg.test_values is None and row.values[cfg.split_column].strip() not in {"train", "test"}:
-                raise DataError(f'{source}: row {row.number}, column "{cfg.split_column}" is neither train nor test')
-        chosen = [_is_test_value(cfg, row) for row in rows]
-    return (
-        [row for row, testing in zip(rows, chosen, strict=True) if not testing],
-        [row for row, testing in zip(rows, chosen, strict=True) if testing],
+        chosen = [False] * len(every.rows)
+    train, test = (
+        replace(every, rows=tuple(row for row, tested in zip(every.rows, chosen, strict=True) if tested == side))
+        for side in (False, True)
     )
-
-
-def _is_test_value(cfg: "DataConfig", row: Row) -> bool:
-    return cfg.split_column is not None and row.values[cfg.split_column].strip() in (cfg.test_values or ("test",))
-
-
-def _sentences(cfg: "DataConfig", source: Path, labels: tuple[str, ...], seed: int) -> Federation:
-    """Load CoNLL files. Their documents are the institutions if institution_column is "document"."""
-    documents = read_conll_documents(source, labels)
-    known = documents[0].labels
-    if cfg.test is not None:
-        test = merge(read_conll_documents(cfg.test, known), str(cfg.test))
-    else:
-        sides = [split_test(document, cfg.test_fraction, seed, document.name) for document in documents]
-        documents = tuple(train for train, _ in sides if train.examples)
-        test = merge([held_out for _, held_out in sides], str(source))
-    pooled = merge(documents, str(source))
-    validate(pooled)
-    if not len(test):
-        raise DataError(f"{source}: no sentences are left for the test: raise data.test_fraction or name a test file")
-    if cfg.institution_column is None:
-        train = dirichlet_split(pooled, cfg.institutions or 0, cfg.dirichlet_alpha, seed)
-    elif cfg.institution_column == "document":
-        train = {document.name: document for document in documents}
-    else:
-        raise ConfigurationError(
-            'data.institution_column: CoNLL files have no columns: use "document", or institutions'
-        )
-    return Federation(train, test, {HUB: test})
+    return train, replace(test, num_blank=0)

@@ -98,6 +98,7 @@ class Workspace:
         write_atomic(out / "config.toml", self.simulation.text.encode())
         write_json(out / "versions.json", package_versions())
         write_json(out / "config.json", json.loads(self.config.to_json()))
+        write_json(out / "data.json", {"names": dict(self.federation.names), "notes": list(self.federation.notes)})
         PrivateKeys.generate("hub").save(out / "hub")
         for name in self.federation.train:
             directory = out / "institutions" / name

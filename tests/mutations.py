@@ -271,16 +271,13 @@ MUTATIONS = (
         "client/finetune/job.py",
         "        if self.privacy is not None and any(\n            data.train.labels_from_rows",
         "        if self.privacy is not None and any(\n            False and data.train.labels_from_rows",
-        ("tests/client/finetune/test_data.py", "refuses_labels_that_were_collected_from_the_rows"),
+        ("tests/client/finetune/test_job.py", "refuses_labels_that_were_collected_from_the_rows"),
     ),
     Mutation(
         "a run is refused if a row has a label that the run does not have",
         "client/federation/planning.py",
-        "    return select_labels(read_run_data(data), config.labels)\n",
-        "    dataset = read_run_data(data)\n"
-        "    if set(dataset.labels) - set(config.labels):\n"
-        "        raise AssignmentRefused(RefusalCode.ERROR, 'labels')\n"
-        "    return select_labels(dataset, config.labels)\n",
+        "    rows = to_dataset(records, head, config.labels, numbered=data.labels, leave_out_others=True)\n",
+        "    rows = to_dataset(records, head, config.labels, numbered=data.labels)\n",
         ("tests/client/federation/test_planning.py", "no_set_of_labels_tells_whether_a_row_carries_one"),
     ),
     Mutation(

@@ -161,8 +161,8 @@ def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> 
 
 
 def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
-    from client.finetune.data import read_labelled
     from client.finetune.job import TaskData
+    from common.data.reading import read_labelled
     from common.tasks import task
 
     if (given.probe_train is None) != (given.probe_test is None):
@@ -171,7 +171,8 @@ def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
         return ()
     kind = task(given.probe_task)
     train = read_labelled(given.probe_train, kind)
-    return (TaskData(kind, train, read_labelled(given.probe_test, kind, labels=train.labels)),)
+    test = read_labelled(given.probe_test, kind, labels=train.labels, numbered=train.numbered)
+    return (TaskData(kind, train, test),)
 
 
 def report(adapted: "AdaptationResult") -> str:

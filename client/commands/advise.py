@@ -47,7 +47,7 @@ def _run(given: argparse.Namespace) -> int:
     kind = task(given.task)
     if given.memory_gb is not None and not given.memory_gb > 0:
         raise ConfigurationError(f"--memory-gb is {given.memory_gb:g}: use a number above 0")
-    from client.finetune.data import read_labelled
+    from common.data.reading import read_labelled
 
     rows = read_labelled(given.train, kind, given.text_column, given.label_column)
     advice, machine = _advise(given, kind, rows)

@@ -26,8 +26,8 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from client.finetune.data import read_labelled
     from client.inference.predictor import load_adapter
+    from common.data.reading import read_labelled
 
     predictor = load_adapter(given.adapter, given.task, given.device, given.base_model)
     rows = read_labelled(given.test, predictor.task, given.text_column, given.label_column, predictor.labels)

@@ -132,8 +132,8 @@ def _experiment_log(given: argparse.Namespace) -> "Iterator[list[ExperimentLog]]
 
 def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
     """Read each task's files. Test rows must have labels of the training rows."""
-    from client.finetune.data import read_label_file
     from client.finetune.job import TaskData
+    from common.data.labels import read_label_file
 
     kinds = [task(name) for name in given.task]
     for name in ("train", "test"):
@@ -146,7 +146,7 @@ def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
         labels = read_label_file(file) if file else _previous_labels(given, kind)
         labels = labels or _declared_labels(given, kind)
         rows = _read(given, place, train, labels)
-        found.append(TaskData(kind, rows, _read(given, place, test, rows.labels)))
+        found.append(TaskData(kind, rows, _read(given, place, test, rows.labels, rows.numbered)))
     return tuple(found)
 
 
@@ -171,13 +171,15 @@ def _declared_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
     return labels
 
 
-def _read(given: argparse.Namespace, place: int, path: Path, labels: Sequence[str]) -> "Dataset":
-    from client.finetune.data import read_labelled
+def _read(
+    given: argparse.Namespace, place: int, path: Path, labels: Sequence[str], numbered: Sequence[str] = ()
+) -> "Dataset":
+    from common.data.reading import read_labelled
 
     kind = task(given.task[place])
     text, label = (_each(given, name, None)[place] for name in ("text_column", "label_column"))
     private = _is_private(given) and bool(labels)
-    return read_labelled(path, kind, text, label, labels, leave_out_others=private)
+    return read_labelled(path, kind, text, label, labels, numbered=numbered, leave_out_others=private)
 
 
 def _previous_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import cli
+from common.data.conll import split_words
 from common.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ def add(commands: cli.Commands) -> None:
     """`predict`."""
     text = "label the texts of a file, or of standard input, with a trained adapter"
     parser = cli.subcommand(commands, "predict", _run, text, "predict --adapter runs/sentiment news.csv")
-    lines = "a table with a column of texts, or .txt with one a line (default: lines of standard input)"
+    lines = "a table with a column of texts or words, .txt with a text a line, or CoNLL (default: standard input)"
     parser.add_argument("input", nargs="?", default="-", metavar="FILE", help=lines)
     parser.add_argument(
         "--adapter", required=True, type=Path, metavar="DIR", help="the directory that finetune or a run wrote"
     )
     parser.add_argument("--base-model", metavar="DIR", help="place of the base model, if it was moved")
     parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="column of the texts (default: text)")
+    parser.add_argument("--text-column", metavar="NAME", help="column of the texts (default: text, or tokens)")
     parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="format of the output (default: csv)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="output file (default: standard output)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
@@ -51,44 +52,33 @@ def _run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _texts(given: argparse.Namespace) -> list[str]:
-    from common.data.raw_text import read_text
-    from common.data.tables import read_rows
+def _texts(given: argparse.Namespace) -> "list[str | tuple[str, ...]]":
+    from common.data.reading import read_texts, texts_of_lines
 
-    path = Path(given.input)
-    source = given.input
-    if given.input == "-":
-        if sys.stdin.isatty():
-            raise ConfigurationError("predict: name a file, or send texts to standard input, one a line")
-        source = "standard input"
-        try:
-            texts = [line.rstrip("\n") for line in sys.stdin]
-        except UnicodeDecodeError:
-            raise DataError(f"{source}: it is not UTF-8: convert it") from None
-    elif path.suffix == ".txt":
-        texts = read_text(path).splitlines()
-    else:
-        texts = [row[given.text_column] for row in read_rows(path, (given.text_column,))]
-    if not texts:
-        raise DataError(f"{source}: there are no texts")
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            raise DataError(f"{source}: row {number} is empty: fill it or leave it out")
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise DataError(f"{source}: row {number} is not UTF-8: convert the file")
-    return texts
+    if given.input != "-":
+        return read_texts(Path(given.input), given.text_column)
+    if sys.stdin.isatty():
+        raise ConfigurationError("predict: name a file, or send texts to standard input, one a line")
+    try:
+        lines = [line.rstrip("\n") for line in sys.stdin]
+    except UnicodeDecodeError:
+        raise DataError("standard input: it is not UTF-8: convert it") from None
+    return list(texts_of_lines(lines, "standard input"))
 
 
-def _rows(predictor: "Predictor", texts: list[str]) -> list[dict[str, Any]]:
+def _rows(predictor: "Predictor", rows: "list[str | tuple[str, ...]]") -> list[dict[str, Any]]:
     """One for each text, in order."""
+    if predictor.task.head.labels_words:
+        sentences = [split_words(row) if isinstance(row, str) else row for row in rows]
+        return [{"row": number, "labels": " ".join(tags)} for number, tags in enumerate(predictor.tag(sentences), 1)]
+    texts = [row if isinstance(row, str) else " ".join(row) for row in rows]
     if predictor.task.head.labels_texts:
         found = predictor.classify(texts)
         return [
             {"row": number, "label": each.label, **{f"p_{k}": round(v, 6) for k, v in each.probabilities.items()}}
             for number, each in enumerate(found, start=1)
         ]
-    name = "summary" if predictor.task.head.writes_text else "labels"
-    return [{"row": number, name: each} for number, each in enumerate(predictor.predict(texts), start=1)]
+    return [{"row": number, "summary": each} for number, each in enumerate(predictor.predict(texts), start=1)]
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

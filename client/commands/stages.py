@@ -90,13 +90,13 @@ def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
 
 
 def _rows(name: str, train_path: Path, test_path: Path) -> "TaskData":
-    from client.finetune.data import read_labelled
     from client.finetune.job import TaskData
+    from common.data.reading import read_labelled
     from common.tasks import task
 
     kind = task(name)
     train = read_labelled(train_path, kind)
-    return TaskData(kind, train, read_labelled(test_path, kind, labels=train.labels))
+    return TaskData(kind, train, read_labelled(test_path, kind, labels=train.labels, numbered=train.numbered))
 
 
 def _intermediate(given: argparse.Namespace) -> "tuple[TaskData, ...]":

@@ -11,20 +11,21 @@ from client.institution.config import DataConfig, InstitutionConfig
 from client.institution.limits import ProposedTraining, check_limits
 from common.config.run import RunConfig
 from common.data.corpora import read_text_dataset
-from common.data.datasets import Dataset, read_conll, read_examples, select_labels
-from common.data.tables import FORMATS
-from common.errors import AssignmentRefused
+from common.data.datasets import Dataset
+from common.data.files import OPENERS, is_conll, opener_of
+from common.data.raw_text import file_kind
+from common.data.reading import log_notes, to_dataset
+from common.data.records import Columns, Records, read_records
+from common.errors import AssignmentRefused, DataError
 from common.privacy.accounting import DpSgdEvent, calibrate
 from common.protocol.messages import RefusalCode
 from common.tasks import Head, task
 
 __all__ = [
-    "data_kind",
     "event_of_round",
     "probe_data",
     "propose_training",
     "read_for_run",
-    "read_run_data",
     "sampling_rate",
     "select_rows",
     "steps_per_round",
@@ -42,13 +43,13 @@ def select_rows(institution: InstitutionConfig, config: RunConfig) -> DataConfig
     if data is None:
         raise AssignmentRefused(RefusalCode.CONFIG, "no training rows are named in [data]: name them")
     head = task(config.task).head
-    if not head.is_language_modelling and head is not data_kind(data):
+    if not head.is_language_modelling and not _may_hold(data, head):
         raise AssignmentRefused(
             RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on rows of this kind of file"
         )
     if not head.is_language_modelling and not config.labels:
         raise AssignmentRefused(RefusalCode.CONFIG, "the run does not say which labels there are")
-    names_customers = data.customer_column is not None or data_kind(data).labels_words
+    names_customers = data.customer_column is not None or is_conll(data.train, head)
     if config.privacy.unit == "customer" and (head.is_language_modelling or not names_customers):
         raise AssignmentRefused(
             RefusalCode.CONFIG, "the run protects customers, but no column of the data names them: set customer_column"
@@ -56,32 +57,29 @@ def select_rows(institution: InstitutionConfig, config: RunConfig) -> DataConfig
     return data
 
 
-def data_kind(data: DataConfig) -> Head:
-    """Return the kind of task that the rows can train: labels of texts for a table, labels of words for other files."""
-    names = {suffix.lower() for suffix in data.train.suffixes}
-    return Head.SEQUENCE if names & set(FORMATS) else Head.TOKEN
-
-
-def read_run_data(data: DataConfig) -> Dataset:
-    """Read the institution's rows with all labels that they carry.
-
-    Raises:
-        DataError: The file cannot be read, or a row cannot be used, see `common.data.datasets`.
-    """
-    if data_kind(data).labels_words:
-        return read_conll(data.train)
-    return read_examples(data.train, data.text_column, data.label_column, None, data.customer_column)
+def _may_hold(data: DataConfig, head: Head) -> bool:
+    """Return whether files of this format can hold rows of a kind of task. No file is opened."""
+    return opener_of(data.train, head) is not None or data.train.is_dir()
 
 
 def probe_data(institution: InstitutionConfig, data: DataConfig) -> Dataset:
     """Read the rows before any run asks for them: as text if only language modelling is allowed, otherwise with labels.
 
     Raises:
-        DataError: The file cannot be read, or a row cannot be used, see `common.data.datasets`.
+        DataError: The file cannot be read, or a row cannot be used, see `common.data.reading`.
     """
-    if all(task(name).head.is_language_modelling for name in institution.limits.tasks):
+    allowed = {task(name).head for name in institution.limits.tasks}
+    if all(head.is_language_modelling for head in allowed):
         return read_text_dataset(data.train, data.text_column)
-    return read_run_data(data)
+    labelled = [head for head in Head if head.is_linear and head in allowed and _may_hold(data, head)]
+    faults: list[DataError] = []
+    for head in labelled or [Head.SEQUENCE]:
+        try:
+            records = _read_records(data, head)
+            return to_dataset(records, head, numbered=data.labels)
+        except DataError as fault:
+            faults.append(fault)
+    raise faults[0] if file_kind(data.train) in OPENERS else faults[-1]
 
 
 def read_for_run(data: DataConfig, config: RunConfig) -> Dataset:
@@ -91,12 +89,29 @@ def read_for_run(data: DataConfig, config: RunConfig) -> Dataset:
     That is a decision about each row alone, so that no answer to the hub shows whether some row carries a label.
 
     Raises:
-        DataError: The file cannot be read, or a row cannot be used, see `common.data.datasets`. Neither depends on the
-            run.
+        DataError: The file cannot be read, or a row cannot be used, see `common.data.reading`. Neither depends on the
+            labels of the run.
     """
-    if task(config.task).head.is_language_modelling:
+    head = task(config.task).head
+    if head.is_language_modelling:
         return read_text_dataset(data.train, data.text_column)
-    return select_labels(read_run_data(data), config.labels)
+    records = _read_records(data, head)
+    rows = to_dataset(records, head, config.labels, numbered=data.labels, leave_out_others=True)
+    log_notes(rows)
+    return rows
+
+
+def _read_records(data: DataConfig, head: Head) -> Records:
+    """Read all labelled rows of the institution.
+
+    Raises:
+        DataError: See `read_for_run`. Also if all rows carry one label.
+    """
+    columns = Columns(text=data.text_column, label=data.label_column, customer=data.customer_column)
+    records = read_records(data.train, head, columns)
+    if len({label for row in records.rows for label in ((row.label,) if head.labels_texts else row.label)}) < 2:
+        raise DataError(f"{records.name}: all rows carry one label: give at least two labels to tell apart")
+    return records
 
 
 def propose_training(config: RunConfig, num_units: int | None = None) -> ProposedTraining:

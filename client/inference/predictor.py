@@ -10,6 +10,7 @@ from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest
 from common.base_models.device import select_device
 from common.base_models.heads import SharedEncoder
+from common.data.conll import split_words
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError, DataError
 from common.evaluation.evaluate import predict_words, probabilities
@@ -101,7 +102,7 @@ class Predictor:
         if self.task.head.writes_text:
             return self.summarise(texts)
         if self.task.head.labels_words:
-            return [" ".join(tags) for tags in self.tag([text.split() for text in texts])]
+            return [" ".join(tags) for tags in self.tag([split_words(text) for text in texts])]
         return [each.label for each in self.classify(texts)]
 
     def evaluate(self, rows: Dataset) -> Metrics:

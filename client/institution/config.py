@@ -32,21 +32,24 @@ UNDECLARED_UNITS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Section):
-    """Describe the institution's training rows: one CSV, JSONL, Parquet or (for token tasks) CoNLL file.
+    """Describe the institution's training rows.
 
     Attributes:
-        train: The file. In `institution.toml` its path is relative to that file.
-        text_column, label_column: Names of the columns with the text and its label.
+        train: A file, folder or pattern that `common.data.reading` reads. In `institution.toml` its path is relative to
+            that file.
+        text_column, label_column: Names of the columns with the text and its label. None takes the usual names for the
+            task: "text" and "label", or "tokens" and "ner_tags".
         labels: Labels of the data, in the order of a model's outputs, for `finetune --home` with privacy. They
-            are declared, so that no label is published only because some row carries it.
+            are declared, so that no label is published only because some row carries it. Whole numbers in a file that
+            does not name them are positions in this list.
         customer_column: Name of the column with the customer's id. It is needed if a customer is the unit of privacy.
             In a CoNLL file each document belongs to one customer.
     """
 
     section = "data"
     train: Path
-    text_column: str = "text"
-    label_column: str = "label"
+    text_column: str | None = None
+    label_column: str | None = None
     labels: tuple[str, ...] = ()
     customer_column: str | None = None
 

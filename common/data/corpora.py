@@ -18,10 +18,19 @@ from common.data.datasets import Dataset, Example
 from common.data.files import OPENERS, open_table
 from common.data.filings import MARKUP, Filing, is_markup, read_filing
 from common.data.raw_text import file_kind, read_bytes, read_text
+from common.data.records import Columns, Record, Records
 from common.data.table import Table, missing_column
 from common.errors import DataError
 
-__all__ = ["public_texts", "python_reference_text", "read_corpus", "read_split", "read_text_dataset", "split_held_out"]
+__all__ = [
+    "public_texts",
+    "python_reference_text",
+    "read_corpus",
+    "read_split",
+    "read_text_dataset",
+    "read_text_records",
+    "split_held_out",
+]
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +123,40 @@ def read_text_dataset(path: Path, column: str | None = None) -> Dataset:
     texts, left_out = _gather(path, column)
     _say(path, left_out)
     return Dataset(tuple(Example(text, 0) for text in texts), (), str(path), left_out=left_out)
+
+
+def read_text_records(path: Path, columns: Columns) -> Records:
+    """Return every text of a corpus as a record without a label. Rows of a table without text are left out.
+
+    Args:
+        path: See `read_corpus`.
+        columns: Of a table. Other files have only texts.
+
+    Raises:
+        DataError: See `read_corpus`. Also if a column is missing, a row has no customer, or a file is no table.
+    """
+    wanted = [name for name in (columns.customer, *columns.other) if name is not None]
+    if path.is_dir() or file_kind(path) in TEXT_READERS:
+        if wanted:
+            raise DataError(f"{path}: only a table has a column {wanted[0]}: leave its name out")
+        texts = read_corpus(path, columns.text)
+        return Records(tuple(Record((str(path), 1), text, "") for text in texts), str(path), ("text", ""))
+    table = open_table(path)
+    chosen = _column_of(table, columns.text)
+    for name in (chosen, *wanted):
+        if name not in table.columns:
+            raise missing_column(path, name, table)
+    rows = []
+    for number, row in table.rows:
+        values = {name: as_text(path, number, name, row.get(name)).strip() for name in (chosen, *wanted)}
+        if not values[chosen]:
+            continue
+        customer = None if columns.customer is None else values[columns.customer]
+        if customer == "":
+            raise DataError(f'{path}: row {number}, column "{columns.customer}" is empty: fill it or leave it out')
+        other = {name: values[name] for name in columns.other}
+        rows.append(Record((str(path), number), values[chosen], "", customer=customer, other=other))
+    return Records(tuple(rows), str(path), (chosen, ""))
 
 
 def read_split(path: Path, column: str | None, group_column: str | None, share: float) -> tuple[Dataset, Dataset]:

@@ -1,9 +1,15 @@
 """Build a data set from values in memory, with the same checks as rows of a file."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from common.data.datasets import Dataset, Example, TokenExample, examples_of, iob
+from common.data.cells import as_text
+from common.data.datasets import Dataset, Example
+from common.data.labels import iob
+from common.data.reading import to_dataset
+from common.data.records import Record, Records, is_number
 from common.errors import DataError
+from common.tasks import Head
 
 __all__ = ["dataset_of"]
 
@@ -35,11 +41,27 @@ def dataset_of(
             raise DataError(f"{name}: row {number}: the text is no text: convert it, or leave the row out")
     if given is None:
         return _unlabelled(rows, owners, name)
-    columns = [{"text": str(text), "label": str(label)} for text, label in zip(rows, given, strict=True)]
-    if owners is not None:
-        columns = [{**row, "customer": str(owner)} for row, owner in zip(columns, owners, strict=True)]
-    customer = None if owners is None else "customer"
-    return examples_of(columns, "text", "label", tuple(known) or None, name, customer_column=customer)
+    if rows and all(is_number(str(text)) for text in rows):
+        raise DataError(f'{name}: column "text" holds only numbers: name the column with the text')
+    records = []
+    for number, (text, label) in enumerate(zip(rows, given, strict=True), start=1):
+        values = {"text": str(text).strip(), "label": _plain(name, number, "label", label)}
+        if owners is not None:
+            values["customer"] = _plain(name, number, "customer", owners[number - 1])
+        for column, value in values.items():
+            if not value:
+                raise DataError(f'{name}: row {number}, column "{column}" is empty: fill it or leave the row out')
+        records.append(Record((name, number), values["text"], values["label"], customer=values.get("customer")))
+    return _dataset(records, Head.SEQUENCE, known)
+
+
+def _plain(name: str, number: int, column: str, value: object) -> str:
+    return as_text(Path(name), number, column, value).strip()
+
+
+def _dataset(records: Sequence[Record], head: Head, known: Sequence[str]) -> Dataset:
+    name = records[0].place[0] if records else "rows"
+    return to_dataset(Records(tuple(records), name, ("text", "label")), head, known)
 
 
 def _unlabelled(texts: Sequence[object], owners: Sequence[str] | None, name: str) -> Dataset:
@@ -56,7 +78,7 @@ def _sentences(
 ) -> Dataset:
     if given is None:
         raise DataError(f"{name}: sentences of words have no tags: give a list of tags for each")
-    sentences = []
+    records = []
     for number, (words, tags) in enumerate(zip(rows, given, strict=True), start=1):
         read = [] if isinstance(tags, str) else [iob(str(tag)) for tag in tags]  # type: ignore[attr-defined]
         texts = [] if isinstance(words, str) else [str(word) for word in words]  # type: ignore[attr-defined]
@@ -65,12 +87,6 @@ def _sentences(
         if None in read or (known and set(read) - set(known)):
             listed = f"one of {', '.join(known)}" if known else "O, B-type or I-type"
             raise DataError(f"{name}: row {number}: a tag is not {listed}: correct the row, or leave it out")
-        sentences.append((tuple(texts), [tag for tag in read if tag]))
-    found = {tag for _, tags in sentences for tag in tags}
-    names = tuple(known) or tuple(sorted(found, key=lambda tag: (tag != "O", tag)))
-    place = {tag: index for index, tag in enumerate(names)}
-    examples = (
-        TokenExample(words, tuple(place[tag] for tag in tags), None if owners is None else owners[number])
-        for number, (words, tags) in enumerate(sentences)
-    )
-    return Dataset(tuple(examples), names, name, labels_from_rows=not known)
+        owner = None if owners is None else owners[number - 1]
+        records.append(Record((name, number), tuple(texts), tuple(tag for tag in read if tag), customer=owner))
+    return _dataset(records, Head.TOKEN, known)

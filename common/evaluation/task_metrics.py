@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from common.data.labels import plain_label
 from common.evaluation.entities import EntityCounts
 from common.evaluation.metrics import AnyCounts, TokenCounts, headline
 from common.tasks import Task
 
-__all__ = ["Metrics", "high_risk_levels", "plain_label", "selection_metric", "task_metrics"]
+__all__ = ["Metrics", "high_risk_levels", "selection_metric", "task_metrics"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,3 @@ def task_metrics(task: Task, labels: Sequence[str], counts: AnyCounts) -> dict[s
         found["high_risk_f1"] = counts.high_risk_f1(levels)
         found["high_risk_macro_f1"] = sum(counts.f1(level) for level in levels) / len(levels)
     return found
-
-
-def plain_label(label: str) -> str:
-    """A label without case, and with one kind of gap: "Very High" is "very_high"."""
-    return label.strip().casefold().replace(" ", "_").replace("-", "_")

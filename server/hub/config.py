@@ -34,8 +34,8 @@ warn_days = 30           # `certs` and `start` warn from this many days before e
 # The public test set for evaluation, used by runs that name none. Paths are relative to this file.
 # [data]
 # test = "test.csv"
-# text_column = "text"
-# label_column = "label"
+# text_column = "text"      # for labelled words: "tokens", unless it is a CoNLL file
+# label_column = "label"    # for labelled words: "ner_tags"
 # public = "filings/"       # public text, used to warm up a language-model head if the base model lacks one
 """
 
@@ -72,7 +72,7 @@ class CertificateSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class TestData(Section):
-    """The hub's public test set: a CSV, JSONL, Parquet or (for token tasks) CoNLL file, and its columns.
+    """The hub's public test set: a file, folder or pattern that `common.data.reading` reads, and its columns.
 
     For a language model, `test` is any file or folder of text, and `public` is more of it. If the base model lacks a
     language-model head, a new head is warmed up before round 1 on the first `public_texts` texts of `public`, or on
@@ -81,8 +81,8 @@ class TestData(Section):
 
     section = "data"
     test: Path
-    text_column: str = "text"
-    label_column: str = "label"
+    text_column: str | None = None
+    label_column: str | None = None
     public: Path | None = None
     public_texts: Annotated[int, Range(16, 10_000_000)] = 4000
 

@@ -2,7 +2,9 @@
 
 from common.config.run import RunConfig
 from common.data.corpora import public_texts, read_text_dataset
-from common.data.datasets import Dataset, read_conll, read_examples
+from common.data.datasets import Dataset, validate
+from common.data.reading import log_notes, to_dataset
+from common.data.records import Columns, read_records
 from common.tasks import task
 from server.hub.config import TestData
 
@@ -16,11 +18,13 @@ def read_test_set(data: TestData, config: RunConfig) -> Dataset:
         DataError: The file cannot be used.
     """
     kind = task(config.task)
-    if kind.head.labels_words:
-        return read_conll(data.test, config.labels)
     if kind.head.is_language_modelling:
         return read_text_dataset(data.test, data.text_column)
-    return read_examples(data.test, data.text_column, data.label_column, config.labels)
+    records = read_records(data.test, kind.head, Columns(text=data.text_column, label=data.label_column))
+    rows = to_dataset(records, kind.head, config.labels, kind.labels)
+    log_notes(rows)
+    validate(rows)
+    return rows
 
 
 def read_public_texts(data: TestData | None, config: RunConfig) -> list[str]:

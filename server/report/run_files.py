@@ -29,6 +29,8 @@ class RunFiles:
         limits: Epsilon limit by institution, for those that have one.
         audit: Findings of an audit. None if there was none.
         digests: SHA-256 by file name, in hex.
+        names: By institution, its name in the data of a simulation if that is another.
+        notes: Facts about the rows of a simulation, one sentence each.
     """
 
     result: ResultRecord = field(default_factory=ResultRecord)
@@ -41,6 +43,8 @@ class RunFiles:
     audit: AuditResult | None = None
     run_id: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def institutions(self) -> tuple[str, ...]:
@@ -91,6 +95,8 @@ def load_run(out_dir: Path) -> RunFiles:
     ]
     statements, limits = _institutions(out_dir / "institutions")
     toml, audit = out_dir / "config.toml", read_json(out_dir / "audit.json")
+    data = JsonReader(str(out_dir / "data.json"), read_json(out_dir / "data.json") or {})
+    names = data.inner("names")
     return RunFiles(
         result=ResultRecord.from_json(str(out_dir / "result.json"), {} if result is None else result),
         config=JsonReader(str(out_dir / "config.json"), {} if config is None else config).value,
@@ -102,6 +108,8 @@ def load_run(out_dir: Path) -> RunFiles:
         audit=None if audit is None else AuditResult.from_json(str(out_dir / "audit.json"), audit),
         run_id=JsonReader(str(out_dir / "run.json"), {} if run is None else run).text("run_id") or "",
         digests={name: _sha256(out_dir / name) for name in _DIGESTED if (out_dir / name).is_file()},
+        names={name: names.text(name) or name for name in sorted(names.value)},
+        notes=data.texts("notes"),
     )
 
 

@@ -117,7 +117,8 @@ def what_was_run(run: RunFiles) -> Html:
     rows = [
         ("Task", format_value(run.result.task or run.config.get("task"))),
         ("Labels", format_value(run.result.labels or run.config.get("labels"))),
-        ("Institutions", join_names(run.institutions)),
+        ("Institutions", join_names([_named(run, name) for name in run.institutions])),
+        ("Data", " ".join(run.notes)),
         (
             "Base model",
             "; ".join(v for k, v in ((0, format_value(model.get("base"))), (1, _pooling(model))) if v not in {"", "–"}),
@@ -131,6 +132,11 @@ def what_was_run(run: RunFiles) -> Html:
         ("Versions", ", ".join(f"{name} {format_value(value)}" for name, value in run.versions.items())),
     ]
     return join(tag("h2", "What was run", id="run"), page.facts(rows))
+
+
+def _named(run: RunFiles, name: str) -> str:
+    """Return the name of an institution, with its name in the data if that is another."""
+    return f"{name} ({run.names[name]})" if name in run.names else name
 
 
 def _pooling(model: Mapping[str, Any]) -> str:

@@ -122,11 +122,13 @@ def test_conll_documents_are_institutions(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     sentences = "x O\nBank I-ORG\n\n" * 3
     path.write_text("".join(f"-DOCSTART- O\n\n{sentences}y{d} O\n\n" for d in range(3)))
-    federation = load(files(path, path, institution_column="document"), head="token")
+    test = tmp_path / "test.txt"
+    test.write_text("z O\nBank I-ORG\n\n")
+    federation = load(files(path, test, institution_column="document"), head="token")
     assert {n: len(d) for n, d in federation.train.items()} == {"document_1": 4, "document_2": 4, "document_3": 4}
-    assert federation.test.examples[0] == TokenExample(("x", "Bank"), (0, 1), "document_1")
+    assert federation.test.examples[0] == TokenExample(("z", "Bank"), (0, 1), "document_1")
     with pytest.raises(ConfigurationError, match="document"):
-        load(files(path, path, institution_column="desk"), head="token")
+        load(files(path, test, institution_column="desk"), head="token")
 
 
 DESKS = Path(os.environ.get("FEDFIN_DATA", "../shared/data")) / "sentfin" / "desks.csv"

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from client.finetune.data import FEWEST_HELD_OUT
 from client.finetune.job import AdapterOptions, TrainingOptions
 from client.finetune.options.defaults import BaseFacts, ResolvedSettings, fill_in
 from client.finetune.options.memory import MemoryEstimate
 from common.adapters.settings import Method
 from common.config.run import AdapterConfig
+from common.data.splits import FEWEST_HELD_OUT
 from common.errors import ConfigurationError
 from common.report.formatting import format_bytes
 from common.tasks import Task

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.finetune.data import hold_out, remove_test_rows
 from client.finetune.job import FineTuningJob, Previous
 from client.finetune.result import FineTuningResult
 from client.finetune.strategies.finish import finish
@@ -20,6 +19,7 @@ from client.finetune.strategies.session import Session, open_session
 from client.finetune.training.plan import TrainingSet
 from common.adapters.adapted_model import AdaptedModel
 from common.data.datasets import Dataset, merge
+from common.data.splits import hold_out, remove_test_rows
 from common.errors import ConfigurationError
 from common.evaluation.evaluator import make_evaluator
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from client.finetune.data import hold_out, remove_test_rows, validate_split
 from client.finetune.job import FineTuningJob, TaskData
 from common.data.datasets import Dataset
+from common.data.splits import hold_out, remove_test_rows, validate_split
 from common.evaluation.task_metrics import selection_metric
 
 __all__ = ["SplitData", "split_rows"]

@@ -7,6 +7,7 @@ import pytest
 
 from client.finetune import AdapterOptions, FineTuningJob, PrivacyOptions, TaskData, TrainingOptions, finetune
 from common.data.datasets import Dataset
+from common.data.reading import read_labelled
 from common.errors import ConfigurationError, DataError, FedfinError
 from common.tasks import TASKS
 
@@ -73,3 +74,21 @@ def test_wrong_options_are_one_line() -> None:
     ):
         with pytest.raises(ConfigurationError, match=message):
             make()
+
+
+def test_a_private_training_refuses_labels_that_were_collected_from_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\nfell,down\nrose,up\n")
+    collected = read_labelled(path, TASKS["document_classification"])
+    assert collected.labels_from_rows
+    declared = read_labelled(path, TASKS["document_classification"], labels=("down", "up"))
+    privacy = PrivacyOptions(epsilon=8.0)
+    with pytest.raises(ConfigurationError, match="labels must be declared"):
+        FineTuningJob(
+            data=(TaskData(TASKS["document_classification"], collected, collected),),
+            out=tmp_path / "out",
+            privacy=privacy,
+        )
+    assert FineTuningJob(
+        data=(TaskData(TASKS["document_classification"], declared, declared),), out=tmp_path / "out", privacy=privacy
+    )

@@ -123,7 +123,7 @@ def test_what_is_written_does_not_depend_on_the_other_texts_of_a_batch(base: Pat
 def few_rows_may_choose() -> Iterator[None]:
     """Small data sets keep the tests short. They are large enough to choose an epoch by here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("client.finetune.data.FEWEST_HELD_OUT", 16)
+        patch.setattr("common.data.splits.FEWEST_HELD_OUT", 16)
         yield
 
 
