@@ -20,12 +20,12 @@ TEMPLATE = """\
 [institution]
 name = "{name}"
 
-# The training rows: a .csv, .tsv, .jsonl or .parquet file, or CoNLL if words are labelled. For language modelling any
-# file or folder of text. The path is relative to this file.
+# The training rows: a table (.csv, .tsv, .jsonl, .parquet, .arrow, .feather), a folder of tables, or CoNLL if words are
+# labelled. For language modelling any file or folder of text. The path is relative to this file.
 # [data]
 # train = "train.csv"
-# text_column = "text"
-# label_column = "label"
+# text_column = "text"     # for labelled words: "tokens", unless it is a CoNLL file
+# label_column = "label"   # for labelled words: "ner_tags"
 # labels = ["negative", "neutral", "positive"]  # for `finetune` with privacy, if the task has no labels of its own
 # customer_column = "customer"   # column of the customer's id, required if limits.unit is "customer"
 

@@ -45,22 +45,21 @@ def dataset_of(
         raise DataError(f'{name}: column "text" holds only numbers: name the column with the text')
     records = []
     for number, (text, label) in enumerate(zip(rows, given, strict=True), start=1):
-        values = {"text": str(text).strip(), "label": _plain(name, number, "label", label)}
+        cells = {"text": str(text).strip(), "label": _plain(name, number, "label", label)}
         if owners is not None:
-            values["customer"] = _plain(name, number, "customer", owners[number - 1])
-        for column, value in values.items():
-            if not value:
+            cells["customer"] = _plain(name, number, "customer", owners[number - 1])
+        for column, cell in cells.items():
+            if not cell:
                 raise DataError(f'{name}: row {number}, column "{column}" is empty: fill it or leave the row out')
-        records.append(Record((name, number), values["text"], values["label"], customer=values.get("customer")))
-    return _dataset(records, Head.SEQUENCE, known)
+        records.append(Record((name, number), cells["text"], cells["label"], customer=cells.get("customer")))
+    return _dataset(records, name, Head.SEQUENCE, known)
 
 
 def _plain(name: str, number: int, column: str, value: object) -> str:
     return as_text(Path(name), number, column, value).strip()
 
 
-def _dataset(records: Sequence[Record], head: Head, known: Sequence[str]) -> Dataset:
-    name = records[0].place[0] if records else "rows"
+def _dataset(records: Sequence[Record], name: str, head: Head, known: Sequence[str]) -> Dataset:
     return to_dataset(Records(tuple(records), name, ("text", "label")), head, known)
 
 
@@ -89,4 +88,4 @@ def _sentences(
             raise DataError(f"{name}: row {number}: a tag is not {listed}: correct the row, or leave it out")
         owner = None if owners is None else owners[number - 1]
         records.append(Record((name, number), tuple(texts), tuple(tag for tag in read if tag), customer=owner))
-    return _dataset(records, Head.TOKEN, known)
+    return _dataset(records, name, Head.TOKEN, known)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from client.federation.planning import event_of_round, read_for_run, select_rows
+from client.federation.planning import event_of_round, probe_data, read_for_run, select_rows
 from client.institution.config import DataConfig
 from common.config.run import RunConfig, parse_run
+from common.data.datasets import TokenExample
 from common.errors import AssignmentRefused
 from common.privacy.accounting import DpSgdEvent
 from common.protocol.messages import RefusalCode
@@ -54,6 +55,37 @@ def test_no_set_of_labels_tells_whether_a_row_carries_one(tmp_path: Path, labels
         return event_of_round(config(labels), institution, dataset.units("record"))
 
     assert planned(without) == planned(having)
+
+
+@pytest.mark.parametrize(
+    ("labels", "content"),
+    [
+        ((), "loss,Negative\ngain,positive\u200b\n"),
+        ((), "loss,0\ngain,1.0\n"),
+        (("positive", "negative"), "loss,1\ngain,0\n"),
+    ],
+    ids=["spellings", "places in the run's labels", "places in the institution's labels"],
+)
+def test_an_institution_reads_the_labels_that_fine_tuning_reads(
+    tmp_path: Path, labels: tuple[str, ...], content: str
+) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\n" + content)
+    found = read_for_run(DataConfig(train=tmp_path / "rows.csv", labels=labels), config())
+    assert [example.label for example in found.examples] == [0, 1]
+
+
+def test_words_in_lists_and_tables_in_folders_are_an_institutions_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"tokens": ["Bank", "rose"], "ner_tags": ["S-ORG", "O"], "who": "a"}\n')
+    data = DataConfig(train=tmp_path / "rows.jsonl", customer_column="who")
+    institution = institution_config("bank", delta=1e-4, unit="customer", data=data)
+    run = config(("O", "B-ORG"), task="financial_ner", unit="customer")
+    found = read_for_run(select_rows(institution, run), run)
+    assert found.examples == (TokenExample(("Bank", "rose"), (1, 0), "a"),)
+    assert probe_data(institution, data).labels == ("O", "B-ORG")
+    (tmp_path / "folder").mkdir()
+    rows(tmp_path / "folder" / "one.csv", "loss,negative")
+    rows(tmp_path / "folder" / "two.csv", "gain,positive")
+    assert len(read_for_run(DataConfig(train=tmp_path / "folder"), config())) == 2
 
 
 def test_words_with_other_tags_leave_their_sentence_out(tmp_path: Path) -> None:
