@@ -17,7 +17,6 @@ __all__ = [
     "TokenExample",
     "duplicates",
     "merge",
-    "select_labels",
     "text_of",
     "validate",
 ]
@@ -152,32 +151,6 @@ class Dataset:
         if isinstance(example, Example):
             return json.dumps(["text", example.text, *self.labels[example.label : example.label + 1]]).encode()
         return json.dumps(["words", example.words, [self.labels[label] for label in example.labels]]).encode()
-
-
-def select_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
-    """Return the examples whose labels are all among `labels`, numbered by their place in `labels`.
-
-    Each example is kept or left out by its own labels alone, so that one example more or less changes nothing else. No
-    example may remain.
-
-    >>> rows = Dataset.of(["Profit rose.", "Sales fell."], ["up", "down"])
-    >>> select_labels(rows, ("flat", "up")).examples
-    (Example(text='Profit rose.', label=1, customer=None),)
-    """
-    place = {label: index for index, label in enumerate(labels)}
-    new = [place.get(label) for label in dataset.labels]
-
-    def renumbered(example: AnyExample) -> AnyExample | None:
-        if isinstance(example, Example):
-            label = new[example.label]
-            return None if label is None else replace(example, label=label)
-        if isinstance(example, TokenExample):
-            tags = tuple(tag for tag in (new[label] for label in example.labels) if tag is not None)
-            return replace(example, labels=tags) if len(tags) == len(example.labels) else None
-        return example
-
-    kept = (renumbered(example) for example in dataset.examples)
-    return replace(dataset, examples=tuple(each for each in kept if each), labels=tuple(labels), labels_from_rows=False)
 
 
 def validate(dataset: Dataset) -> None:

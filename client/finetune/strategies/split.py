@@ -1,5 +1,6 @@
 """Divide a task's rows into those that train, those that choose the epoch, and those that measure."""
 
+import logging
 from dataclasses import dataclass
 
 from client.finetune.job import FineTuningJob, TaskData
@@ -8,6 +9,8 @@ from common.data.splits import hold_out, remove_test_rows, validate_split
 from common.evaluation.task_metrics import selection_metric
 
 __all__ = ["SplitData", "split_rows"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ def split_rows(job: FineTuningJob, data: TaskData) -> SplitData:
     """
     validate_split(data.train, data.test)
     train, num_removed = remove_test_rows(data.train, data.test)
+    if num_removed:
+        log.warning("%s: %d training rows have a text of the test rows, and are left out", data.train.name, num_removed)
     validate_split(train, data.test)
     share = 0.0 if job.privacy is not None else job.training.validation
     train, validation = hold_out(train, share, job.seed)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from client.finetune.job import FineTuningJob, PrivacyOptions, TaskData, TrainingOptions
 from client.finetune.strategies.split import split_rows
 from common.data.datasets import Dataset, Example
@@ -31,6 +33,14 @@ def test_no_text_is_in_two_parts_and_no_row_is_lost(tmp_path: Path) -> None:
     assert all(parts)
     assert sum(map(len, parts)) == len(set.union(*parts)) == 330
     assert split.sizes() == {"train": len(parts[0]), "validation": len(parts[1]), "test": 60, "left_out": 30}
+
+
+def test_training_rows_that_are_test_rows_are_counted_in_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    split_rows(*job(tmp_path))
+    assert "train: 30 training rows have a text of the test rows, and are left out" in caplog.text
+    assert "text 2" not in caplog.text
 
 
 def test_the_division_depends_on_the_seed_alone(tmp_path: Path) -> None:
