@@ -105,6 +105,7 @@ def write_example(
     _write(out / "config.json", CONFIG)
     _write(out / "versions.json", {"python": "3.11.9", "torch": "2.9.0", "opacus": "1.6.0", "peft": "0.21.2"})
     _write(out / "run.json", {"run_id": "four-banks-0123456789ab", "source": "/home/someone/private/four.toml"})
+    _write(out / "data.json", {"names": {}, "notes": []})
     (out / "config.toml").write_text(
         '[run]\nname = "four banks"\nseed = 7\nrounds = 6\n\n[task]\nname = "sentiment_analysis"\n'
     )

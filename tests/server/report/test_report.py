@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from common.errors import CheckpointError
 from common.report.formatting import format_epsilon
 from server.report.report import write_report
+from server.report.run_files import load_run
 from tests.server.report.report_example import DOES_NOT_COVER, write_audit, write_example
 
 VOID = {"meta"}
@@ -221,7 +222,16 @@ def test_infinite_epsilon_is_shown_and_not_plotted(tmp_path: Path) -> None:
     assert "nan" not in text.lower().replace("finance", "")
 
 
-OPTIONAL = ["result.json", "history.json", "config.json", "versions.json", "run.json", "config.toml", "institutions"]
+OPTIONAL = [
+    "result.json",
+    "history.json",
+    "config.json",
+    "versions.json",
+    "run.json",
+    "data.json",
+    "config.toml",
+    "institutions",
+]
 
 
 @pytest.mark.parametrize("absent", OPTIONAL)
@@ -294,3 +304,14 @@ def test_a_damaged_audit_is_one_line(tmp_path: Path, wrong: dict[str, Any]) -> N
     write_audit(out, **wrong)
     with pytest.raises(CheckpointError, match=r"audit\.json"):
         write_report(out)
+
+
+def test_facts_about_the_rows_of_a_simulation_are_on_the_page(tmp_path: Path) -> None:
+    out = write_example(tmp_path)
+    assert "are left out of the training" not in report(out).text
+    first = next(iter(load_run(out).institutions))
+    note = "3 training rows have a text of the test rows, and are left out of the training."
+    (out / "data.json").write_text(json.dumps({"names": {first: "Τράπεζα <Άλφα>"}, "notes": [note]}))
+    assert note in report(out).text
+    assert f"{first} (Τράπεζα <Άλφα>)" in report(out).text
+    assert "<Άλφα>" not in (out / "report.html").read_text()

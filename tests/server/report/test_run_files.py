@@ -25,6 +25,7 @@ FILES = [
     "config.json",
     "versions.json",
     "run.json",
+    "data.json",
     "institutions/bank-0/statement.json",
 ]
 
