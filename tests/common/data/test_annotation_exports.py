@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from common.data.annotation_exports import converted, fiqa_rows
-from common.data.datasets import read_summaries
+from common.data.cells import as_texts
+from common.data.files import open_table
 from common.data.label_studio import is_label_studio
-from common.data.tables import read_lists, read_rows
+from common.data.reading import read_labelled
+from common.data.tables import read_rows
 from common.errors import DataError
 
 SECRET = "zxq secret phrase"
@@ -16,6 +18,11 @@ TEXT = "Acme Corp. bought Tarn Retail."
 SPANS = [[0, 10, "ORG"], [18, 29, "ORG"]]
 WORDS = ["Acme", "Corp", ".", "bought", "Tarn", "Retail", "."]
 TAGS = ["B-ORG", "I-ORG", "I-ORG", "O", "B-ORG", "I-ORG", "O"]
+
+
+def read_lists(path: Path, columns: tuple[str, ...]) -> list[dict[str, list[str]]]:
+    rows = open_table(path, columns).rows
+    return [{name: as_texts(path, number, name, row.get(name)) for name in columns} for number, row in rows]
 
 
 def written(path: Path, records: list[dict[str, object]]) -> Path:
@@ -109,7 +116,7 @@ def test_stretches_of_label_studio_become_words_with_tags(tmp_path: Path, shape:
 def test_written_answers_of_label_studio_become_summaries(tmp_path: Path) -> None:
     answer = {"type": "textarea", "from_name": "summary", "value": {"text": ["It", "rose."]}}
     records = [studio("Profit rose by a lot.", [answer])]
-    dataset = read_summaries(written(tmp_path / "a.json", records), "text", "summary")
+    dataset = read_labelled(written(tmp_path / "a.json", records), "document_summarization")
     assert dataset.examples[0].summary == "It\nrose."
 
 

@@ -133,6 +133,7 @@ def test_rows_with_other_labels_than_the_declared_ones_are_left_out(tmp_path: Pa
     path.write_text("text,label\nfell,Negative\nrose,positive\nodd,strange\nflat,1\n")
     declared = read_labelled(path, SENTIMENT, labels=SENTIMENT.labels, leave_out_others=True)
     assert declared.labels == SENTIMENT.labels
+    assert (declared.left_out, declared.respelled) == ({"rows with other labels": 1}, 1)
     assert [(e.text, e.label) for e in declared.examples if isinstance(e, Example)] == [
         ("fell", 0), ("rose", 2), ("flat", 1)
     ]  # fmt: skip
@@ -273,9 +274,8 @@ def test_spellings_of_a_label_are_one_label_and_are_counted(
     assert found.labels == (labels or SENTIMENT.labels)
     assert found.examples[2].label == found.examples[3].label
     changed = other.strip().casefold() == "positive" and other.strip() != "positive"
-    assert found.counts is not None
-    assert (found.counts.rows, found.counts.respelled) == (4, int(changed))
-    assert ("1 of 4 rows spell a label in another way" in caplog.text) == changed
+    assert found.respelled == int(changed)
+    assert ("1 rows spell a label in another way" in caplog.text) == changed
     assert "text 3" not in caplog.text
 
 
@@ -286,12 +286,19 @@ def test_labels_that_are_declared_apart_stay_apart(tmp_path: Path) -> None:
         read_labelled(written(tmp_path, ["Us"]), DOCUMENT, labels=("US", "us"))
 
 
-def test_rows_without_any_value_are_left_out_and_counted(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text,label,id\nfell,down,1\n,,\nrose,up,2\n , ,\n")
-    rows = read_labelled(tmp_path / "a.csv", DOCUMENT)
-    assert rows.label_counts() == (1, 1)
-    assert rows.counts is not None
-    assert rows.counts.lines() == ["2 rows without any value are left out"]
+def test_rows_without_any_value_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows: list[dict[str, object]] = [
+        {"text": "fell", "label": "down"},
+        {"text": None, "label": None},
+        {"text": "rose", "label": "up"},
+        {"text": " ", "label": ""},
+    ]
+    found = read_labelled(stored(tmp_path / "rows.jsonl", rows, None), DOCUMENT)
+    assert found.label_counts() == (1, 1)
+    assert found.left_out == {"rows without any value": 2}
+    assert "left out: 2 rows without any value" in caplog.text
+    (tmp_path / "a.csv").write_text("text,label,id\nfell,down,1\n,,\nrose,up,2\n,,\n")
+    assert read_labelled(tmp_path / "a.csv", DOCUMENT).label_counts() == (1, 1)
     (tmp_path / "a.csv").write_text("text,label,id\nfell,down,1\n,,2\n")
     with pytest.raises(DataError, match='row 2, column "text" is empty'):
         read_labelled(tmp_path / "a.csv", DOCUMENT)
