@@ -67,7 +67,7 @@ def called_files(names: set[str]) -> Iterator[None]:
         yield
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
 
 
 def files_of_rounds(directory: Path) -> Mapping[int, Sequence[str]]:

@@ -81,5 +81,5 @@ class Nodes:
 @pytest.mark.usefixtures("task_identity")
 def test_nodes_are_asked_for_their_names_once_all_are_connected() -> None:
     grid = Nodes()
-    assert nodes_by_name(grid, 3) == {"north": 3, "south": 5}  # type: ignore[arg-type]
+    assert nodes_by_name(grid, 3) == {"north": 3, "south": 5}
     assert grid.calls == 3

@@ -41,7 +41,12 @@ def restore_signals() -> Iterator[None]:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The parts for which services were prepared. No process is started."""
     parts: list[str] = []
-    monkeypatch.setattr("client.node.processes.services", lambda home, part, address: parts.append(part) or [])
+
+    def prepare(_home: object, part: str, _address: str) -> list[object]:
+        parts.append(part)
+        return []
+
+    monkeypatch.setattr("client.node.processes.services", prepare)
     return parts
 
 

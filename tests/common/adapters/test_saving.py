@@ -84,7 +84,7 @@ def test_a_disk_that_refuses_leaves_the_old_adapter_whole(tmp_path: Path, monkey
         path.write_bytes(content)
 
     monkeypatch.setattr("common.adapters.saving.write_atomic", full)
-    config = model.module.peft_config["default"]  # type: ignore[union-attr, index]
+    config = model.module.peft_config["default"]
     with pytest.raises(OSError, match="no space"):
         write_adapter(directory, model.base, config, shaken(model).export(), {}, {})
     assert files(directory) == before

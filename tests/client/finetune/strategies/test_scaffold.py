@@ -10,7 +10,7 @@ from client.finetune import FineTuningJob, TrainingOptions
 from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.strategies.scaffold import loop_plan, train, training_record, validator
 from client.finetune.strategies.session import Session, open_session
-from client.finetune.training.plan import History, TrainingSet
+from client.finetune.training.plan import History, Minibatch, TrainingSet
 from client.finetune.training.time_budget import TimePlan
 from tests.client.finetune.example_data import TinyModels, task_data
 
@@ -78,7 +78,7 @@ def test_each_row_trains_once_an_epoch_and_both_kinds_of_observers_see_each_step
 def test_a_strategy_may_deal_out_the_rows_itself(models: TinyModels, tmp_path: Path) -> None:
     seen = Seen()
     session = opened(models, tmp_path / "out", seen)
-    batches = [((0, np.array([0, 1])),), ((0, np.array([2])),)]
+    batches: list[Minibatch] = [((0, np.array([0, 1])),), ((0, np.array([2])),)]
     train(session, [training_set(session)], None, minibatches=lambda _: batches)
     assert [event.examples for event in seen.steps] == [2, 1, 2, 1]
 
