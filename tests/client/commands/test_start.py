@@ -29,8 +29,9 @@ def home(made: Path, tmp_path: Path) -> InstitutionDirectory:
 
 
 @pytest.fixture(autouse=True)
-def restore_signals() -> Iterator[None]:
-    """Give the test process its signal handlers back."""
+def restore_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the test process its signal handlers back, and leave it open to inspection."""
+    monkeypatch.setattr("common.processes.inspection.forbid_inspection", lambda: None)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -89,9 +90,8 @@ def test_the_node_alone_needs_neither_rows_nor_keys(
 def test_sigterm_stops_it_and_names_the_round_in_flight(
     home: InstitutionDirectory, capsys: pytest.CaptureFixture[str], started: list[str]
 ) -> None:
-    home.run.mkdir(exist_ok=True)
     state = {"state": "answering", "run": "spring", "round": 3, "step": 5, "steps": 20}
-    (home.run / "agent.json").write_text(json.dumps(state))
+    home.agent_status_path.write_text(json.dumps(state))
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     assert command_line(start.add)(["start", "--home", str(home.directory)]) == 0
@@ -100,13 +100,13 @@ def test_sigterm_stops_it_and_names_the_round_in_flight(
     stopping = "stopping with run spring, round 3 in flight at step 5 of 20: what was charged stays charged"
     assert stopping in lines[-2]
     assert lines[-1].endswith("stopped")
-    with single_instance_lock(home.state / "node.lock", "this institution"):
+    with single_instance_lock(home.node_state / "node.lock", "this institution"):
         pass
 
 
 @pytest.mark.usefixtures("nothing_starts")
 def test_a_second_start_is_refused(home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]) -> None:
-    with single_instance_lock(home.state / "node.lock", "this institution"):
+    with single_instance_lock(home.node_state / "node.lock", "this institution"):
         assert "is running there already" in refusal(capsys, start.add, "start", "--home", home.directory)
 
 
