@@ -5,6 +5,7 @@ A command is a function `add(commands)` in a module of its own. It imports heavy
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -80,6 +81,11 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
         # The reader of the output has closed it. Nothing more can be written there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{parser.prog}: the disk is full: make room, and run the command again", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: {interrupted}", file=sys.stderr)
         return 130

@@ -14,6 +14,7 @@ from client.node.processes import single_instance_lock
 from common import cli
 from common.errors import FedfinError
 from common.processes.inspection import forbid_inspection
+from common.processes.supervisor import end_with_parent
 
 __all__ = ["main", "run_agent"]
 
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path, metavar="DIR")
     given = parser.parse_args(arguments)
+    end_with_parent()
     for name, value in {**cli.ENVIRONMENT, "HF_HUB_OFFLINE": "1"}.items():
         os.environ.setdefault(name, value)
     forbid_inspection()

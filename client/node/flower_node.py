@@ -35,6 +35,7 @@ from common.errors import ConfigurationError, FedfinError
 from common.flower.bundle import bundle
 from common.flower.internals import shorten_pull_backoff
 from common.identity.tls import client_context
+from common.processes.supervisor import end_with_parent
 
 __all__ = [
     "Approved",
@@ -325,6 +326,7 @@ def main() -> int:
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("hub_address", metavar="ADDRESS")
     args = parser.parse_args()
+    end_with_parent()
     home = InstitutionPaths(args.directory)
     try:
         if args.part == "supernode":

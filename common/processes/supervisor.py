@@ -1,7 +1,7 @@
 """Keep a few processes running: start them in order, restart those that die, end them in reverse.
 
 Each is a session of its own with its own log, so that a Ctrl-C in the terminal reaches only the supervisor, which then
-ends them one by one. If the kernel can (Linux), they are ended with it even by `kill -9`.
+ends them one by one. A process that calls `end_with_parent` ends with it even by `kill -9`, if the kernel can (Linux).
 """
 
 import contextlib
@@ -11,22 +11,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from common.errors import ServiceError
 from common.files import write_atomic
+from common.processes.logs import copy_to_log
 
-__all__ = ["Service", "Supervisor", "running_services"]
+__all__ = ["Service", "Supervisor", "end_with_parent", "running_services"]
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 _SETTLED_S = 30.0
 _READY_WITHIN_S = 90.0
 _END_WITHIN_S = 10.0
+_LOG_WITHIN_S = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -37,7 +40,7 @@ class Service:
     Attributes:
         command: program and arguments, never a secret, since everybody on the machine can read them.
         directory: the working directory. Not a checkout, because Flower would import modules from there.
-        log: its output, appended.
+        log: its output, appended. See `RotatingLog`.
         environment: on top of the supervisor's own.
         ready: when given, `start` waits until it says yes, and fails when the process ends before.
     """
@@ -58,6 +61,7 @@ class _Child:
     restarts: int = 0
     pause: float = _FIRST_PAUSE_S
     due: float = 0.0
+    copying: threading.Thread | None = None
 
 
 class Supervisor:
@@ -129,21 +133,21 @@ class Supervisor:
         service = child.service
         try:
             service.log.parent.mkdir(parents=True, exist_ok=True)
-            with _open_log(service.log) as log:
-                child.process = subprocess.Popen(
-                    service.command,
-                    cwd=service.directory,
-                    env={**os.environ, **service.environment},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-                )
+            child.process = subprocess.Popen(
+                service.command,
+                cwd=service.directory,
+                env={**os.environ, **service.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         except OSError as error:
             raise ServiceError(
                 f"{service.name}: {service.command[0]} cannot be started ({error.strerror}): is it installed?"
             ) from None
+        if child.process.stdout is not None:
+            child.copying = copy_to_log(child.process.stdout, service.log)
         child.since = time.monotonic()
         self._say(f"{service.name} started (process {child.process.pid})")
         self._write_state()
@@ -170,7 +174,10 @@ class Supervisor:
             for child in self._children
         ]
         value = {"supervisor": os.getpid(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        write_atomic(self._state, json.dumps(value | {"services": services}).encode(), mode=0o600)
+        try:
+            write_atomic(self._state, json.dumps(value | {"services": services}).encode(), mode=0o600)
+        except OSError as error:  # it only informs: a full disk must not end the processes
+            self._say(f"{self._state}: cannot be written ({error.strerror}): make room")
 
 
 def running_services(state: Path) -> list[dict[str, Any]]:
@@ -200,12 +207,10 @@ def _is_alive(pid: int) -> bool:
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _open_log(path: Path) -> IO[bytes]:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+def end_with_parent() -> None:
+    """Let the kernel end this process with the one that started it. Call it first in a process of a `Service`."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(child: _Child) -> None:
@@ -218,6 +223,8 @@ def _end(child: _Child) -> None:
     _signal_group(process, signal.SIGKILL)
     process.wait()
     child.process = None
+    if child.copying is not None:
+        child.copying.join(_LOG_WITHIN_S)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -25,6 +25,7 @@ def _start(args: argparse.Namespace) -> int:
     from common.processes.daily import DailyReminder
     from common.processes.supervisor import Supervisor
     from server.gateway.services import prepare_services
+    from server.hub.disk import DiskWatch
     from server.runs.reconciler import Reconciler
     from server.runs.status import expiring, starting
 
@@ -38,7 +39,7 @@ def _start(args: argparse.Namespace) -> int:
     with starting(home):
         expiry = DailyReminder(partial(expiring, home), log.warning)
         supervisor = Supervisor(prepare_services(home), home.services_path, log.info, stopping.is_set)
-        keeper = Reconciler(home)
+        keeper, disk = Reconciler(home), DiskWatch(home.directory, log.error)
         try:
             supervisor.start()
             log.info("the hub is up: institutions dial %s", home.settings().gateway.address)
@@ -46,6 +47,7 @@ def _start(args: argparse.Namespace) -> int:
                 supervisor.tick()
                 keeper.tick()
                 expiry.tick()
+                disk.tick()
         except ServiceError:
             if not stopping.is_set():
                 raise

@@ -28,13 +28,19 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _show(state: dict[str, Any]) -> None:
+    from server.hub.clocks import WARN_S
+
     print(f"hub:          {'started' if state['started'] else 'not started'} ({state['hub']})")
     for entry in state["services"]:
         restarts = f", restarted {entry['restarts']} times" if entry["restarts"] else ""
         print(f"  {entry['name']:12}{'up' if entry['up'] else 'down'}{restarts}")
+    disk = state["disk"]
+    print(f"disk:         {disk['free_bytes'] / 1e9:.1f} GB free{'' if disk['state'] == 'enough' else ': make room'}")
     print(f"institutions: {len(state['institutions'])}")
     for entry in state["institutions"]:
-        print(f"  {entry['name']:24}{entry['state']}")
+        ahead = entry["clock_ahead_s"] or 0.0
+        clock = f", its clock is {ahead:+.0f} s off the hub's" if abs(ahead) > WARN_S else ""
+        print(f"  {entry['name']:24}{entry['state']}{clock}")
     print(f"runs:         {len(state['runs'])}")
     for run in state["runs"]:
         waiting = f", waiting for {', '.join(run['waiting'])}" if run["waiting"] else ""

@@ -22,6 +22,7 @@ from typing import Any
 from common.errors import FedfinError, ServiceError
 from common.flower.bundle import bundle_sha256
 from common.flower.internals import prove_clients, prove_servers
+from common.processes.supervisor import end_with_parent
 from server.hub.clocks import MOST_S
 from server.hub.directory import HubDirectory
 
@@ -139,6 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("port", type=int, nargs="?", default=0)
     args = parser.parse_args(arguments)
+    end_with_parent()
     try:
         home = HubDirectory.open(args.directory)
         if args.part == "superlink":

@@ -30,6 +30,7 @@ from server.flower.grid import GridTransport
 from server.hub.audit_log import RUN_PURPOSE, anchor_run, file_sha256, run_ended
 from server.hub.clocks import read_clocks
 from server.hub.directory import HubDirectory
+from server.hub.disk import await_room
 from server.hub.public_data import read_public_texts, read_test_set
 from server.hub.uploads import allow_uploads, end_uploads
 from server.report.report import write_report
@@ -45,6 +46,8 @@ from server.runs.run import FAILED, FINISHED, QUORUM, Run
 __all__ = ["execute_run"]
 
 _CALL_AFTER_S = 20.0
+_FILES_BYTES = 16 * 2**20
+"""Room in bytes for the small files of a run, such as history, logs and report."""
 _KEPT = (
     "adapter/adapter_model.safetensors",
     "adapter/adapter_config.json",
@@ -120,7 +123,7 @@ def _execute(grid: Grid, run: Run) -> None:
             federation,
             transport,
             evaluate=evaluator or _no_evaluation,
-            save=functools.partial(save_round, run.directory),
+            save=functools.partial(_save, run),
             audit=functools.partial(_audit, run, journal),
         )
     _finish(run, state, config, adapted, evaluator(state.adapter) if evaluator else None)
@@ -150,8 +153,15 @@ def _no_evaluation(_: Tensors) -> Evaluation | None:
     return None
 
 
+def _save(run: Run, state: RunState) -> None:
+    """Save a round. The checkpoint is written beside the one before, with the moments of the server optimiser."""
+    await_room(run.directory, 4 * len(state.encoded) + _FILES_BYTES)
+    save_round(run.directory, state)
+
+
 def _audit(run: Run, journal: Journal, kind: str, body: dict[str, Any]) -> None:
     """Append to the run's own log, and anchor that log in the hub's."""
+    await_room(run.directory, _FILES_BYTES)
     journal.append(kind, body)
     anchor_run(run.home, run.name, journal.entries)
 
@@ -175,6 +185,7 @@ class _Progress:
 def _finish(run: Run, state: RunState, config: RunConfig, adapted: AdaptedModel, final: Evaluation | None) -> None:
     """Write adapter, result and report."""
     adapted.load(state.adapter)
+    await_room(run.directory, 4 * len(state.encoded) + _FILES_BYTES)
     epsilon = _largest_by_institution(state.history)
     metrics = final.metrics if final else {}
     contributors = sorted({name for record in state.history for name in record.contributed})

@@ -26,6 +26,7 @@ from common.identity.authority import Certificate
 from common.identity.revocations import Revocations
 from common.identity.tls import server_context, split_address
 from common.processes.logs import RateLimit
+from common.processes.supervisor import end_with_parent
 from server.gateway.connections import Entrance, door, refusal
 from server.hub.clocks import ClockWatch
 from server.hub.directory import HubDirectory
@@ -323,6 +324,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--upstream", required=True, help="the SuperLink's address on loopback")
     args = parser.parse_args(arguments)
+    end_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for name in ("httpx", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -15,11 +15,11 @@ from datetime import datetime
 from common.files import write_atomic
 from server.hub.directory import HubDirectory
 
-__all__ = ["MOST_S", "ClockWatch", "read_clocks"]
+__all__ = ["MOST_S", "WARN_S", "ClockWatch", "read_clocks"]
 
 MOST_S = 300.0
 """Largest difference of clocks that is tolerated, in seconds."""
-_WARN_S = 30.0
+WARN_S = 30.0
 _NEWS_S = 5.0
 _SAY_EVERY_S = 3600.0
 _LARGEST_FILE = 2**20
@@ -57,7 +57,7 @@ class ClockWatch:
             # An institution whose clock is not known gets no more time. A full disk must not refuse it.
             with contextlib.suppress(OSError):
                 write_atomic(self._path, json.dumps(self._ahead).encode(), mode=0o600)
-        if abs(ahead) > _WARN_S and now - self._said.get(name, -math.inf) > _SAY_EVERY_S:
+        if abs(ahead) > WARN_S and now - self._said.get(name, -math.inf) > _SAY_EVERY_S:
             self._said[name] = now
             way = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the hub's"
             state = "is refused" if abs(ahead) > MOST_S else f"would be refused beyond {MOST_S:.0f} s"

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from common.errors import CheckpointError, ConfigurationError, FedfinError, Serv
 from common.files import try_lock
 from common.identity.authority import Certificate
 from common.processes.supervisor import running_services
+from server.hub.clocks import read_clocks
 from server.hub.directory import HubDirectory
+from server.hub.disk import room
 from server.runs.run import Run
 
 __all__ = ["certificates", "expiring", "institutions", "is_started", "starting", "status"]
@@ -51,11 +54,13 @@ def is_started(home: HubDirectory) -> bool:
 
 
 def institutions(home: HubDirectory) -> list[dict[str, Any]]:
-    """Return a row for each institution, with name, state, end of its certificate (UTC), fingerprint and approved size.
+    """Return a row for each institution.
 
-    The state is "connected", "away", "revoked", or "enrolled" if the hub is not started.
+    A row has name, state, end of its certificate (UTC), fingerprint, approved size, and the seconds by which its clock
+    is ahead of the hub's, if known. The state is "connected", "away", "revoked", or "enrolled" if the hub is not
+    started.
     """
-    online = _online(home)
+    online, clocks = _online(home), read_clocks(home)
     rows = []
     for name, entry in home.enrolled().items():
         state = "enrolled" if online is None else "connected" if entry.request.node_key in online else "away"
@@ -66,6 +71,7 @@ def institutions(home: HubDirectory) -> list[dict[str, Any]]:
                 "certificate_until": entry.certificate.not_after.isoformat(timespec="seconds"),
                 "fingerprint": entry.request.fingerprint,
                 "approved_units": entry.approved_units,
+                "clock_ahead_s": clocks.get(name),
             }
         )
     return rows
@@ -114,6 +120,7 @@ def status(home: HubDirectory) -> dict[str, Any]:
         "hub": str(home.directory),
         "started": is_started(home),
         "address": home.settings().gateway.address,
+        "disk": asdict(room(home.directory)),
         "services": running_services(home.services_path),
         "institutions": institutions(home),
         "runs": [run_status(run) for run in Run.all(home)[-_LATEST_RUNS:]],

@@ -1,6 +1,7 @@
 """Commands end in one line and an exit code, whatever happens in them."""
 
 import argparse
+import errno
 import json
 import logging
 import math
@@ -31,6 +32,20 @@ def test_an_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]
 
     assert cli.main(_parser(run), ["work"], "interrupted") == 2
     assert capsys.readouterr().err == "fedfin-x: file.toml: run.seed is missing: add it\n"
+
+
+def test_a_full_disk_is_one_line_and_another_error_of_the_system_is_not_hidden(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(_: argparse.Namespace) -> int:
+        raise OSError(number, "words")
+
+    number = errno.ENOSPC
+    assert cli.main(_parser(run), ["work"], "interrupted") == 2
+    assert capsys.readouterr().err == "fedfin-x: the disk is full: make room, and run the command again\n"
+    number = errno.EIO
+    with pytest.raises(OSError, match="words"):
+        cli.main(_parser(run), ["work"], "interrupted")
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

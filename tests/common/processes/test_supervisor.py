@@ -25,6 +25,8 @@ def until(holds: Callable[[], bool], within: float = 10.0) -> None:
 
 
 SLEEP = "import time; time.sleep(60)"
+READY = "open('ready', 'w').close()"
+IMPORTS = {"PYTHONPATH": str(Path(__file__).parents[3])}
 
 
 def test_services_start_in_order_and_end_in_reverse_with_whatever_they_started(tmp_path: Path) -> None:
@@ -98,7 +100,9 @@ def test_services_end_with_a_supervisor_that_was_killed(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     supervisor = os.fork()
     if supervisor == 0:
-        running = Supervisor([service(tmp_path, "one", SLEEP)], tmp_path / "state.json", lambda _: None)
+        code = f"from common.processes.supervisor import end_with_parent; end_with_parent(); {READY}; {SLEEP}"
+        started = service(tmp_path, "one", code, ready=(tmp_path / "ready").exists, environment=IMPORTS)
+        running = Supervisor([started], tmp_path / "state.json", lambda _: None)
         running.start()
         os.write(writing, b"y")
         time.sleep(60)
@@ -117,3 +121,45 @@ def test_logs_are_the_owners_alone(tmp_path: Path) -> None:
     supervisor.start()
     supervisor.stop()
     assert (tmp_path / "one.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_keeps_its_size_and_the_latest_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.processes.logs._LARGEST_LOG", 10_000)
+    code = "print(*range(20_000), sep=chr(10)); print(b'a byte'.decode() + chr(233), flush=True)"
+    supervisor = Supervisor([service(tmp_path, "one", code)], tmp_path / "state.json", lambda _: None)
+    supervisor.start()
+    until(lambda: (tmp_path / "one.log").exists() and "a byte" in (tmp_path / "one.log").read_text())
+    supervisor.stop()
+    logs = sorted(tmp_path.glob("one.log*"))
+    assert len(logs) == 4
+    assert all(path.stat().st_size <= 10_100 for path in logs)
+    assert "19999\n" in (tmp_path / "one.log").read_text() + (tmp_path / "one.log.1").read_text()
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in logs)
+
+
+def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("private")
+    (tmp_path / "one.log").symlink_to(tmp_path / "keys")
+    code = f"print('said', flush=True); {READY}; {SLEEP}"
+    started = service(tmp_path, "one", code, ready=(tmp_path / "ready").exists)
+    supervisor = Supervisor([started], tmp_path / "state.json", lambda _: None)
+    supervisor.start()
+    supervisor.stop()
+    assert (tmp_path / "keys").read_text() == "private"
+
+
+def test_a_disk_that_is_full_ends_no_process_and_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    code = f"import sys; [print('x' * 1000) for _ in range(1000)]; sys.stdout.flush(); {READY}; {SLEEP}"
+    started = service(tmp_path, "one", code, ready=(tmp_path / "ready").exists)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("common.processes.supervisor.write_atomic", full)
+    monkeypatch.setattr("common.processes.logs.RotatingLog._open", full)
+    supervisor = Supervisor([started], tmp_path / "state.json", said.append)
+    supervisor.start()
+    supervisor.tick()
+    supervisor.stop()
+    assert any("cannot be written (No space left on device): make room" in line for line in said)
