@@ -61,7 +61,7 @@ def test_every_key_of_both_settings_files_is_documented_and_no_other() -> None:
     ]
     expected = {"institution.name"} | {f"{part.section}.{key}" for part in own for key in keys(part)}
     assert set(documented("institution.toml")) == expected
-    theirs: list[type[Section]] = [hub.GatewaySettings, hub.CertificateSettings, hub.TestData]
+    theirs: list[type[Section]] = [hub.GatewaySettings, hub.CertificateSettings, hub.TestData, hub.MetricsSettings]
     assert set(documented("hub.toml")) == {f"{part.section}.{key}" for part in theirs for key in keys(part)}
 
 

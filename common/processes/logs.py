@@ -1,17 +1,19 @@
 """Logs of processes that run for months: limited in size, and in lines a second."""
 
 import contextlib
+import json
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, cast
 
-__all__ = ["RateLimit", "RotatingLog", "copy_to_log"]
+__all__ = ["JsonFormatter", "RateLimit", "RotatingLog", "copy_to_log"]
 
 _LINES, _PERIOD_S = 50, 10.0
 _LARGEST_LOG, _OLDER_LOGS = 10 * 2**20, 3
@@ -38,6 +40,16 @@ class RateLimit(logging.Filter):
                 record.msg, record.args = f"{record.getMessage()} ({left_out} earlier lines were left out)", ()
         self._lines += 1
         return self._lines <= _LINES
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a line as one JSON object: time (UTC, ISO 8601), level, logger and message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object, with the traceback in its message."""
+        time_ = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = {"time": time_, "level": record.levelname, "logger": record.name, "message": super().format(record)}
+        return json.dumps(fields)
 
 
 class RotatingLog(RotatingFileHandler):

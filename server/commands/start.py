@@ -1,9 +1,13 @@
 """`fedfin-hub start`: SuperLink, SuperExec and gateway, kept running until told to stop."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from common import cli
 from server.commands.options import add_home, open_home
+
+if TYPE_CHECKING:
+    from server.hub.directory import HubDirectory
 
 __all__ = ["add"]
 
@@ -12,6 +16,8 @@ def add(commands: cli.Commands) -> None:
     """`start`."""
     text = "start the hub and keep it running until Ctrl-C or SIGTERM (runs continue at the next start)"
     parser = cli.subcommand(commands, "start", _start, text, "start --home /srv/fedfin-hub")
+    words = "write each line as one JSON object, for a collector of logs"
+    parser.add_argument("--json-logs", action="store_true", help=words)
     add_home(parser)
 
 
@@ -23,6 +29,7 @@ def _start(args: argparse.Namespace) -> int:
 
     from common.errors import ServiceError
     from common.processes.daily import DailyReminder
+    from common.processes.logs import JsonFormatter
     from common.processes.supervisor import Supervisor
     from server.gateway.services import prepare_services
     from server.hub.disk import DiskWatch
@@ -31,6 +38,9 @@ def _start(args: argparse.Namespace) -> int:
 
     home = open_home(args)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if given.json_logs:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonFormatter())
     logging.getLogger("httpx").setLevel(logging.WARNING)
     log = logging.getLogger("fedfin.hub")
     stopping = threading.Event()
@@ -41,6 +51,8 @@ def _start(args: argparse.Namespace) -> int:
         supervisor = Supervisor(prepare_services(home), home.services_path, log.info, stopping.is_set)
         keeper, disk = Reconciler(home), DiskWatch(home.directory, log.error)
         try:
+            if (port := home.settings().metrics.port) is not None:
+                _serve_metrics(home, port)
             supervisor.start()
             log.info("the hub is up: institutions dial %s", home.settings().gateway.address)
             while not stopping.wait(0.3):
@@ -56,3 +68,15 @@ def _start(args: argparse.Namespace) -> int:
             home.superlink_path.unlink(missing_ok=True)
     log.info("the hub is stopped; unfinished runs go on at the next start")
     return 0
+
+
+def _serve_metrics(home: "HubDirectory", port: int) -> None:
+    from common.errors import ServiceError
+    from server.runs.metrics import serve_metrics
+
+    try:
+        serve_metrics(home, port)
+    except OSError as error:
+        raise ServiceError(
+            f"{home.settings_path}: metrics.port: 127.0.0.1:{port} cannot be used ({error.strerror}): choose another"
+        ) from None

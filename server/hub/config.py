@@ -11,7 +11,7 @@ from common.errors import ConfigurationError, EnrolmentError
 from common.identity.authority import WARN_DAYS
 from common.identity.tls import split_address
 
-__all__ = ["CertificateSettings", "GatewaySettings", "HubConfig", "TestData", "load_hub_config"]
+__all__ = ["CertificateSettings", "GatewaySettings", "HubConfig", "MetricsSettings", "TestData", "load_hub_config"]
 
 TEMPLATE = """\
 # The settings of this hub. Restart `fedfin-hub start` after a change. All keys: docs/configuration.md
@@ -30,6 +30,10 @@ max_body_mib = 16
 server_days = 90         # lifetime of the server certificate (1 to 825)
 institution_days = 365   # lifetime of an institution's certificate (1 to 1825)
 warn_days = 30           # `certs` and `start` warn from this many days before expiry (0 to 365)
+
+# Figures for Prometheus at http://127.0.0.1:PORT/metrics. Every user of this machine can read them.
+# [metrics]
+# port = 9464
 
 # The public test set for evaluation, used by runs that name none. Paths are relative to this file.
 # [data]
@@ -71,6 +75,14 @@ class CertificateSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricsSettings(Section):
+    """Section [metrics]: the port of loopback for Prometheus. None serves no figures."""
+
+    section = "metrics"
+    port: Annotated[int | None, Range(1, 65_535)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TestData(Section):
     """The hub's public test set: a file, folder or pattern that `common.data.reading` reads, and its columns.
 
@@ -94,6 +106,7 @@ class HubConfig:
     gateway: GatewaySettings
     certificates: CertificateSettings = field(default_factory=CertificateSettings)
     data: TestData | None = None
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 def load_hub_config(path: Path) -> HubConfig:
@@ -104,13 +117,14 @@ def load_hub_config(path: Path) -> HubConfig:
     """
     tables = load_toml(path)
     with error_prefix(str(path)):
-        refuse_unknown(tables, ("gateway", "certificates", "data"))
+        refuse_unknown(tables, ("gateway", "certificates", "data", "metrics"))
         if "gateway" not in tables:
             raise ConfigurationError("[gateway] is missing: restore it, or compare with a new `fedfin-hub init`")
         return HubConfig(
             gateway=build(GatewaySettings, tables["gateway"]),
             certificates=build(CertificateSettings, tables.get("certificates", {})),
             data=test_data(tables, path.parent),
+            metrics=build(MetricsSettings, tables.get("metrics", {})),
         )
 
 
