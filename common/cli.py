@@ -81,6 +81,9 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
         # The reader of the output has closed it. Nothing more can be written there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError:
+        print(f"{parser.prog}: the memory is not enough: give smaller files, or use a larger machine", file=sys.stderr)
+        return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

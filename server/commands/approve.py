@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-_LEAST = 32  # hexadecimal digits: the 128 bits that `format_fingerprint` shows
-
 
 def add(commands: cli.Commands) -> None:
     """`approve`."""
@@ -78,11 +76,10 @@ def _read(path: Path) -> "EnrolmentRequest":
 def _compare(name: str, fingerprint: str, spoken: str | None) -> None:
     """Raises EnrolmentError unless both people see the same."""
     from common.errors import EnrolmentError
-    from common.identity.enrolment import format_fingerprint
+    from common.identity.enrolment import format_fingerprint, is_fingerprint
 
     if spoken is not None:
-        digits = "".join(spoken.split()).lower()
-        if len(digits) < _LEAST or not fingerprint.startswith(digits):
+        if not is_fingerprint(fingerprint, spoken):
             raise EnrolmentError(
                 f"request of {name}: its fingerprint is {format_fingerprint(fingerprint)}, not the one given: "
                 f"do not enrol it"

@@ -38,7 +38,7 @@ def _start(args: argparse.Namespace) -> int:
 
     home = open_home(args)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if given.json_logs:
+    if args.json_logs:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonFormatter())
     logging.getLogger("httpx").setLevel(logging.WARNING)

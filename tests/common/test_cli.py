@@ -48,6 +48,14 @@ def test_a_full_disk_is_one_line_and_another_error_of_the_system_is_not_hidden(
         cli.main(_parser(run), ["work"], "interrupted")
 
 
+def test_a_file_that_does_not_fit_into_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: argparse.Namespace) -> int:
+        raise MemoryError
+
+    assert cli.main(_parser(run), ["work"], "interrupted") == 2
+    assert capsys.readouterr().err.startswith("fedfin-x: the memory is not enough: ")
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(_parser(None), ["--version"], "")

@@ -34,6 +34,15 @@ def test_the_right_fingerprint_enrols_and_writes_the_package(
     assert record == {"institution": "east", "package": str(out), "fingerprint": package.fingerprint}
 
 
+def test_a_fingerprint_with_the_dashes_of_a_text_editor_is_taken(
+    empty_hub: HubDirectory, request_file: RequestFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request, path = request_file
+    spoken = format_fingerprint(request.fingerprint).replace(" ", chr(0x2013)).upper()
+    json_of(capsys, add, "approve", path, "--fingerprint", spoken, "--home", empty_hub.directory)
+    assert list(empty_hub.members()) == ["east"]
+
+
 def test_without_out_the_package_lies_in_the_hub_and_its_fingerprint_is_printed(
     empty_hub: HubDirectory, request_file: RequestFile, capsys: pytest.CaptureFixture[str]
 ) -> None:
