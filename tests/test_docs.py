@@ -155,8 +155,8 @@ PROGRAMS = {
     "fedfin-institution": client.cli.parser,
     "fedfin-simulate": simulation.cli.parser,
 }
-FOREIGN = {"--strict", "--exclude"}
-"""Options of other programs on our pages: mypy, tar."""
+FOREIGN = {"--strict", "--exclude", "--groups", "--system", "--user-group"}
+"""Options of other programs on our pages: mypy, tar, useradd."""
 
 
 def options(parser: argparse.ArgumentParser) -> Iterator[str]:
