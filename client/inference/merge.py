@@ -108,7 +108,7 @@ def _refuse_unloadable(directory: Path, loader: Any) -> None:
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _, info = loader.from_pretrained(directory, output_loading_info=True)
+            _, info = loader.from_pretrained(directory, output_loading_info=True, trust_remote_code=False)
     except Exception as error:  # an architecture's loader may fail in any way
         reason = str(error).strip().partition("\n")[0][:120]
         raise ModelError(f"merge: transformers cannot load the merged model ({reason}): keep the adapter") from error
@@ -148,7 +148,7 @@ def _token_model(merged: SharedEncoder, name: str, labels: int) -> Any:
     config: Any = merged.config
     config.num_labels = labels
     with quiet():
-        whole = transformers.AutoModelForTokenClassification.from_config(config)
+        whole = transformers.AutoModelForTokenClassification.from_config(config, trust_remote_code=False)
     setattr(whole, whole.base_model_prefix, merged.encoder)
     whole.classifier.load_state_dict(merged.get_submodule(name).state_dict())
     return whole

@@ -21,7 +21,7 @@ class MeanPoolForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        encoder = AutoModel.from_config(config)
+        encoder = AutoModel.from_config(config, trust_remote_code=False)
         self.encoder = encoder.get_encoder() if config.is_encoder_decoder else encoder
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None

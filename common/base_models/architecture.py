@@ -25,7 +25,7 @@ def read_config(name: str, path: str | Path) -> Any:
         ModelError: it cannot be read, or is of an architecture that transformers does not know.
     """
     try:
-        return transformers.AutoConfig.from_pretrained(path)
+        return transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         if family := json_object(Path(path) / "config.json").get("model_type"):
             raise ModelError(
@@ -58,7 +58,7 @@ def max_positions(config: Any) -> int:
 def _shapes(config: Any) -> nn.Module:
     try:
         with quiet(), torch.device("meta"):
-            model: nn.Module = transformers.AutoModel.from_config(config)
+            model: nn.Module = transformers.AutoModel.from_config(config, trust_remote_code=False)
     except Exception:  # an architecture that AutoModel does not build is refused when it is loaded
         return nn.Module()
     return model

@@ -80,7 +80,7 @@ def checked_tokenizer(name: str, path: str | Path, config: Any, head: Head = Hea
     """
     try:
         with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except MemoryError:
         raise
     except Exception as error:  # the readers of its file kinds each raise their own

@@ -18,11 +18,18 @@ _WITHOUT_VOCABULARY = frozenset(("ByT5Tokenizer", "CanineTokenizer", "PerceiverT
 
 
 def check_files(name: str, path: Path) -> None:
-    """Refuse a directory that lacks a configuration, weights or a tokenizer.
+    """Refuse a directory that lacks a configuration, weights or a tokenizer, or that brings code of its own.
+
+    Code in a model's directory is never run here, and the digest of a base model does not cover it.
 
     Raises:
-        ModelError: names the missing files, to be copied there.
+        ModelError: names the missing files, to be copied there, or the code.
     """
+    if code := sorted(file.name for file in path.glob("*.py")):
+        raise ModelError(
+            f"base model {name}: its directory holds code ({code[0]}), which is not run here: choose a model of an "
+            "architecture that transformers has, in a directory without code"
+        )
     if not (path / "config.json").is_file():
         raise ModelError(f"base model {name}: no config.json in its directory: save it there with save_pretrained")
     if not any(list(path.glob(pattern)) for pattern in WEIGHTS):

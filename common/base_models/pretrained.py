@@ -39,7 +39,7 @@ def load_pretrained(base: str) -> tuple[Any, Any]:
     checked = check_base_model(base)
     architecture = getattr(transformers, (checked.config.architectures or [""])[0], transformers.AutoModel)
     with quiet(), one_line_errors(base):
-        return architecture.from_pretrained(checked.path), checked.tokenizer
+        return architecture.from_pretrained(checked.path, trust_remote_code=False), checked.tokenizer
 
 
 def load_tokenizer(base: str) -> Any:

@@ -120,7 +120,7 @@ def _shapes(name: str, config: Any, task: Task) -> nn.Module:
     kind = generator_class(name, config) if task.head.generates else transformers.AutoModel
     try:
         with quiet(), torch.device("meta"):
-            model: nn.Module = kind.from_config(config)
+            model: nn.Module = kind.from_config(config, trust_remote_code=False)
     except (ValueError, KeyError) as error:
         raise ModelError(f"base model {name} ({config.model_type}): transformers has no such model") from error
     return model
