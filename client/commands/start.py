@@ -1,6 +1,7 @@
 """fedfin-institution start: agent, SuperNode and SuperExec together, until Ctrl-C or SIGTERM."""
 
 import argparse
+import os
 import signal
 import threading
 import time
@@ -27,6 +28,8 @@ def add(commands: cli.Commands) -> None:
     add_home(start)
     only = "start only the agent (keys and rows) or only the node (network). Default: both"
     start.add_argument("--only", choices=("agent", "node"), default="all", help=only)
+    proxy = "proxy for the connection to the hub (default: $FEDFIN_PROXY, which may hold a password, or none)"
+    start.add_argument("--proxy", metavar="URL", help=proxy)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -35,6 +38,7 @@ def _run(given: argparse.Namespace) -> int:
     from common.processes.inspection import forbid_inspection
 
     home = home_of(given)
+    _choose_proxy(given.proxy)
     if given.only != "node":
         forbid_inspection()
         home.rows()
@@ -54,9 +58,26 @@ def _run(given: argparse.Namespace) -> int:
     return 0
 
 
+def _choose_proxy(url: str | None) -> None:
+    """Put the proxy of the command line, or of the environment, where the node's processes find it.
+
+    Raises:
+        ConfigurationError: It cannot be used, or a password stands on the command line.
+    """
+    from client.node.proxy import PROXY, checked_proxy
+    from common.errors import ConfigurationError
+
+    if url is not None:
+        if checked_proxy(url).password:
+            raise ConfigurationError(f"--proxy: every user of the machine sees its password: set {PROXY} instead")
+        os.environ[PROXY] = url
+    elif os.environ.get(PROXY):
+        checked_proxy(os.environ[PROXY])
+
+
 def _keep_running(home: "InstitutionDirectory", part: "Part", stop: threading.Event) -> None:
     from client.institution.enrolment import expiring
-    from client.node.connection import describe
+    from client.node.connection import HubContact, describe, hung_for
     from client.node.processes import agent_status, services, state_path
     from common.processes.daily import DailyReminder
     from common.processes.supervisor import Supervisor
@@ -72,6 +93,9 @@ def _keep_running(home: "InstitutionDirectory", part: "Part", stop: threading.Ev
             expiry.tick()
             if part != "agent" and time.monotonic() - looked > _LOOK_EVERY_SECONDS:
                 looked = time.monotonic()
+                if (silent := hung_for(home)) is not None:
+                    supervisor.restart("supernode", f"it has not called the hub for {silent:.0f} s")
+                    HubContact(home.hub_contact_path).turn()
                 if (now := describe(home, package.address)) != line:
                     line = now
                     _say(line)

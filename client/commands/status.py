@@ -12,14 +12,16 @@ __all__ = ["add"]
 
 def add(commands: cli.Commands) -> None:
     """`status`."""
-    text = "running services, connection to the hub and the agent's progress (exit code 1 if a service is down)"
+    text = (
+        "running services, connection to the hub and the agent's progress (exit code 1 if a service is down or hangs)"
+    )
     status = cli.subcommand(commands, "status", _run, text, "status --home /srv/fedfin")
     add_home(status)
 
 
 def _run(args: argparse.Namespace) -> int:
     from client.institution.enrolment import expiring
-    from client.node.connection import describe, last_seen
+    from client.node.connection import clock_ahead, describe, hung_for, last_seen
     from client.node.processes import agent_status, state_path
     from common.identity.authority import Certificate
     from common.processes.supervisor import running_services
@@ -27,22 +29,27 @@ def _run(args: argparse.Namespace) -> int:
     home = open_home(args)
     name, package = home.settings().name, home.package()
     running = [each for part in ("all", "agent", "node") for each in running_services(state_path(home, part))]
+    for each in running:
+        each["hung"] = each["name"] == "supernode" and each["up"] and hung_for(home) is not None
     days = Certificate.read(package.certificate).days_left()
     facts: dict[str, Any] = {
         "institution": name,
         "hub": package.address,
         "hub_seen_seconds_ago": last_seen(home),
+        "clock_ahead_seconds": clock_ahead(home),
         "services": running,
         "agent_serving": is_serving(home.socket),
         "agent": agent_status(home),
         "certificate_days_left": round(days, 1),
     }
-    well = bool(running) and all(each["up"] for each in running)
+    well = bool(running) and all(each["up"] and not each["hung"] for each in running)
+    well = well and (facts["agent_serving"] or not any(each["name"] == "agent" for each in running))
     if args.json:
         cli.print_json(facts)
         return 0 if well else 1
     for each in running:
-        state = f"up (process {each['pid']})" if each["up"] else "down"
+        word = "hung: it does not call the hub" if each["hung"] else "up"
+        state = f"{word} (process {each['pid']})" if each["up"] else "down"
         print(f"{each['name']:<10} {state}, restarted {each['restarts']} times, log {each['log']}")
     if not running:
         print(f"nothing runs: fedfin-institution start --home {home.directory}")

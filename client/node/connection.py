@@ -1,19 +1,100 @@
-"""Say whether the hub is reached, and if not, why, in a few words that a person can act on."""
+"""Say whether the hub is reached, and if not, why, in a few words that a person can act on.
+
+The node writes its last contact with the hub into a file. The command `status` and the supervisor read it.
+"""
 
 import json
+import os
 import socket
 import ssl
 import time
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
 
 from client.institution.paths import InstitutionPaths
+from client.node.proxy import PROXY, dial, unused_proxy
 from common.errors import EnrolmentError
+from common.files import read_limited, write_atomic
 from common.identity.tls import client_context, split_address
 
-__all__ = ["describe", "last_seen"]
+__all__ = ["HubContact", "clock_ahead", "describe", "hung_for", "last_seen"]
 
 _REFUSED = "it refuses this institution, which may be revoked, or its certificate expired: ask the hub's operator"
 _RECENT_SECONDS = 45.0  # while a node waits for its agent it sends a heartbeat every thirty
 _TIMEOUT_SECONDS = 3.0
+_HUNG_SECONDS = 150.0
+"""A node calls the hub at least every 60 seconds, also while the hub does not answer, unless it holds a message."""
+_NOTED_EVERY_SECONDS = 2.0
+_CLOCK_SECONDS = 10.0
+"""Differences between two clocks that are worth a warning. The hub's own time comes in whole seconds."""
+_MOST_CLOCK_SECONDS = 300.0
+"""The largest difference that the hub accepts."""
+_MOST_BYTES = 4096
+
+
+class HubContact:
+    """A node's notes of its contact with the hub: times in seconds since 1970, and the difference of the clocks.
+
+    Args:
+        path: The file. Nothing depends on it but the status line and the restart of a node that hangs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._facts, self._noted = path, dict[str, float](), 0.0
+
+    def turn(self, wait_s: float = 0.0) -> None:
+        """The node's loop goes on. It may be silent for `wait_s` seconds, because it holds a message."""
+        self._facts["turn"] = time.time() + wait_s
+        self._write(at_once=wait_s > 0)
+
+    def answered(self, refused: bool, date: str | None) -> None:
+        """The hub has answered.
+
+        Args:
+            refused: It does not let this institution in.
+            date: The answer's Date header.
+        """
+        try:
+            if date:
+                self._facts["clock"] = time.time() - parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            pass
+        self._facts["refused" if refused else "seen"] = time.time()
+        self._facts.pop("seen" if refused else "refused", None)
+        self._write(at_once=refused)
+
+    def _write(self, at_once: bool) -> None:
+        if at_once or time.monotonic() - self._noted > _NOTED_EVERY_SECONDS:
+            self._noted = time.monotonic()
+            write_atomic(self._path, json.dumps(self._facts).encode(), mode=0o640, sync=False)
+
+
+def _fact(home: InstitutionPaths, name: str) -> float | None:
+    try:
+        value: Any = json.loads(read_limited(home.hub_contact_path, _MOST_BYTES))
+        return float(value[name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def hung_for(home: InstitutionPaths) -> float | None:
+    """Return the seconds for which a started node has not called the hub. None while it works or holds a message."""
+    turn = _fact(home, "turn")
+    late = time.time() - turn if turn is not None else 0.0
+    return late if late > _HUNG_SECONDS else None
+
+
+def clock_ahead(home: InstitutionPaths) -> float | None:
+    """Return the seconds that this machine's clock is ahead of the hub's, negative if behind. None if not known."""
+    return _fact(home, "clock")
+
+
+def _clocks(home: InstitutionPaths) -> str:
+    ahead = clock_ahead(home)
+    if ahead is None or abs(ahead) < _CLOCK_SECONDS:
+        return ""
+    return f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the hub's"
 
 
 def last_seen(home: InstitutionPaths) -> float | None:
@@ -23,10 +104,8 @@ def last_seen(home: InstitutionPaths) -> float | None:
 
 def _seconds_since(home: InstitutionPaths, event: str) -> float | None:
     """Return the seconds since an event that the node noted: the hub has "seen" or "refused" it."""
-    try:
-        return max(0.0, time.time() - float(json.loads(home.hub_contact_path.read_bytes())[event]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    at = _fact(home, event)
+    return None if at is None else max(0.0, time.time() - at)
 
 
 def describe(home: InstitutionPaths, address: str) -> str:
@@ -35,10 +114,13 @@ def describe(home: InstitutionPaths, address: str) -> str:
     Args:
         address: "host:port" of the hub.
     """
-    seen = last_seen(home)
+    seen, clocks = last_seen(home), _clocks(home)
     if seen is not None and seen < _RECENT_SECONDS:
-        return f"connected to the hub at {address}"
+        warning = f". {clocks.capitalize()}: set both by a time server (it accepts {_MOST_CLOCK_SECONDS:.0f} s)"
+        return f"connected to the hub at {address}{warning if clocks else ''}"
     if _seconds_since(home, "refused") is not None:
+        if abs(clock_ahead(home) or 0.0) > _MOST_CLOCK_SECONDS - _CLOCK_SECONDS:
+            return f"waiting for the hub at {address}: it refuses this institution, and {clocks}: set the clocks"
         return f"waiting for the hub at {address}: {_REFUSED}"
     return f"waiting for the hub at {address}: {_obstacle(home, address)}"
 
@@ -49,7 +131,7 @@ def _obstacle(home: InstitutionPaths, address: str) -> str:
     try:
         context = client_context(home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")
         with (
-            socket.create_connection((host, port), _TIMEOUT_SECONDS) as plain,
+            dial(host, port, os.environ.get(PROXY), _TIMEOUT_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=host) as secured,
         ):
             # In TLS 1.3 a refusal of our certificate comes with the first answer.
@@ -62,9 +144,10 @@ def _obstacle(home: InstitutionPaths, address: str) -> str:
     except ssl.SSLError:
         return _REFUSED
     except socket.gaierror:
-        return "no such host name"
+        return f"no such host name{unused_proxy()}"
     except TimeoutError:
-        return "no answer"
+        return f"no answer{unused_proxy()}"
     except OSError as error:
-        return f"{error.strerror or 'the connection was closed'}".lower()
+        tunnel = str(error) if os.environ.get(PROXY) else ""
+        return f"{error.strerror or tunnel or 'the connection was closed'}".lower() + unused_proxy()
     return "it is up; the node is being let in (after a crash that can take a minute)"

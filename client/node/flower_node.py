@@ -31,6 +31,8 @@ from typing import Any
 import httpx
 
 from client.institution.paths import MAX_SOCKET_PATH, InstitutionPaths
+from client.node.connection import HubContact
+from client.node.proxy import PROXY
 from common.errors import ConfigurationError, FedfinError
 from common.flower.bundle import bundle
 from common.flower.internals import shorten_pull_backoff
@@ -52,7 +54,8 @@ __all__ = [
 _AGENT_APP = "flwr-agentapp"
 _POLL_SECONDS = 0.25
 _POLL_FAST_FOR_SECONDS = 60.0  # since the last message, Flower's own three seconds afterwards
-_SEEN_EVERY_SECONDS = 2.0
+_HEARTBEAT = "SendNodeHeartbeat"
+_GRACE_SECONDS = 60.0  # for the answer to a message that comes at its last moment
 
 
 class Approved:
@@ -78,7 +81,9 @@ class _NotApprovedError(Exception):
     pass
 
 
-def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callable[..., Any]:
+def approved_only(
+    pull: Callable[..., int | None], approved: Approved, holds: Callable[[float], None] = lambda _: None
+) -> Callable[..., Any]:
     """Wrap Flower's `_pull_and_store_message`, and refuse runs of any other bundle before it is stored or run.
 
     A refusal is Flower's own error for a bundle that could not be verified. While messages come, the node asks four
@@ -87,6 +92,7 @@ def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callab
     Args:
         pull: Flower's function.
         approved: The only bundle that may run.
+        holds: Called with the most seconds that the node will hold a message which it has pulled.
     """
     from flwr.app import Message
     from flwr.supernode import start_client_internal as internal
@@ -117,6 +123,7 @@ def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callab
 
         checked = {**arguments, "receive": receive, "get_run": get_run, "get_fab": get_fab}
         while True:
+            received.clear()
             try:
                 run_id = pull(**checked)
             except _NotApprovedError:
@@ -128,6 +135,7 @@ def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callab
             now = time.monotonic()
             if run_id is not None:
                 last = now
+                holds(max(message.metadata.ttl for message in received) + _GRACE_SECONDS)
             if run_id is not None or now - last > _POLL_FAST_FOR_SECONDS:
                 return run_id
             time.sleep(_POLL_SECONDS)
@@ -136,26 +144,26 @@ def approved_only(pull: Callable[..., int | None], approved: Approved) -> Callab
 
 
 class _Watch:
-    """Note every answer of the hub for the status line. It is one of Flower's interceptors."""
+    """Note every call and every answer of the hub. It is one of Flower's interceptors."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._noted = path, 0.0
+    def __init__(self, contact: HubContact) -> None:
+        self._contact = contact
 
     def intercept(self, call: Any, call_next: Callable[[Any], Any]) -> Any:
+        if not call.rpc_method.endswith(_HEARTBEAT):  # its thread goes on when the node's loop has ended
+            self._contact.turn()
         answer = call_next(call)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
-            self._note("refused")  # Flower ends the node now
-        elif answer.is_success and time.monotonic() - self._noted > _SEEN_EVERY_SECONDS:
-            self._note("seen")
+        refused = answer.status_code == httpx.codes.UNAUTHORIZED  # Flower ends the node now
+        if refused or answer.is_success:
+            self._contact.answered(refused, answer.headers.get("date"))
         return answer
 
-    def _note(self, event: str) -> None:
-        self._noted = time.monotonic()
-        self._path.write_text(json.dumps({event: time.time()}))
 
+def mutual_tls(home: InstitutionPaths, contact: HubContact) -> type[Any]:
+    """Return Flower's client of the hub with this institution's certificate. A renewal needs no restart.
 
-def mutual_tls(home: InstitutionPaths) -> type[Any]:
-    """Return Flower's client of the hub with this institution's certificate. A renewal needs no restart."""
+    It goes through the proxy that `start` was told to use, and through none that the environment names otherwise.
+    """
     from flwr.supernode.fleet_http_client import FleetHttpClient
 
     files = (home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")
@@ -168,8 +176,11 @@ def mutual_tls(home: InstitutionPaths) -> type[Any]:
             cls, server_address: str, _insecure: bool, _roots: object, interceptors: Any, **_: Any
         ) -> Any:
             context, stamp = client_context(*files), files[0].stat().st_mtime_ns
-            watched = [*interceptors, _Watch(home.hub_contact_path)]
+            watched = [*interceptors, _Watch(contact)]
             client = cls(f"https://{server_address}", interceptors=watched, verify=context)
+            client._client.close()
+            proxy, timeout = os.environ.get(PROXY) or None, client._client.timeout
+            client._client = httpx.Client(verify=context, timeout=timeout, trust_env=False, proxy=proxy)
             client.renewal = (context, stamp)
             return client
 
@@ -250,9 +261,11 @@ def run_supernode(home: InstitutionPaths, hub_address: str) -> None:
     served = {"Server": command.uvicorn.Server, "Config": partial(command.uvicorn.Config, fd=listener.fileno())}
     command.uvicorn = SimpleNamespace(**served)
     shorten_pull_backoff()
-    fleet_http_connection.FleetHttpClient = mutual_tls(home)
+    contact = HubContact(home.hub_contact_path)
+    contact.turn()
+    fleet_http_connection.FleetHttpClient = mutual_tls(home, contact)
     pull = start_client_internal._pull_and_store_message
-    start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()))
+    start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()), contact.turn)
     sys.argv = [
         "flower-supernode",
         *("--superlink", hub_address, "--root-certificates", str(home.tls / "ca.pem")),

@@ -121,6 +121,13 @@ class Supervisor:
                     child.due = now + child.pause
                     self._say(str(error))
 
+    def restart(self, name: str, reason: str) -> None:
+        """End a service that is up but does not work. `tick` starts it again."""
+        for child in self._children:
+            if child.service.name == name and child.process is not None:
+                self._say(f"{name} is ended and started again: {reason}")
+                _signal_group(child.process, signal.SIGKILL)
+
     def stop(self) -> None:
         """End all, last one first: asked to (SIGTERM), and after ten seconds made to (SIGKILL)."""
         for child in reversed(self._children):

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
-from client.node.connection import describe, last_seen
+from client.node.connection import HubContact, describe, hung_for, last_seen
 from common.identity.authority import Authority, new_key_and_request
 from common.identity.tls import server_context
 from tests.client.enrolled import Enrolled, enrol
@@ -57,6 +58,34 @@ def test_who_has_been_answered_lately_is_connected(enrolled: Enrolled) -> None:
     assert describe(enrolled.home, "hub.example:1") == "connected to the hub at hub.example:1"
     enrolled.home.hub_contact_path.write_text(json.dumps({"seen": time.time() - 60}))
     assert describe(enrolled.home, "127.0.0.1:1").startswith("waiting for the hub at 127.0.0.1:1: ")
+
+
+def test_clocks_that_differ_are_told_and_named_when_the_hub_refuses(enrolled: Enrolled) -> None:
+    contact = HubContact(enrolled.home.hub_contact_path)
+    contact.answered(refused=False, date=formatdate(time.time() - 87, usegmt=True))
+    assert "is 87 s ahead of the hub's: set both" in describe(enrolled.home, "hub:1").replace("88 s", "87 s")
+    contact = HubContact(enrolled.home.hub_contact_path)
+    contact.answered(refused=True, date=formatdate(time.time() + 400, usegmt=True))
+    line = describe(enrolled.home, "hub:1")
+    assert "behind the hub's: set the clocks" in line
+    assert "revoked" not in line
+    contact = HubContact(enrolled.home.hub_contact_path)
+    contact.answered(refused=False, date="no date")
+    assert describe(enrolled.home, "hub:1") == "connected to the hub at hub:1"
+
+
+def test_a_node_that_no_longer_calls_the_hub_hangs_unless_it_holds_a_message(enrolled: Enrolled) -> None:
+    home = enrolled.home
+    assert hung_for(home) is None
+    HubContact(home.hub_contact_path).turn()
+    assert hung_for(home) is None
+    home.hub_contact_path.write_text(json.dumps({"turn": time.time() - 1000, "seen": time.time()}))
+    assert 999 < hung_for(home) < 1100
+    HubContact(home.hub_contact_path).turn(3600)
+    assert hung_for(home) is None
+    for damaged in ("", "[]", '{"turn": "x"}', "[" * 5000):
+        home.hub_contact_path.write_text(damaged)
+        assert hung_for(home) is None
 
 
 def test_who_was_turned_away_is_told_so(enrolled: Enrolled) -> None:

@@ -12,11 +12,13 @@ import warnings
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from client.node.connection import HubContact
 from client.node.flower_node import Approved, approved_only, install_bundle, mutual_tls
 from common.flower.bundle import bundle, bundle_sha256
 from tests.client.enrolled import enrol
@@ -165,14 +167,17 @@ def test_the_approved_app_is_installed_anew_and_read_only(tmp_path: Path) -> Non
 
 def test_the_node_shows_the_institutions_certificate_over_tls_1_3(tmp_path: Path) -> None:
     enrolled = enrol(tmp_path)
-    client = mutual_tls(enrolled.home).from_server_address("127.0.0.1:1", False, "ignored", [])
+    client = mutual_tls(enrolled.home, HubContact(enrolled.home.hub_contact_path)).from_server_address(
+        "127.0.0.1:1", False, "ignored", []
+    )
     context = client.renewal[0]
     assert context.minimum_version.name == "TLSv1_3"
     assert context.check_hostname
     assert client._base_url == "https://127.0.0.1:1"
     noted = {}
+    call = SimpleNamespace(rpc_method="/flwr.proto.Fleet/SendNodeHeartbeat")
     for status in (503, 200, 401):
-        client._interceptors[-1].intercept(None, lambda _, status=status: httpx.Response(status))
+        client._interceptors[-1].intercept(call, lambda _, status=status: httpx.Response(status))
         path = enrolled.home.hub_contact_path
         noted[status] = list(json.loads(path.read_text())) if path.exists() else []
     assert noted == {503: [], 200: ["seen"], 401: ["refused"]}

@@ -11,21 +11,22 @@ STAND_IN = f"""
 import json, os, sys
 import {main.__module__} as server
 
-def run_clientapp(**task):
-    record = {{"pid": os.getpid(), "task": task, "stdin": sys.stdin.buffer.raw.read()}}
-    with open(task["file"], "w") as file:
+def run_clientapp(_address, token, insecure, parent_pid):
+    record = {{"pid": os.getpid(), "token": token, "parent": parent_pid, "stdin": sys.stdin.buffer.raw.read()}}
+    with open(token, "w") as file:
         json.dump({{**record, "stdin": len(record["stdin"])}}, file)
-    if task["fails"]:
+    if parent_pid == 1:
         raise RuntimeError("a relay that fails")
 
-server.run_clientapp = run_clientapp
+server.run_clientapp.run_clientapp = run_clientapp
 server.main()
 os.write(1, f"served by {{os.getpid()}}\\n".encode())
 """
 
 
 def test_each_task_runs_in_a_fork_that_sees_its_own_arguments_alone(tmp_path: Path) -> None:
-    tasks = [{"file": str(tmp_path / f"{n}.json"), "fails": n == 1, "token": f"token {n}"} for n in range(3)]
+    place = {"socket": str(tmp_path / "flower.sock"), "approved": ["id", "version", "digest"]}
+    tasks = [{"token": str(tmp_path / f"{n}.json"), "parent_pid": n} | place for n in range(3)]
     done = subprocess.run(
         [sys.executable, "-c", STAND_IN],
         input="".join(json.dumps(task) + "\n" for task in tasks),
@@ -36,7 +37,9 @@ def test_each_task_runs_in_a_fork_that_sees_its_own_arguments_alone(tmp_path: Pa
     )
     server = int(done.stdout.split("served by ")[1])
     # The output of the forks goes to the server's, which `run` reads until the last of them has ended.
-    records = [json.loads(Path(task["file"]).read_text()) for task in tasks]
-    assert [record["task"] for record in records] == tasks
+    records = [json.loads(Path(task["token"]).read_text()) for task in tasks]
+    assert [(record["token"], record["parent"]) for record in records] == [
+        (task["token"], n) for n, task in enumerate(tasks)
+    ]
     assert len({record["pid"] for record in records} | {server}) == 4
     assert [record["stdin"] for record in records] == [0, 0, 0], "a relay cannot read the tasks of others"

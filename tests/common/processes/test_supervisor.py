@@ -50,6 +50,26 @@ def test_services_start_in_order_and_end_in_reverse_with_whatever_they_started(t
     until(lambda: not Path(f"/proc/{grandchild}").exists() or "Z" in Path(f"/proc/{grandchild}/stat").read_text())
 
 
+def test_a_service_that_hangs_is_ended_and_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    supervisor = Supervisor([service(tmp_path, "one", SLEEP)], tmp_path / "state.json", said.append)
+    supervisor.start()
+    try:
+        before = running_services(tmp_path / "state.json")[0]["pid"]
+        os.kill(before, signal.SIGSTOP)
+        supervisor.restart("one", "it is silent")
+
+        def is_back() -> bool:
+            supervisor.tick()
+            now = running_services(tmp_path / "state.json")[0]
+            return now["up"] and now["pid"] != before
+
+        until(is_back)
+        assert "one is ended and started again: it is silent" in said
+    finally:
+        supervisor.stop()
+
+
 def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
     supervisor = Supervisor([service(tmp_path, "one", SLEEP)], tmp_path / "state.json", lambda _: None)
     supervisor.start()
