@@ -85,9 +85,12 @@ def alone(workspace: Workspace, evaluator: Callable[[Tensors], Evaluation], name
         train(local.adapted, local.data.tokens, plan, noise if plan.dp else None, cache=cache)
         optimizer = optimizer_of_round(config.aggregation, number, config.rounds)
         adapter, memory = optimizer.step(adapter, local.adapted.export(), memory)
-    metrics = evaluator(adapter).metrics
+    evaluation = evaluator(adapter)
+    metrics, own = evaluation.metrics, dict(evaluation.by_institution.get(name, {}))
     note = f"{len(local.data.tokens)} rows, same rounds and noise"
-    return Baseline(name=f"{name} alone", accuracy=metrics["accuracy"], weighted_f1=metrics["weighted_f1"], note=note)
+    return Baseline(
+        name=f"{name} alone", accuracy=metrics["accuracy"], weighted_f1=metrics["weighted_f1"], note=note, own=own
+    )
 
 
 def compute_baselines(

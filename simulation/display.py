@@ -9,9 +9,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from common.protocol.outcomes import RoundOutcome
-from common.report.formatting import format_metric
-from common.report.records import ResultRecord, RoundRecord
+from common.report.by_institution import describe_losers, describe_say, describe_spreads, little_say, mean_shares
+from common.report.formatting import METRICS, format_metric
+from common.report.records import InstitutionFigures, ResultRecord, RoundRecord
 from common.tasks import task
+from common.weighting import weights
 from server.rounds import checkpoint
 from simulation.in_process import RoundObserver
 from simulation.workspace import Workspace
@@ -46,6 +48,10 @@ class Display(RoundObserver):
             self._console.print(f"{name}: {shown}", markup=False, highlight=False)
         for note in workspace.federation.notes:
             self._console.print(note, markup=False, highlight=False)
+        declared = {name: workspace.settings(name).release.declared_units for name in names}
+        unheard = describe_say(little_say(weights(declared, config.aggregation.weighting)))
+        if unheard:
+            self._console.print(f"[bold red]{unheard}[/bold red]", soft_wrap=True, highlight=False)
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -94,6 +100,8 @@ class Display(RoundObserver):
         names = sorted(workspace.federation.train)
         console.print(_rounds_table(workspace, history))
         console.print(_institutions_table(history, names))
+        if any(figures.shared for figures in result.institutions):
+            console.print(_own_rows_table(result.institutions))
         if result.baselines:
             console.print(_comparison_table(result))
         before = result.before_round_1
@@ -101,6 +109,9 @@ class Display(RoundObserver):
             console.print(
                 f"perplexity before round 1: {before['perplexity']:.1f}; now: {result.metrics['perplexity']:.1f}"
             )
+        for line in (*describe_spreads(result), describe_say(result.little_say), describe_losers(result.losers)):
+            if line:
+                console.print(line, highlight=False)
         if result.noise == "fixed":
             console.print("[bold red]The noise was fixed by a seed: this run protects nobody.[/bold red]")
         console.print(f"adapter: {result.adapter}\nreport:  {result.report}", soft_wrap=True, highlight=False)
@@ -139,14 +150,31 @@ def _rounds_table(workspace: Workspace, history: Sequence[RoundRecord]) -> Table
 
 
 def _institutions_table(history: Sequence[RoundRecord], names: Sequence[str]) -> Table:
-    table = Table(title="By institution: rounds that its adapter counted in, and epsilon spent")
+    table = Table(title="By institution: rounds that it counted in, mean share in the weights, epsilon spent")
     table.add_column("institution", overflow="fold")
-    for column in ("rounds", "epsilon"):
+    for column in ("rounds", "share", "epsilon"):
         table.add_column(column, justify="right", no_wrap=True)
+    shares = mean_shares(history)
+    unheard = little_say(shares)
     for name in names:
         counted = sum(name in record.contributed for record in history)
         spent = max((record.epsilon[name] for record in history if name in record.epsilon), default=None)
-        table.add_row(name, f"{counted} of {len(history)}", _epsilon(spent))
+        share = f"{shares[name]:.3f}{' !' if name in unheard else ''}" if name in shares else "-"
+        table.add_row(name, f"{counted} of {len(history)}", share, _epsilon(spent))
+    return table
+
+
+def _own_rows_table(institutions: Sequence[InstitutionFigures]) -> Table:
+    """Return the figures of each institution on its own test rows: alone, the global model, its personal model."""
+    metric = next((m for m in METRICS if all(m in figures.shared for figures in institutions)), "perplexity")
+    table = Table(title=f"By institution, on its own test rows: {METRICS.get(metric, metric)}")
+    table.add_column("institution", overflow="fold")
+    shown = [model for model in ("alone", "shared", "personal") if any(getattr(f, model) for f in institutions)]
+    for model in shown:
+        table.add_column("global" if model == "shared" else model, justify="right", no_wrap=True)
+    for figures in institutions:
+        values = (getattr(figures, model).get(metric) for model in shown)
+        table.add_row(figures.name, *(format_metric(value) for value in values))
     return table
 
 

@@ -65,7 +65,8 @@ def coordinate(
             state,
             workspace.hub(),
             transport,
-            evaluate=evaluator,
+            # With own heads there is no global model to evaluate.
+            evaluate=evaluator if workspace.config.personalisation.method != "head" else lambda _: None,
             save=functools.partial(save_round, workspace.out),
             audit=lambda kind, body: journal.append(kind, body),
             on_round=observer.round,

@@ -8,11 +8,15 @@ from typing import Literal
 
 from client.budget.statement import statement
 from client.institution.directory import InstitutionDirectory
+from client.institution.say import Say
+from client.personalisation.record import read_record
+from common.adapters.travelling import complete, travelling
 from common.errors import ConfigurationError
 from common.files import write_json
 from common.privacy.accounting import DpSgdEvent
 from common.privacy.global_model import Share, noise_ratio, seen_in_global_models
 from common.privacy.ledger import Charge, read_charges
+from common.report.by_institution import mean_shares
 from common.report.json_reader import read_json
 from common.report.records import ResultRecord, RoundRecord
 from common.report.statement_record import StatementRecord
@@ -75,7 +79,11 @@ def first_state(workspace: Workspace, observer: RoundObserver) -> RunState:
         run_id=workspace.run_id,
         config_digest=workspace.config.digest(),
         next_round=1,
-        adapter=workspace.start(functools.partial(observer.steps, "the hub, on public text,")),
+        adapter=travelling(
+            workspace.start(functools.partial(observer.steps, "the hub, on public text,")),
+            workspace.adapted,
+            workspace.config,
+        ),
     )
 
 
@@ -91,29 +99,51 @@ def finish(
     """Write adapter, statements, result and report, and return its result."""
     observer.stage("writing the adapter, the statements and the report")
     out, config, adapted = workspace.out, workspace.config, workspace.adapted
-    final, before = evaluator(state.adapter), evaluator(workspace.start())
-    adapted.load(state.adapter)
+    # With own heads there is no global model: its figures would be those of an untrained head.
+    final = evaluator(state.adapter).metrics if config.personalisation.method != "head" else {}
+    before = evaluator(workspace.start())
+    adapted.load(complete(state.adapter, adapted))
     statements = write_statements(workspace, state.history)
     epsilon = {name: made.epsilon_run for name, made in statements.items()}
     institutions = tuple(workspace.federation.train)
     fixed = workspace.simulation.institutions.noise == "fixed"  # protects nobody: no file may claim otherwise
     protection = describe_protection(config, epsilon, fixed)
-    card = model_card(config, workspace.run_id, institutions, final.metrics, protection)
-    save_adapter(out, config, adapted, card, final.metrics, {} if fixed else epsilon)
+    card = model_card(config, workspace.run_id, institutions, final, protection)
+    save_adapter(out, config, adapted, card, final, {} if fixed else epsilon)
     path = out / "result.json"
     before_this = ResultRecord.from_json(str(path), read_json(path) or {})
     rows = compute_baselines(workspace, evaluator, epsilon, observer.stage) if baselines else []
     record = replace(
-        result(out, config, state, adapted, final.metrics, epsilon, engine),
+        result(
+            out,
+            config,
+            state,
+            adapted,
+            final,
+            epsilon,
+            engine,
+            tuple(rows) or before_this.baselines,
+            personal_metrics(workspace),
+        ),
         before_round_1=dict(before.metrics),
         seconds_this_command=round(seconds, 2),
         noise=workspace.simulation.institutions.noise,
         epsilon_global_model={name: made.epsilon_global_model for name, made in statements.items()},
-        baselines=tuple(rows) or before_this.baselines,
     )
     write_json(path, record.to_json())
     write_report(out)
     return record
+
+
+def personal_metrics(workspace: Workspace) -> dict[str, Mapping[str, float]]:
+    """Return the metrics of each institution's personal model on its own test rows, from its directory."""
+    found: dict[str, Mapping[str, float]] = {}
+    for name in sorted(workspace.federation.train):
+        paths = InstitutionDirectory(workspace.out / "institutions" / name)
+        record = read_record(paths.personal(workspace.run_id))
+        if record is not None and record.metrics_personal:
+            found[name] = record.metrics_personal
+    return found
 
 
 def write_statements(workspace: Workspace, rounds: Sequence[RoundRecord]) -> dict[str, StatementRecord]:
@@ -127,11 +157,16 @@ def write_statements(workspace: Workspace, rounds: Sequence[RoundRecord]) -> dic
     for name in sorted(workspace.federation.train):
         home = InstitutionDirectory(workspace.out / "institutions" / name)
         kept[name] = read_charges(home.ledger_path, home.keys().public)
-    seen = _in_global_models(workspace, rounds, kept)
+    seen, shares = _in_global_models(workspace, rounds, kept), mean_shares(rounds)
     for name, charges in kept.items():
         limit = workspace.settings(name).limits.budget
-        made = statement(charges, name, workspace.run_id, limit, prv=True, in_global_models=seen.get(name))
-        write_json(workspace.out / "institutions" / name / "statement.json", made.to_json())
+        home = InstitutionDirectory(workspace.out / "institutions" / name)
+        say = Say(shares[name], len(shares)) if name in shares else None
+        part = read_record(home.personal(workspace.run_id))
+        made = statement(
+            charges, name, workspace.run_id, limit, say=say, part=part, prv=True, in_global_models=seen.get(name)
+        )
+        write_json(home.directory / "statement.json", made.to_json())
         statements[name] = made
     return statements
 
@@ -143,7 +178,8 @@ def _in_global_models(
 
     Nothing is known if the institutions do not train with plain SGD, whose steps alone are linear in the noise.
     """
-    if workspace.config.training.optimizer != "sgd" or workspace.config.privacy.mode == "none":
+    config = workspace.config
+    if config.training.optimizer != "sgd" or config.privacy.mode == "none" or config.personalisation.keeps_tensors:
         return {}
     used = {
         (name, charge.reservation.use.round): charge

@@ -16,18 +16,22 @@ from client.institution.config import (
     InstitutionConfig,
     LimitsConfig,
     LocalModelConfig,
+    PersonalConfig,
     ReleaseConfig,
     power_of_two_at_most,
 )
+from client.personalisation.methods import method_of
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
+from common.adapters.travelling import travelling_spec
 from common.adapters.warm_up import needs_warm_up, warm_up
 from common.base_models.load import LoadedBase, load_base
 from common.base_models.provenance import refuse_private_base
 from common.base_models.resolve import pinned
 from common.config.run import RunConfig
 from common.data.corpora import public_texts, python_reference_text
-from common.errors import AssignmentRefused, CheckpointError, ConfigurationError
+from common.data.datasets import labels_present, select_labels
+from common.errors import AssignmentRefused, CheckpointError, ConfigurationError, ModelError
 from common.files import write_atomic, write_json
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
@@ -160,7 +164,11 @@ class Workspace:
                 ) from None
 
     def _check_gradients(self) -> None:
-        """Refuse an adapter that cannot be trained privately, before any ledger is charged for it."""
+        """Refuse a model that cannot be trained privately, or have the personal part, before any ledger is charged."""
+        try:
+            method_of(self.config.personalisation).check(self.adapted)
+        except ModelError as error:
+            raise ConfigurationError(str(error)) from error
         if self.config.privacy.mode == "none":
             return
         name, dataset = next(iter(self.federation.train.items()))
@@ -185,8 +193,14 @@ class Workspace:
                 unit=unit,
             ),
             release=ReleaseConfig(declared_units=power_of_two_at_most(units) if decided.declare_units else None),
+            personalisation=self._allowed(),
             noise=decided.noise,
         )
+
+    def _allowed(self) -> PersonalConfig:
+        """Return the officer's decision, in place of which a simulation allows the method of the run."""
+        method = self.config.personalisation.method
+        return PersonalConfig(allowed=() if method == "none" else (method,), allow_without_noise=True)
 
     @functools.cached_property
     def base(self) -> LoadedBase:
@@ -197,6 +211,30 @@ class Workspace:
     def adapted(self) -> AdaptedModel:
         """The run's adapter on the base model. Every user loads its own weights into it first."""
         return adapt(self.base, self.config.adapter, task(self.config.task), seed=self.config.seed)
+
+    @functools.cached_property
+    def _own_models(self) -> dict[tuple[str, ...], AdaptedModel]:
+        """The models of institutions with labels of their own, by these."""
+        return {self.federation.test.labels: self.adapted}
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """Return the labels of one institution: those of the run, or with own heads those that its rows have.
+
+        A deployed institution declares its labels. A simulation reads them off its training and test rows.
+        """
+        known = self.federation.test.labels
+        if self.config.personalisation.method != "head":
+            return known
+        parts = (self.federation.train[name], self.federation.test_by_institution.get(name))
+        return labels_present([part for part in parts if part is not None], known)
+
+    def model(self, name: str) -> AdaptedModel:
+        """Return the model of one institution. Institutions with the same labels share it."""
+        labels = self.labels(name)
+        if labels not in self._own_models:
+            base = load_base(self.config.model, task(self.config.task), labels)
+            self._own_models[labels] = adapt(base, self.config.adapter, task(self.config.task), seed=self.config.seed)
+        return self._own_models[labels]
 
     def start(self, on_step: Callable[[int, int], None] = lambda *_: None) -> Tensors:
         """Return the adapter before round 1, computed once and saved.
@@ -232,13 +270,15 @@ class Workspace:
         """Open one institution: keys, ledger and outbox from its directory, rows from the federation."""
         directory = self.out / "institutions" / name
         keys = PrivateKeys.load(directory / "keys")
-        dataset = self.federation.train[name]
+        dataset, test = self.federation.train[name], self.federation.test_by_institution.get(name)
 
         @functools.cache
         def local() -> LocalModel:
-            tokens = self.adapted.encode_dataset(dataset)
+            labels, model = self.labels(name), self.model(name)
+            tokens = model.encode_dataset(select_labels(dataset, labels) if labels else dataset)
             data = PreparedData(tokens, dataset.fingerprint(keys.fingerprint_key()), FeatureCache())
-            return LocalModel(self.adapted, data, self.base.digest)
+            own_test = select_labels(test, labels) if test is not None and labels else test
+            return LocalModel(model, data, self.base.digest, labels, own_test)
 
         def prepare(config: RunConfig) -> LocalModel:
             if config.digest() != self.config.digest():
@@ -258,7 +298,10 @@ class Workspace:
             for name in sorted(self.federation.train)
         }
         return FederationContext(
-            keys=self.hub_keys, institutions=institutions, config=self.config, spec=self.adapted.spec
+            keys=self.hub_keys,
+            institutions=institutions,
+            config=self.config,
+            spec=travelling_spec(self.adapted, self.config),
         )
 
 

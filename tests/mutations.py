@@ -76,7 +76,7 @@ MUTATIONS = (
     Mutation(
         "the training is charged after it was done",
         "client/federation/local_round.py",
-        "    charge = _charge(job, event, num_units)\n"
+        "    charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)\n"
         "    noise = None if plan.dp is None else noise_source(job)\n"
         "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, on_step=job.on_step)\n",
         "    noise = None if plan.dp is None else noise_source(job)\n"
@@ -109,8 +109,8 @@ MUTATIONS = (
     Mutation(
         "the noise is calibrated for one round",
         "client/federation/planning.py",
-        "rate, steps * config.rounds)",
-        "rate, steps)",
+        "rate, steps_of_run(config, steps)",
+        "rate, steps",
         ("tests/client/federation/test_local_round.py", "a_target_epsilon_is_met_over_all_rounds"),
     ),
     Mutation(
@@ -276,8 +276,8 @@ MUTATIONS = (
     Mutation(
         "a run is refused if a row has a label that the run does not have",
         "client/federation/planning.py",
-        "    rows = to_dataset(records, head, config.labels, numbered=data.labels, leave_out_others=True)\n",
-        "    rows = to_dataset(records, head, config.labels, numbered=data.labels)\n",
+        "    rows = to_dataset(records, head, known, numbered=data.labels, leave_out_others=True)\n",
+        "    rows = to_dataset(records, head, known, numbered=data.labels)\n",
         ("tests/client/federation/test_planning.py", "no_set_of_labels_tells_whether_a_row_carries_one"),
     ),
     Mutation(
@@ -403,6 +403,20 @@ MUTATIONS = (
         "return self.weight * self.noise / self.divisor",
         "return self.noise",
         ("tests/common/privacy/test_global_model.py", "the_ratio_is_that_of_the_noise_and_the_movement"),
+    ),
+    Mutation(
+        "the task head that an institution keeps travels",
+        "common/adapters/travelling.py",
+        'return model.head_names() if config.personalisation.method == "head" else frozenset()',
+        "return frozenset()",
+        ("tests/client/personalisation/test_rounds.py", "no_number_of_the_personal_part_is_in_any_message"),
+    ),
+    Mutation(
+        "the noise is not calibrated for the steps after the run",
+        "client/federation/planning.py",
+        "return steps * config.rounds + config.personalisation.noised_steps",
+        "return steps * config.rounds",
+        ("tests/client/personalisation/test_rounds.py", "stays_within_its_target_and_every_private_step_is_charged"),
     ),
 )
 

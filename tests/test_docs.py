@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 RUN_SECTIONS = (
     run.ModelConfig, run.AdapterConfig, run.TrainingConfig, run.PrivacyConfig, run.AggregationConfig,
-    run.EvaluationConfig, DataConfig, InstitutionsConfig,
+    run.EvaluationConfig, run.PersonalisationConfig, DataConfig, InstitutionsConfig,
 )  # fmt: skip
 
 
@@ -58,6 +58,7 @@ def test_every_key_of_both_settings_files_is_documented_and_no_other() -> None:
         institution.LocalModelConfig,
         institution.LimitsConfig,
         institution.ReleaseConfig,
+        institution.PersonalConfig,
     ]
     expected = {"institution.name"} | {f"{part.section}.{key}" for part in own for key in keys(part)}
     assert set(documented("institution.toml")) == expected
@@ -102,6 +103,7 @@ FILES = {
     "institution.toml model": (institution.LocalModelConfig, "model."),
     "institution.toml limits": (institution.LimitsConfig, "limits."),
     "institution.toml release": (institution.ReleaseConfig, "release."),
+    "institution.toml personalisation": (institution.PersonalConfig, "personalisation."),
     "hub.toml gateway": (hub.GatewaySettings, "gateway."),
     "hub.toml certificates": (hub.CertificateSettings, "certificates."),
     "hub.toml data": (hub.TestData, "data."),

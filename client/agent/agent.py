@@ -14,15 +14,22 @@ from pathlib import Path
 from client.federation import local_round
 from client.federation.local_round import PreparedData
 from client.institution.config import InstitutionConfig
+from client.institution.paths import InstitutionPaths
+from client.institution.say import Say
+from client.personalisation.finish import begin, finish
+from client.personalisation.methods import method_of
+from client.personalisation.part import PersonalPart
 from common.adapters.adapted_model import AdaptedModel
+from common.adapters.travelling import complete, travelling_spec
 from common.config.run import RunConfig
+from common.data.datasets import Dataset
 from common.errors import AdapterRefused, AssignmentRefused, ConfigurationError, FedfinError, MessageError
 from common.files import write_atomic
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
-from common.protocol.adapter_codec import decode, encode
+from common.protocol.adapter_codec import Tensors, decode, encode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek, seal
-from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode
+from common.protocol.messages import Assignment, Contribution, Receipt, Refusal, RefusalCode
 from common.source import code_digest
 
 __all__ = ["Agent", "LocalModel"]
@@ -32,11 +39,18 @@ log = logging.getLogger("fedfin.institution")
 
 @dataclass(frozen=True)
 class LocalModel:
-    """The base model with the run's adapter attached, and this institution's rows prepared for it."""
+    """The base model with the run's adapter attached, and this institution's rows prepared for it.
+
+    Attributes:
+        labels: The institution's own labels, if it keeps its own head. Empty: those of the run.
+        test: The institution's own test rows. None without any.
+    """
 
     adapted: AdaptedModel
     data: PreparedData
     base_digest: str
+    labels: tuple[str, ...] = ()
+    test: Dataset | None = None
 
 
 class Agent:
@@ -78,7 +92,7 @@ class Agent:
         assignment = Assignment.from_bytes(payload)
         if (assignment.run_id, assignment.round) != (context.run_id, context.round):
             raise MessageError("the assignment inside the envelope is for another run or round: nothing was done")
-        outbox = self.directory / "outbox" / f"{hashlib.sha256(assignment.run_id.encode()).hexdigest()[:16]}"
+        outbox = InstitutionPaths(self.directory).outbox(assignment.run_id)
         question = hashlib.sha256(payload).hexdigest()
         name = f"{assignment.round:010d}-{question}"
         if (outbox / name).exists():
@@ -86,7 +100,7 @@ class Agent:
         try:
             self._refuse_replay(outbox, assignment.round)
             config = RunConfig.from_json(assignment.config_json)
-            answer = self._contribute(assignment, config, outbox)
+            answer = self._answer(assignment, config, outbox)
         except AssignmentRefused as refused:
             log.warning("round %d refused (%s): %s", assignment.round, refused.code, refused)
             return self._seal(
@@ -97,7 +111,9 @@ class Agent:
             code = RefusalCode.CONFIG if isinstance(error, AdapterRefused | ConfigurationError) else RefusalCode.ERROR
             return self._seal(Refusal(assignment.run_id, assignment.round, code).to_bytes(), context, "refusal")
         write_atomic(outbox / "config", config.digest().encode())
-        reply = self._seal(answer.to_bytes(), context, "contribution")
+        if assignment.members:
+            Say(assignment.share, assignment.members).write(outbox)
+        reply = self._seal(answer.to_bytes(), context, "receipt" if isinstance(answer, Receipt) else "contribution")
         write_atomic(outbox / name, reply, mode=0o600)
         for old in outbox.iterdir():
             if old.name < f"{assignment.round:010d}":
@@ -111,10 +127,11 @@ class Agent:
         if answered and round_ <= max(answered):
             raise AssignmentRefused(RefusalCode.REPLAY, f"round {max(answered)} of this run was answered already")
 
-    def _contribute(self, assignment: Assignment, config: RunConfig, outbox: Path) -> Contribution:
+    def _answer(self, assignment: Assignment, config: RunConfig, outbox: Path) -> Contribution | Receipt:
         if assignment.code_digest != code_digest():
             raise AssignmentRefused(RefusalCode.CONFIG, "the hub runs other code than this institution reviewed")
-        if not 1 <= assignment.round <= config.rounds:
+        is_final = config.personalisation.method != "none" and assignment.round == config.rounds + 1
+        if not (1 <= assignment.round <= config.rounds or is_final):
             # Noise that meets a target epsilon is calibrated over the run's rounds: one more would exceed it.
             raise AssignmentRefused(RefusalCode.CONFIG, f"the run has {config.rounds} rounds and this is none of them")
         bound = outbox / "config"
@@ -122,28 +139,42 @@ class Agent:
             # The noise of the rounds answered so far was calibrated for the configuration they came with.
             raise AssignmentRefused(RefusalCode.CONFIG, "the hub changed the configuration of a run that has begun")
         local = self.prepare(config)
-        spec = local.adapted.spec
-        local.adapted.load(decode(assignment.adapter, spec))
+        shared = decode(assignment.adapter, travelling_spec(local.adapted, config))
         with PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys, begun=True) as ledger:
-            outcome = local_round.run(
-                local_round.FederatedJob(
-                    config=config,
-                    run_id=assignment.run_id,
-                    round=assignment.round,
-                    hub=self.hub.name,
-                    institution=self.institution,
-                    ledger=ledger,
-                    model=local.adapted,
-                    data=local.data,
-                    base_digest=local.base_digest,
-                    on_step=self.on_step,
-                )
+            job = local_round.FederatedJob(
+                config=config,
+                run_id=assignment.run_id,
+                round=assignment.round,
+                hub=self.hub.name,
+                institution=self.institution,
+                ledger=ledger,
+                model=local.adapted,
+                data=local.data,
+                base_digest=local.base_digest,
+                on_step=self.on_step,
             )
+            part = PersonalPart(InstitutionPaths(self.directory).personal(assignment.run_id))
+            if is_final:
+                finish(job, part, shared, local.labels or config.labels, local.test)
+                return Receipt(assignment.run_id, assignment.round)
+            return self._contribute(job, part, shared)
+
+    def _contribute(self, job: local_round.FederatedJob, part: PersonalPart, shared: Tensors) -> Contribution:
+        """Train one round from the tensors that travelled and those that stayed. Only what travels is returned."""
+        config, model = job.config, job.model
+        method = method_of(config.personalisation)
+        started = complete(method.receive(shared, part.before(job.round)), model)
+        model.load(started)
+        if config.personalisation.method != "none":
+            begin(job, part)
+        outcome = local_round.run(job)
+        sent, stays = method.send(shared, started, model.export())
+        part.keep(job.round, stays)
         return Contribution(
-            run_id=assignment.run_id,
-            round=assignment.round,
-            adapter=encode(local.adapted.export()),
-            spec_digest=spec.digest(),
+            run_id=job.run_id,
+            round=job.round,
+            adapter=encode(sent),
+            spec_digest=travelling_spec(model, config).digest(),
             code_digest=code_digest(),
             statement=outcome.statement,
             declared_units=self.institution.release.declared_units,

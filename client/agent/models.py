@@ -1,11 +1,11 @@
 """Find and load the model and rows that a run asks for: the base model once, the rows once for each run."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from client.agent.agent import LocalModel
 from client.federation.local_round import PreparedData
-from client.federation.planning import read_for_run, select_rows
+from client.federation.planning import own_labels, read_for_run, select_rows
 from client.institution.config import InstitutionConfig
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
@@ -31,8 +31,8 @@ class _Kept:
     task: str
     labels: tuple[str, ...]
 
-    def serves(self, config: RunConfig) -> bool:
-        return (self.model, self.task, self.labels) == (config.model, config.task, config.labels)
+    def serves(self, config: RunConfig, labels: tuple[str, ...]) -> bool:
+        return (self.model, self.task, self.labels) == (config.model, config.task, labels)
 
 
 class LocalModels:
@@ -58,32 +58,34 @@ class LocalModels:
         if self._local is not None and self._local[0] == config.digest():
             return self._local[1]
         rows = select_rows(self._settings, config)
-        dataset = read_for_run(rows, config)
+        labels = own_labels(rows, config)
+        dataset = read_for_run(rows, config, labels)
         try:
             refuse_private_base(config.model.base)
-            adapted = self._load(config)
+            adapted = self._load(config, labels)
         except (ModelError, ConfigurationError) as error:
             raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
         tokens = adapted.encode_dataset(dataset)
         data = PreparedData(tokens, dataset.fingerprint(self._fingerprint_key), FeatureCache())
-        local = LocalModel(adapted, data, adapted.base.digest)
+        test = None if rows.test is None else read_for_run(replace(rows, train=rows.test), config, labels)
+        local = LocalModel(adapted, data, adapted.base.digest, labels, test)
         self._local = (config.digest(), local)
         return local
 
-    def _load(self, config: RunConfig) -> AdaptedModel:
+    def _load(self, config: RunConfig, labels: tuple[str, ...]) -> AdaptedModel:
         self._local = None
         if self._adapted is not None:
             self._adapted.release()
             self._adapted = None
-        if self._kept is None or not self._kept.serves(config):
+        if self._kept is None or not self._kept.serves(config, labels):
             self._kept = None  # the memory of one before the other is loaded
             device = select_device(self._settings.model.device, "model.device")
             log.info("loading base model %s on %s", config.model.base, device)
-            base = load_base(config.model, task(config.task), config.labels, device)
+            base = load_base(config.model, task(config.task), labels, device)
             if config.model.base_digest not in (None, base.digest):
                 raise AssignmentRefused(
                     RefusalCode.BASE_MODEL, f"{config.model.base} here is not the run's base model of that name"
                 )
-            self._kept = _Kept(base, config.model, config.task, config.labels)
+            self._kept = _Kept(base, config.model, config.task, labels)
         self._adapted = adapt(self._kept.base, config.adapter, task(config.task), seed=config.seed)
         return self._adapted

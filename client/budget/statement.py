@@ -10,6 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from client.institution.say import Say
+from client.personalisation.record import PersonalRecord
+from common.config.personalisation import KEEPING
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon_rdp, loss_distribution
 from common.privacy.global_model import alike, seen_in_global_models
 from common.privacy.ledger import Charge, Unit
@@ -80,14 +83,25 @@ def statement(
     run_id: str,
     limit: PrivacyLimit | None,
     *,
+    say: Say | None = None,
+    part: PersonalRecord | None = None,
     prv: bool = False,
     in_global_models: Sequence[DpSgdEvent] | None = None,
 ) -> StatementRecord:
     """Return the statement of `institution` about the privacy of run `run_id`, by its whole ledger `charges`.
 
-    `epsilon_run` is None if a training of the run had no privacy. `prv` adds Opacus' accountant as a third opinion,
-    which loads torch. `in_global_models` is the run's mechanism with the noise of the institutions that were combined,
-    see `common.privacy.global_model`. None if it is not known.
+    `epsilon_run` is None if a training of the run had no privacy.
+
+    Args:
+        charges: All charges of the ledger, oldest first.
+        institution: Name of the institution.
+        run_id: Name of the run.
+        limit: The officer's limit. None sets none.
+        say: The institution's share in the weights of the run. None if it is not known.
+        part: The record of the part that stays inside. None without one.
+        prv: Whether to add Opacus' accountant as a third opinion, which loads torch.
+        in_global_models: The run's mechanism with the noise of the institutions that were combined, see
+            `common.privacy.global_model`. None if it is not known.
     """
     here = [charge for charge in charges if charge.reservation.use.run_id == run_id]
     uses = [charge.reservation.use for charge in here]
@@ -103,8 +117,13 @@ def statement(
         data_fingerprints=_distinct(use.data_fingerprint for use in uses),
         population=max((use.num_units for use in uses), default=None),
         noise_source=_noise_source(here),
-        **_spent(charges, here, institution, limit, prv, in_global_models),
+        **_spent(charges, here, institution, limit, prv, in_global_models) | _without_others(part),
         **_everything(charges, limit),
+        share=say.share if say else None,
+        members=say.members if say else None,
+        personal=part.method if part else "none",
+        personal_steps=part.steps if part and part.finished else 0,
+        personal_noised=part.noised if part else True,
         covers=_COVERS if _private(here) else (),
         does_not_cover=(_UNIT_LEAVES[unit], *_LEAVES),
     )
@@ -170,6 +189,13 @@ def _spent(
         "global_model_assumes": () if alone else _ASSUMES,
         "epsilon_global_model": None if in_global_models is None else epsilon(in_global_models, delta),
     }
+
+
+def _without_others(part: PersonalRecord | None) -> dict[str, Any]:
+    """Return empty figures against those who see only the global models, if own tensors stay from round to round."""
+    if part is None or part.method not in KEEPING:
+        return {}
+    return {"global_model": (), "global_model_assumes": (), "epsilon_global_model": None}
 
 
 def _with_others(events: Sequence[DpSgdEvent], delta: float) -> Iterable[GlobalModelPrivacy]:

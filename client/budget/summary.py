@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from client.budget.statement import statement
 from client.institution.directory import InstitutionDirectory
+from client.institution.say import Say
+from client.personalisation.record import read_record
 from common.errors import ConfigurationError, LedgerError
 from common.identity.keys import PublicKeys
 from common.journal.journal import verify
@@ -139,7 +141,10 @@ class VerifiedLedger:
             LedgerError: There is no such run.
         """
         name = find_run(self.charges, run_id)
-        return RunStatement.of(statement(self.charges, self.institution, name, self.limit, prv=prv))
+        home = InstitutionDirectory(self.path.parent)
+        say, part = Say.read(home.outbox(name)), read_record(home.personal(name))
+        made = statement(self.charges, self.institution, name, self.limit, say=say, part=part, prv=prv)
+        return RunStatement.of(made)
 
     def facts(self) -> dict[str, Any]:
         """Facts for an auditor to compare next time: a ledger put back to an earlier state has fewer entries."""

@@ -36,6 +36,8 @@ def add(commands: cli.Commands) -> None:
     text = "the highest cost of a planned run, and whether and why it would be refused"
     ahead = cli.subcommand(actions, "forecast", _forecast, text, "forecast run.toml --home bank")
     ahead.add_argument("config", type=Path, metavar="CONFIG", help="the run's TOML file, as the hub has it")
+    text = "declared sizes of the other institutions: shows the share in the weights beside the cost"
+    ahead.add_argument("--others", nargs="+", type=int, default=[], metavar="UNITS", help=text)
     add_home(ahead)
     text = "one line a training, for an auditor (contains the number of records)"
     export = cli.subcommand(actions, "export", _export, text, "export --home bank --out ledger.csv")
@@ -145,7 +147,9 @@ def _forecast(given: argparse.Namespace) -> int:
 
     ledger = read_ledger(home_of(given).directory)
     config, settings = RunConfig.read(given.config), InstitutionDirectory(home_of(given).directory).settings()
-    found = forecast(config, settings, ledger.charges)
+    if any(units < 1 for units in given.others):
+        raise ConfigurationError("--others: a declared size is below 1: give the sizes that the others declare")
+    found = forecast(config, settings, ledger.charges, given.others)
     event, refused = found.event, found.refused
     if given.json:
         cli.print_json(
@@ -170,6 +174,9 @@ def _forecast(given: argparse.Namespace) -> int:
                 "kept_for_one_mechanism": found.one_mechanism,
                 "delta": found.delta,
                 "max_epsilon": found.limit.epsilon if found.limit else None,
+                "share": found.share,
+                "little_say": found.little_say,
+                "noise_equivalent_units": found.noise_equivalent_units,
             }
         )
         return 0
@@ -187,6 +194,15 @@ def _forecast(given: argparse.Namespace) -> int:
               f"at delta {found.delta or 0:g}")  # fmt: skip
         if found.filter_after is not None:
             print(_admission(found.after, found.filter_after, found.one_mechanism))
+    if found.share is not None:
+        print(f"share in the weights: {found.share:.3f}, an equal one is {1 / (1 + len(given.others)):.3f}")
+    if found.noise_equivalent_units is not None:
+        print(f"noise: that of one institution alone with {found.noise_equivalent_units:,.0f} units, you declare "
+              f"{settings.assumed_units:,}")  # fmt: skip
+        print("not known from this: whether the others have your label shares (a run with personalisation.method "
+              "prior corrects these) and label by your rule (proximal, head or after)")  # fmt: skip
+    if found.little_say:
+        print(f"LITTLE SAY: {settings.name} would have less than a tenth of an equal share for this cost")
     band = settings.assumed_units
     if found.num_units is not None and not 0.5 <= band / max(found.num_units, 1) <= 2:
         print(f"advice: updates are divided as if there were {band} {config.privacy.unit}s: see release.declared_units")

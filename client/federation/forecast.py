@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from client.federation.planning import event_of_round, read_for_run, select_rows
+from client.federation.planning import event_of_round, read_for_run, select_rows, steps_of_run
 from client.institution.config import InstitutionConfig
 from common.config.run import RunConfig
 from common.errors import AssignmentRefused
@@ -14,6 +14,8 @@ from common.privacy.filter import Spending, filter_epsilon, is_kept_for_one_mech
 from common.privacy.global_model import alike, seen_in_global_models
 from common.privacy.ledger import Charge, spendings, unit_of
 from common.protocol.messages import RefusalCode
+from common.report.by_institution import has_little_say
+from common.weighting import noise_equivalent_units, weights
 
 __all__ = ["Forecast", "forecast"]
 
@@ -38,6 +40,10 @@ class Forecast:
         one_mechanism: Whether the ledger is kept for one mechanism, and `after` decides instead of `filter_after`.
         rounds_that_fit: Number of rounds that the limit admits, one after another.
         refused: Code and reason of the refusal. None if all rounds fit.
+        share: The institution's share in the weights of a round with all others. None if their sizes are not known.
+        little_say: Whether that share is below a tenth of an equal one.
+        noise_equivalent_units: Size of an institution alone whose update has the noise of the mean. None as for the
+            share, and without privacy.
     """
 
     event: DpSgdEvent | None
@@ -56,13 +62,19 @@ class Forecast:
     one_mechanism: bool = False
     others: int | None = None
     epsilon_global_model: float | None = None
+    share: float | None = None
+    little_say: bool = False
+    noise_equivalent_units: float | None = None
 
 
-def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequence[Charge]) -> Forecast:
+def forecast(
+    config: RunConfig, institution: InstitutionConfig, charges: Sequence[Charge], others: Sequence[int] = ()
+) -> Forecast:
     """Compare `config` with the settings, the rows and the ledger, as the agent will.
 
     Args:
         charges: All charges of the ledger, oldest first.
+        others: Declared sizes of the other institutions. Without them the share in the weights is not known.
 
     Raises:
         DataError: The rows cannot be read.
@@ -84,13 +96,15 @@ def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequenc
         refused=None,
         filter_spent=filter_epsilon(spent, limit) if limit else None,
     )
+    if others:
+        known = replace(known, **_among(config, institution, others))
     try:
         rows = read_for_run(select_rows(institution, config), config)
         known = replace(known, num_units=rows.units(config.privacy.unit))
         event = event_of_round(config, institution, rows.units(config.privacy.unit))
     except AssignmentRefused as refused:
         return replace(known, refused=(RefusalCode(refused.code), str(refused)))
-    whole = replace(event, steps=event.steps * config.rounds)
+    whole = replace(event, steps=steps_of_run(config, event.steps))
     known = replace(
         known,
         event=event,
@@ -105,10 +119,23 @@ def forecast(config: RunConfig, institution: InstitutionConfig, charges: Sequenc
 def _in_global_models(event: DpSgdEvent, config: RunConfig) -> dict[str, Any]:
     """Return `Forecast.others` and `Forecast.epsilon_global_model`."""
     others, delta = config.aggregation.quorum - 1, config.privacy.delta
-    if not others or delta is None or config.training.optimizer != "sgd":
+    keeps = config.personalisation.keeps_tensors
+    if not others or delta is None or config.training.optimizer != "sgd" or keeps:
         return {}
     seen = seen_in_global_models([(event, alike(others))] * config.rounds)
     return {"others": others, "epsilon_global_model": epsilon(seen, delta)}
+
+
+def _among(config: RunConfig, institution: InstitutionConfig, others: Sequence[int]) -> dict[str, Any]:
+    """Return the facts that follow from the declared sizes of all institutions."""
+    declared = {str(place): size for place, size in enumerate(others)}
+    shares = weights({"": institution.release.declared_units, **declared}, config.aggregation.weighting)
+    noise = noise_equivalent_units({"": institution.assumed_units, **declared}, shares)
+    return {
+        "share": shares[""],
+        "little_say": has_little_say(shares[""], len(shares)),
+        "noise_equivalent_units": None if config.privacy.mode == "none" else noise,
+    }
 
 
 def _compare_with_ledger(known: Forecast, event: DpSgdEvent, config: RunConfig, charges: Sequence[Charge]) -> Forecast:
@@ -121,11 +148,16 @@ def _compare_with_ledger(known: Forecast, event: DpSgdEvent, config: RunConfig, 
     limit = known.limit
     if limit is None:
         return replace(known, rounds_that_fit=config.rounds)
-    spent, round_ = spendings(charges), Spending(event, event.steps * config.rounds)
-    fit = min(config.rounds, steps_left(spent, round_, limit) // event.steps)
+    whole = steps_of_run(config, event.steps)
+    spent, round_ = spendings(charges), Spending(event, whole)
+    left = steps_left(spent, round_, limit)
+    fit = min(config.rounds, left // event.steps)
     known = replace(known, rounds_that_fit=fit, one_mechanism=is_kept_for_one_mechanism([*spent, round_], limit))
-    if fit == config.rounds:
+    if left >= whole:
         return known
+    if fit == config.rounds:
+        why = "the rounds fit, and the steps of the personal part after them do not: it would be the global model"
+        return replace(known, refused=(RefusalCode.BUDGET, why))
     at = f"epsilon {limit.epsilon:g} at delta {limit.delta:g}"
     why = f"round {fit + 1} of {config.rounds} would pass the limit of {at}"
     return replace(known, refused=(RefusalCode.BUDGET, why))

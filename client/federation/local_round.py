@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, NoiseSource, SystemNoise
-from client.dp.training import DpTrainingPlan, train, verify_training
-from client.federation.planning import event_of_round, propose_training
+from client.dp.training import DpTrainingPlan, DpTrainingStats, train, verify_training
+from client.federation.planning import event_of_round, propose_training, steps_of_run, steps_per_round
 from client.institution.config import InstitutionConfig
 from client.institution.limits import charge_training
 from common.adapters.adapted_model import AdaptedModel
@@ -23,7 +23,7 @@ from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
 from common.protocol.messages import PrivacyStatement, RefusalCode
 from common.tokenization.batches import TokenizedSet
 
-__all__ = ["FederatedJob", "PreparedData", "plan_training", "run"]
+__all__ = ["FederatedJob", "PreparedData", "charge_and_train", "plan_training", "run"]
 
 
 @dataclass(frozen=True)
@@ -154,10 +154,35 @@ def _charge(job: FederatedJob, event: DpSgdEvent, num_units: int) -> Charge:
         delta=privacy.delta,
         clipping_norm=privacy.clipping_norm,
         noise=job.institution.noise,
-        run_steps=event.steps * job.config.rounds,
+        run_steps=steps_of_run(job.config, steps_per_round(job.config, event.sampling_probability)),
     )
     training = propose_training(job.config, num_units)
     return Charge(charge_training(job.ledger, job.institution, training, event, context))
+
+
+def charge_and_train(job: FederatedJob, event: DpSgdEvent, plan: DpTrainingPlan, num_units: int) -> DpTrainingStats:
+    """Charge the ledger, then train `job.model` in place.
+
+    Args:
+        event: The mechanism that is charged.
+        plan: The training. Without `dp` in a private run its result stays inside, and nothing is charged.
+        num_units: Number of records or customers.
+
+    Raises:
+        AssignmentRefused: The institution's limits or its budget forbid this training, or the model cannot be trained
+            privately at the adapter that it holds. Nothing was charged.
+    """
+    cache = job.data.cache or FeatureCache()
+    try:
+        verify_training(job.model, plan, cache)
+    except ModelError as error:
+        raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
+    charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)
+    noise = None if plan.dp is None else noise_source(job)
+    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, on_step=job.on_step)
+    if plan.dp is not None and charge is not None and charge.steps_done is None:
+        job.ledger.settle(charge.reservation, plan.steps)
+    return stats
 
 
 def run(job: FederatedJob) -> RoundAnswer:
@@ -171,18 +196,9 @@ def run(job: FederatedJob) -> RoundAnswer:
     num_units = job.data.units(privacy.unit)
     event = event_of_round(job.config, job.institution, num_units)
     plan = _plan(job.config, job.institution, event, job.round)
-    cache = job.data.cache or FeatureCache()
-    try:
-        verify_training(job.model, plan, cache)
-    except ModelError as error:
-        raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
-    charge = _charge(job, event, num_units)
-    noise = None if plan.dp is None else noise_source(job)
-    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, on_step=job.on_step)
+    stats = charge_and_train(job, event, plan, num_units)
     if plan.dp is None or privacy.delta is None:
         return RoundAnswer(statement=None, seconds=stats.seconds)
-    if charge.steps_done is None:
-        job.ledger.settle(charge.reservation, plan.steps)
     statement = PrivacyStatement(
         noise_multiplier=event.noise_multiplier,
         clipping_norm=privacy.clipping_norm,

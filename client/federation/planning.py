@@ -23,11 +23,13 @@ from common.tasks import Head, task
 
 __all__ = [
     "event_of_round",
+    "own_labels",
     "probe_data",
     "propose_training",
     "read_for_run",
     "sampling_rate",
     "select_rows",
+    "steps_of_run",
     "steps_per_round",
 ]
 
@@ -82,11 +84,19 @@ def probe_data(institution: InstitutionConfig, data: DataConfig) -> Dataset:
     raise faults[0] if file_kind(data.train) in OPENERS else faults[-1]
 
 
-def read_for_run(data: DataConfig, config: RunConfig) -> Dataset:
+def own_labels(data: DataConfig, config: RunConfig) -> tuple[str, ...]:
+    """Return the labels that an institution trains: those of the run, or with own heads those that it declares."""
+    return data.labels or config.labels if config.personalisation.method == "head" else config.labels
+
+
+def read_for_run(data: DataConfig, config: RunConfig, labels: tuple[str, ...] | None = None) -> Dataset:
     """Read the rows that a run may train on. They may be none.
 
     For a language model these are all texts. Otherwise each row with a label that the run does not have is left out.
     That is a decision about each row alone, so that no answer to the hub shows whether some row carries a label.
+
+    Args:
+        labels: See `own_labels`. None works them out.
 
     Raises:
         DataError: The file cannot be read, or a row cannot be used, see `common.data.reading`. Neither depends on the
@@ -96,7 +106,8 @@ def read_for_run(data: DataConfig, config: RunConfig) -> Dataset:
     if head.is_language_modelling:
         return read_text_dataset(data.train, data.text_column)
     records = _read_records(data, head)
-    rows = to_dataset(records, head, config.labels, numbered=data.labels, leave_out_others=True)
+    known = own_labels(data, config) if labels is None else labels
+    rows = to_dataset(records, head, known, numbered=data.labels, leave_out_others=True)
     log_notes(rows)
     return rows
 
@@ -129,6 +140,8 @@ def propose_training(config: RunConfig, num_units: int | None = None) -> Propose
         delta=privacy.delta,
         noise_multiplier=None if privacy.mode == "none" else privacy.noise_multiplier,
         num_units=num_units,
+        personal=config.personalisation.method,
+        unnoised_part=config.personalisation.is_unnoised,
     )
 
 
@@ -161,10 +174,22 @@ def steps_per_round(config: RunConfig, rate: float) -> int:
     return max(1, math.ceil((training.local_epochs or 1.0) / rate))
 
 
+def steps_of_run(config: RunConfig, steps: int) -> int:
+    """Return the number of steps of a whole run: those of all rounds, and the private ones of the personal part.
+
+    "head" and "proximal" need none of their own. The head is trained by the steps whose adapter travels, under one
+    clip. The own adapter of "proximal" is computed from the same noised sums as the one that travels.
+
+    Args:
+        steps: Number of steps of one round.
+    """
+    return steps * config.rounds + config.personalisation.noised_steps
+
+
 def event_of_round(config: RunConfig, institution: InstitutionConfig, num_units: int) -> DpSgdEvent:
     """Return the mechanism of one round, with noise that the institution calibrates itself.
 
-    A target epsilon is met over `rounds x steps`, which is the most participation that the hub could ask for. With
+    A target epsilon is met over `steps_of_run`, which is the most participation that the hub could ask for. With
     privacy nothing in the event depends on the rows. Without privacy the event has no noise, so epsilon is infinite
     from then on. Its sampling probability is q all the same.
 
@@ -182,6 +207,6 @@ def event_of_round(config: RunConfig, institution: InstitutionConfig, num_units:
         return DpSgdEvent(noise_multiplier=0.0, sampling_probability=rate, steps=steps)
     noise = config.privacy.noise_multiplier
     if config.privacy.target_epsilon is not None:
-        noise = calibrate(config.privacy.target_epsilon, config.privacy.delta or 0.0, rate, steps * config.rounds)
+        noise = calibrate(config.privacy.target_epsilon, config.privacy.delta or 0.0, rate, steps_of_run(config, steps))
     check_limits(institution, replace(training, noise_multiplier=noise or 0.0))
     return DpSgdEvent(noise_multiplier=noise or 0.0, sampling_probability=rate, steps=steps)

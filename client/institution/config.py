@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from common.canonical import MAX_DECLARED_UNITS, is_name
+from common.config.personalisation import METHODS
 from common.config.sections import Range, Section, build, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError
@@ -21,6 +22,7 @@ __all__ = [
     "InstitutionConfig",
     "LimitsConfig",
     "LocalModelConfig",
+    "PersonalConfig",
     "ReleaseConfig",
     "load_institution_config",
     "power_of_two_at_most",
@@ -42,6 +44,7 @@ class DataConfig(Section):
         labels: Labels of the data, in the order of a model's outputs, for `finetune --home` with privacy. They
             are declared, so that no label is published only because some row carries it. Whole numbers in a file that
             does not name them are positions in this list.
+        test: The institution's own test rows, in the format of `train`. Only the institution sees figures on them.
         customer_column: Name of the column with the customer's id. It is needed if a customer is the unit of privacy.
             In a CoNLL file each document belongs to one customer.
     """
@@ -51,6 +54,7 @@ class DataConfig(Section):
     text_column: str | None = None
     label_column: str | None = None
     labels: tuple[str, ...] = ()
+    test: Path | None = None
     customer_column: str | None = None
 
 
@@ -124,6 +128,25 @@ class ReleaseConfig(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PersonalConfig(Section):
+    """The personal parts that the privacy officer allows. A run with another one is refused.
+
+    Attributes:
+        allowed: Methods of a run's [personalisation], see `common.config.personalisation`.
+        allow_without_noise: Whether a personal part may be computed from private rows without noise. It stays inside.
+    """
+
+    section = "personalisation"
+    allowed: tuple[str, ...] = ()
+    allow_without_noise: bool = False
+
+    def check(self) -> None:
+        for name in self.allowed:
+            if name not in METHODS[1:]:
+                self.refuse("allowed", f"holds {format_value(name)}: use {', '.join(METHODS[1:])}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class InstitutionConfig:
     """One institution's settings file.
 
@@ -138,6 +161,7 @@ class InstitutionConfig:
     model: LocalModelConfig = field(default_factory=LocalModelConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
+    personalisation: PersonalConfig = field(default_factory=PersonalConfig)
     noise: Literal["system", "fixed"] = "system"
 
     @property
@@ -149,7 +173,7 @@ class InstitutionConfig:
         return self.release.declared_units or UNDECLARED_UNITS
 
 
-_SECTIONS = ("institution", "data", "model", "limits", "release")
+_SECTIONS = ("institution", "data", "model", "limits", "release", "personalisation")
 
 
 def load_institution_config(path: Path) -> InstitutionConfig:
@@ -172,11 +196,17 @@ def _parse(tables: Mapping[str, Any], start: Path) -> InstitutionConfig:
     data = build(DataConfig, tables["data"]) if "data" in tables else None
     return InstitutionConfig(
         name=identity["name"],
-        data=replace(data, train=start / data.train.expanduser()) if data else None,
+        data=_located(data, start) if data else None,
         model=build(LocalModelConfig, tables.get("model", {})),
         limits=build(LimitsConfig, tables.get("limits", {})),
         release=build(ReleaseConfig, tables.get("release", {})),
+        personalisation=build(PersonalConfig, tables.get("personalisation", {})),
     )
+
+
+def _located(data: DataConfig, start: Path) -> DataConfig:
+    test = start / data.test.expanduser() if data.test else None
+    return replace(data, train=start / data.train.expanduser(), test=test)
 
 
 def power_of_two_at_most(units: int) -> int:

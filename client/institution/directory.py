@@ -27,6 +27,7 @@ name = "{name}"
 # text_column = "text"     # for labelled words: "tokens", unless it is a CoNLL file
 # label_column = "label"   # for labelled words: "ner_tags"
 # labels = ["negative", "neutral", "positive"]  # for `finetune` with privacy, if the task has no labels of its own
+# test = "test.csv"   # own test rows. Figures on them stay inside
 # customer_column = "customer"   # column of the customer's id, required if limits.unit is "customer"
 
 [model]
@@ -48,6 +49,11 @@ unit = "record"                # unit that max_epsilon protects: "record", or "c
 # A power of two near the number of records (or customers). The hub weights by it, and gradient sums are divided by it.
 # If it is not declared, sums are divided as if there were 1,024.
 # declared_units = 1024
+
+# The personal parts that runs may train here. They stay inside. "prior" counts labels without noise.
+[personalisation]
+allowed = []                   # of "prior", "head", "proximal" and "after"
+allow_without_noise = false    # true allows a personal part without differential privacy. Its model must not leave
 """
 
 

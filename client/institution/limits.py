@@ -30,6 +30,8 @@ class ProposedTraining:
         delta: Delta at which the training states its epsilon. None if it is not chosen yet.
         noise_multiplier: None if it is not calibrated yet.
         num_units: Number of records or customers. None if the rows are not read yet.
+        personal: Method of the personal part that stays inside, "none" without one.
+        unnoised_part: Whether that part is computed from private rows without noise.
     """
 
     tasks: tuple[str, ...]
@@ -39,6 +41,8 @@ class ProposedTraining:
     delta: float | None = None
     noise_multiplier: float | None = None
     num_units: int | None = None
+    personal: str = "none"
+    unnoised_part: bool = False
 
 
 def check_limits(institution: InstitutionConfig, training: ProposedTraining) -> None:
@@ -61,6 +65,7 @@ def check_limits(institution: InstitutionConfig, training: ProposedTraining) -> 
             f"base model {training.base_model} is not among this institution's [model] allowed: choose one of them, "
             "or ask the privacy officer to add it",
         )
+    _check_personal(institution, training)
     if not training.private:
         if not limits.allow_without_privacy:
             raise AssignmentRefused(
@@ -132,6 +137,24 @@ def charge_training(
     """
     check_charge(ledger, institution, training, event, context)
     return ledger.reserve(event, context, institution.limits.budget if institution else None)
+
+
+def _check_personal(institution: InstitutionConfig, training: ProposedTraining) -> None:
+    """Refuse a personal part that the officer has not allowed."""
+    officer = institution.personalisation
+    if training.personal != "none" and training.personal not in officer.allowed:
+        raise AssignmentRefused(
+            RefusalCode.CONFIG,
+            f"the run's personal part {training.personal} is not among this institution's [personalisation] allowed: "
+            "take part in a run without it, or ask the privacy officer to add it",
+        )
+    if training.unnoised_part and not officer.allow_without_noise:
+        raise AssignmentRefused(
+            RefusalCode.PRIVACY_LIMIT,
+            f"the run's personal part {training.personal} is computed from private rows without noise, and stays "
+            "inside: ask the privacy officer to set personalisation.allow_without_noise, or take part in a run without "
+            "it",
+        )
 
 
 def _check_delta(institution: InstitutionConfig, training: ProposedTraining) -> None:

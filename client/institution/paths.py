@@ -3,6 +3,7 @@
 The node, which has no business with keys, rows and ledger, imports this module and no other of the room.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,14 @@ class InstitutionPaths:
     def ledger_path(self) -> Path:
         """The one privacy ledger over all runs and models that used this institution's rows."""
         return self.directory / "ledger.jsonl"
+
+    def outbox(self, run_id: str) -> Path:
+        """Directory of the answers to a run, and of the facts that later rounds of it are compared with."""
+        return self.directory / "outbox" / _short(run_id)
+
+    def personal(self, run_id: str) -> Path:
+        """Directory of the personal part of a run. Nothing in it is ever sent."""
+        return self.directory / "personal" / _short(run_id)
 
     @property
     def request_path(self) -> Path:
@@ -92,3 +101,7 @@ class InstitutionPaths:
     def hub_contact_path(self) -> Path:
         """The node's last contact with the hub, for the status line."""
         return self.node_state / "hub.json"
+
+
+def _short(run_id: str) -> str:
+    return hashlib.sha256(run_id.encode()).hexdigest()[:16]

@@ -114,6 +114,11 @@ class AdaptedModel:
             name for name in self._trainable if ".lora_" not in name and NEW_ROWS not in name and name != PROMPT
         )
 
+    def output_bias(self) -> str | None:
+        """Return the wire name of the bias of the one layer whose outputs are the labels. None if there is none."""
+        names = [name for name in self._last_layer if name.endswith(".bias") and name in self._trainable]
+        return names[0] if len(names) == 1 else None
+
     def initial(self) -> Tensors:
         """Return the tensors with which every run of this seed starts.
 

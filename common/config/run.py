@@ -14,11 +14,13 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from common.canonical import canonical, parse_object
+from common.config.personalisation import PersonalisationConfig
 from common.config.sections import Range, Section, build, check_value, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError
 from common.presets import preset
 from common.tasks import MULTI_TASK, Task, task, tasks_of
+from common.weighting import Weighting
 
 __all__ = [
     "CLIPPING_NORMS",
@@ -28,6 +30,7 @@ __all__ = [
     "AggregationConfig",
     "EvaluationConfig",
     "ModelConfig",
+    "PersonalisationConfig",
     "PrivacyConfig",
     "RunConfig",
     "TrainingConfig",
@@ -171,14 +174,14 @@ class PrivacyConfig(Section):
 class AggregationConfig(Section):
     """How the hub combines a round. Uniform weights are also used if no institution declares its units.
 
-    weighting: see `server.rounds.aggregation.weights`. server_decay_rounds: over how many last rounds the server's
+    weighting: see `common.weighting.weights`. server_decay_rounds: over how many last rounds the server's
     learning rate falls to nothing, so that the noise of single rounds averages out. None keeps it.
     institutions_per_round: None asks all. quorum: contributions below which a round fails. max_update_norm: L2 norm of
         one institution's change. None sets no limit. deadline_s: seconds the hub waits in a round.
     """
 
     section = "aggregation"
-    weighting: Literal["declared_units", "inverse_variance", "uniform"] = "declared_units"
+    weighting: Weighting = "declared_units"
     server_optimizer: Literal["none", "momentum", "adam"] = "none"
     server_learning_rate: Annotated[float, Range(0, above=True)] = 1.0
     server_momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
@@ -218,6 +221,7 @@ class RunConfig(Section):
     privacy: PrivacyConfig
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    personalisation: PersonalisationConfig = field(default_factory=PersonalisationConfig)
 
     @classmethod
     def place(cls, key: str) -> str:
@@ -234,6 +238,7 @@ class RunConfig(Section):
         least = max(kind.high_risk, default=1) + 1
         if 0 < len(self.labels) < least:
             self.refuse("labels", f"holds {len(self.labels)} label: {self.task} needs at least {least}")
+        self._check_personalisation(kind)
         if self.privacy.mode != "none" and self.training.sampling_rate is None:
             # With a batch size, q and so noise and epsilon are functions of the exact number of rows.
             way = "is given, but under differential privacy it would give row counts away: give sampling_rate"
@@ -259,9 +264,23 @@ class RunConfig(Section):
             budget = f"is {self.training.max_batch_tokens}, less than one text of model.max_tokens"
             self.training.refuse("max_batch_tokens", f"{budget} = {self.model.max_tokens}: raise it")
 
+    def _check_personalisation(self, kind: Task) -> None:
+        """Refuse a personal part that this run cannot have."""
+        personal = self.personalisation
+        method = f'is "{personal.method}", but'
+        if personal.method in ("prior", "head") and (not kind.head.is_linear or kind.name == MULTI_TASK):
+            personal.refuse("method", f"{method} {kind.name} has no single set of labels: use proximal or after")
+        if personal.method == "head" and self.adapter.layers == "none":
+            personal.refuse("method", f'{method} with adapter.layers = "none" nothing would travel: train an adapter')
+        if personal.without_noise and self.privacy.mode == "none":
+            personal.refuse("without_noise", 'is true, but privacy.mode = "none" adds no noise anyway: leave it out')
+
     def to_json(self) -> str:
-        """Canonical JSON: equal configurations give equal text."""
-        return canonical(asdict(self)).decode()
+        """Canonical JSON: equal configurations give equal text. A run without a personal part has no such section."""
+        values = asdict(self)
+        if self.personalisation == PersonalisationConfig():
+            del values["personalisation"]
+        return canonical(values).decode()
 
     def to_tables(self) -> dict[str, dict[str, Any]]:
         """Return the tables of a TOML file that describes this run. `from_tables` reads them."""
@@ -323,7 +342,9 @@ class RunConfig(Section):
         return parse_run(layout, source)
 
 
-RUN_SECTIONS = ("run", "task", "model", "adapter", "training", "privacy", "aggregation", "evaluation")
+RUN_SECTIONS = (
+    "run", "task", "model", "adapter", "training", "privacy", "aggregation", "evaluation", "personalisation",
+)  # fmt: skip
 
 
 def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
@@ -353,6 +374,7 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
             privacy=privacy,
             aggregation=build(AggregationConfig, tables["aggregation"]),
             evaluation=build(EvaluationConfig, tables["evaluation"]),
+            personalisation=build(PersonalisationConfig, tables["personalisation"]),
         )
 
 

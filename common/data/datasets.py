@@ -16,7 +16,9 @@ __all__ = [
     "SummaryExample",
     "TokenExample",
     "duplicates",
+    "labels_present",
     "merge",
+    "select_labels",
     "text_of",
     "validate",
 ]
@@ -151,6 +153,44 @@ class Dataset:
         if isinstance(example, Example):
             return json.dumps(["text", example.text, *self.labels[example.label : example.label + 1]]).encode()
         return json.dumps(["words", example.words, [self.labels[label] for label in example.labels]]).encode()
+
+
+def labels_present(parts: Sequence[Dataset], labels: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `labels` that an example of `parts` has, in the order of `labels`."""
+    found: set[str] = set()
+    for part in parts:
+        for example in part.examples:
+            if isinstance(example, Example):
+                found.add(part.labels[example.label])
+            elif isinstance(example, TokenExample):
+                found |= {part.labels[label] for label in example.labels}
+    return tuple(label for label in labels if label in found)
+
+
+def select_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """Return the examples whose labels are all among `labels`, numbered by their place in `labels`.
+
+    Each example is kept or left out by its own labels alone, so that one example more or less changes nothing else. No
+    example may remain.
+
+    >>> rows = Dataset.of(["Profit rose.", "Sales fell."], ["up", "down"])
+    >>> select_labels(rows, ("flat", "up")).examples
+    (Example(text='Profit rose.', label=1, customer=None),)
+    """
+    place = {label: index for index, label in enumerate(labels)}
+    new = [place.get(label) for label in dataset.labels]
+
+    def renumbered(example: AnyExample) -> AnyExample | None:
+        if isinstance(example, Example):
+            label = new[example.label]
+            return None if label is None else replace(example, label=label)
+        if isinstance(example, TokenExample):
+            tags = tuple(tag for tag in (new[label] for label in example.labels) if tag is not None)
+            return replace(example, labels=tags) if len(tags) == len(example.labels) else None
+        return example
+
+    kept = (renumbered(example) for example in dataset.examples)
+    return replace(dataset, examples=tuple(each for each in kept if each), labels=tuple(labels), labels_from_rows=False)
 
 
 def validate(dataset: Dataset) -> None:

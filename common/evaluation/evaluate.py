@@ -15,7 +15,16 @@ from common.evaluation.entities import EntityCounts
 from common.evaluation.metrics import AnyCounts, ConfusionMatrix, TokenCounts
 from common.tokenization.batches import IGNORED, Batch, TokenizedSet, token_batches
 
-__all__ = ["Prepared", "evaluate", "evaluate_language_model", "predict", "predict_words", "prepare", "probabilities"]
+__all__ = [
+    "Prepared",
+    "evaluate",
+    "evaluate_language_model",
+    "predict",
+    "predict_words",
+    "prepare",
+    "probabilities",
+    "scores",
+]
 
 _BATCH_TOKENS = 2048
 """On a processor four times as many take up to twice as long: tensors above 32 MB are mapped anew each time."""
@@ -108,8 +117,8 @@ def probabilities(
     """Return the probability of each label, (C,), for each text. With `among`, only of the labels at these places,
     given that the label is one of them.
     """
-    scores = _scores(model, model.encode(texts), None, max_batch_tokens)
-    asked = [row if among is None else row[list(among)] for row in scores]
+    logits = scores(model, model.encode(texts), None, max_batch_tokens)
+    asked = [row if among is None else row[list(among)] for row in logits]
     return [np.exp(row - np.logaddexp.reduce(row)) for row in asked]
 
 
@@ -117,12 +126,15 @@ def _outputs(
     model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None, max_batch_tokens: int
 ) -> list[NDArray[np.int64]]:
     """The likeliest label of each example, shape (), or of each of its tokens, (T,)."""
-    return [np.asarray(row.argmax(-1)) for row in _scores(model, tokens, features, max_batch_tokens)]
+    return [np.asarray(row.argmax(-1)) for row in scores(model, tokens, features, max_batch_tokens)]
 
 
 @torch.no_grad()
-def _scores(
-    model: AdaptedModel, tokens: TokenizedSet, features: FrozenFeatures | None, max_batch_tokens: int
+def scores(
+    model: AdaptedModel,
+    tokens: TokenizedSet,
+    features: FrozenFeatures | None = None,
+    max_batch_tokens: int = _BATCH_TOKENS,
 ) -> list[FloatArray]:
     """The logits of each example, (C,), or of each of its tokens, (T, C)."""
     model.eval_mode()

@@ -42,6 +42,8 @@ DISCLOSURES: Mapping[str, tuple[Basis, str]] = MappingProxyType(
         "PrivacyStatement.delta": (Basis.CHOSEN, "by the run"),
         "PrivacyStatement.epsilon": (Basis.CHOSEN, "follows from the run's values and how often a training was begun"),
         "PrivacyStatement.sampling_probability": (Basis.CHOSEN, "by the run; None where it would follow from a count"),
+        "Receipt.run_id": (Basis.CHOSEN, "the hub's own"),
+        "Receipt.round": (Basis.CHOSEN, "the hub's own"),
         "Refusal.run_id": (Basis.CHOSEN, "the hub's own"),
         "Refusal.round": (Basis.CHOSEN, "the hub's own"),
         "Refusal.code": (Basis.CLOSED, "`messages.RefusalCode`"),

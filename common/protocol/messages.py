@@ -22,7 +22,7 @@ from common.canonical import (
 )
 from common.errors import MessageError
 
-__all__ = ["Assignment", "Contribution", "PrivacyStatement", "Refusal", "RefusalCode"]
+__all__ = ["Assignment", "Contribution", "PrivacyStatement", "Receipt", "Refusal", "RefusalCode"]
 
 _MAX_HEADER_BYTES = 12 * 2**20
 
@@ -130,8 +130,11 @@ class _Message:
 class Assignment(_Message):
     """The hub's question to one institution: train this adapter for one round.
 
+    In a run with a personal part the round after the last one brings the final adapter, and asks for a `Receipt`.
+
     `config_json` is `RunConfig.to_json()`, `spec_json` is `Spec.to_json()`, `adapter` comes from
-    `adapter_codec.encode`. Each is checked by its own reader, not here.
+    `adapter_codec.encode`. Each is checked by its own reader, not here. `share` is the receiver's own mean share in the
+    weights of the rounds so far, of `members` institutions that had one. Both are 0 before the first round is closed.
     """
 
     run_id: str
@@ -140,9 +143,15 @@ class Assignment(_Message):
     spec_json: str
     adapter: bytes
     code_digest: str
+    share: float = 0.0
+    members: int = 0
 
     def __post_init__(self) -> None:
         _check_round("assignment", self.run_id, self.round)
+        object.__setattr__(self, "share", _number("assignment: share", self.share))
+        if self.share > 1:
+            _wrong("assignment: share", "a number from 0 to 1")
+        _integer("assignment: members", self.members, 0, MAX_ROUND)
         _text("assignment: config_json", self.config_json)
         _text("assignment: spec_json", self.spec_json)
         _bytes("assignment: adapter", self.adapter)
@@ -182,6 +191,17 @@ class Contribution(_Message):
         if statement is not None:
             statement = PrivacyStatement(**statement)
         return cls(**fields, statement=statement)
+
+
+@dataclass(frozen=True)
+class Receipt(_Message):
+    """One institution's confirmation that the final global adapter has come. It holds nothing else."""
+
+    run_id: str
+    round: int
+
+    def __post_init__(self) -> None:
+        _check_round("receipt", self.run_id, self.round)
 
 
 @dataclass(frozen=True)

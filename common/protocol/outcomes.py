@@ -15,6 +15,7 @@ class RoundOutcome(StrEnum):
     """
 
     CONTRIBUTED = "contributed"
+    RECEIVED = "received"
 
     DECLINED_BUDGET = "declined:budget"
     DECLINED_CONFIG = "declined:config"
@@ -71,6 +72,7 @@ class RoundOutcome(StrEnum):
 _MEANINGS: Mapping[RoundOutcome, str] = MappingProxyType(
     {
         RoundOutcome.CONTRIBUTED: "the update counted in the round",
+        RoundOutcome.RECEIVED: "the final adapter came, for the institution's personal model",
         RoundOutcome.DECLINED_BUDGET: "the training did not fit in the rest of the institution's privacy budget; "
         "nothing was trained",
         RoundOutcome.DECLINED_CONFIG: "the institution's settings do not allow this configuration",

@@ -2,6 +2,7 @@
 
 import math
 
+from common.report.by_institution import has_little_say
 from common.report.formatting import format_count, format_epsilon, format_value, join_names
 from common.report.statement_record import StatementRecord
 
@@ -19,16 +20,8 @@ def paragraphs(s: StatementRecord) -> list[str]:
         return [f"No differential privacy. Batches: {format_value(s.sampler)}. Nothing protects a single record."]
     if not s.steps:
         return ["Nothing of this run was trained here: nothing was spent."]
-    return [
-        _promise(s),
-        _mechanism(s),
-        *_curve(s),
-        *_attack(s),
-        *_groups(s),
-        *_adversaries(s),
-        *_global_model(s),
-        _accounted(s),
-    ]
+    meaning = [*_curve(s), *_attack(s), *_groups(s), *_adversaries(s), *_global_model(s)]
+    return [_promise(s), *_say(s), *_parts(s), _mechanism(s), *meaning, _accounted(s)]
 
 
 def _promise(s: StatementRecord) -> str:
@@ -44,6 +37,39 @@ def _promise(s: StatementRecord) -> str:
             f"{format_value(s.delta_times_population)}."
         )
     return words
+
+
+def _say(s: StatementRecord) -> list[str]:
+    """Return the share in the weights beside the cost, with a warning if it is below a tenth of an equal share."""
+    if s.share is None or not s.members:
+        return []
+    words = (
+        f"For this ε its adapters had a mean share of {s.share:.3f} in the weights of the run, by the hub's statement. "
+        f"An equal share of {s.members} institutions is {1 / s.members:.3f}."
+    )
+    if has_little_say(s.share, s.members):
+        words += " LITTLE SAY: the share is below a tenth of an equal one."
+    return [words]
+
+
+_PARTS = {
+    "prior": "the bias of its labels, from label shares that were counted without noise",
+    "head": "its task head, which the same steps trained under the same clip",
+    "proximal": "its own adapter, which follows from the noised sums of the rounds and costs nothing further",
+    "after": "its own adapter, trained further from the final global one",
+}
+
+
+def _parts(s: StatementRecord) -> list[str]:
+    """Return the part that left and the part that stayed. Empty if all that was trained left."""
+    if s.personal not in _PARTS:
+        return []
+    words = f"Left: the adapter of each round. Stayed inside: {_PARTS[s.personal]}."
+    if s.personal_steps:
+        words += f" {format_count(s.personal_steps)} of the steps below trained only the part that stayed."
+    if not s.personal_noised:
+        words += " NOT PRIVATE: the part that stayed has no noise and is not in this ε. Its model must not leave."
+    return [words]
 
 
 def _mechanism(s: StatementRecord) -> str:

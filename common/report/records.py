@@ -16,9 +16,11 @@ __all__ = [
     "AuditResult",
     "Baseline",
     "Check",
+    "InstitutionFigures",
     "InversionResult",
     "ResultRecord",
     "RoundRecord",
+    "Spread",
 ]
 
 
@@ -66,13 +68,51 @@ class RoundRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(Record):
-    """A model that the federation is compared with. `epsilon` is None if its training rows are not protected."""
+    """A model that the federation is compared with. `epsilon` is None if its training rows are not protected.
+
+    `own` holds the metrics of an institution alone on its own test rows. It is empty for every other model.
+    """
 
     name: str = ""
     accuracy: float | None = None
     weighted_f1: float | None = None
     epsilon: float | None = None
     note: str = ""
+    own: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A metric over institutions, each on its own test rows: the mean, the worst, and the institution with the worst.
+
+    Every institution counts alike in the mean, however many rows it has.
+    """
+
+    metric: str = ""
+    mean: float = 0.0
+    worst: float = 0.0
+    institution: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstitutionFigures:
+    """The share, the cost and the metrics of one institution in a run.
+
+    Attributes:
+        name: Name of the institution.
+        share: Its mean share in the weights of the rounds. None if no round was combined.
+        epsilon: Its privacy loss over the run. None without privacy.
+        shared: Metrics of the global model on the institution's own test rows. Empty if the hub has none of them.
+        alone: Metrics, on the same rows, of the model that it trains alone with the same privacy.
+        personal: Metrics, on the same rows, of its personal model.
+    """
+
+    name: str = ""
+    share: float | None = None
+    epsilon: float | None = None
+    shared: Mapping[str, float] = field(default_factory=dict)
+    alone: Mapping[str, float] = field(default_factory=dict)
+    personal: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +131,10 @@ class ResultRecord(Record):
         adapter, report: Paths of the adapter's directory and of the report.
         adapter_digest: SHA-256 of the adapter's tensors, in hex.
         noise: "system", or "fixed", which protects nobody. Empty in a deployed run.
+        institutions: Share, cost and metrics of each institution.
+        over_institutions: Mean and worst of them, for the models "shared", "alone" and "personal" that all have.
+        little_say: Institutions whose share in the weights is below a tenth of an equal one.
+        losers: Institutions that end more than half a point below the model that they train alone.
     """
 
     name: str = ""
@@ -115,6 +159,10 @@ class ResultRecord(Record):
     engine: str = ""
     noise: str = ""
     baselines: tuple[Baseline, ...] = ()
+    institutions: tuple[InstitutionFigures, ...] = ()
+    over_institutions: Mapping[str, Spread] = field(default_factory=dict)
+    little_say: tuple[str, ...] = ()
+    losers: tuple[str, ...] = ()
     report: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -82,6 +82,10 @@ class StatementRecord(Record):
         gaussian_mu: The mu of Gaussian differential privacy that covers the run.
         ledger_entries, runs: Number of trainings and names of runs in the whole ledger.
         max_epsilon, max_epsilon_delta, epsilon_of_limit_spent: The officer's limit and the part that is spent.
+        share, members: Mean share in the weights of the run, and the number of institutions that had one. None if the
+            hub has not stated it.
+        personal, personal_steps, personal_noised: Method of the part that stays inside, the private steps that were
+            charged for it alone, and whether all of it was noised.
         covers, does_not_cover: One sentence each.
     """
 
@@ -124,6 +128,11 @@ class StatementRecord(Record):
     max_epsilon: float | None = None
     max_epsilon_delta: float | None = None
     epsilon_of_limit_spent: float | None = None
+    share: float | None = None
+    members: int | None = None
+    personal: str = "none"
+    personal_steps: int = 0
+    personal_noised: bool = True
     covers: tuple[str, ...] = ()
     does_not_cover: tuple[str, ...] = ()
 

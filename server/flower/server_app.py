@@ -14,6 +14,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.travelling import complete, travelling, travelling_spec
 from common.adapters.warm_up import needs_warm_up, warm_up
 from common.base_models.load import load_base
 from common.base_models.provenance import refuse_private_base
@@ -95,7 +96,9 @@ def _execute(grid: Grid, run: Run) -> None:
             f"base model {config.model.base}: it differs from the one that run {run.name} began with: restore that one"
         )
     adapted = adapt(base, config.adapter, head, seed=config.seed)
-    evaluator = HubEvaluator(adapted, {"test": read_test_set(data, config)}) if data is not None else None
+    # With own heads there is no global model to evaluate.
+    has_test = data is not None and config.personalisation.method != "head"
+    evaluator = HubEvaluator(adapted, {"test": read_test_set(data, config)}) if data and has_test else None
     members = run.home.members()
     if checkpoint.exists(run.checkpoint):
         state = checkpoint.load(run.checkpoint)
@@ -105,7 +108,7 @@ def _execute(grid: Grid, run: Run) -> None:
         run.home.keys(),
         {name: entry.keys for name, entry in members.items()},
         config,
-        adapted.spec,
+        travelling_spec(adapted, config),
         {name: entry.approved_units for name, entry in members.items()},
     )
     node_keys = {entry.request.node_key: name for name, entry in members.items()}
@@ -137,7 +140,8 @@ def _first_state(run: Run, config: RunConfig, adapted: AdaptedModel, public: lis
     adapted.load(adapted.initial())
     if public:
         warm_up(adapted, public, max_batch_tokens=config.training.max_batch_tokens, seed=config.seed)
-    state = RunState(run_id=run.name, config_digest=config.digest(), next_round=1, adapter=adapted.export())
+    start = travelling(adapted.export(), adapted, config)
+    state = RunState(run_id=run.name, config_digest=config.digest(), next_round=1, adapter=start)
     checkpoint.save(state, run.checkpoint)
     return state
 
@@ -184,7 +188,7 @@ class _Progress:
 
 def _finish(run: Run, state: RunState, config: RunConfig, adapted: AdaptedModel, final: Evaluation | None) -> None:
     """Write adapter, result and report."""
-    adapted.load(state.adapter)
+    adapted.load(complete(state.adapter, adapted))
     await_room(run.directory, 4 * len(state.encoded) + _FILES_BYTES)
     epsilon = _largest_by_institution(state.history)
     metrics = final.metrics if final else {}

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from common.protocol.outcomes import explain_outcome
 from common.report import page
+from common.report.by_institution import describe_losers, describe_say, describe_spreads
 from common.report.formatting import (
     METRICS,
     capitalised,
@@ -76,6 +77,12 @@ def headline(run: RunFiles) -> Html:
     else:
         delta = format_value(run.result.delta)
         words += f", and no institution's ε exceeded {format_epsilon(spent)} for one record, at δ = {delta}"
+    over = run.result.over_institutions.get("shared")
+    if over is not None:
+        words += (
+            f". Over institutions, each on its own test rows, the mean is {format_metric(over.mean)} and the worst is "
+            f"{format_metric(over.worst)} ({over.institution})"
+        )
     return tag("p", words + ".", class_="headline")
 
 
@@ -168,6 +175,7 @@ def utility(run: RunFiles) -> Html:
         page.figure("Global model on the hub's test set, after each round", by_round)
         or _nothing("No round was evaluated."),
         _by_institution(last, present[:2]) if last else None,
+        _own_rows(run),
         _baselines(run),
     )
 
@@ -183,6 +191,57 @@ def _by_institution(last: RoundRecord, metrics: list[str]) -> Html:
     ]
     plot = grouped_bars(groups, [METRICS.get(m, m) for m in metrics], "Metrics by institution")
     return page.figure(f"Global model on each institution's test rows, after round {last.round}", plot)
+
+
+_MODELS = {"alone": "alone", "shared": "global model", "personal": "personal model"}
+
+
+def _own_rows(run: RunFiles) -> Html | None:
+    """Return the share, the epsilon and the metric of each institution on its own test rows, and who loses or has
+    little say.
+    """
+    institutions = run.result.institutions
+    if not institutions:
+        return None
+    models = [model for model in _MODELS if any(getattr(each, model) for each in institutions)]
+    names = [*METRICS, "perplexity"]
+    metric = next((m for m in names if any(m in getattr(each, model) for each in institutions for model in models)), "")
+    rows: list[list[Child]] = []
+    for each in institutions:
+        share = "–" if each.share is None else f"{each.share:.3f}"
+        values = [format_metric(getattr(each, model).get(metric)) for model in models]
+        said = [*(["little say"] if each.name in run.result.little_say else [])]
+        said += ["worse than alone"] if each.name in run.result.losers else []
+        rows.append([each.name, share, format_epsilon(each.epsilon), *values, ", ".join(said)])
+    columns = ["Institution", "Share", "ε", *(capitalised(_MODELS[model]) for model in models), ""]
+    caption = (
+        "Share: mean share in the weights of the rounds. Little say: below a tenth of an equal share. "
+        f"{capitalised(METRICS.get(metric, metric))} on the institution's own test rows. Worse than alone: more than "
+        "half a point below the model that it trains alone with the same privacy."
+        if models
+        else "Share: mean share in the weights of the rounds. Little say: below a tenth of an equal share. "
+        "The hub has no test rows of single institutions, so each institution sees its own figures, inside."
+    )
+    groups = [
+        (
+            each.name,
+            [Bar(f"{each.name}, {_MODELS[m]}", getattr(each, m)[metric]) for m in models if metric in getattr(each, m)],
+        )
+        for each in institutions
+    ]
+    plotted = len(models) > 1 and metric in METRICS
+    plot = grouped_bars(groups, [_MODELS[m] for m in models], "Models by institution") if plotted else None
+    warnings = [describe_say(run.result.little_say), describe_losers(run.result.losers)]
+    return join(
+        tag("h3", "By institution"),
+        *(
+            tag("p", capitalised(line) + ".", class_="note")
+            for line in (*describe_spreads(run.result), *warnings)
+            if line
+        ),
+        table(columns, rows, caption, words=1),
+        page.figure("Each institution's own test rows", plot) if plot is not None else None,
+    )
 
 
 def _baselines(run: RunFiles) -> Html:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import DESCRIPTION, Manifest, write_manifest
@@ -10,8 +11,9 @@ from common.config.run import RunConfig
 from common.errors import CheckpointError
 from common.files import write_json
 from common.protocol.adapter_codec import digest
+from common.report.by_institution import figures_by_institution, little_say, losers, mean_shares, spreads
 from common.report.formatting import format_epsilon
-from common.report.records import ResultRecord
+from common.report.records import Baseline, ResultRecord
 from server.rounds import checkpoint
 from server.rounds.checkpoint import RunState
 
@@ -74,6 +76,8 @@ def result(
     metrics: Mapping[str, float],
     epsilon: Mapping[str, float | None],
     engine: str,
+    baselines: tuple[Baseline, ...] = (),
+    personal: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> ResultRecord:
     """Return the result of a finished run, deployed or simulated.
 
@@ -85,7 +89,11 @@ def result(
         metrics: Of the last adapter on the hub's test set. Empty without a test set.
         epsilon: Of each institution over this run, at the run's delta. None without privacy.
         engine: "deployed", "in-process" or "flower".
+        baselines: Models that the federation is compared with.
+        personal: Metrics of each institution's personal model. Empty without one, and in a deployed run.
     """
+    alone = {row.name.removesuffix(" alone"): row.own for row in baselines if row.own}
+    institutions = figures_by_institution(state.history, epsilon, alone, personal)
     return ResultRecord(
         name=config.name,
         task=config.task,
@@ -104,6 +112,11 @@ def result(
         parameters_trained=adapted.parameters_trained,
         parameters_total=adapted.parameters_total,
         engine=engine,
+        baselines=baselines,
+        institutions=institutions,
+        over_institutions=spreads(institutions),
+        little_say=little_say(mean_shares(state.history)),
+        losers=losers(institutions),
         report=str(directory / "report.html"),
     )
 

@@ -15,11 +15,11 @@ from common.errors import AdapterRefused, EnvelopeError, MessageError
 from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, decode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek
-from common.protocol.messages import Contribution, PrivacyStatement, Refusal
+from common.protocol.messages import Contribution, PrivacyStatement, Receipt, Refusal
 from common.protocol.outcomes import RoundOutcome
 from server.rounds.aggregation import update_norm
 
-__all__ = ["Admitted", "Expected", "Failure", "Verdict", "admit", "largest_reply"]
+__all__ = ["Admitted", "Expected", "Failure", "Verdict", "admit", "largest_reply", "receipts"]
 
 _OVERHEAD_BYTES = 2**16
 """Allowance in bytes for the parts of a reply beside its adapter: envelope, statement, digests."""
@@ -114,12 +114,45 @@ def admit(replies: Mapping[str, bytes | Failure], expected: Expected) -> Verdict
     return Verdict(accepted, outcomes)
 
 
+def receipts(replies: Mapping[str, bytes | Failure], expected: Expected) -> dict[str, RoundOutcome]:
+    """Return the outcome of each institution that was sent the final adapter.
+
+    Args:
+        replies: By institution. One that was asked and is absent here counts as silent.
+        expected: The facts of the round after the last one.
+    """
+    outcomes: dict[str, RoundOutcome] = {}
+    for name in sorted({*expected.asked, *replies}):
+        try:
+            _receive_one(name, replies.get(name, Failure(RoundOutcome.FAILED_SILENT, "")), expected)
+            outcomes[name] = RoundOutcome.RECEIVED
+        except _NotAdmitted as refusal:
+            outcomes[name] = refusal.outcome
+        except EnvelopeError as error:
+            outcomes[name] = RoundOutcome(f"refused:{error.code}")
+        except MessageError:
+            outcomes[name] = RoundOutcome.REFUSED_MESSAGE
+    return outcomes
+
+
+def _receive_one(name: str, reply: bytes | Failure, expected: Expected) -> None:
+    _require(name in expected.asked, RoundOutcome.REFUSED_NOT_ASKED)
+    if isinstance(reply, Failure):
+        raise _NotAdmitted(reply.outcome)
+    kind, payload = _open(name, reply, expected, ("receipt", "refusal"))
+    if kind == "refusal":
+        refusal = Refusal.from_bytes(payload)
+        _check_place(refusal, expected)
+        raise _NotAdmitted(RoundOutcome(f"declined:{refusal.code}"))
+    _check_place(Receipt.from_bytes(payload), expected)
+
+
 def _admit_one(name: str, reply: bytes | Failure, expected: Expected) -> Admitted:
     _require(name in expected.enrolled, RoundOutcome.REFUSED_UNKNOWN_SENDER)
     _require(name in expected.asked, RoundOutcome.REFUSED_NOT_ASKED)
     if isinstance(reply, Failure):
         raise _NotAdmitted(reply.outcome)
-    kind, payload = _open(name, reply, expected)
+    kind, payload = _open(name, reply, expected, ("contribution", "refusal"))
     if kind == "refusal":
         refusal = Refusal.from_bytes(payload)
         _check_place(refusal, expected)
@@ -143,21 +176,21 @@ def largest_reply(spec: Spec) -> int:
     return len(spec.header) + spec.data_bytes + _OVERHEAD_BYTES
 
 
-def _open(name: str, reply: bytes, expected: Expected) -> tuple[str, bytes]:
-    """Return kind and payload of a message that institution `name` sealed to this hub for this round."""
+def _open(name: str, reply: bytes, expected: Expected, kinds: tuple[str, str]) -> tuple[str, bytes]:
+    """Return kind and payload of a message of `kinds` that institution `name` sealed to this hub for this round."""
     max_bytes = largest_reply(expected.spec)
     context = peek(reply, max_bytes)
     _require(context.sender == name, RoundOutcome.REFUSED_WRONG_SENDER)
     _require(context.run_id == expected.run_id, RoundOutcome.REFUSED_WRONG_RUN)
     _require(context.round == expected.round, RoundOutcome.REFUSED_WRONG_ROUND)
     _require(context.recipient == expected.hub.name, RoundOutcome.REFUSED_WRONG_RECIPIENT)
-    _require(context.kind in ("contribution", "refusal"), RoundOutcome.REFUSED_WRONG_KIND)
+    _require(context.kind in kinds, RoundOutcome.REFUSED_WRONG_KIND)
     # Built from the expected facts, not from the claimed ones.
     place = MessageContext(expected.run_id, expected.round, context.kind, name, expected.hub.name)
     return context.kind, open_sealed(reply, expected.hub, expected.asked[name], place, max_bytes)
 
 
-def _check_place(message: Contribution | Refusal, expected: Expected) -> None:
+def _check_place(message: Contribution | Receipt | Refusal, expected: Expected) -> None:
     _require(message.run_id == expected.run_id, RoundOutcome.REFUSED_WRONG_RUN)
     _require(message.round == expected.round, RoundOutcome.REFUSED_WRONG_ROUND)
 

@@ -15,7 +15,7 @@ from common.config.run import AggregationConfig
 from common.errors import AdapterRefused
 from common.protocol.adapter_codec import Tensors
 
-__all__ = ["OptimizerState", "ServerOptimizer", "optimizer_of_round", "update_norm", "weighted_mean", "weights"]
+__all__ = ["OptimizerState", "ServerOptimizer", "optimizer_of_round", "update_norm", "weighted_mean"]
 
 _SECOND_DECAY = 0.99
 _ADAPTIVITY = 1e-3
@@ -24,38 +24,6 @@ _MOMENTS = {"none": (), "momentum": ("first",), "adam": ("first", "second")}
 
 OptimizerState = dict[str, Tensors]
 """The moments of a server optimiser. Each has the shapes of the adapter."""
-
-
-def weights(
-    declared_units: Mapping[str, int | None], weighting: Literal["declared_units", "inverse_variance", "uniform"]
-) -> dict[str, float]:
-    """Return each institution's weight in the mean. Weights sum to 1.
-
-    "declared_units" is proportional to the declared size, as a mean over all records would be. "inverse_variance" is
-    proportional to its square. All institutions of a run use one noise multiplier, and each divides its sums by its
-    declared size, so the variance of a contribution's noise goes with 1 / size^2. Weights by inverse variance leave the
-    least noise beside the signal.
-
-    An institution that declares no size gets the smallest declared size, so hiding it brings no extra weight. If none
-    declares a size, weights are equal.
-
-    Args:
-        declared_units: Declared number of units by institution, or None.
-        weighting: Rule of the run.
-
-    >>> weights({"a": 1024, "b": 3072, "c": None}, "declared_units")
-    {'a': 0.2, 'b': 0.6, 'c': 0.2}
-    """
-    declared = [units for units in declared_units.values() if units is not None]
-    if weighting == "uniform" or not declared:
-        return {name: 1.0 / len(declared_units) for name in sorted(declared_units)}
-    power = 2 if weighting == "inverse_variance" else 1
-    sizes = {
-        name: (min(declared) if (units := declared_units[name]) is None else units) ** power
-        for name in sorted(declared_units)
-    }
-    total = sum(sizes.values())
-    return {name: size / total for name, size in sizes.items()}
 
 
 def weighted_mean(contributions: Mapping[str, Tensors], shares: Mapping[str, float]) -> Tensors:

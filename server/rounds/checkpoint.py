@@ -36,6 +36,7 @@ class RunState:
         optimizer_state: Moments of the server optimiser.
         history: Records of the finished rounds.
         missed: Records of the attempts that missed the quorum. They changed nothing else.
+        delivered: Whether the final adapter was sent to the institutions, in a run with a personal part.
     """
 
     run_id: str
@@ -45,6 +46,7 @@ class RunState:
     optimizer_state: Mapping[str, Tensors] = field(default_factory=dict)
     history: tuple[RoundRecord, ...] = ()
     missed: tuple[RoundRecord, ...] = ()
+    delivered: bool = False
 
     @cached_property
     def encoded(self) -> bytes:
@@ -77,6 +79,7 @@ def save(state: RunState, directory: Path) -> None:
         "moments": list(state.optimizer_state),
         "history": [record.text for record in state.history],
         "missed": [record.text for record in state.missed],
+        **({"delivered": True} if state.delivered else {}),
     }
     rest = frame(_BODY, canonical(header), b"".join(parts))
     path = directory / _FILE
@@ -123,6 +126,7 @@ def _read(data: bytes) -> RunState:
         optimizer_state=dict(zip(moments, remembered, strict=True)),
         history=_records(values["history"]),
         missed=_records(values["missed"]),
+        delivered=bool(values.get("delivered", False)),
     )
 
 

@@ -19,10 +19,12 @@ from common.protocol.adapter_codec import Spec, Tensors, digest
 from common.protocol.envelope import MessageContext, PublicKeys, seal
 from common.protocol.messages import Assignment
 from common.protocol.outcomes import RoundOutcome
+from common.report.by_institution import mean_shares
 from common.report.records import RoundRecord
 from common.source import code_digest
+from common.weighting import weights
 from server.rounds import aggregation
-from server.rounds.admission import Expected, Failure, Verdict, admit
+from server.rounds.admission import Expected, Failure, Verdict, admit, receipts
 from server.rounds.aggregation import optimizer_of_round
 from server.rounds.checkpoint import RunState
 
@@ -104,7 +106,26 @@ def run(
         state = _execute_round(state, federation, transport, evaluate, save, audit)
         if on_round is not None:
             on_round(state.history[-1])
+    if federation.config.personalisation.method != "none" and not state.delivered:
+        state = _deliver(state, federation, transport, save, audit)
     return state
+
+
+def _deliver(
+    state: RunState, federation: FederationContext, transport: Transport, save: Save, audit: Audit
+) -> RunState:
+    """Send every institution the final adapter, for its personal model, and record the outcome of each.
+
+    Nothing comes back but a receipt. An institution that is absent keeps what it has.
+    """
+    names = tuple(sorted(federation.institutions))
+    sealed = _sealed_assignments(state, federation, names)
+    replies = transport.exchange(state.next_round, sealed, federation.config.aggregation.deadline_s)
+    outcomes = receipts(replies, _expected(state, federation, names))
+    after = replace(state, delivered=True)
+    save(after)
+    audit("final_adapter_delivered", {"run_id": state.run_id, "outcomes": dict(outcomes)})
+    return after
 
 
 def _execute_round(
@@ -112,12 +133,11 @@ def _execute_round(
 ) -> RunState:
     started = time.monotonic()
 
-    # 1. Sample the institutions and write one assignment for all of them: a pure function of state and federation.
+    # 1. Sample the institutions.
     asked = sample_institutions(state, federation)
-    assignment = _assignment(state, federation)
 
-    # 2. Sign it and seal it to each institution.
-    sealed = {name: _seal(assignment, state, federation, name) for name in asked}
+    # 2. Write an assignment for each, a pure function of state and federation. Sign it and seal it to its institution.
+    sealed = _sealed_assignments(state, federation, asked)
 
     # 3. Let the institutions train and collect their sealed answers.
     replies = transport.exchange(state.next_round, sealed, federation.config.aggregation.deadline_s)
@@ -191,7 +211,14 @@ def _check(state: RunState, federation: FederationContext) -> None:
             )
 
 
-def _assignment(state: RunState, federation: FederationContext) -> bytes:
+def _sealed_assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> dict[str, bytes]:
+    """Return the sealed assignment of each institution. It holds the institution's own share in the weights."""
+    assignment, shares = _assignment(state, federation), mean_shares(state.history)
+    own = {name: replace(assignment, share=shares.get(name, 0.0), members=len(shares)) for name in names}
+    return {name: _seal(own[name].to_bytes(), state, federation, name) for name in names}
+
+
+def _assignment(state: RunState, federation: FederationContext) -> Assignment:
     return Assignment(
         run_id=state.run_id,
         round=state.next_round,
@@ -199,7 +226,7 @@ def _assignment(state: RunState, federation: FederationContext) -> bytes:
         spec_json=federation.spec.to_json(),
         adapter=state.encoded,
         code_digest=code_digest(),
-    ).to_bytes()
+    )
 
 
 def _seal(assignment: bytes, state: RunState, federation: FederationContext, name: str) -> bytes:
@@ -265,7 +292,7 @@ def _combine(
     """Return the next adapter, the next optimiser state, and each contributor's share."""
     config = federation.config.aggregation
     declared = {name: _counted(name, reply.declared_units, federation) for name, reply in verdict.accepted.items()}
-    shares = aggregation.weights(declared, config.weighting)
+    shares = weights(declared, config.weighting)
     mean = aggregation.weighted_mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
     optimizer = optimizer_of_round(config, state.next_round, federation.config.rounds)
     adapter, optimizer_state = optimizer.step(state.adapter, mean, dict(state.optimizer_state))

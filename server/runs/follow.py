@@ -10,6 +10,8 @@ from rich.progress import Progress as ProgressBar
 
 from common.errors import ServiceError
 from common.protocol.outcomes import RoundOutcome
+from common.report.by_institution import describe_say
+from common.report.formatting import format_epsilon
 from common.report.json_reader import read_json
 from common.report.records import ResultRecord, RoundRecord
 from server.runs.records import Progress, RunEnding
@@ -95,6 +97,13 @@ def _show_ending(run: Run, ending: RunEnding, result: ResultRecord | None) -> No
     if result is not None:
         show = Console().print
         show(f"run {run.name} is finished", soft_wrap=True, highlight=False)
+        for each in result.institutions:
+            share = "none" if each.share is None else f"{each.share:.3f}"
+            show(
+                f"  {each.name}: share in the weights {share}, epsilon {format_epsilon(each.epsilon)}", highlight=False
+            )
+        if result.little_say:
+            show(describe_say(result.little_say), soft_wrap=True, highlight=False)
         show(f"adapter: {result.adapter}\nreport:  {result.report}", soft_wrap=True, highlight=False)
         return
     line = ending.message or f"run {run.name}: {ending.state}"

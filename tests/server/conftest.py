@@ -12,7 +12,7 @@ from common.config.run import RunConfig, parse_run
 from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, decode, digest, encode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, seal
-from common.protocol.messages import Assignment, Contribution, PrivacyStatement
+from common.protocol.messages import Assignment, Contribution, PrivacyStatement, Receipt
 from common.source import code_digest
 from server.rounds import coordinator
 from server.rounds.checkpoint import RunState
@@ -56,7 +56,11 @@ class Institution:
         payload = open_sealed(sealed, self.keys, self.hub, context)
         self.questions.append((round_, payload))
         if payload not in self.outbox:
-            self.outbox[payload] = self.reseal(self.contribution(Assignment.from_bytes(payload)))
+            question = Assignment.from_bytes(payload)
+            if question.round > RunConfig.from_json(question.config_json).rounds:
+                self.outbox[payload] = self.reseal(Receipt(question.run_id, question.round), "receipt")
+            else:
+                self.outbox[payload] = self.reseal(self.contribution(question))
         return self.outbox[payload]
 
     def contribution(self, question: Assignment) -> Contribution:

@@ -11,6 +11,8 @@ import pytest
 from client.agent.agent import Agent, LocalModel
 from client.federation import local_round
 from client.federation.local_round import PreparedData
+from client.institution.paths import InstitutionPaths
+from client.institution.say import Say
 from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig, parse_run
 from common.errors import AssignmentRefused, EnvelopeError, MessageError
@@ -125,6 +127,13 @@ def test_a_contribution_is_a_changed_adapter_and_a_statement_of_what_was_charged
     assert answer.statement is not None
     assert (answer.statement.steps, answer.statement.noise_multiplier) == (STEPS, charge.event.noise_multiplier)
     assert answer.declared_units is None
+
+
+def test_the_share_that_the_hub_states_is_kept_beside_the_answers(bank: Bank, ask: Ask) -> None:
+    bank.ask(ask())
+    assert Say.read(InstitutionPaths(bank.directory).outbox(RUN)) is None
+    bank.ask(ask(2, share=0.25, members=4))
+    assert Say.read(InstitutionPaths(bank.directory).outbox(RUN)) == Say(0.25, 4)
 
 
 def test_only_the_hubs_own_signature_over_an_assignment_to_this_institution_counts(bank: Bank, ask: Ask) -> None:

@@ -349,3 +349,25 @@ def test_the_commands_start_without_torch(spent: InstitutionDirectory, action: s
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("others", "named"), [(["4096", "4096", "4096"], True), (["512", "512"], False)])
+def test_the_forecast_names_an_institution_that_would_have_almost_no_say(
+    home: InstitutionDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str], others: list[str], named: bool
+) -> None:
+    settings = home.settings_path.read_text().replace("# declared_units = 1024", "declared_units = 256")
+    home.settings_path.write_text(settings)
+    path = tmp_path / "run.toml"
+    weighting = '[aggregation]\nweighting = "inverse_variance"\n'
+    path.write_text(RUN.format(rounds=2, mode="custom", privacy=CUSTOM) + weighting)
+    arguments = ["budget", "forecast", str(path), "--home", str(home.directory), "--others", *others]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert ("LITTLE SAY: bank would have less than a tenth" in printed) == named
+    assert "share in the weights: 0." in printed
+    assert main([*arguments, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["little_say"] == named
+    # By inverse variance the mean has the noise of the root of the sum of squares.
+    assert facts["noise_equivalent_units"] == pytest.approx(math.hypot(256, *map(int, others)))
+    assert f"{facts['noise_equivalent_units']:,.0f} units, you declare 256" in printed

@@ -43,7 +43,7 @@ def test_the_metrics_of_a_result_stand_beside_its_other_keys() -> None:
     written = through_json(result.to_json())
     assert written["accuracy"] == 0.75
     assert written["baselines"] == [
-        {"name": "a alone", "accuracy": 0.5, "weighted_f1": 0.25, "epsilon": None, "note": "n"}
+        {"name": "a alone", "accuracy": 0.5, "weighted_f1": 0.25, "epsilon": None, "note": "n", "own": {}}
     ]
     assert ResultRecord.from_json("result.json", written) == result
 

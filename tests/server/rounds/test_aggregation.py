@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from common.config.run import AggregationConfig
 from common.errors import AdapterRefused
-from server.rounds.aggregation import ServerOptimizer, optimizer_of_round, update_norm, weighted_mean, weights
+from common.weighting import weights
+from server.rounds.aggregation import ServerOptimizer, optimizer_of_round, update_norm, weighted_mean
 
 floats = st.floats(-(2.0**100), 2.0**100, width=32)
 bands = st.dictionaries(
@@ -59,6 +60,19 @@ def test_in_the_last_rounds_the_rate_falls_to_nothing() -> None:
 @given(bands)
 def test_uniform_weighting_ignores_what_was_declared(declared: dict[str, int | None]) -> None:
     assert set(weights(declared, "uniform").values()) == {1 / len(declared)}
+
+
+@given(bands)
+def test_under_a_cap_no_member_outweighs_all_others_together(declared: dict[str, int | None]) -> None:
+    capped, plain = weights(declared, "capped_units"), weights(declared, "declared_units")
+    assert math.fsum(capped.values()) == pytest.approx(1, abs=1e-12)
+    if max(plain.values()) <= 0.5 or len(declared) == 1:
+        assert capped == plain
+        return
+    largest = max(plain, key=plain.__getitem__)
+    assert max(capped.values()) == capped[largest] == 0.5
+    for one in capped.keys() - {largest}:  # the others keep their proportions
+        assert capped[one] == pytest.approx(plain[one] / (1 - plain[largest]) / 2, rel=1e-6)
 
 
 def test_who_declares_nothing_counts_as_the_smallest_that_did() -> None:
