@@ -8,10 +8,10 @@ import pytest
 from common.flower.records import RelayError, to_record
 from common.identity.enrolment import EnrolmentRequest
 from common.protocol.disclosures import DISCLOSURES, Basis
-from common.protocol.messages import Contribution, PrivacyStatement, Refusal, RefusalCode
+from common.protocol.messages import Contribution, PrivacyStatement, Receipt, Refusal, RefusalCode
 
 ROOT = Path(__file__).parents[3]
-SENT = (Contribution, PrivacyStatement, Refusal, EnrolmentRequest)
+SENT = (Contribution, PrivacyStatement, Receipt, Refusal, EnrolmentRequest)
 
 
 def test_every_field_that_the_hub_receives_was_decided_and_nothing_else_was() -> None:

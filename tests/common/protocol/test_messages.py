@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import MessageError
-from common.protocol.messages import Assignment, Contribution, PrivacyStatement, Refusal, RefusalCode
+from common.protocol.messages import Assignment, Contribution, PrivacyStatement, Receipt, Refusal, RefusalCode
 
 DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
 RUNS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9 _.-]{0,20}\Z")
@@ -33,6 +33,8 @@ ASSIGNMENTS = st.builds(
     spec_json=TEXT,
     adapter=st.binary(max_size=100),
     code_digest=DIGESTS,
+    share=st.floats(0, 1),
+    members=st.integers(0, 100),
 )
 CONTRIBUTIONS = st.builds(
     Contribution,
@@ -45,14 +47,15 @@ CONTRIBUTIONS = st.builds(
     declared_units=st.none() | st.integers(0, 40).map(lambda power: 1 << power),
 )
 REFUSALS = st.builds(Refusal, run_id=RUNS, round=ROUNDS, code=st.sampled_from(RefusalCode))
-MESSAGES = ASSIGNMENTS | CONTRIBUTIONS | REFUSALS
-KINDS = [Assignment, Contribution, Refusal]
+RECEIPTS = st.builds(Receipt, run_id=RUNS, round=ROUNDS)
+MESSAGES = ASSIGNMENTS | CONTRIBUTIONS | RECEIPTS | REFUSALS
+KINDS = [Assignment, Contribution, Receipt, Refusal]
 
 STATEMENT = PrivacyStatement(noise_multiplier=1.0, clipping_norm=1.0, steps=5, delta=1e-5, epsilon=0.7)
 ASSIGNMENT = Assignment("run-1", 2, '{"a":1}', "{}", b"adapter", "0" * 64)
 CONTRIBUTION = Contribution("run-1", 2, b"adapter", "1" * 64, "0" * 64, STATEMENT, 512)
 REFUSAL = Refusal("run-1", 2, RefusalCode.BUDGET)
-EXAMPLES = [ASSIGNMENT, CONTRIBUTION, REFUSAL]
+EXAMPLES = [ASSIGNMENT, CONTRIBUTION, Receipt("run-1", 3), REFUSAL]
 
 
 def refused(kind: type[Any], data: bytes) -> None:
@@ -81,6 +84,7 @@ def test_what_leaves_an_institution_is_this_and_no_more() -> None:
     assert {field.name for field in fields(PrivacyStatement)} == {
         "noise_multiplier", "clipping_norm", "steps", "delta", "epsilon", "sampling_probability",
     }  # fmt: skip
+    assert {field.name for field in fields(Receipt)} == {"run_id", "round"}
     assert {field.name for field in fields(Refusal)} == {"run_id", "round", "code"}
 
 
