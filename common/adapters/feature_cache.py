@@ -33,8 +33,13 @@ class FeatureCache:
     def fill(self, model: AdaptedModel, data: TokenizedSet, max_batch_tokens: int) -> None:
         """Compute the missing features. Nothing is computed if no part of the model is frozen below the trained one.
 
+        Args:
+            model: The model. Later calls must give the same one.
+            data: The N examples. Later calls must give the same ones.
+            max_batch_tokens: Bound on the tokens that are computed at once.
+
         Raises:
-            ConfigurationError: the cache holds the states of other examples or of another model.
+            ConfigurationError: The cache holds the states of other examples or of another model.
         """
         if self._owner is None:
             self._features = model.features(data, max_batch_tokens)
@@ -48,11 +53,17 @@ class FeatureCache:
         return self._features is not None and self._features.pooled
 
     def batch(self, data: TokenizedSet, rows: Rows, device: str) -> Batch:
-        """`data.batch(rows)`, with the output of the frozen layers if the model has any."""
+        """Return `data.batch(rows)`, with the output of the frozen layers if the model has any."""
         return data.batch(rows, device) if self._features is None else self._features.batch(data, rows, device)
 
     def blocks(self, data: TokenizedSet, rows: Rows, max_batch_tokens: int) -> list[Block]:
-        """Put `rows` into blocks of fixed shape. Call `fill` before."""
+        """Put `rows` into blocks of fixed shape. `fill` must have been called.
+
+        Args:
+            data: The examples.
+            rows: (n,) indices of examples.
+            max_batch_tokens: Bound on the tokens of a block, unless one example exceeds it.
+        """
         if self._owner is None:
             raise RuntimeError("the cache is empty: fill it first")
         model = self._owner[0]
@@ -62,7 +73,7 @@ class FeatureCache:
         return fixed_blocks(data, rows, model.base.max_tokens, max_batch_tokens, masked, one_size)
 
     def block_batch(self, data: TokenizedSet, block: Block, device: str) -> Batch:
-        """The examples of `block`, with the output of the frozen layers if the model has any, and its dummies."""
+        """Return the examples and dummies of `block`, with the output of the frozen layers if the model has any."""
         if self._features is None:
             return block_batch(data, block, device)
         return self._features.block_batch(data, block, device)

@@ -23,9 +23,18 @@ def write_adapter(
     card: Mapping[str, Any],
     beside: Mapping[str, bytes],
 ) -> None:
-    """Write weights, configuration, card and the files `beside` them in a draft, then put it in `directory`'s place.
+    """Write an adapter's directory whole or not at all. Equal adapters give equal bytes.
 
-    Equal adapters give equal bytes. If the disk refuses, OSError is raised and the old directory stays.
+    Args:
+        directory: The directory, which is replaced whole.
+        base: The base model of the adapter.
+        config: PEFT's configuration of the adapter.
+        tensors: All its tensors by wire name, with a frozen A.
+        card: Lines of the model card, by name.
+        beside: Contents of further files, by name.
+
+    Raises:
+        OSError: The disk refuses. The old directory stays as it was.
     """
     with replace_directory(directory) as draft:
         write_atomic(draft / "adapter_model.safetensors", encode(tensors))

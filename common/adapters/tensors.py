@@ -77,9 +77,14 @@ def initial_tensors(seed: int, name: str, shape: tuple[int, ...], *, zero: bool)
 
 
 def seeded(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Uniform numbers of variance 1 / fan-in for the (out, in) matrix `name`, with the same bits on every machine.
+    """Return uniform numbers of variance 1 / fan-in, with the same bits on every machine.
 
-    Uniform and not normal: a normal number needs a logarithm, whose last bit differs between machines.
+    They are not normal numbers, because these need a logarithm, whose last bit differs between machines.
+
+    Args:
+        seed: Seed of the run.
+        name: Name of the tensor on the wire. Each name has numbers of its own.
+        shape: (out, in) of the matrix.
     """
     key = hashlib.sha256(f"fedfin start|{seed}|{name}".encode()).digest()
     words = np.random.Philox(key=np.frombuffer(key[:16], dtype="<u8").astype(np.uint64)).random_raw(math.prod(shape))

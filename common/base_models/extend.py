@@ -79,9 +79,13 @@ def tokens_per_word(tokenizer: Any, texts: Sequence[str]) -> float:
 
 
 def write_extended_base(base: str, terms: Sequence[str], out: Path, private: bool) -> list[str]:
-    """Write `base` with `terms` in its vocabulary to `out`. Return the terms that were new.
+    """Write a base model with more terms in its vocabulary, and return the terms that were new.
 
-    private: whether the list was learned from private text without differential privacy.
+    Args:
+        base: Name of the base model to start from.
+        terms: Words or word sequences to add.
+        out: Directory of the new base model. It is replaced whole.
+        private: Whether the terms were learned from private text without differential privacy.
     """
     model, tokenizer = load_pretrained(base)
     added = extend(model, tokenizer, terms)
@@ -91,9 +95,13 @@ def write_extended_base(base: str, terms: Sequence[str], out: Path, private: boo
 
 
 def write_merged_base(adapted: Any, base: str, out: Path, private: bool) -> None:
-    """Fold the adapter of `adapted` (an `AdaptedModel` on `base`, of no use afterwards) into a base model at `out`.
+    """Write a base model with an adapter folded into its weights. Task heads are left out.
 
-    Its architecture is that of `base`. Task heads are left out. private: whether it was trained on private text.
+    Args:
+        adapted: An `AdaptedModel` on `base`. It cannot be used afterwards.
+        base: Name of the base model, whose architecture stays.
+        out: Directory of the new base model. It is replaced whole.
+        private: Whether the adapter was trained on private text without differential privacy.
     """
     model, tokenizer = load_pretrained(base)
     origin = read_provenance(base)
@@ -106,7 +114,14 @@ def write_merged_base(adapted: Any, base: str, out: Path, private: bool) -> None
 
 
 def save_base(model: Any, tokenizer: Any, out: Path, origin: Provenance) -> None:
-    """Write a base model's directory whole or not at all. It replaces an older one."""
+    """Write a base model's directory whole or not at all. It replaces an older one.
+
+    Args:
+        model: The model, as transformers saves it.
+        tokenizer: Its tokenizer.
+        out: The directory.
+        origin: The record of its origin, written beside the weights.
+    """
     with replace_directory(out) as draft:
         with quiet():
             model.save_pretrained(draft)

@@ -1,4 +1,4 @@
-"""Counts that add up, and the figures a person reads from them.
+"""Counts that add up, and the metrics that follow from them.
 
 The evaluation of a part returns counts. The counts of the whole are their sum, never a mean of metrics.
 """
@@ -42,10 +42,15 @@ class ConfusionMatrix:
 
     @classmethod
     def of(cls, truth: Sequence[int], predicted: Sequence[int], labels: int) -> "ConfusionMatrix":
-        """Count pairs of label numbers, each from 0 to `labels` - 1.
+        """Count pairs of label numbers.
+
+        Args:
+            truth: The N labels of the examples, each from 0 to `labels` - 1.
+            predicted: The N labels that the model gave them.
+            labels: Number of labels.
 
         Raises:
-            DataError: lengths differ, or a label number is out of range.
+            DataError: The lengths differ, or a label number is out of range.
         """
         true, given = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
         if true.shape != given.shape or true.ndim != 1:
@@ -65,7 +70,7 @@ class ConfusionMatrix:
 
     @property
     def total(self) -> int:
-        """How many examples were counted."""
+        """Number of examples that were counted."""
         return int(self.matrix.sum())
 
     @property
@@ -159,10 +164,10 @@ AnyCounts = ConfusionMatrix | EntityCounts | TokenCounts
 
 
 def total(parts: Sequence[AnyCounts]) -> AnyCounts:
-    """The counts of the whole from those of its parts, which are all of one kind.
+    """Return the sum of the counts of all parts, which must be of one kind.
 
     Raises:
-        DataError: there is no part, or parts of two kinds.
+        DataError: There is no part, or there are parts of two kinds.
     """
     sequence = [part for part in parts if isinstance(part, ConfusionMatrix)]
     entity = [part for part in parts if isinstance(part, EntityCounts)]
@@ -177,9 +182,10 @@ def total(parts: Sequence[AnyCounts]) -> AnyCounts:
 
 
 def headline(counts: AnyCounts) -> dict[str, float]:
-    """The figures every report opens with: accuracy, weighted and macro F1. For entities also the micro F1.
+    """Return the metrics that every report begins with.
 
-    Of a language model: accuracy and perplexity.
+    They are accuracy, weighted and macro F1, for entities also the micro F1. Those of a language model are accuracy and
+    perplexity.
     """
     if isinstance(counts, TokenCounts):
         return {"accuracy": counts.accuracy, "perplexity": counts.perplexity}

@@ -1,4 +1,4 @@
-"""Summaries written by a trained model, and how far they are from those a person wrote."""
+"""Write summaries with a trained model, and compare them with reference summaries by ROUGE-L."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,13 @@ _BATCH_TOKENS = 4096
 
 @torch.no_grad()
 def summarise(model: AdaptedModel, texts: Sequence[str], max_new_tokens: int = SUMMARY_TOKENS) -> list[str]:
-    """A summary of each text, its likeliest next word at a time (greedy: the same every time)."""
+    """Write a summary of each text by greedy decoding, which gives the same words every time.
+
+    Args:
+        model: A model with a head for summaries.
+        texts: The texts. They are cut at the model's maximum of tokens.
+        max_new_tokens: Length of a summary at most, in tokens.
+    """
     model.eval_mode()
     tokens, writer = model.encode(texts), _writer(model)
     prompt = getattr(writer.peft_config["default"], "num_virtual_tokens", 0)
@@ -44,7 +50,7 @@ def summarise(model: AdaptedModel, texts: Sequence[str], max_new_tokens: int = S
 
 
 def _padded(model: AdaptedModel, tokens: TokenizedSet, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """(B, T) ids and mask. A decoder's begin with the padding, so that each ends where its answer begins."""
+    """Return (B, T) ids and mask. Those of a decoder begin with the padding, so that each ends before its answer."""
     batch = tokens.batch(rows, model.base.device)
     if model.base.is_encoder_decoder:
         return batch.input_ids, batch.attention_mask
@@ -53,14 +59,14 @@ def _padded(model: AdaptedModel, tokens: TokenizedSet, rows: NDArray[np.int64]) 
 
 
 def summary_metrics(model: AdaptedModel, data: Dataset) -> dict[str, float]:
-    """ROUGE-L of the summary that the model writes of each text of `data` against that text's summary."""
+    """Return the mean ROUGE-L of the model's summaries against those of `data`."""
     examples = [example for example in data.examples if isinstance(example, SummaryExample)]
     written = summarise(model, [example.text for example in examples])
     return {"rouge_l": rouge_l((e.summary, text) for e, text in zip(examples, written, strict=True))}
 
 
 def _writer(model: AdaptedModel) -> Any:
-    """PEFT's own wrapper: its `generate` puts a soft prompt before the text."""
+    """Return PEFT's own wrapper, whose `generate` puts a soft prompt before the text."""
     return model.module
 
 
@@ -68,7 +74,11 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def rouge_l(pairs: Iterable[tuple[str, str]]) -> float:
-    """Mean ROUGE-L F1 of (reference, candidate) texts: lower-cased words, no stemming (Lin 2004). 0 for no pairs."""
+    """Return the mean ROUGE-L F1 of (reference, candidate) texts: lower-cased words, no stemming (Lin 2004).
+
+    >>> rouge_l([("Profit rose sharply", "profit rose")])
+    0.8
+    """
     scores = []
     for reference, candidate in pairs:
         expected, given = _WORD.findall(reference.lower()), _WORD.findall(candidate.lower())

@@ -29,7 +29,7 @@ def join(*children: Child) -> Html:
 
 
 def tag(name: str, *children: Child, **attributes: str | float | None) -> Html:
-    """An element. `class_` gives `class`, underscores in other attribute names give hyphens.
+    """Return an element. `class_` gives `class`, and underscores in other attribute names give hyphens.
 
     >>> tag("p", "a < b", class_="note")
     '<p class="note">a &lt; b</p>'
@@ -54,7 +54,15 @@ def _number(value: str | float) -> str:
 def table(
     head: list[str], rows: list[list[Child]], caption: str | None = None, words: int = 1, marked: tuple[int, ...] = ()
 ) -> Html:
-    """A table whose first `words` columns hold words and all others numbers. `marked` rows stand out."""
+    """Return a table.
+
+    Args:
+        head: Titles of the columns.
+        rows: Cells of each row, in the order of the columns.
+        caption: Text above the table.
+        words: Number of the first columns that hold words. All others hold numbers.
+        marked: Indices of the rows that stand out.
+    """
 
     def cells(kind: str, row: list[Child]) -> Html:
         scope = "col" if kind == "th" else None

@@ -12,7 +12,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 
 
 def page(title: str, *children: Child) -> str:
-    """The whole page as text, `children` its body."""
+    """Return the whole page as text, with `children` as its body."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -25,17 +25,17 @@ def page(title: str, *children: Child) -> str:
 
 
 def figures(rows: Sequence[tuple[str, str]]) -> Html:
-    """The handful of numbers that one looks for first, without those that are absent."""
+    """Return the numbers that readers look for first, without those that are absent."""
     cells = [tag("div", tag("dt", name), tag("dd", value)) for name, value in rows if value not in {"", "–"}]
     return tag("dl", *cells, class_="figures") if cells else Html("")
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> Html:
-    """A list of terms and values, without those that are absent."""
+    """Return a list of terms and values, without those that are absent."""
     entries = [child for name, value in rows if value not in {"", "–"} for child in (tag("dt", name), tag("dd", value))]
     return tag("dl", *entries, class_="facts") if entries else Html("")
 
 
 def figure(caption: str, plot: Html) -> Html:
-    """A plot under its caption, or nothing if there is nothing to plot."""
+    """Return a plot under its caption, or nothing if there is nothing to plot."""
     return tag("figure", tag("figcaption", caption), plot) if plot else Html("")

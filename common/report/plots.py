@@ -97,7 +97,16 @@ def line_plot(
     from_zero: bool = False,
     decimals: int = 2,
 ) -> Html:
-    """Lines over whole-numbered x, labelled at their right end. The markup is empty if no value is finite."""
+    """Return a plot of lines over whole numbers, labelled at their right end. It is empty if no value is finite.
+
+    Args:
+        lines: Lines with their labels.
+        description: Description of the plot for screen readers.
+        x_name: Name of the horizontal axis.
+        references: Horizontal lines with their labels.
+        from_zero: Whether the vertical axis begins at 0.
+        decimals: Decimals of the numbers on the vertical axis, or more if they need more.
+    """
     lines = [Line(ln.label, tuple(v for v in ln.values if math.isfinite(v[1]))) for ln in lines]
     lines = [ln for ln in lines if ln.values]
     references = [r for r in references if math.isfinite(r.value)]
@@ -149,7 +158,7 @@ def _reference(left: float, right: float, y: float) -> Html:
 
 def _line(points: list[tuple[float, float]], line: Line, index: int) -> Html:
     colour = f"s{index % _COLOURS}"
-    # Beyond the colours there are dashes, and each point carries its numbers for whoever cannot tell either.
+    # Beyond the colours there are dashes, and each point carries its numbers for readers who see no difference.
     dash = "6 3" if (index // _COLOURS) % 2 else None
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dots = [
@@ -160,12 +169,18 @@ def _line(points: list[tuple[float, float]], line: Line, index: int) -> Html:
 
 
 def bars(rows: Sequence[Bar], description: str) -> Html:
-    """Horizontal bars from zero, for values of 0 to 1. The markup is empty if there are none."""
+    """Return horizontal bars from zero, for values of 0 to 1. The markup is empty if there are none."""
     return grouped_bars([(row.label, [row]) for row in rows], (), description)
 
 
 def grouped_bars(groups: Sequence[tuple[str, Sequence[Bar]]], legend: Sequence[str], description: str) -> Html:
-    """Groups of horizontal bars from zero, for values of 0 to 1. The n-th bar of each group has the n-th colour."""
+    """Return groups of horizontal bars from zero, for values of 0 to 1.
+
+    Args:
+        groups: Name and bars of each group. The n-th bar of each group has the n-th colour.
+        legend: Names of the colours.
+        description: Description of the plot for screen readers.
+    """
     groups = [(name, [b for b in group if math.isfinite(b.value)]) for name, group in groups]
     groups = [(name, group) for name, group in groups if group]
     if not groups:

@@ -89,7 +89,7 @@ class TokenizedSet:
         return np.array([ids.size for ids in self.input_ids], dtype=np.int64)
 
     def batch(self, indices: Sequence[int] | IntArray, device: str | torch.device = "cpu") -> Batch:
-        """The examples at `indices`, in that order, as one padded batch."""
+        """Return the examples at `indices`, in that order, as one padded batch."""
         ids = [self.input_ids[index] for index in indices]
         padded = _pad(ids, self.pad_id)
         lengths = np.array([row.size for row in ids])
@@ -110,10 +110,15 @@ def _pad(rows: Sequence[IntArray], value: int) -> IntArray:
 
 
 def token_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int) -> list[IntArray]:
-    """Split `indices` into batches of like length, none above `max_batch_tokens` once padded.
+    """Split `indices` into batches of like length.
 
-    Every index is in exactly one batch. An example longer than the budget is a batch of its own. Longest first, so
-    that a batch which does not fit in memory is met at once.
+    Every index is in exactly one batch. The longest examples come first, so that a batch that does not fit in memory
+    is met at once.
+
+    Args:
+        lengths: (N,) tokens of each example.
+        indices: (n,) indices of the examples to split.
+        max_batch_tokens: Tokens of a padded batch at most. A longer example is a batch of its own.
     """
     order = indices[np.argsort(-lengths[indices], kind="stable")]
     batches: list[IntArray] = []
@@ -128,7 +133,14 @@ def token_batches(lengths: IntArray, indices: IntArray, max_batch_tokens: int) -
 def tokenize_texts(
     tokenizer: Any, texts: Sequence[str], max_tokens: int, labels: Sequence[int] | None = None
 ) -> TokenizedSet:
-    """One row of ids a text, cut at `max_tokens` (special tokens included)."""
+    """Return the ids of texts.
+
+    Args:
+        tokenizer: The base model's tokenizer.
+        texts: The N texts.
+        max_tokens: Length at which ids are cut, special tokens included.
+        labels: (N,) number of each text's label. None if there are no labels.
+    """
     rows = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if texts else []
     ids = tuple(np.array(row, dtype=np.int64) for row in rows)
     targets = None if labels is None else tuple(np.array(label, dtype=np.int64) for label in labels)
@@ -138,15 +150,16 @@ def tokenize_texts(
 def tokenize_words(
     tokenizer: Any, sentences: Sequence[Sequence[str]], max_tokens: int, labels: Sequence[Sequence[int]] | None = None
 ) -> TokenizedSet:
-    """Return the ids of sentences that are split into words; the label of a word stands at its first token.
+    """Return the ids of sentences that are split into words. The label of a word is at its first token.
 
-    The ids are those of the sentence as a text: a tokenizer that keeps the space before a word gets it.
+    The ids are those of the sentence as a text. A tokenizer that keeps the space before a word gets this space.
 
     Args:
-        sentences: the words of each sentence.
-        max_tokens: the length at which ids are cut, special tokens included.
-        labels: one label for each word. Without them, a word's label is its own position, so that predictions can be
-            put back on words.
+        tokenizer: The base model's tokenizer.
+        sentences: The words of each sentence.
+        max_tokens: Length at which ids are cut, special tokens included.
+        labels: One label for each word. None labels each word by its own position, so that predictions can be put
+            back on words.
     """
     spaced = _keeps_spaces(tokenizer)
     ids: list[IntArray] = []
@@ -189,14 +202,27 @@ def _with_spaces(words: Sequence[str]) -> list[str]:
 
 
 def tokenize_summaries(tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int) -> TokenizedSet:
-    """Tokenize texts, with the ids of each text's summary as its labels, cut at `SUMMARY_TOKENS`."""
+    """Return the ids of texts, with the ids of each text's summary as its labels.
+
+    Args:
+        tokenizer: The base model's tokenizer.
+        texts: The N texts.
+        summaries: The N summaries, cut at `SUMMARY_TOKENS` tokens.
+        max_tokens: Length at which the ids of a text are cut.
+    """
     written = tokenizer(text_target=list(summaries), truncation=True, max_length=SUMMARY_TOKENS)["input_ids"]
     read = tokenize_texts(tokenizer, texts, max_tokens)
     return TokenizedSet(read.input_ids, tuple(np.array(row, dtype=np.int64) for row in written), read.pad_id)
 
 
 def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> TokenizedSet:
-    """The examples of `dataset`, in order, with their labels, and with their customer if every example carries one."""
+    """Return the ids and labels of a data set in its order, with the customers if every example carries one.
+
+    Args:
+        tokenizer: The base model's tokenizer.
+        dataset: The examples.
+        max_tokens: Length at which ids are cut, special tokens included.
+    """
     sentences = [example for example in dataset.examples if isinstance(example, TokenExample)]
     pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
     if sentences:
@@ -215,7 +241,14 @@ def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> Token
 
 
 def minibatches(examples: int, size: int, steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Rows of each of `steps` minibatches of `size`: all examples in an order of the seed's, again and again."""
+    """Yield the rows of each minibatch: all examples in random order, again and again.
+
+    Args:
+        examples: Number of examples.
+        size: Rows of a minibatch.
+        steps: Number of minibatches.
+        seed: Of the order.
+    """
     generator = np.random.default_rng(seed)
     waiting = np.zeros(0, dtype=np.int64)
     for _ in range(steps):

@@ -117,7 +117,13 @@ def pooled_blocks(rows: IntArray) -> list[Block]:
 
 
 def block_batch(data: TokenizedSet, block: Block, device: str | torch.device = "cpu") -> Batch:
-    """Return the examples of `block` as a batch of its shape, dummies last. Drop the losses of the dummies."""
+    """Return the examples of `block` as a batch of its shape. Dummies come last, and their losses must be dropped.
+
+    Args:
+        data: The examples.
+        block: Shape of the batch, and its examples.
+        device: Device of the tensors.
+    """
     ids = np.full((block.size, block.tokens), data.pad_id, dtype=np.int64)
     mask = np.zeros((block.size, block.tokens), dtype=np.int64)
     mask[len(block.rows) :, : 1 if block.padded else None] = 1

@@ -25,6 +25,11 @@ def mask_tokens(tokens: TokenizedSet, tokenizer: Any, seed: int) -> TokenizedSet
     """Return `tokens` with some of them masked, and labels with the original ids there (IGNORED elsewhere).
 
     At least one token of each text is masked, special tokens never. A text of special tokens alone has no label.
+
+    Args:
+        tokens: Ids of the texts.
+        tokenizer: The tokenizer that made them. It must have a mask token.
+        seed: Of the selection, which for each text depends on the text and the seed alone.
     """
     special = np.array(sorted(tokenizer.all_special_ids), dtype=np.int64)
     ordinary = np.setdiff1d(np.arange(len(tokenizer), dtype=np.int64), special)

@@ -15,9 +15,14 @@ _TEXT = "\N{ASTERISM}"  # stands for the text while the tokenizer's template is 
 
 
 def summary_prompts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[IntArray]:
-    """Ids of the question about each text, which is cut at `max_tokens`. The frame around it is never cut.
+    """Return the ids of the question about each text.
 
-    The frame is the tokenizer's chat template, or a plain one if it has none.
+    The frame around the text is the tokenizer's chat template, or a plain one if it has none. It is never cut.
+
+    Args:
+        tokenizer: The base model's tokenizer.
+        texts: The texts.
+        max_tokens: Length at which the ids of a text are cut.
     """
     before, after = _frame(tokenizer)
     cut = tokenizer(list(texts), truncation=True, max_length=max_tokens, add_special_tokens=False)["input_ids"]
@@ -27,10 +32,17 @@ def summary_prompts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> li
 def instruction_prompts(
     tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int
 ) -> TokenizedSet:
-    """Question and answer as one row of ids. Only the answer is learned.
+    """Return question and answer as one row of ids. Only the answer is learned.
 
-    Labels are those of the *next* token: `labels[t]` is `input_ids[t + 1]` if that token belongs to the answer or ends
-    it, else IGNORED. So they go with a decoder's logits as a token task's labels do.
+    Args:
+        tokenizer: The base model's tokenizer.
+        texts: The N texts.
+        summaries: The N answers, cut at `SUMMARY_TOKENS` tokens.
+        max_tokens: Length at which the ids of a text are cut.
+
+    Returns:
+        The N rows. Labels are those of the *next* token: `labels[t]` is `input_ids[t + 1]` if that token belongs to the
+        answer or ends it, otherwise IGNORED. So they go with a decoder's logits as a token task's labels do.
     """
     answers = tokenizer(list(summaries), truncation=True, max_length=SUMMARY_TOKENS - 1, add_special_tokens=False)[
         "input_ids"
