@@ -25,14 +25,14 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.inference.predictor import load_adapter
     from common.data.reading import read_labelled
 
-    predictor = load_adapter(given.adapter, given.task, given.device, given.base_model)
-    rows = read_labelled(given.test, predictor.task, given.text_column, given.label_column, predictor.labels)
+    predictor = load_adapter(args.adapter, args.task, args.device, args.base_model)
+    rows = read_labelled(args.test, predictor.task, args.text_column, args.label_column, predictor.labels)
     metrics = predictor.evaluate(rows).to_json()
-    if given.json:
+    if args.json:
         cli.print_json({"task": predictor.task.name, "rows": len(rows), "metrics": metrics})
     else:
         print("\n".join(f"{name:20} {value:.4f}" for name, value in metrics.items()))

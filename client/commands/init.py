@@ -22,20 +22,20 @@ def add(commands: cli.Commands) -> None:
     init.add_argument("--node-group", metavar="GROUP", help=group)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.institution.directory import InstitutionDirectory
     from client.institution.enrolment import make_request
     from common.identity.enrolment import format_fingerprint
 
-    request = make_request(given.home, given.name, given.renew, given.node_group)
-    home = InstitutionDirectory(given.home)
-    if given.json:
-        facts = {"name": given.name, "request": str(home.request_path), "fingerprint": request.fingerprint}
+    request = make_request(args.home, args.name, args.renew, args.node_group)
+    home = InstitutionDirectory(args.home)
+    if args.json:
+        facts = {"name": args.name, "request": str(home.request_path), "fingerprint": request.fingerprint}
         cli.print_json(facts | {"settings": str(home.settings_path)})
         return 0
-    print(f"{given.home}: keys made. They never leave this directory.")
+    print(f"{args.home}: keys made. They never leave this directory.")
     print(f"1. Name your rows, models and limits in {home.settings_path}")
     print(f"2. Send {home.request_path} to the hub's operator, and read this fingerprint to them by telephone:")
     print(f"   {format_fingerprint(request.fingerprint)}")
-    print(f"3. With the package they send back: fedfin-institution join PACKAGE --home {given.home}")
+    print(f"3. With the package they send back: fedfin-institution join PACKAGE --home {args.home}")
     return 0

@@ -35,28 +35,28 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
 
 
-def _run(given: argparse.Namespace) -> int:
-    texts = _texts(given)
+def _run(args: argparse.Namespace) -> int:
+    texts = _texts(args)
     from client.inference.predictor import load_adapter
     from common.files import write_atomic
 
-    predictor = load_adapter(given.adapter, given.task, given.device, given.base_model)
+    predictor = load_adapter(args.adapter, args.task, args.device, args.base_model)
     rows = _rows(predictor, texts)
-    content = _csv(rows) if given.format == "csv" else "".join(json.dumps(row) + "\n" for row in rows)
-    if given.out is not None:
-        write_atomic(given.out, content.encode(), mode=0o600)
-    elif not given.json:
+    content = _csv(rows) if args.format == "csv" else "".join(json.dumps(row) + "\n" for row in rows)
+    if args.out is not None:
+        write_atomic(args.out, content.encode(), mode=0o600)
+    elif not args.json:
         sys.stdout.write(content)
-    if given.json:
+    if args.json:
         cli.print_json({"task": predictor.task.name, "rows": len(rows), "predictions": rows})
     return 0
 
 
-def _texts(given: argparse.Namespace) -> "list[str | tuple[str, ...]]":
+def _texts(args: argparse.Namespace) -> "list[str | tuple[str, ...]]":
     from common.data.reading import read_texts, texts_of_lines
 
-    if given.input != "-":
-        return read_texts(Path(given.input), given.text_column)
+    if args.input != "-":
+        return read_texts(Path(args.input), args.text_column)
     if sys.stdin.isatty():
         raise ConfigurationError("predict: name a file, or send texts to standard input, one a line")
     try:
@@ -73,10 +73,10 @@ def _rows(predictor: "Predictor", rows: "list[str | tuple[str, ...]]") -> list[d
         return [{"row": number, "labels": " ".join(tags)} for number, tags in enumerate(predictor.tag(sentences), 1)]
     texts = [row if isinstance(row, str) else " ".join(row) for row in rows]
     if predictor.task.head.labels_texts:
-        found = predictor.classify(texts)
+        labels = predictor.classify(texts)
         return [
             {"row": number, "label": each.label, **{f"p_{k}": round(v, 6) for k, v in each.probabilities.items()}}
-            for number, each in enumerate(found, start=1)
+            for number, each in enumerate(labels, start=1)
         ]
     return [{"row": number, "summary": each} for number, each in enumerate(predictor.predict(texts), start=1)]
 
