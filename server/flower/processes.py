@@ -120,6 +120,7 @@ def run_serverapp(home: HubDirectory) -> None:
     serverapp: Any = import_module("flwr.superlink.runtime.run_serverapp")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("flwr").setLevel(logging.INFO)  # each line of its DEBUG is written twice
     task = json.load(sys.stdin)
     prove_clients(home.loopback.client)
     serverapp.install_from_fab = approved_only(serverapp.install_from_fab)

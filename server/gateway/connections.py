@@ -9,6 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Hashable
+from email.utils import formatdate
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -25,7 +26,7 @@ HANDSHAKES, HANDSHAKES_BY_ADDRESS, BY_CERTIFICATE = 512, 64, 16
 """Largest numbers of connections. A node of Flower needs about four."""
 _LINGER_S = 1.0
 """Seconds in which a refused client may read its answer."""
-_UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\n%s: %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_UNAUTHORIZED = "HTTP/1.1 401 Unauthorized\r\n{}: {}\r\ndate: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 log = logging.getLogger("fedfin.gateway")
 
@@ -113,7 +114,8 @@ class Connection(H11Protocol):
         if reason:
             log.warning("%s refused: %s", name or "a client", reason)
             self._is_refused = True
-            transport.write(_UNAUTHORIZED % refusal(reason))
+            header, value = (part.decode() for part in refusal(reason))
+            transport.write(_UNAUTHORIZED.format(header, value, formatdate(usegmt=True)).encode())
             self._head = self.loop.call_later(_LINGER_S, transport.abort)
         else:
             self._await_head()

@@ -39,7 +39,7 @@ class Mallory:
 
     def announce(self, content: bytes) -> tuple[int, str]:
         """Announce an answer of this content to the next assignment. Return the run and the content's identity."""
-        answer = until(self._pulled, "mallory is asked", within=60)
+        answer = until(self._pulled, "mallory is asked")
         assignment = message_from_proto(answer.messages_list[0])
         reply = Message(to_record(content), reply_to=assignment)
         reply.metadata.__dict__["_message_id"] = reply.object_id

@@ -43,7 +43,8 @@ def test_a_run_waits_for_room_and_goes_on(
 
 
 def test_a_disk_that_runs_full_is_said_once_an_hour(tmp_path: Path, disk: Callable[[int], None]) -> None:
-    now, said = [0.0], []
+    now = [0.0]
+    said: list[str] = []
     watch = DiskWatch(tmp_path, said.append, lambda: now[0])
 
     def ticks(seconds: int) -> list[str]:
