@@ -1,5 +1,6 @@
 """What a stranger, or one member, does to the gateway's port costs the others nothing."""
 
+import base64
 import contextlib
 import socket
 import ssl
@@ -16,7 +17,6 @@ from client.institution.directory import InstitutionDirectory
 from tests.e2e.deployed import Hub, command, until
 from tests.e2e.test_door import home, member, node, pull, request_of
 
-HALF = b"POST /v1/fleet/push-object HTTP/1.1\r\nHost: hub\r\nContent-Length: 1000\r\n\r\nhalf"
 UNKNOWN_NODE = 401
 """Status of a call for a node id that is not the caller's. The gateway has let it through."""
 
@@ -38,6 +38,13 @@ def is_closed(connection: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+def half_a_request(hub: Hub, name: str) -> bytes:
+    """The beginning of a call with the node key that the institution is enrolled with."""
+    key = base64.b64encode(hub.home.members()[name].request.node_key.encode()).decode()
+    head = f"POST /v1/fleet/push-object HTTP/1.1\r\nHost: hub\r\nflwr-public-key: {key}\r\nContent-Length: 1000\r\n\r\n"
+    return head.encode() + b"half"
 
 
 def secured(hub: Hub, context: ssl.SSLContext) -> ssl.SSLSocket:
@@ -63,7 +70,7 @@ def test_a_revoked_member_holds_no_connection(hub: Hub, mallory: InstitutionDire
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(secured(hub, context)) for _ in range(10)]
         for connection in held:
-            connection.sendall(HALF)
+            connection.sendall(half_a_request(hub, "mallory"))
         command("fedfin-hub", "revoke", "mallory", "--home", hub.directory)
         until(lambda: all(map(is_closed, held)), "half-finished requests of a revoked member are closed", within=5)
         with secured(hub, context) as again:
@@ -78,7 +85,7 @@ def test_an_older_certificate_stays_out_after_a_new_enrolment(hub: Hub, mallory:
     given = (mallory.request_path, "--fingerprint", request_of(mallory), "--home", hub.directory)
     command("fedfin-hub", "approve", *given)
     with secured(hub, old) as refused:
-        refused.sendall(HALF)
+        refused.sendall(half_a_request(hub, "mallory"))
         assert refused.recv(4096).startswith(b"HTTP/1.1 401")
 
 
