@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM = false
 # Threads that wait by spinning make a machine that does other work too several times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help env demo test matrix e2e soak lint prose docs bench clean
+.PHONY: help env demo test matrix e2e soak lint prose docs bench sbom clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
 	@echo "make test   the test suite (about 6 minutes)"
@@ -22,6 +22,7 @@ help:
 	@echo "make prose  how plain docstrings, comments and pages are, and the limits they have to keep"
 	@echo "make docs   the documentation site, in site/: open site/index.html"
 	@echo "make bench  what privacy and federation cost, beside what you would use instead"
+	@echo "make sbom   a CycloneDX list of all installed packages, in sbom.json"
 	@echo "make env    only create $(VENV) from constraints.txt"
 
 env: $(VENV)/.ready
@@ -74,5 +75,12 @@ bench: env
 	@$(BIN)/python -m benchmarks.throughput
 	@$(BIN)/python -m benchmarks.round_overhead
 
+sbom: env
+	@# Its own environment, so that the list does not name the program that makes it.
+	@$(PYTHON) -m venv $(VENV)-sbom
+	@$(VENV)-sbom/bin/python -m pip install --quiet --disable-pip-version-check "cyclonedx-bom>=7,<8"
+	@$(VENV)-sbom/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o sbom.json
+	@echo "sbom.json"
+
 clean:
-	rm -rf $(VENV) runs site build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-sbom sbom.json runs site build dist *.egg-info

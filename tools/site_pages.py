@@ -17,7 +17,12 @@ __all__ = ["on_files", "on_page_markdown", "on_startup", "separate_lists", "site
 
 ROOT = Path(__file__).parent.parent
 
-TOP_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+TOP_PAGES = {
+    "README.md": "index.md",
+    "SECURITY.md": "security.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
 """Pages outside `docs/`, by path in the repository, with their path on the site."""
 
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)\s#]+)(?=[)#])")

