@@ -49,50 +49,53 @@ def add(commands: cli.Commands) -> None:
     states.add_argument("--run", dest="run_id", metavar="RUN", help="a run in the ledger (default: the last one)")
 
 
-def _show(given: argparse.Namespace) -> int:
+def _show(args: argparse.Namespace) -> int:
     from client.budget.summary import overview, read_ledger
 
-    ledger = read_ledger(home_of(given).directory)
-    found = overview(ledger)
-    if given.json:
-        cli.print_json({**ledger.facts(), **found})
+    ledger = read_ledger(home_of(args).directory)
+    summary = overview(ledger)
+    if args.json:
+        cli.print_json({**ledger.facts(), **summary})
         return 0
     print(f"{ledger.public.name}: {_count(len(ledger.charges), 'training')} in {ledger.path}, every signature verified")
-    print("\n".join(_balance(found)))
-    for run in found["runs"]:
+    print("\n".join(_balance(summary)))
+    for run in summary["runs"]:
         unfinished = f", {run['unfinished']} never finished" if run["unfinished"] else ""
         print(
             f"  {run['run_id']}: {', '.join(run['tasks'])} for {', '.join(run['requesters'])}, "
             f"{_count(run['rounds'], 'round')}, {_count(run['trainings'], 'training')}{unfinished}, "
             f"{run['steps']} steps, epsilon {_figure(run['epsilon'])} alone, {run['first'][:10]} to {run['last'][:10]}"
         )
-    for before, state in zip([None, *found["data"]], found["data"], strict=False):
+    for before, state in zip([None, *summary["data"]], summary["data"], strict=False):
         changed = "the data changed; what was spent stays spent" if before else "data"
         print(
-            f"  {changed}: {state['num_units']} {found['unit'] or 'record'}s, fingerprint {state['fingerprint'][:16]}, "
-            f"since entry {state['from_entry']} ({state['since'][:10]}), {_count(state['trainings'], 'training')}"
+            f"  {changed}: {state['num_units']} {summary['unit'] or 'record'}s, "
+            f"fingerprint {state['fingerprint'][:16]}, since entry {state['from_entry']} ({state['since'][:10]}), "
+            f"{_count(state['trainings'], 'training')}"
         )
     return 0
 
 
-def _balance(found: Mapping[str, Any]) -> list[str]:
-    if found["delta"] is None:
-        return ["nothing was spent" if not found["runs"] else "NO PRIVACY: every training was without it"]
-    limit = f" of {found['max_epsilon']:g}" if found["max_epsilon"] is not None else " (no limit is set)"
+def _balance(summary: Mapping[str, Any]) -> list[str]:
+    if summary["delta"] is None:
+        return ["nothing was spent" if not summary["runs"] else "NO PRIVACY: every training was without it"]
+    limit = f" of {summary['max_epsilon']:g}" if summary["max_epsilon"] is not None else " (no limit is set)"
     lines = [
-        f"spent: epsilon {_figure(found['epsilon_spent'])}{limit} at delta {found['delta']:g}, for one "
-        f"{found['unit'] or 'record'} added or removed, over all runs"
+        f"spent: epsilon {_figure(summary['epsilon_spent'])}{limit} at delta {summary['delta']:g}, for one "
+        f"{summary['unit'] or 'record'} added or removed, over all runs"
     ]
-    if found["filter_epsilon_spent"] is not None and found["runs"]:
-        lines.append(_admission(found["epsilon_spent"], found["filter_epsilon_spent"], found["kept_for_one_mechanism"]))
-    if found["trainings_without_privacy"]:
+    if summary["filter_epsilon_spent"] is not None and summary["runs"]:
         lines.append(
-            f"NO PRIVACY: {_count(found['trainings_without_privacy'], 'training')} without it; epsilon is infinite"
+            _admission(summary["epsilon_spent"], summary["filter_epsilon_spent"], summary["kept_for_one_mechanism"])
         )
-    if found["steps_left"] is not None:
-        kind = found["last_kind"]
+    if summary["trainings_without_privacy"]:
         lines.append(
-            f"left: {found['steps_left']:,} steps like the last (noise {kind['noise_multiplier']:g}, "
+            f"NO PRIVACY: {_count(summary['trainings_without_privacy'], 'training')} without it; epsilon is infinite"
+        )
+    if summary["steps_left"] is not None:
+        kind = summary["last_kind"]
+        lines.append(
+            f"left: {summary['steps_left']:,} steps like the last (noise {kind['noise_multiplier']:g}, "
             f"sampling {kind['sampling_probability']:g}; {kind['steps']} a round)"
         )
     return lines
@@ -112,21 +115,21 @@ def _admission(tight: float | None, proven: float, kept_for_one_mechanism: bool)
     )
 
 
-def _verify(given: argparse.Namespace) -> int:
+def _verify(args: argparse.Namespace) -> int:
     from client.budget.summary import verify_ledger
     from common.identity.keys import PublicKeys
 
-    home = home_of(given)
-    if given.ledger is None:
-        path, public = home.ledger_path, PublicKeys.load(given.key) if given.key else home.public_keys()
+    home = home_of(args)
+    if args.ledger is None:
+        path, public = home.ledger_path, PublicKeys.load(args.key) if args.key else home.public_keys()
     else:
-        if given.key is None:
+        if args.key is None:
             raise ConfigurationError(
-                f"{given.ledger}: with a ledger file, name the institution's public key: --key public.json"
+                f"{args.ledger}: with a ledger file, name the institution's public key: --key public.json"
             )
-        path, public = given.ledger, PublicKeys.load(given.key)
+        path, public = args.ledger, PublicKeys.load(args.key)
     facts = verify_ledger(path, public).facts()
-    if given.json:
+    if args.json:
         cli.print_json({"verified": True, **facts})
         return 0
     print(f"{path}: verified with the key of {public.name} ({public.fingerprint[:16]})")
@@ -139,89 +142,89 @@ def _verify(given: argparse.Namespace) -> int:
     return 0
 
 
-def _forecast(given: argparse.Namespace) -> int:
+def _forecast(args: argparse.Namespace) -> int:
     from client.budget.summary import read_ledger
     from client.federation.forecast import forecast
     from client.institution.directory import InstitutionDirectory
     from common.config.run import RunConfig
 
-    ledger = read_ledger(home_of(given).directory)
-    config, settings = RunConfig.read(given.config), InstitutionDirectory(home_of(given).directory).settings()
-    if any(units < 1 for units in given.others):
+    ledger = read_ledger(home_of(args).directory)
+    config, settings = RunConfig.read(args.config), InstitutionDirectory(home_of(args).directory).settings()
+    if any(units < 1 for units in args.others):
         raise ConfigurationError("--others: a declared size is below 1: give the sizes that the others declare")
-    found = forecast(config, settings, ledger.charges, given.others)
-    event, refused = found.event, found.refused
-    if given.json:
+    prediction = forecast(config, settings, ledger.charges, args.others)
+    event, refused = prediction.event, prediction.refused
+    if args.json:
         cli.print_json(
             {
                 "run": config.name,
                 "refused": refused is not None,
                 "code": refused[0] if refused else None,
                 "why": refused[1] if refused else None,
-                "rounds": found.rounds,
-                "rounds_that_fit": found.rounds_that_fit,
+                "rounds": prediction.rounds,
+                "rounds_that_fit": prediction.rounds_that_fit,
                 "event_of_round": event.to_json() if event else None,
                 "unit": config.privacy.unit,
-                "num_units": found.num_units,
-                "epsilon_run": found.epsilon_run,
-                "delta_run": found.run_delta,
-                "others": found.others,
-                "epsilon_global_model": found.epsilon_global_model,
-                "epsilon_spent": found.spent,
-                "epsilon_after": found.after,
-                "filter_epsilon_spent": found.filter_spent,
-                "filter_epsilon_after": found.filter_after,
-                "kept_for_one_mechanism": found.one_mechanism,
-                "delta": found.delta,
-                "max_epsilon": found.limit.epsilon if found.limit else None,
-                "share": found.share,
-                "little_say": found.little_say,
-                "noise_equivalent_units": found.noise_equivalent_units,
+                "num_units": prediction.num_units,
+                "epsilon_run": prediction.epsilon_run,
+                "delta_run": prediction.run_delta,
+                "others": prediction.others,
+                "epsilon_global_model": prediction.epsilon_global_model,
+                "epsilon_spent": prediction.spent,
+                "epsilon_after": prediction.after,
+                "filter_epsilon_spent": prediction.filter_spent,
+                "filter_epsilon_after": prediction.filter_after,
+                "kept_for_one_mechanism": prediction.one_mechanism,
+                "delta": prediction.delta,
+                "max_epsilon": prediction.limit.epsilon if prediction.limit else None,
+                "share": prediction.share,
+                "little_say": prediction.little_say,
+                "noise_equivalent_units": prediction.noise_equivalent_units,
             }
         )
         return 0
     if event is not None:
         mechanism = f"noise {event.noise_multiplier:g}, sampling {event.sampling_probability:g}"
-        cost = f"epsilon {_figure(found.epsilon_run)} at delta {found.run_delta or 0:g} at most"
-        print(f"{config.name}: {found.rounds} rounds of {event.steps} steps, {mechanism}: {cost}")
-        if found.epsilon_global_model is not None:
+        cost = f"epsilon {_figure(prediction.epsilon_run)} at delta {prediction.run_delta or 0:g} at most"
+        print(f"{config.name}: {prediction.rounds} rounds of {event.steps} steps, {mechanism}: {cost}")
+        if prediction.epsilon_global_model is not None:
             print(
-                f"against those who see only the global adapters: epsilon {_figure(found.epsilon_global_model)}, if "
-                f"{found.others} others or more each add as much noise to every round as this institution"
+                f"against those who see only the global adapters: epsilon {_figure(prediction.epsilon_global_model)}, "
+                f"if {prediction.others} others or more each add as much noise to every round as this institution"
             )
-        limit = f" of {found.limit.epsilon:g}" if found.limit else " (no limit is set)"
-        print(f"ledger: epsilon {_figure(found.spent)} now, {_figure(found.after)} after it{limit}, "
-              f"at delta {found.delta or 0:g}")  # fmt: skip
-        if found.filter_after is not None:
-            print(_admission(found.after, found.filter_after, found.one_mechanism))
-    if found.share is not None:
-        print(f"share in the weights: {found.share:.3f}, an equal one is {1 / (1 + len(given.others)):.3f}")
-    if found.noise_equivalent_units is not None:
-        print(f"noise: that of one institution alone with {found.noise_equivalent_units:,.0f} units, you declare "
+        limit = f" of {prediction.limit.epsilon:g}" if prediction.limit else " (no limit is set)"
+        print(f"ledger: epsilon {_figure(prediction.spent)} now, {_figure(prediction.after)} after it{limit}, "
+              f"at delta {prediction.delta or 0:g}")  # fmt: skip
+        if prediction.filter_after is not None:
+            print(_admission(prediction.after, prediction.filter_after, prediction.one_mechanism))
+    if prediction.share is not None:
+        print(f"share in the weights: {prediction.share:.3f}, an equal one is {1 / (1 + len(args.others)):.3f}")
+    if prediction.noise_equivalent_units is not None:
+        print(f"noise: that of one institution alone with {prediction.noise_equivalent_units:,.0f} units, you declare "
               f"{settings.assumed_units:,}")  # fmt: skip
         print("not known from this: whether the others have your label shares (a run with personalisation.method "
               "prior corrects these) and label by your rule (proximal, head or after)")  # fmt: skip
-    if found.little_say:
+    if prediction.little_say:
         print(f"LITTLE SAY: {settings.name} would have less than a tenth of an equal share for this cost")
     band = settings.assumed_units
-    if found.num_units is not None and not 0.5 <= band / max(found.num_units, 1) <= 2:
+    if prediction.num_units is not None and not 0.5 <= band / max(prediction.num_units, 1) <= 2:
         print(f"advice: updates are divided as if there were {band} {config.privacy.unit}s: see release.declared_units")
     if refused:
-        some = f"after {_count(found.rounds_that_fit, 'round')} " if found.rounds_that_fit else ""
+        some = f"after {_count(prediction.rounds_that_fit, 'round')} " if prediction.rounds_that_fit else ""
         print(f"REFUSED {some}({refused[0]}): {refused[1]}")
     else:
         print("it fits")
     return 0
 
 
-def _export(given: argparse.Namespace) -> int:
+def _export(args: argparse.Namespace) -> int:
     from client.budget.summary import read_ledger, rows
     from common.files import write_atomic, write_json
 
-    out: Path = given.out
+    out: Path = args.out
     if out.suffix not in (".csv", ".json"):
         raise ConfigurationError(f"{out}: its name must end in .csv or .json")
-    ledger = read_ledger(home_of(given).directory)
+    ledger = read_ledger(home_of(args).directory)
     table = rows(ledger)
     try:
         if out.suffix == ".csv":
@@ -231,7 +234,7 @@ def _export(given: argparse.Namespace) -> int:
             write_json(out, {**ledger.facts(), "charges": table, "statements": statements}, mode=0o600)
     except OSError as error:
         raise ConfigurationError(f"{out}: cannot be written ({error.strerror})") from None
-    if given.json:
+    if args.json:
         cli.print_json({"out": str(out), "trainings": len(table)})
     else:
         print(f"{out}: {_count(len(table), 'training')}; it holds the number of records: for you and your auditor")
@@ -248,11 +251,11 @@ def _csv(table: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _statement(given: argparse.Namespace) -> int:
+def _statement(args: argparse.Namespace) -> int:
     from client.budget.summary import read_ledger
 
-    made = read_ledger(home_of(given).directory).statement(given.run_id, prv=True)
-    if given.json:
+    made = read_ledger(home_of(args).directory).statement(args.run_id, prv=True)
+    if args.json:
         cli.print_json(made.record)
         return 0
     print(f"Privacy statement of {made.institution}, run {made.run_id}\n")

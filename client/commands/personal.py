@@ -15,12 +15,12 @@ def add(commands: cli.Commands) -> None:
     add_home(personal)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.personalisation.record import read_records
 
-    home = home_of(given)
+    home = home_of(args)
     records = read_records(home.directory)
-    if given.json:
+    if args.json:
         cli.print_json({"runs": [record.to_json() for record in records]})
         return 0
     if not records:

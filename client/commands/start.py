@@ -32,14 +32,14 @@ def add(commands: cli.Commands) -> None:
     start.add_argument("--proxy", metavar="URL", help=proxy)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.node.processes import agent_status, lock_path, single_instance_lock
     from common.errors import ServiceError
     from common.processes.inspection import forbid_inspection
 
-    home = home_of(given)
-    _choose_proxy(given.proxy)
-    if given.only != "node":
+    home = home_of(args)
+    _choose_proxy(args.proxy)
+    if args.only != "node":
         forbid_inspection()
         home.rows()
         home.keys()
@@ -47,13 +47,13 @@ def _run(given: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with single_instance_lock(lock_path(home, given.only), "this institution"):
+    with single_instance_lock(lock_path(home, args.only), "this institution"):
         try:
-            _keep_running(home, given.only, stop)
+            _keep_running(home, args.only, stop)
         except ServiceError:
             if not stop.is_set():
                 raise
-    if given.json:
+    if args.json:
         cli.print_json({"stopped": str(home.directory), "last": agent_status(home)})
     return 0
 
