@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from common.data.raw_text import read_text
@@ -20,6 +20,7 @@ _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe0
 _WHOLE = re.compile(r"(-?\d+)\.0*")
 
 
+@lru_cache(maxsize=65_536)  # every word of a corpus has a tag, and there are few tags
 def clean_label(label: str) -> str:
     """Return a label without invisible characters, with single blanks, and as a whole number if it is one.
 
