@@ -111,7 +111,8 @@ def _federation(
         raise DataError(f"{test_name}: no rows are left for the test: raise data.test_fraction or name a test file")
     hub = dataset(test, test_name)
     column = cfg.institution_column
-    notes = tuple(f"{rows.name}: {line}." for rows in (pooled, hub) for line in reading_notes(rows))
+    sides = (("Training rows", pooled), ("Test rows", hub))
+    notes = tuple(f"{side}: {note}." for side, rows in sides for note in reading_notes(rows))
     if column is None:
         parts = dirichlet_split(pooled, cfg.institutions or 0, cfg.dirichlet_alpha, seed)
         return Federation(parts, hub, {HUB: hub}, notes=notes)
