@@ -9,6 +9,7 @@ from flwr.app import Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest, PushMessagesRequest
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_object_tree, no_object_id_recompute
@@ -61,6 +62,7 @@ class Mallory:
         return 200
 
     def _pulled(self) -> object:
+        self._client.SendNodeHeartbeat(SendNodeHeartbeatRequest(node=self.node, heartbeat_interval=30))
         answer = self._client.PullMessages(PullMessagesRequest(node=self.node))
         return answer if answer.messages_list else None
 
