@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -58,6 +59,8 @@ def test_many_idle_connections_keep_no_member_out_and_fill_no_log(hub: Hub) -> N
     with contextlib.ExitStack() as stack:
         for _ in range(600):
             stack.enter_context(socket.create_connection(("127.0.0.1", hub.wiretap.upstream), timeout=20))
+        files = Path(f"/proc/{hub.pid('gateway')}/fd")
+        until(lambda: len(list(files.iterdir())) < 200, "the gateway keeps a few of them", within=5)
         begun = time.monotonic()
         assert pull(hub, home(hub, "north").tls, home(hub, "north").node_key_path) == UNKNOWN_NODE
         assert time.monotonic() - begun < 10
