@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ METHODS = {
 }
 
 
-def personal(directory: Path, method: str, **settings: str) -> Path:
+def personal(directory: Path, method: str, **settings: Any) -> Path:
     return write_simulation(directory, extra=f"[personalisation]\n{METHODS[method]}", **settings)
 
 
