@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ def home(tmp_path: Path) -> InstitutionDirectory:
     return InstitutionDirectory.create(tmp_path / "bank", "bank")
 
 
-def write(home: InstitutionDirectory, **values: object) -> PersonalRecord:
-    record = PersonalRecord(run_id="run-1", finished=True, **values)  # type: ignore[arg-type]
+def write(home: InstitutionDirectory, **values: Any) -> PersonalRecord:
+    record = PersonalRecord(run_id="run-1", finished=True, **values)
     PersonalPart(home.personal("run-1")).write(record)
     return record
 
