@@ -41,7 +41,7 @@ RANK, RATE, BATCH, WARMUP, VALIDATION = 16, 1e-3, 16, 0.06, 0.25
 def ours(case: Case, seed: int) -> dict[str, float]:
     """Run `finetune`. Its time is the time of steps, validation and test."""
     from client.finetune import AdapterOptions, FineTuningJob, TaskData, TrainingOptions, finetune
-    from client.finetune.events import EpochEvent, StepEvent
+    from common.events import EpochEvent, StepEvent
 
     class Clock:
         """CPU time at the end of the first step. The time of all steps is extrapolated from the later ones."""

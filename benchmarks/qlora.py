@@ -48,9 +48,9 @@ def rows(count: int, start: int) -> Dataset:
 def training(count: int, epochs: int) -> dict[str, Any]:
     """Return losses by step, losses on held-out rows by epoch, time and memory."""
     from client.finetune import AdapterOptions, FineTuningJob, TaskData, TrainingOptions, finetune
-    from client.finetune.events import EpochEvent, StepEvent
     from client.finetune.options.memory import estimate_memory
     from client.finetune.options.resolve import resolve_settings
+    from common.events import EpochEvent, StepEvent
     from common.tasks import task
 
     class Losses:

@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from common.config.run import RunConfig, parse_run
+from common.events import Observer
 from common.identity.keys import PrivateKeys
 from common.journal.journal import Journal
 from common.protocol.adapter_codec import Spec, Tensors, encode
 from common.protocol.envelope import MessageContext, open_sealed, seal
 from common.protocol.messages import Assignment, Contribution
+from common.report.records import RoundRecord
 from common.source import code_digest
 from server.rounds import checkpoint, coordinator
 from server.rounds.checkpoint import RunState
@@ -107,10 +109,11 @@ def in_process() -> None:
     with tempfile.TemporaryDirectory() as directory, Journal.open(Path(directory) / "audit.jsonl", hub) as journal:
         last = time.perf_counter()
 
-        def on_round(_: object) -> None:
-            nonlocal last
-            seconds.append(time.perf_counter() - last)
-            last = time.perf_counter()
+        class Clock(Observer):
+            def on_round(self, record: RoundRecord) -> None:
+                nonlocal last
+                seconds.append(time.perf_counter() - last)
+                last = time.perf_counter()
 
         coordinator.run(
             state,
@@ -119,7 +122,7 @@ def in_process() -> None:
             evaluate=lambda _: Evaluation({}, {}),
             save=lambda current: checkpoint.save(current, Path(directory) / "checkpoint"),
             audit=lambda kind, body: journal.append(kind, body),
-            on_round=on_round,
+            observers=(Clock(),),
         )
     milliseconds = sorted(1000 * s for s in seconds[3:])
     size = len(encode(adapter))

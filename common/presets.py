@@ -7,7 +7,7 @@
 | target modules | all-linear | all-linear | MiniLM on headlines: accuracy .64 with query and value, .82 with all |
 | layers | all | last:2 | fewer parameters take less noise, and the frozen blocks below are computed once |
 | trained factors | AB | B | with A frozen, noise enters one factor, and averages of institutions are exact |
-| optimizer | adamw | sgd | privacy noise dominates Adam's second moment |
+| optimizer | adamw | sgd (soft prompt: adam) | privacy noise dominates Adam's second moment |
 | max tokens | 256, tags 512, plain text 128 | the same | a tag that is cut off cannot be predicted |
 | max batch tokens | 8192 | 4096 | gradients of single examples are kept in memory |
 
@@ -48,8 +48,8 @@ class Preset:
     max_batch_tokens: int
 
 
-def preset(task: Task, *, private: bool) -> Preset:
-    """Return the starting values of `task`, by the table of this module.
+def preset(task: Task, *, private: bool, prompt: bool = False) -> Preset:
+    """Return the starting values of `task`, by the table of this module. `prompt` says that a soft prompt is trained.
 
     >>> from common.tasks import task
     >>> preset(task("risk_classification"), private=True).rank
@@ -62,7 +62,7 @@ def preset(task: Task, *, private: bool) -> Preset:
         target_modules="all-linear",
         layers="last:2" if private else "all",
         trained_factors="B" if private else "AB",
-        optimizer="sgd" if private else "adamw",
+        optimizer=("adam" if prompt else "sgd") if private else "adamw",
         max_tokens=_MAX_TOKENS.get(task.head, 256),
         max_batch_tokens=4096 if private else 8192,
     )

@@ -179,8 +179,8 @@ _ALL = (
 TASKS: Mapping[str, Task] = MappingProxyType({each.name: each for each in _ALL})
 
 
-def task(name: str) -> Task:
-    """The task called `name`.
+def task(name: str, place: str = "task.name") -> Task:
+    """The task called `name`. `place` says in messages where the name stands.
 
     Raises:
         ConfigurationError: there is none. The message lists the known ones.
@@ -189,7 +189,7 @@ def task(name: str) -> Task:
         return TASKS[name]
     near = difflib.get_close_matches(name, TASKS, n=1)
     hint = f'did you mean "{near[0]}"? ' if near else ""
-    raise ConfigurationError(f'task.name is "{name[:40]}": {hint}use one of {", ".join(TASKS)}')
+    raise ConfigurationError(f'{place} is "{name[:40]}": {hint}use one of {", ".join(TASKS)}')
 
 
 def as_task(wanted: Task | str) -> Task:

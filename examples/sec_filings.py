@@ -47,6 +47,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     print(f"{adapted.new_tokens} words were added to the vocabulary")
     print(f"loss a word on filings: {adapted.before.loss_per_word:.2f} before, {adapted.after.loss_per_word:.2f} after")
+    quality = adapted.quality
+    print(f"adaptation quality {quality.quality:+.3f}: {quality.domain_gain:+.1%} on filings, tokens a word "
+          f"{-quality.tokens_saved:+.1%}, loss on general text {quality.general_rise:+.1%}")  # fmt: skip
     for warning in adapted.warnings:
         print(f"warning: {warning}")
 

@@ -11,7 +11,6 @@ from common.lazy import lazy_names
 if TYPE_CHECKING:
     from simulation.config import SimulationConfig, load_simulation
     from simulation.in_memory import simulate
-    from simulation.in_process import RoundObserver
     from simulation.partition import Federation
     from simulation.result import SimulationResult
     from simulation.runner import run_simulation
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Federation",
-    "RoundObserver",
     "SimulationConfig",
     "SimulationResult",
     "Workspace",
@@ -30,7 +28,6 @@ __all__ = [
 
 _PLACES = {
     "Federation": "simulation.partition:Federation",
-    "RoundObserver": "simulation.in_process:RoundObserver",
     "SimulationConfig": "simulation.config:SimulationConfig",
     "SimulationResult": "simulation.result:SimulationResult",
     "Workspace": "simulation.workspace:Workspace",

@@ -97,15 +97,15 @@ def _federate(args: argparse.Namespace) -> int:
     display = Display(quiet=args.json)
     source: Path | None = args.config
     if source is None:
-        display.stage(f"reopening {args.out}")
+        display.on_stage(f"reopening {args.out}")
         workspace = Workspace.reopen(args.out)
     else:
         if not source.is_file():
             raise ConfigurationError(f"{source}: no such configuration file: give the path of a TOML file")
-        display.stage(f"checking {source.name} and its data")
+        display.on_stage(f"checking {source.name} and its data")
         workspace = Workspace.create(source, args.out or Path("runs") / source.stem, args.set)
     with display.running(workspace):
-        result = run_simulation(workspace, args.engine, args.baselines, display)
+        result = run_simulation(workspace, args.engine, args.baselines, (display,))
     display.summary(workspace, result)
     if args.json:
         cli.print_json(result.to_json())

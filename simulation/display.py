@@ -1,6 +1,7 @@
 """Show the progress of a simulation in a terminal, and its closing tables."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -8,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from common.events import Observer, StepEvent
+from common.progress import MinuteLines, time_left
 from common.protocol.outcomes import RoundOutcome
 from common.report.by_institution import describe_losers, describe_say, describe_spreads, little_say, mean_shares
 from common.report.formatting import METRICS, format_metric
@@ -15,13 +18,12 @@ from common.report.records import InstitutionFigures, ResultRecord, RoundRecord
 from common.tasks import task
 from common.weighting import weights
 from server.rounds import checkpoint
-from simulation.in_process import RoundObserver
 from simulation.workspace import Workspace
 
 __all__ = ["Display"]
 
 
-class Display(RoundObserver):
+class Display(Observer):
     """Shows progress on standard error and the closing tables on standard output.
 
     Args:
@@ -35,11 +37,19 @@ class Display(RoundObserver):
         self._rounds: TaskID | None = None
         self._training: TaskID | None = None
         self._history: list[RoundRecord] = []
+        self._names: list[str] = []
+        self._planned = self._first = 0
+        self._stage = ""
+        self._last: StepEvent | None = None
+        self._started = time.monotonic()
 
     @contextmanager
     def running(self, workspace: Workspace) -> Iterator[None]:
         """Show one bar for the rounds and one for the training under way."""
         names, config = sorted(workspace.federation.train), workspace.config
+        self._names, self._planned, self._stage = names, config.rounds, ""
+        kept = workspace.out / "checkpoint"
+        self._first = checkpoint.load(kept).next_round - 1 if checkpoint.exists(kept) else 0
         self._console.print(
             f"[bold]{config.name}[/bold]: {len(names)} institutions, {config.rounds} rounds, "
             f"{workspace.adapted.parameters_trained:,} of {workspace.adapted.parameters_total:,} parameters trained"
@@ -59,6 +69,10 @@ class Display(RoundObserver):
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
         )
+        if not self._console.is_interactive:
+            with MinuteLines(self._line, lambda text: self._console.print(text, soft_wrap=True, highlight=False)):
+                yield
+            return
         with Progress(*columns, console=self._console, transient=True) as progress:
             self._progress = progress
             self._rounds = progress.add_task("rounds", total=config.rounds)
@@ -66,12 +80,18 @@ class Display(RoundObserver):
             yield
         self._progress = None
 
-    def steps(self, institution: str, done: int, total: int) -> None:
+    def on_step(self, event: StepEvent) -> None:
         """Move the bar of the training under way."""
+        self._last, self._stage = event, ""
         if self._progress and self._training is not None:
-            self._progress.update(self._training, description=f"{institution} trains", completed=done, total=total)
+            self._progress.update(
+                self._training,
+                description=f"{event.institution} trains",
+                completed=event.step,
+                total=event.steps,
+            )
 
-    def round(self, record: RoundRecord) -> None:
+    def on_round(self, record: RoundRecord) -> None:
         """Show the outcome of a round in one line."""
         self._history.append(record)
         if self._progress and self._rounds is not None:
@@ -87,9 +107,24 @@ class Display(RoundObserver):
             soft_wrap=True,
         )
 
-    def stage(self, text: str) -> None:
+    def on_stage(self, text: str) -> None:
         """Show the step that begins."""
+        self._stage = text
         self._console.print(f"[dim]{text} ...[/dim]")
+
+    def _line(self) -> str:
+        """Return what is done and what is left, for a reader without a terminal."""
+        minutes = (time.monotonic() - self._started) / 60
+        if self._stage:
+            return f"{self._stage}, {minutes:.0f} min so far"
+        done, here, left = self._first + len(self._history), "", self._planned - self._first
+        share = len(self._history) / left if left else 0.0
+        if self._last is not None and self._last.institution in self._names:
+            step, place = self._last, self._names.index(self._last.institution)
+            here = f", {step.institution} at step {step.step} of {step.steps}"
+            share += (place + step.step / step.steps) / len(self._names) / max(1, left)
+        way = time_left(share, time.monotonic() - self._started)
+        return f"round {min(done + 1, self._planned)} of {self._planned}{here}, {minutes:.0f} min so far{way}"
 
     def summary(self, workspace: Workspace, result: ResultRecord) -> None:
         """Show the closing tables, and the paths of adapter and report."""

@@ -8,6 +8,7 @@ import functools
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,12 +17,13 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import FedfinError
+from common.events import Observer
 from common.flower.records import RelayError, from_record, to_error, to_record
 from server.flower.grid import GridTransport
 from server.flower.replies import start_inline
 from server.results.evaluation import HubEvaluator
 from server.rounds.checkpoint import RunState
-from simulation.in_process import RoundObserver, coordinate
+from simulation.in_process import coordinate
 from simulation.workspace import Workspace
 
 __all__ = ["run_on_flower"]
@@ -71,7 +73,9 @@ def nodes_by_name(grid: Grid, nodes: int) -> dict[str, int]:
     return {from_record(r.content).decode(): r.metadata.src_node_id for r in replies if not r.has_error()}
 
 
-def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator, observer: RoundObserver) -> RunState:
+def run_on_flower(
+    workspace: Workspace, state: RunState, evaluator: HubEvaluator, observers: Sequence[Observer]
+) -> RunState:
     """Run the remaining rounds on Flower's engine. With fixed noise the adapter equals that of the in-process run.
 
     Raises:
@@ -91,7 +95,7 @@ def run_on_flower(workspace: Workspace, state: RunState, evaluator: HubEvaluator
         try:
             node_ids = nodes_by_name(grid, nodes)
             transport = GridTransport(grid, lambda: node_ids, workspace.config.aggregation.quorum, start=start_inline)
-            ended.append(coordinate(workspace, state, transport, evaluator, observer))
+            ended.append(coordinate(workspace, state, transport, evaluator, observers))
         except FedfinError as error:
             ended.append(error)
 

@@ -1,7 +1,7 @@
 """Simulate a federation whose institutions hold data sets in memory, with the agents of a deployed federation."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,8 +11,8 @@ import tomli_w
 from common.config.run import RunConfig
 from common.data.datasets import Dataset, merge, validate
 from common.errors import ConfigurationError, DataError
+from common.events import Observer
 from simulation.config import InstitutionsConfig, SimulationConfig
-from simulation.in_process import RoundObserver
 from simulation.partition import HUB, Federation, leave_test_rows_out, split_test
 from simulation.result import SimulationResult
 from simulation.runner import run_simulation
@@ -33,7 +33,7 @@ def simulate(
     max_epsilon: float | None = None,
     noise: Literal["system", "fixed"] = "system",
     baselines: bool = False,
-    observer: RoundObserver | None = None,
+    observers: Sequence[Observer] = (),
 ) -> SimulationResult:
     """Train one adapter on the rows of all institutions, as a deployed federation would, and evaluate it.
 
@@ -48,7 +48,7 @@ def simulate(
         max_epsilon: Limit of each institution's ledger, at the run's delta. If None, there is no limit.
         noise: "fixed" repeats itself for tests, and protects nobody.
         baselines: Whether to compare with each institution alone, a bag of words and a majority guess.
-        observer: Called during the run.
+        observers: Called during the run.
 
     Raises:
         ConfigurationError, DataError, ModelError: One line that names the wrong input. Nothing was written.
@@ -63,7 +63,7 @@ def simulate(
     decided = InstitutionsConfig(max_epsilon=max_epsilon, noise=noise)
     simulation = SimulationConfig(config, None, decided, None, tomli_w.dumps(config.to_tables()))
     workspace = Workspace.over(simulation, federation, Path("runs", config.name) if out is None else Path(out))
-    run_simulation(workspace, baselines=baselines, observer=observer)
+    run_simulation(workspace, baselines=baselines, observers=observers)
     return SimulationResult.read(workspace.out)
 
 

@@ -1,12 +1,14 @@
 """Run a whole federation as plain calls in one process: the same sealed bytes and agents, without a network."""
 
 import functools
+from collections.abc import Sequence
+from dataclasses import replace
 
 from client.agent.agent import Agent
 from common.errors import FedfinError
+from common.events import Observer, StepEvent, tell_step
 from common.journal.journal import Journal
 from common.protocol.outcomes import RoundOutcome
-from common.report.records import RoundRecord
 from server.results.artifacts import save_round
 from server.results.evaluation import HubEvaluator
 from server.rounds import coordinator
@@ -14,20 +16,18 @@ from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import Failure, Transport
 from simulation.workspace import Workspace
 
-__all__ = ["InProcessTransport", "RoundObserver", "coordinate", "run_in_process"]
+__all__ = ["InProcessTransport", "Named", "coordinate", "run_in_process"]
 
 
-class RoundObserver:
-    """The calls that a simulation makes while it runs. This one ignores them. Subclasses show them."""
+class Named(Observer):
+    """Passes the steps of one institution on, with its name."""
 
-    def steps(self, institution: str, done: int, total: int) -> None:
-        """Take note of `done` of `total` training steps of this round at `institution`."""
+    def __init__(self, institution: str, observers: Sequence[Observer]) -> None:
+        self._institution, self._observers = institution, observers
 
-    def round(self, record: RoundRecord) -> None:
-        """Take note of a finished round."""
-
-    def stage(self, text: str) -> None:
-        """Take note of the beginning of a longer step, such as writing the report."""
+    def on_step(self, event: StepEvent) -> None:
+        """Pass the step on."""
+        tell_step(self._observers, replace(event, institution=self._institution))
 
 
 class InProcessTransport:
@@ -52,7 +52,7 @@ class InProcessTransport:
 
 
 def coordinate(
-    workspace: Workspace, state: RunState, transport: Transport, evaluator: HubEvaluator, observer: RoundObserver
+    workspace: Workspace, state: RunState, transport: Transport, evaluator: HubEvaluator, observers: Sequence[Observer]
 ) -> RunState:
     """Run the hub's round loop over `transport`, with audit log and checkpoint in the run's directory.
 
@@ -69,11 +69,13 @@ def coordinate(
             evaluate=evaluator if workspace.config.personalisation.method != "head" else lambda _: None,
             save=functools.partial(save_round, workspace.out),
             audit=lambda kind, body: journal.append(kind, body),
-            on_round=observer.round,
+            observers=observers,
         )
 
 
-def run_in_process(workspace: Workspace, state: RunState, evaluator: HubEvaluator, observer: RoundObserver) -> RunState:
+def run_in_process(
+    workspace: Workspace, state: RunState, evaluator: HubEvaluator, observers: Sequence[Observer]
+) -> RunState:
     """Run the remaining rounds with every institution as an `Agent` of this process.
 
     Raises:
@@ -81,5 +83,5 @@ def run_in_process(workspace: Workspace, state: RunState, evaluator: HubEvaluato
     """
     agents = {name: workspace.institution(name) for name in sorted(workspace.federation.train)}
     for name, agent in agents.items():
-        agent.on_step = functools.partial(observer.steps, name)
-    return coordinate(workspace, state, InProcessTransport(agents), evaluator, observer)
+        agent.observers = (Named(name, observers),)
+    return coordinate(workspace, state, InProcessTransport(agents), evaluator, observers)

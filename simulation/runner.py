@@ -12,6 +12,7 @@ from client.institution.say import Say
 from client.personalisation.record import read_record
 from common.adapters.travelling import complete, travelling
 from common.errors import ConfigurationError
+from common.events import Observer, tell_stage
 from common.files import write_json
 from common.privacy.accounting import DpSgdEvent
 from common.privacy.global_model import Share, noise_ratio, seen_in_global_models
@@ -27,7 +28,7 @@ from server.results.evaluation import HubEvaluator
 from server.rounds import checkpoint
 from server.rounds.checkpoint import RunState
 from simulation.baselines import compute_baselines
-from simulation.in_process import RoundObserver, run_in_process
+from simulation.in_process import run_in_process
 from simulation.workspace import Workspace
 
 __all__ = ["Engine", "run_simulation", "write_statements"]
@@ -36,7 +37,7 @@ Engine = Literal["in-process", "flower"]
 
 
 def run_simulation(
-    workspace: Workspace, engine: Engine = "in-process", baselines: bool = False, observer: RoundObserver | None = None
+    workspace: Workspace, engine: Engine = "in-process", baselines: bool = False, observers: Sequence[Observer] = ()
 ) -> ResultRecord:
     """Run the rounds that are left and return its result.
 
@@ -46,44 +47,39 @@ def run_simulation(
         workspace: The run's directory and data.
         engine: "in-process" for plain calls, "flower" for Flower's simulation engine.
         baselines: Whether to compare with each institution alone, a bag of words and a majority guess.
-        observer: Called during the run.
+        observers: Called during the run.
 
     Raises:
         ConfigurationError: Baselines of a language model are asked for.
         CheckpointError: The saved state is damaged or belongs to another run.
         QuorumError: Too few institutions contributed to a round. The rounds before it are saved.
     """
-    observer = observer or RoundObserver()
     if baselines and task(workspace.config.task).head.is_language_modelling:
         raise ConfigurationError(
             "--baselines: a language model is compared with itself before round 1, and the result holds that: "
             "leave it out"
         )
     saved = workspace.out / "checkpoint"
-    state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace, observer)
+    state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace, observers)
     evaluator = HubEvaluator(workspace.adapted, workspace.federation.test_by_institution)
     started = time.monotonic()
     if state.next_round <= workspace.config.rounds:
         if engine == "flower":
             from simulation.flower import run_on_flower
 
-            state = run_on_flower(workspace, state, evaluator, observer)
+            state = run_on_flower(workspace, state, evaluator, observers)
         else:
-            state = run_in_process(workspace, state, evaluator, observer)
-    return finish(workspace, state, evaluator, engine, baselines, observer, time.monotonic() - started)
+            state = run_in_process(workspace, state, evaluator, observers)
+    return finish(workspace, state, evaluator, engine, baselines, observers, time.monotonic() - started)
 
 
-def first_state(workspace: Workspace, observer: RoundObserver) -> RunState:
+def first_state(workspace: Workspace, observers: Sequence[Observer]) -> RunState:
     """Return the state before round 1. The initial adapter leaves the base model unchanged unless it was warmed up."""
     return RunState(
         run_id=workspace.run_id,
         config_digest=workspace.config.digest(),
         next_round=1,
-        adapter=travelling(
-            workspace.start(functools.partial(observer.steps, "the hub, on public text,")),
-            workspace.adapted,
-            workspace.config,
-        ),
+        adapter=travelling(workspace.start(observers), workspace.adapted, workspace.config),
     )
 
 
@@ -93,11 +89,11 @@ def finish(
     evaluator: HubEvaluator,
     engine: Engine,
     baselines: bool,
-    observer: RoundObserver,
+    observers: Sequence[Observer],
     seconds: float,
 ) -> ResultRecord:
     """Write adapter, statements, result and report, and return its result."""
-    observer.stage("writing the adapter, the statements and the report")
+    tell_stage(observers, "writing the adapter, the statements and the report")
     out, config, adapted = workspace.out, workspace.config, workspace.adapted
     # With own heads there is no global model: its figures would be those of an untrained head.
     final = evaluator(state.adapter).metrics if config.personalisation.method != "head" else {}
@@ -112,7 +108,9 @@ def finish(
     save_adapter(out, config, adapted, card, final, {} if fixed else epsilon)
     path = out / "result.json"
     before_this = ResultRecord.from_json(str(path), read_json(path) or {})
-    rows = compute_baselines(workspace, evaluator, epsilon, observer.stage) if baselines else []
+    rows = (
+        compute_baselines(workspace, evaluator, epsilon, functools.partial(tell_stage, observers)) if baselines else []
+    )
     record = replace(
         result(
             out,

@@ -5,7 +5,7 @@ Hub and institutions are those of a deployment, each in a directory of its own u
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,17 +21,19 @@ from client.institution.config import (
     power_of_two_at_most,
 )
 from client.personalisation.methods import method_of
-from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.attach import attach_for_run, load_for_run
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.travelling import travelling_spec
 from common.adapters.warm_up import needs_warm_up, warm_up
-from common.base_models.load import LoadedBase, load_base
+from common.base_models.load import LoadedBase
 from common.base_models.provenance import refuse_private_base
 from common.base_models.resolve import pinned
 from common.config.run import RunConfig
-from common.data.corpora import public_texts, python_reference_text
+from common.data.corpora import general_text, public_texts
 from common.data.datasets import labels_present, select_labels
 from common.errors import AssignmentRefused, CheckpointError, ConfigurationError, ModelError
+from common.events import Observer
 from common.files import write_atomic, write_json
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
@@ -205,12 +207,12 @@ class Workspace:
     @functools.cached_property
     def base(self) -> LoadedBase:
         """The base model, loaded once and shared by every institution in this process."""
-        return load_base(self.config.model, task(self.config.task), self.federation.test.labels)
+        return load_for_run(self.config, self.federation.test.labels)
 
     @functools.cached_property
     def adapted(self) -> AdaptedModel:
         """The run's adapter on the base model. Every user loads its own weights into it first."""
-        return adapt(self.base, self.config.adapter, task(self.config.task), seed=self.config.seed)
+        return attach_for_run(self.base, self.config)
 
     @functools.cached_property
     def _own_models(self) -> dict[tuple[str, ...], AdaptedModel]:
@@ -232,17 +234,17 @@ class Workspace:
         """Return the model of one institution. Institutions with the same labels share it."""
         labels = self.labels(name)
         if labels not in self._own_models:
-            base = load_base(self.config.model, task(self.config.task), labels)
-            self._own_models[labels] = adapt(base, self.config.adapter, task(self.config.task), seed=self.config.seed)
+            base = load_for_run(self.config, labels)
+            self._own_models[labels] = attach_for_run(base, self.config)
         return self._own_models[labels]
 
-    def start(self, on_step: Callable[[int, int], None] = lambda *_: None) -> Tensors:
+    def start(self, observers: Sequence[Observer] = ()) -> Tensors:
         """Return the adapter before round 1, computed once and saved.
 
         If the base model lacks a language-model head, a new one is warmed up on public text.
 
         Args:
-            on_step: Called with the steps done and in all during the warm-up.
+            observers: Called after each step of the warm-up.
         """
         kept = self.out / "start.safetensors"
         if kept.exists():
@@ -254,7 +256,7 @@ class Workspace:
                 self._public_texts(),
                 max_batch_tokens=self.config.training.max_batch_tokens,
                 seed=self.config.seed,
-                on_step=on_step,
+                observers=observers,
             )
         start = self.adapted.export()
         write_atomic(kept, encode(start))
@@ -263,7 +265,7 @@ class Workspace:
     def _public_texts(self) -> list[str]:
         data = self.simulation.data
         if data is None:
-            return python_reference_text()
+            return general_text()
         return public_texts(data.public, data.public_texts, self.config.seed)
 
     def institution(self, name: str) -> Agent:

@@ -78,9 +78,9 @@ MUTATIONS = (
         "client/federation/local_round.py",
         "    charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)\n"
         "    noise = None if plan.dp is None else noise_source(job)\n"
-        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, on_step=job.on_step)\n",
+        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers)\n",
         "    noise = None if plan.dp is None else noise_source(job)\n"
-        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, on_step=job.on_step)\n"
+        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers)\n"
         "    charge = _charge(job, event, num_units)\n",
         ("tests/client/federation/test_local_round.py", "the_reservation_is_on_disk_when_training_begins"),
     ),
@@ -350,8 +350,8 @@ MUTATIONS = (
     Mutation(
         "finetune alone draws fixed noise",
         "client/finetune/strategies/private.py",
-        "train(session.model, rows, plan, SystemNoise(), cache=cache, watch=watch)",
-        "train(session.model, rows, plan, type('Fixed', (SystemNoise,), {})(), cache=cache, watch=watch)",
+        "train(session.model, rows, plan, SystemNoise(), cache=cache, observers=session.job.observers)",
+        "train(session.model, rows, plan, type('Fixed', (SystemNoise,), {})(), cache=cache)",
         ("tests/client/finetune/strategies/test_private.py", "alone_noise_is_the_operating_systems"),
     ),
     Mutation(

@@ -17,6 +17,7 @@ import server.cli
 import simulation.cli
 from client.institution import config as institution
 from common.config import run
+from common.config.adapter import AdapterConfig, Method, PromptConfig
 from common.config.run import parse_run
 from common.config.sections import Range, Section
 from common.tasks import TASKS
@@ -27,7 +28,7 @@ from tests.mutations import MUTATIONS
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 RUN_SECTIONS = (
-    run.ModelConfig, run.AdapterConfig, run.TrainingConfig, run.PrivacyConfig, run.AggregationConfig,
+    run.ModelConfig, AdapterConfig, run.TrainingConfig, run.PrivacyConfig, run.AggregationConfig,
     run.EvaluationConfig, run.PersonalisationConfig, DataConfig, InstitutionsConfig,
 )  # fmt: skip
 
@@ -44,7 +45,10 @@ def documented(heading: str) -> dict[str, tuple[str, str]]:
 
 
 def keys(section: type[Section]) -> list[str]:
-    return [field.name for field in dataclasses.fields(section)]
+    found = [field.name for field in dataclasses.fields(section)]
+    if section is AdapterConfig:  # one table of the page holds every method
+        found += [key for key in (*keys(PromptConfig), "preset") if key not in found]
+    return found
 
 
 @pytest.mark.parametrize("section", RUN_SECTIONS, ids=lambda section: section.section)
@@ -81,11 +85,12 @@ def test_a_plain_default_in_the_page_is_the_codes(section: type[Section]) -> Non
 
 def hints(section: type[Any]) -> dict[str, Any]:
     """The type of each key of a section, without None, and its range if it has one."""
-    return {
+    found = {
         key: hint
         for key, hint in get_type_hints(section, include_extras=True).items()
         if key in section.__dataclass_fields__
     }
+    return found | hints(PromptConfig) | {"method": Method} if section is AdapterConfig else found
 
 
 def parts(hint: Any) -> tuple[tuple[Any, ...], Range | None]:

@@ -70,7 +70,7 @@ def run_agent(home: InstitutionDirectory, stop: threading.Event) -> None:
         rows = probe_data(settings, data)
         models = LocalModels(settings, keys.fingerprint_key())
         service = AgentService(lambda sealed: agent.handle(sealed), home.agent_status_path)
-        agent = Agent(home.directory, settings, keys, package.hub, models, service.on_step)
+        agent = Agent(home.directory, settings, keys, package.hub, models, (service,))
         server, health = serve(service, home.socket)
         log.info("agent of %s ready: %d rows, %s", keys.name, len(rows), home.socket)
         stop.wait()

@@ -7,9 +7,10 @@ the parameters the run fixed, the declared units, or a refusal code.
 
 import hashlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from client.federation import local_round
 from client.federation.local_round import PreparedData
@@ -19,11 +20,14 @@ from client.institution.say import Say
 from client.personalisation.finish import begin, finish
 from client.personalisation.methods import method_of
 from client.personalisation.part import PersonalPart
+from client.tracking.rounds import RoundTracker, run_directory
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.travelling import complete, travelling_spec
+from common.config.adapter import adapter_record
 from common.config.run import RunConfig
 from common.data.datasets import Dataset
 from common.errors import AdapterRefused, AssignmentRefused, ConfigurationError, FedfinError, MessageError
+from common.events import Observer
 from common.files import write_atomic
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
@@ -70,14 +74,14 @@ class Agent:
         keys: PrivateKeys,
         hub: PublicKeys,
         prepare: Callable[[RunConfig], LocalModel],
-        on_step: Callable[[int, int], None] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.directory = directory
         self.institution = institution
         self.keys = keys
         self.hub = hub
         self.prepare = prepare
-        self.on_step = on_step
+        self.observers = tuple(observers)
 
     def handle(self, sealed: bytes) -> bytes:
         """Answer one assignment. A retransmission is answered with the same bytes and costs nothing.
@@ -151,7 +155,7 @@ class Agent:
                 model=local.adapted,
                 data=local.data,
                 base_digest=local.base_digest,
-                on_step=self.on_step,
+                observers=self.observers,
             )
             part = PersonalPart(InstitutionPaths(self.directory).personal(assignment.run_id))
             if is_final:
@@ -167,7 +171,9 @@ class Agent:
         model.load(started)
         if config.personalisation.method != "none":
             begin(job, part)
-        outcome = local_round.run(job)
+        watch = RoundTracker(run_directory(self.directory, job.run_id), job.round, config.rounds)
+        outcome = local_round.run(replace(job, observers=(*job.observers, watch)))
+        watch.finish(_facts(job.run_id, config, model, outcome))
         sent, stays = method.send(shared, started, model.export())
         part.keep(job.round, stays)
         return Contribution(
@@ -183,3 +189,21 @@ class Agent:
     def _seal(self, payload: bytes, context: MessageContext, kind: str) -> bytes:
         answer = replace(context, kind=kind, sender=self.keys.name, recipient=self.hub.name)
         return seal(payload, self.keys, self.hub, answer)
+
+
+def _facts(run_id: str, config: RunConfig, model: AdaptedModel, answer: local_round.RoundAnswer) -> dict[str, Any]:
+    """Return the facts of the institution's own record of a run, with the keys of a training alone."""
+    statement = answer.statement
+    training = {name: value for name, value in asdict(config.training).items() if value is not None}
+    return {
+        "strategy": "federated",
+        "run": run_id,
+        "tasks": [config.task],
+        "method": config.adapter.method,
+        "base_model": config.model.base,
+        "settings": adapter_record(config.adapter) | training | {"seed": config.seed, "rounds": config.rounds},
+        "metrics": {},
+        "trainable_parameters": model.parameters_trained,
+        "total_parameters": model.parameters_total,
+        "privacy": None if statement is None else asdict(statement),
+    }

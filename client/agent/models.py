@@ -7,15 +7,15 @@ from client.agent.agent import LocalModel
 from client.federation.local_round import PreparedData
 from client.federation.planning import own_labels, read_for_run, select_rows
 from client.institution.config import InstitutionConfig
-from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.attach import attach_for_run, load_for_run
 from common.adapters.feature_cache import FeatureCache
 from common.base_models.device import select_device
-from common.base_models.load import LoadedBase, load_base
+from common.base_models.load import LoadedBase
 from common.base_models.provenance import refuse_private_base
 from common.config.run import ModelConfig, RunConfig
 from common.errors import AssignmentRefused, ConfigurationError, ModelError
 from common.protocol.messages import RefusalCode
-from common.tasks import task
 
 __all__ = ["LocalModels"]
 
@@ -30,9 +30,12 @@ class _Kept:
     model: ModelConfig
     task: str
     labels: tuple[str, ...]
+    quantized: bool
 
     def serves(self, config: RunConfig, labels: tuple[str, ...]) -> bool:
-        return (self.model, self.task, self.labels) == (config.model, config.task, labels)
+        quantized = config.adapter.method == "qlora"
+        mine = (self.model, self.task, self.labels, self.quantized)
+        return mine == (config.model, config.task, labels, quantized)
 
 
 class LocalModels:
@@ -81,11 +84,11 @@ class LocalModels:
             self._kept = None  # the memory of one before the other is loaded
             device = select_device(self._settings.model.device, "model.device")
             log.info("loading base model %s on %s", config.model.base, device)
-            base = load_base(config.model, task(config.task), labels, device)
+            base = load_for_run(config, labels, device)
             if config.model.base_digest not in (None, base.digest):
                 raise AssignmentRefused(
                     RefusalCode.BASE_MODEL, f"{config.model.base} here is not the run's base model of that name"
                 )
-            self._kept = _Kept(base, config.model, config.task, labels)
-        self._adapted = adapt(self._kept.base, config.adapter, task(config.task), seed=config.seed)
+            self._kept = _Kept(base, config.model, config.task, labels, config.adapter.method == "qlora")
+        self._adapted = attach_for_run(self._kept.base, config)
         return self._adapted

@@ -23,6 +23,7 @@ from client.institution.paths import MAX_SOCKET_PATH
 from client.institution.sharing import is_shared
 from common.canonical import AGENT_METHOD, MAX_SEALED_BYTES
 from common.errors import ConfigurationError, EnvelopeError, MessageError
+from common.events import Observer, StepEvent
 from common.files import write_atomic
 from common.protocol.envelope import peek
 
@@ -39,7 +40,7 @@ class Stopping(Exception):
     """The agent was told to stop while it trained."""
 
 
-class AgentService:
+class AgentService(Observer):
     """Answers one question at a time, and reports its progress in the log and in the `progress` file.
 
     Args:
@@ -70,14 +71,15 @@ class AgentService:
             call.abort(status, status.name.lower())
         return answer
 
-    def on_step(self, done: int, total: int) -> None:
-        """For `Agent.on_step`: progress, and the place where a training lets itself be stopped.
+    def on_step(self, event: StepEvent) -> None:
+        """Note the progress of a training. This is also the place where a training lets itself be stopped.
 
         Raises:
             Stopping: `stop` was called. The charge remains.
         """
         if self._stopping.is_set():
             raise Stopping
+        done, total = event.step, event.steps
         self._at |= {"step": done, "steps": total}
         if done == total or time.monotonic() - self._told >= _TELL_SECONDS:
             log.info("%s: step %d of %d", self._place(), done, total)

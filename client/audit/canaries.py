@@ -20,6 +20,7 @@ from client.audit.subject import Subject, step_sum
 from client.dp.noise import SystemNoise
 from client.dp.training import train
 from common.errors import ConfigurationError
+from common.events import Observer, StepEvent
 from common.privacy.accounting import DpSgdEvent
 from common.protocol.adapter_codec import Tensors
 from common.tokenization.batches import TokenizedSet
@@ -94,21 +95,31 @@ def attack(
         )
         return units
 
-    def on_step(done: int, total: int) -> None:
+    def attack(event: StepEvent) -> None:
         after = model.export()
         moved = step_sum(model, seen.pop(), after, plan, dp.expected_batch_size) / dp.clipping_norm
         scores.__iadd__(_log_ratio(moved[places] * signs, dp.sampling_probability, max(noise, 1e-3)))
         model.load({name: np.zeros_like(value) for name, value in after.items()})
         seen.append(model.export())
-        report("training on the canaries", done, total)
+        report("training on the canaries", event.step, event.steps)
 
     units = np.zeros(int(included.sum()), dtype=np.int64)
     data = TokenizedSet((units[:1],) * len(units), (units[0],) * len(units), 0, np.arange(len(units)))
-    train(model, data, plan, SystemNoise(), on_step=on_step, gradients=gradients)
+    train(model, data, plan, SystemNoise(), observers=(_AfterEachStep(attack),), gradients=gradients)
     claim = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, plan.steps)
     bound, guesses = best_bound(scores, included, claim, subject.delta, confidence)
     possible = largest_bound(canaries, claim, subject.delta, confidence)
     return CanaryResult(bound, confidence, possible, guesses, noise, plan.steps)
+
+
+class _AfterEachStep(Observer):
+    """Calls a function after each step."""
+
+    def __init__(self, call: Callable[[StepEvent], None]) -> None:
+        self._call = call
+
+    def on_step(self, event: StepEvent) -> None:
+        self._call(event)
 
 
 def _order(subject: Subject) -> NDArray[np.int64]:

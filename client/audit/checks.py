@@ -19,6 +19,7 @@ from client.audit.subject import Subject, perturb, random_texts, step_sum
 from client.dp.noise import SystemNoise
 from client.dp.training import DpTrainingPlan, train
 from common.adapters.feature_cache import FeatureCache
+from common.events import Observer, StepEvent
 from common.report.records import Check
 from common.tokenization.batches import Batch, TokenizedSet
 from common.tokenization.blocks import Block
@@ -94,15 +95,16 @@ def check_sampling(subject: Subject) -> list[Check]:
     data, cache = random_texts(subject.model, units, subject.rows_a_unit), _Watched()
     drawn = np.zeros((_SAMPLED_STEPS, units), dtype=np.int64)
 
-    def on_step(done: int, _: int) -> None:
-        if cache.rows and data.owners is not None:
-            np.add.at(drawn[done - 1], data.owners[np.concatenate(cache.rows)], 1)
-        cache.rows.clear()
+    class Draws(Observer):
+        def on_step(self, event: StepEvent) -> None:
+            if cache.rows and data.owners is not None:
+                np.add.at(drawn[event.step - 1], data.owners[np.concatenate(cache.rows)], 1)
+            cache.rows.clear()
 
     noise = subject.dp.noise_multiplier
     plan = subject.step(units, noise_multiplier=noise, sampling_probability=q, steps=_SAMPLED_STEPS)
     subject.model.load(subject.model.initial())
-    train(subject.model, data, plan, SystemNoise(), cache, on_step)
+    train(subject.model, data, plan, SystemNoise(), cache, (Draws(),))
     whole = drawn // subject.rows_a_unit
     apart = int((drawn != whole * subject.rows_a_unit).sum() + (whole > 1).sum())
     total = int(whole.sum())

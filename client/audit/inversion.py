@@ -23,7 +23,7 @@ from client.dp.training import DpTrainingPlan, train
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.tensors import seeded
-from common.config.run import AdapterConfig
+from common.config.adapter import AdapterConfig
 from common.errors import ModelError
 from common.report.records import InversionResult
 from common.tasks import task
@@ -62,7 +62,8 @@ def invert(
         ModelError: the model has no query projection, or its first layer does not read single tokens.
     """
     report = progress or (lambda *_: None)
-    rank = max(_LEAST_RANK, subject.config.adapter.rank)
+    adapter = subject.config.adapter
+    rank = max(_LEAST_RANK, adapter.rank if isinstance(adapter, AdapterConfig) else 0)
     subject.model.release()
     target = AdapterConfig(
         rank=rank, alpha=2.0 * rank, dropout=0.0, target_modules=("query",), layers="all", trained_factors="B"

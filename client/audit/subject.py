@@ -21,9 +21,10 @@ from client.institution.config import (
     ReleaseConfig,
     power_of_two_at_most,
 )
-from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.attach import attach_for_run, load_for_run
 from common.adapters.tensors import seeded
-from common.base_models.load import LoadedBase, load_base
+from common.base_models.load import LoadedBase
 from common.config.run import RunConfig, parse_run
 from common.errors import AssignmentRefused, ConfigurationError
 from common.privacy.accounting import DpSgdEvent, epsilon
@@ -101,6 +102,8 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
     kind = task(config.task)
     if not kind.head.is_linear:
         raise ConfigurationError(f"task.name: {config.task} cannot be audited: choose one that labels texts or words")
+    if config.adapter.method != "lora":
+        raise ConfigurationError(f"adapter.method: {config.adapter.method} cannot be audited: choose lora")
     size = power_of_two_at_most(units)
     institution = InstitutionConfig(
         name="audit",
@@ -115,8 +118,8 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
     steps = plan.steps * config.rounds
     dp = replace(plan.dp, steps=steps) if plan.dp else None
     plan = replace(plan, steps=steps, dp=dp, optimizer="sgd", adam_noise_correction=False)
-    base = load_base(config.model, kind, len(config.labels or _LABELS), device)
-    model = adapt(base, config.adapter, kind, seed=config.seed)
+    base = load_for_run(config, len(config.labels or _LABELS), device)
+    model = attach_for_run(base, config)
     event = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, steps) if dp else DpSgdEvent(0.0, 1.0, steps)
     return Subject(config, base, model, plan, epsilon([event], config.privacy.delta or 0.5))
 

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from client.commands.options import add_log_to, add_probe, probes_of
 from common import cli
-from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from client.finetune.domain import AdaptationResult
     from client.finetune.job import TaskData
     from client.finetune.strategies.domain_terms import TermList
+    from client.finetune.strategies.quality import AdaptationQuality
 
 __all__ = ["add", "add_corpus", "add_how", "corpus_of", "report", "terms_of"]
 
@@ -26,12 +27,7 @@ def add(commands: cli.Commands) -> None:
         "--corpus", required=True, type=Path, metavar="PATH", help="a file or folder of text of the domain"
     )
     add_corpus(parser, required=True)
-    probe = parser.add_argument_group("a labelled task, measured before and after by a linear head on the base model")
-    probe.add_argument(
-        "--probe-task", default="document_classification", metavar="TASK", help="default: document_classification"
-    )
-    probe.add_argument("--probe-train", type=Path, metavar="FILE", help="rows to fit the linear head on")
-    probe.add_argument("--probe-test", type=Path, metavar="FILE", help="rows to measure it on")
+    add_probe(parser)
     how = add_how(parser)
     how.add_argument("--epochs", type=int, default=1, metavar="N", help="passes over the corpus (default: 1)")
     how.add_argument("--learning-rate", type=float, metavar="RATE", help="default: by the model's size")
@@ -51,7 +47,7 @@ def add_corpus(parser: argparse.ArgumentParser, *, required: bool) -> None:
     corpus.add_argument("--group-column", metavar="NAME", help=group)
     held_out = "text to measure on (default: a tenth of --corpus)"
     corpus.add_argument("--held-out", type=Path, metavar="PATH", help=held_out)
-    reference = "general text that shows forgetting (default: Python's language reference)"
+    reference = "general text that shows forgetting (default: descriptions of countries)"
     corpus.add_argument("--reference-text", type=Path, metavar="PATH", help=reference)
     corpus.add_argument("--max-texts", type=int, metavar="N", help="read at most N texts, drawn by the seed")
     corpus.add_argument(
@@ -89,6 +85,7 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
     )
     how.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of order and initialisation (default: 0)")
+    add_log_to(how)
     return how
 
 
@@ -98,7 +95,7 @@ def _run(given: argparse.Namespace) -> int:
     from client.finetune.training.time_budget import describe_time_budget
     from client.tracking.progress_bar import ProgressBar
 
-    probes = _probes(given)
+    probes = probes_of(given)
     with ProgressBar(quiet=given.json) as progress:
         adapted = adapt_to_domain(
             given.domain,
@@ -124,6 +121,7 @@ def _run(given: argparse.Namespace) -> int:
             device=given.device,
             max_hours=given.max_hours,
             max_memory_gb=given.max_memory_gb,
+            log_to=given.log_to,
             observers=(progress,),
         )
     if given.json:
@@ -133,6 +131,9 @@ def _run(given: argparse.Namespace) -> int:
     if hours := describe_time_budget(adapted.result.train_metrics):
         print(f"hours      {hours}")
     print(report(adapted))
+    for each in adapted.result.recommendations:
+        print(f"next time  {each['advice']}: {each['because']}")
+    print(f"report     {adapted.result.report}")
     return 0
 
 
@@ -160,21 +161,6 @@ def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> 
     return domain_terms(given.domain, corpus, base_model, given.terms, given.max_mined_terms, public=given.public)
 
 
-def _probes(given: argparse.Namespace) -> "tuple[TaskData, ...]":
-    from client.finetune.job import TaskData
-    from common.data.reading import read_labelled
-    from common.tasks import task
-
-    if (given.probe_train is None) != (given.probe_test is None):
-        raise ConfigurationError("--probe-train and --probe-test: give both, or neither")
-    if given.probe_train is None:
-        return ()
-    kind = task(given.probe_task)
-    train = read_labelled(given.probe_train, kind)
-    test = read_labelled(given.probe_test, kind, labels=train.labels, numbered=train.numbered)
-    return (TaskData(kind, train, test),)
-
-
 def report(adapted: "AdaptationResult") -> str:
     """Return the metrics before and after, and the warnings, as text for a person."""
     lines = [f"new words  {adapted.new_tokens}", f"read       {adapted.texts:,} texts in {adapted.pieces:,} pieces"]
@@ -192,4 +178,15 @@ def report(adapted: "AdaptationResult") -> str:
             f"{name}, a linear head: accuracy {old.accuracy:.3f} -> {new.accuracy:.3f}, macro F1 "
             f"{old.macro_f1:.3f} -> {new.macro_f1:.3f}"
         )
+    lines += _quality(adapted.quality)
     return "\n".join([*lines, *(f"WARNING    {warning}" for warning in adapted.warnings)])
+
+
+def _quality(quality: "AdaptationQuality") -> list[str]:
+    parts = [f"domain loss a word {-quality.domain_gain:+.1%}", f"tokens a word {-quality.tokens_saved:+.1%}"]
+    if quality.probe_change is not None:
+        parts.append(f"linear head {100 * quality.probe_change:+.1f} points")
+    parts.append(f"general loss a word {quality.general_rise:+.1%}")
+    if quality.similarity is not None:
+        parts.append(f"general sentence vectors {quality.similarity:.2f}")
+    return [f"quality    {quality.quality:+.3f} ({', '.join(parts)})"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from client.finetune.options.advise import Advice, Machine, Rows
     from client.finetune.options.defaults import ResolvedSettings
     from client.finetune.options.memory import MemoryEstimate
+    from client.finetune.options.strategy import Aims, Way
     from common.data.datasets import Dataset
     from common.tasks import Task
 
@@ -22,6 +23,8 @@ __all__ = ["add"]
 
 _SAMPLE = 2000
 _TEST, _OUT = "TEST_FILE", "OUT_DIRECTORY"
+_NOTHING_FITS = 1
+"""Exit code if no settings fit into the memory."""
 
 
 def add(commands: cli.Commands) -> None:
@@ -38,6 +41,15 @@ def add(commands: cli.Commands) -> None:
         "--label-column", metavar="NAME", help="column of the labels (default: label, summary, or ner_tags)"
     )
     parser.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), smollm2, a directory")
+    aims = parser.add_argument_group("what else there is, for the choice of a strategy")
+    aims.add_argument(
+        "--other-task", action="append", default=[], metavar="TASK", help="a task with rows of its own (repeat)"
+    )
+    aims.add_argument("--previous", type=Path, metavar="DIR", help="an earlier adapter of this task")
+    aims.add_argument("--corpus", type=Path, metavar="PATH", help="text of the domain without labels")
+    others = "institutions with rows of this task, this one included (default: 1)"
+    aims.add_argument("--institutions", type=int, default=1, metavar="N", help=others)
+    aims.add_argument("--private", action="store_true", help="the training must be differentially private")
     parser.add_argument(
         "--memory-gb", type=float, metavar="GB", help="memory for the training (default: the free memory)"
     )
@@ -50,29 +62,36 @@ def _run(given: argparse.Namespace) -> int:
     from common.data.reading import read_labelled
 
     rows = read_labelled(given.train, kind, given.text_column, given.label_column)
-    advice, machine = _advise(given, kind, rows)
-    line = shlex.join(_command(given, advice))
+    advice, machine, ways = _advise(given, kind, rows)
+    # A command that would be refused for its memory is not printed.
+    line = shlex.join(_command(given, advice, ways[0].strategy)) if advice.fits else None
+    code = 0 if advice.fits else _NOTHING_FITS
     if given.json:
-        cli.print_json({**advice.to_json(), "command": line})
-        return 0
+        cli.print_json({**advice.to_json(), "strategies": [way.to_json() for way in ways], "command": line})
+        return code
     where = "on the GPU" if machine.gpu else f"of main memory, {machine.cores} cores, no GPU"
     print(f"{kind.name}: {len(rows)} rows; {machine.memory / 1e9:.1f} GB {where}\n")
+    for way in ways:
+        print(f"{way.strategy + (' (take it)' if way.advised else ''):26} {way.because}")
+    print()
     for choice in advice.choices:
         print(f"{(choice.option + ' ' + choice.value).strip():26} {choice.because}")
     print(f"{'':26} expected: {advice.need}")
     for note in advice.notes:
         print(f"{'note':26} {note}")
-    print(f"\n{line}")
-    return 0
+    if line is not None:
+        print(f"\n{line}")
+    return code
 
 
-def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[Advice, Machine]":
+def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[Advice, Machine, tuple[Way, ...]]":
     import psutil
     import torch
 
     from client.finetune.options.advise import Machine, Model, advise
     from client.finetune.options.defaults import BaseFacts
     from client.finetune.options.memory import estimate_memory
+    from client.finetune.options.strategy import advise_strategy
     from common.base_models.architecture import hidden_size
     from common.base_models.check import check_base_model
 
@@ -86,7 +105,26 @@ def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[
     def needed(settings: "ResolvedSettings") -> "MemoryEstimate":
         return estimate_memory(model.name, checked.config, kind, settings)
 
-    return advise(kind, _rows(rows, checked.tokenizer), model, machine, needed), machine
+    ways = advise_strategy(kind, len(rows), _aims(given, checked.tokenizer))
+    return advise(kind, _rows(rows, checked.tokenizer), model, machine, needed), machine, ways
+
+
+def _aims(given: argparse.Namespace, tokenizer: Any) -> "Aims":
+    from client.finetune.options.strategy import Aims
+    from common.base_models.extend import tokens_per_word
+    from common.data.corpora import read_corpus
+
+    if given.institutions < 1:
+        raise ConfigurationError(f"--institutions is {given.institutions}: use 1 or more")
+    texts = [] if given.corpus is None else read_corpus(given.corpus)
+    return Aims(
+        other_tasks=tuple(task(name, "--other-task").name for name in given.other_task),
+        previous=given.previous is not None,
+        corpus_texts=len(texts),
+        tokens_per_word=tokens_per_word(tokenizer, texts[:: -(-len(texts) // _SAMPLE)]) if texts else 0.0,
+        institutions=given.institutions,
+        private=given.private,
+    )
 
 
 def _rows(dataset: "Dataset", tokenizer: Any) -> "Rows":
@@ -98,11 +136,30 @@ def _rows(dataset: "Dataset", tokenizer: Any) -> "Rows":
     return Rows(len(dataset), tuple(lengths), dataset.label_counts())
 
 
-def _command(given: argparse.Namespace, advice: "Advice") -> list[str]:
-    words = ["fedfin-institution", "finetune", "--task", given.task, "--train", str(given.train)]
-    words += ["--test", str(given.test or _TEST)]
+def _command(given: argparse.Namespace, advice: "Advice", strategy: str) -> list[str]:
+    """Return the command that carries out the advice. Capital words stand for files that were not named."""
+    if strategy == "federated":
+        return ["fedfin-simulate", "run", "RUN.toml", "--out", str(given.out or _OUT)]
+    rows = ["--task", given.task, "--train", str(given.train), "--test", str(given.test or _TEST)]
     for option, value in (("--text-column", given.text_column), ("--label-column", given.label_column)):
-        words += [option, value] if value else []
+        rows += [option, value] if value and strategy != "stages" else []
+    out = ["--out", str(given.out or _OUT)]
+    if strategy == "stages":
+        corpus = ["--corpus", str(given.corpus), "--domain", "sec_filings"]
+        own = {"--base-model", "--rank", "--max-tokens"}
+        choices = [word for c in advice.choices if c.option in own for word in (c.option, c.value)]
+        return ["fedfin-institution", "stages", *rows, *corpus, *choices, *out]
+    words = ["fedfin-institution", "finetune", *rows]
+    for name in given.other_task if strategy == "multi_task" else ():
+        words += ["--task", name, "--train", f"{name.upper()}_TRAIN", "--test", f"{name.upper()}_TEST"]
+    if strategy != "single_task":
+        words += ["--strategy", strategy]
+    if strategy == "incremental":  # it keeps the settings of the earlier adapter
+        words += ["--from", str(given.previous), "--previous-test", "PREVIOUS_TEST_FILE"]
+        kept = {"--learning-rate", "--batch-size", "--epochs", "--gradient-checkpointing"}
+    else:
+        kept = {choice.option for choice in advice.choices}
     for choice in advice.choices:
-        words += [choice.option, *([choice.value] if choice.value else [])]
-    return [*words, "--out", str(given.out or _OUT)]
+        if choice.option in kept:
+            words += [choice.option, *([choice.value] if choice.value else [])]
+    return [*words, *out]

@@ -2,25 +2,32 @@
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client.commands.options import ENVIRONMENT, LABELLED_TASKS
+from client.commands.options import ENVIRONMENT, LABELLED_TASKS, add_log_to, add_probe, probes_of
 from common import cli
+from common.config.sections import did_you_mean
 from common.errors import ConfigurationError
 from common.tasks import Task, task
 
 if TYPE_CHECKING:
     from client.finetune import FineTuningJob, FineTuningResult, Previous, PrivacyOptions, TaskData
-    from client.tracking.experiment_log import ExperimentLog
     from common.data.datasets import Dataset
 
 __all__ = ["add"]
 
 _METHODS = ("lora", "qlora", "prefix_tuning", "p_tuning")
 _STRATEGIES = ("single_task", "incremental", "multi_task")
+_ELSEWHERE = {
+    "federated": "a federation trains with others: fedfin-institution join, and on one machine fedfin-simulate run",
+    "domain_adversarial": "it needs the text of a second domain: fedfin-institution domain-adversarial",
+    "continual_pretraining": "it reads text without labels: fedfin-institution adapt",
+    "distillation": "it follows a training: fedfin-institution stages --student-blocks N",
+    "stages": "it is a command: fedfin-institution stages",
+}
+"""Strategies that are no option of this command, and the command that has them."""
 
 
 def add(commands: cli.Commands) -> None:
@@ -49,7 +56,8 @@ def add(commands: cli.Commands) -> None:
     replay = "training rows of the earlier training, some of which are replayed"
     old.add_argument("--previous-train", type=Path, metavar="FILE", help=replay)
     how = parser.add_argument_group("how")
-    how.add_argument("--strategy", choices=_STRATEGIES, default="single_task", help="default: single_task")
+    strategies = f"{', '.join(_STRATEGIES)} (default: single_task)"
+    how.add_argument("--strategy", default="single_task", metavar="NAME", help=strategies)
     how.add_argument("--adapter", choices=_METHODS, default="lora", help="the trained method (default: lora)")
     how.add_argument("--base-model", default="minilm", metavar="NAME", help="minilm (default), a directory, or a name")
     pooling = "input of the classification head: the mean of all tokens (default), or the model's own choice"
@@ -64,9 +72,14 @@ def add(commands: cli.Commands) -> None:
     how.add_argument(
         "--alpha", type=float, metavar="A", help="scaling alpha of lora and qlora (default: twice the rank)"
     )
+    how.add_argument("--dropout", type=float, metavar="P", help="dropout of lora and qlora (default: the preset's)")
+    preset = "take rank, alpha, dropout and modules that are left open from the preset of this task (default: --task)"
+    how.add_argument("--preset", metavar="TASK", help=preset)
     how.add_argument("--target-modules", metavar="NAMES", help="all-linear (default), task, or names with commas")
     how.add_argument("--layers", metavar="WHICH", help="blocks with LoRA: all (default), last:K, or none (head alone)")
     how.add_argument("--virtual-tokens", type=int, metavar="N", help="length of the soft prompt")
+    words = "words that the virtual tokens of p_tuning start from (default: Financial analysis task:)"
+    how.add_argument("--prompt-text", metavar="TEXT", help=words)
     share = "fraction of the training rows that is held out to choose the epoch (default: 0.1)"
     how.add_argument("--validation-fraction", type=float, default=0.1, metavar="F", help=share)
     precisions = ("auto", "float32", "bfloat16", "float16")
@@ -79,8 +92,8 @@ def add(commands: cli.Commands) -> None:
     how.add_argument("--max-memory-gb", type=float, metavar="GB", help=limit)
     how.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of order and initialisation (default: 0)")
-    kinds = ("tensorboard", "mlflow", "wandb")
-    how.add_argument("--log-to", choices=kinds, help="also log each step for this tool, below --out (nothing is sent)")
+    add_log_to(how)
+    add_probe(parser)
     privacy = parser.add_argument_group("differential privacy of one training row")
     level = "high (noise 1.0, clip 1.0) or standard (noise 0.5, clip 2.0). Default: no privacy"
     privacy.add_argument("--privacy", metavar="LEVEL", help=level)
@@ -99,35 +112,19 @@ def add(commands: cli.Commands) -> None:
 def _run(given: argparse.Namespace) -> int:
     from client.finetune import finetune
     from client.tracking.progress_bar import ProgressBar
-    from client.tracking.tracker import Tracker
 
-    tracker = Tracker(given.out)
-    with ProgressBar(quiet=given.json) as progress, _experiment_log(given) as logs:
-        outcome = finetune(_job(given, progress, tracker, *logs))
-    advice = tracker.finish(outcome)["recommendations"]
+    with ProgressBar(quiet=given.json) as progress:
+        outcome = finetune(_job(given, progress))
     if given.json:
-        cli.print_json({**outcome.to_json(), "recommendations": advice, "report": str(given.out / "report.html")})
-    else:
-        print(_summary(outcome))
-        for each in advice:
-            print(f"next time  {each['advice']}: {each['because']}")
-        print(f"report     {given.out / 'report.html'}")
+        cli.print_json(outcome.to_json())
+        return 0
+    print(_summary(outcome))
+    for warning in outcome.warnings:
+        print(f"WARNING    {warning}")
+    for each in outcome.recommendations:
+        print(f"next time  {each['advice']}: {each['because']}")
+    print(f"report     {outcome.report}")
     return 0
-
-
-@contextmanager
-def _experiment_log(given: argparse.Namespace) -> "Iterator[list[ExperimentLog]]":
-    """Return the observer that `--log-to` names, if any."""
-    if given.log_to is None:
-        yield []
-        return
-    from client.tracking.experiment_log import ExperimentLog
-
-    log = ExperimentLog(given.log_to, given.out)
-    try:
-        yield [log]
-    finally:
-        log.close()
 
 
 def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
@@ -220,6 +217,7 @@ def _each(given: argparse.Namespace, name: str, default: Any) -> list[Any]:
 def _job(given: argparse.Namespace, *observers: Any) -> "FineTuningJob":
     from client.finetune import AdapterOptions, FineTuningJob, TrainingOptions
 
+    _check_strategy(given.strategy)
     if given.strategy == "single_task" and len(given.task) > 1:
         raise ConfigurationError("--task is given several times: add --strategy multi_task, or give one")
     data = _data(given)
@@ -237,9 +235,12 @@ def _job(given: argparse.Namespace, *observers: Any) -> "FineTuningJob":
             method=given.adapter,
             rank=given.rank,
             alpha=given.alpha,
+            dropout=given.dropout,
             target_modules=modules,
             layers=given.layers,
+            preset=given.preset,
             virtual_tokens=given.virtual_tokens,
+            prompt_text=given.prompt_text,
         ),
         training=TrainingOptions(
             epochs=given.epochs,
@@ -256,8 +257,18 @@ def _job(given: argparse.Namespace, *observers: Any) -> "FineTuningJob":
         device=given.device,
         max_hours=given.max_hours,
         max_memory_gb=given.max_memory_gb,
+        probes=probes_of(given),
+        log_to=given.log_to,
         observers=observers,
     )
+
+
+def _check_strategy(name: str) -> None:
+    if name in _ELSEWHERE:
+        raise ConfigurationError(f"--strategy {name}: {_ELSEWHERE[name]}")
+    if name not in _STRATEGIES:
+        hint = did_you_mean(name, (*_STRATEGIES, *_ELSEWHERE))
+        raise ConfigurationError(f"--strategy is {name[:40]}: {hint} use {', '.join(_STRATEGIES)}".replace(":  ", ": "))
 
 
 def _privacy(given: argparse.Namespace) -> "PrivacyOptions | None":
@@ -287,6 +298,11 @@ def _summary(outcome: "FineTuningResult") -> str:
         f"trained    {outcome.trainable_parameters:,} of {outcome.total_parameters:,} parameters "
         f"({outcome.parameter_efficiency:.2%}) in {outcome.seconds:.0f} s, {outcome.peak_memory_bytes / 2**20:,.0f} MiB"
     )
+    if outcome.encoder:
+        lines.append(f"encoder    general sentences keep their vectors to {outcome.encoder['similarity']:.2f} (cosine)")
+    for name, figures in outcome.encoder.get("probes", {}).items():
+        before, after = (figures[side]["accuracy"] for side in ("before", "after"))
+        lines.append(f"           {name}, a linear head: accuracy {before:.3f} -> {after:.3f}")
     if hours := describe_time_budget(outcome.train_metrics):
         lines.append(f"hours      {hours}")
     if outcome.privacy is not None:

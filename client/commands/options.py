@@ -3,14 +3,17 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from client.tracking.kinds import LOG_KINDS
+from common.errors import ConfigurationError
 from common.tasks import MULTI_TASK, TASKS
 
 if TYPE_CHECKING:
+    from client.finetune.job import TaskData
     from client.institution.directory import InstitutionDirectory
 
-__all__ = ["ENVIRONMENT", "LABELLED_TASKS", "add_home", "home_of", "open_home"]
+__all__ = ["ENVIRONMENT", "LABELLED_TASKS", "add_home", "add_log_to", "add_probe", "home_of", "open_home", "probes_of"]
 
 LABELLED_TASKS = tuple(
     name for name, task in TASKS.items() if not task.head.is_language_modelling and name != MULTI_TASK
@@ -24,6 +27,37 @@ def add_home(parser: argparse.ArgumentParser) -> None:
     """Add `--home DIR`, the institution's directory."""
     text = f"the institution's directory (default: ${ENVIRONMENT}, or the current directory)"
     parser.add_argument("--home", type=Path, metavar="DIR", help=text)
+
+
+def add_log_to(parser: Any) -> None:
+    """Add `--log-to TOOL`."""
+    text = "also log each step for this tool, below --out (nothing is sent)"
+    parser.add_argument("--log-to", choices=LOG_KINDS, help=text)
+
+
+def add_probe(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a second task that shows what the encoder still knows."""
+    probe = parser.add_argument_group("a second task, measured before and after by a linear head on the encoder")
+    probe.add_argument(
+        "--probe-task", default="document_classification", metavar="TASK", help="default: document_classification"
+    )
+    probe.add_argument("--probe-train", type=Path, metavar="FILE", help="rows to fit the linear head on")
+    probe.add_argument("--probe-test", type=Path, metavar="FILE", help="rows to measure it on")
+
+
+def probes_of(given: argparse.Namespace) -> "tuple[TaskData, ...]":
+    """Return the second task that the options name, if any."""
+    from client.finetune.data import read_labelled
+    from client.finetune.job import TaskData
+    from common.tasks import task
+
+    if (given.probe_train is None) != (given.probe_test is None):
+        raise ConfigurationError("--probe-train and --probe-test: give both, or neither")
+    if given.probe_train is None:
+        return ()
+    kind = task(given.probe_task)
+    train = read_labelled(given.probe_train, kind)
+    return (TaskData(kind, train, read_labelled(given.probe_test, kind, labels=train.labels)),)
 
 
 def home_of(given: argparse.Namespace) -> "InstitutionDirectory":

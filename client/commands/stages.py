@@ -1,7 +1,6 @@
 """`fedfin-institution stages`: from a base model to a task in several steps, each measured."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from client.finetune.job import TaskData
+    from client.finetune.result import FineTuningResult
     from client.finetune.strategies.stages import StagesJob
 
 __all__ = ["add"]
@@ -54,7 +54,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.json:
         cli.print_json(outcome.to_json())
     else:
-        print(_summary(outcome.measured, outcome.adapter))
+        print(_summary(outcome))
     return 0
 
 
@@ -85,6 +85,7 @@ def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
         device=given.device,
         max_hours=given.max_hours,
         max_memory_gb=given.max_memory_gb,
+        log_to=given.log_to,
         observers=(progress,),
     )
 
@@ -106,8 +107,8 @@ def _intermediate(given: argparse.Namespace) -> "tuple[TaskData, ...]":
     return tuple(_rows(*each) for each in zip(names, trains, tests, strict=True))
 
 
-def _summary(metrics: Mapping[str, Any], adapter: Path) -> str:
-    lines = []
+def _summary(outcome: "FineTuningResult") -> str:
+    metrics, lines = outcome.measured, []
     for entry in metrics["stages"]:
         validation = entry["validation"]
         figure = "" if validation is None else f", validation {validation:.3f}"
@@ -118,5 +119,6 @@ def _summary(metrics: Mapping[str, Any], adapter: Path) -> str:
         if entry["hours"]:
             lines.append(f"{'':24} {entry['hours']}")
     shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
-    lines += [f"best: {metrics['best']} ({shown})", f"adapter: {adapter}"]
-    return "\n".join([*lines, *(f"WARNING {warning}" for warning in metrics["warnings"])])
+    lines += [f"best: {metrics['best']} ({shown})", f"adapter: {outcome.adapter}"]
+    lines += [f"report: {outcome.report}"] if outcome.report else []
+    return "\n".join([*lines, *(f"WARNING {warning}" for warning in outcome.warnings)])

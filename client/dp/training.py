@@ -6,9 +6,10 @@ function of that example, the adapter and the configuration alone.
 """
 
 import hashlib
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,7 @@ from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
 from common.adapters.optimizer import OPTIMIZERS, make_optimizer, parameter_groups
 from common.errors import ConfigurationError, DataError
+from common.events import Observer, StepEvent, tell_step
 from common.tokenization.batches import TokenizedSet, minibatches, token_batches
 
 __all__ = [
@@ -104,8 +106,7 @@ def train(
     plan: DpTrainingPlan,
     noise: NoiseSource | None,
     cache: FeatureCache | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-    watch: Callable[[Rows, float], None] | None = None,
+    observers: Sequence[Observer] = (),
     gradients: Gradients | None = None,
 ) -> DpTrainingStats:
     """Train the adapter that `model` holds, in place.
@@ -113,8 +114,7 @@ def train(
     Args:
         noise: the source of privacy's randomness; needed exactly if `plan.dp` is given.
         cache: kept by the caller to spare the frozen blocks in later rounds.
-        on_step: called with steps done and steps in all.
-        watch: called after each step with the rows drawn and their mean loss, which are private.
+        observers: called after each step. The loss and the counts of an event are private.
         gradients: stands in for the model in audits: the gradients of given rows, (n, P) float32, each a unit.
 
     Raises:
@@ -131,6 +131,7 @@ def train(
     cache = cache or FeatureCache()
     if plan.dp is not None and gradients is None:
         verify_training(model, plan, cache)
+    watcher = _Watcher(model, data, plan, observers) if observers else None
     drawn: list[int] = []
     losses: list[float] = []
     clipped: list[float] = []
@@ -155,11 +156,38 @@ def train(
             drawn.append(len(rows))
             losses.append(total / max(1, len(rows)))
             clipped.append(stepper.take_clip_fraction())
-            if on_step is not None:
-                on_step(step, plan.steps)
-            if watch is not None:
-                watch(rows, losses[-1])
+            if watcher is not None:
+                watcher.tell(step, rows, losses[-1])
     return DpTrainingStats(plan.steps, tuple(drawn), tuple(losses), tuple(clipped), time.monotonic() - started)
+
+
+class _Watcher:
+    """Tells observers each step of a training."""
+
+    def __init__(
+        self, model: AdaptedModel, data: TokenizedSet, plan: DpTrainingPlan, observers: Sequence[Observer]
+    ) -> None:
+        self._plan, self._lengths, self._observers = plan, data.lengths, observers
+        self._trained = list(model.trainable().values())
+        self._before = [parameter.detach().clone() for parameter in self._trained]
+        self._started = time.monotonic()
+
+    def tell(self, step: int, drawn: Rows, loss: float) -> None:
+        moved = torch.stack([(p.detach() - b).norm() for p, b in zip(self._trained, self._before, strict=True)])
+        self._before = [parameter.detach().clone() for parameter in self._trained]
+        event = StepEvent(
+            step=step,
+            steps=self._plan.steps,
+            epoch=1 + math.floor((step - 1) * self._plan.sampling_probability),
+            loss=loss,
+            learning_rate=self._plan.learning_rate,
+            gradient_norm=None,
+            update_norm=float(moved.norm()),
+            examples=len(drawn),
+            tokens=int(self._lengths[drawn].sum()),
+            seconds=time.monotonic() - self._started,
+        )
+        tell_step(self._observers, event)
 
 
 def verify_training(model: AdaptedModel, plan: DpTrainingPlan, cache: FeatureCache) -> None:

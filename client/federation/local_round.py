@@ -5,7 +5,6 @@ charged before the data is touched. Only then does a gradient exist. A crash aft
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from client.dp.mechanism import DpSettings
@@ -18,6 +17,7 @@ from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig
 from common.errors import AssignmentRefused, ModelError
+from common.events import Observer
 from common.privacy.accounting import DpSgdEvent
 from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
 from common.protocol.messages import PrivacyStatement, RefusalCode
@@ -62,7 +62,7 @@ class FederatedJob:
     model: AdaptedModel
     data: PreparedData
     base_digest: str
-    on_step: Callable[[int, int], None] | None = None
+    observers: tuple[Observer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def charge_and_train(job: FederatedJob, event: DpSgdEvent, plan: DpTrainingPlan,
         raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
     charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)
     noise = None if plan.dp is None else noise_source(job)
-    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, on_step=job.on_step)
+    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers)
     if plan.dp is not None and charge is not None and charge.steps_done is None:
         job.ledger.settle(charge.reservation, plan.steps)
     return stats

@@ -8,6 +8,8 @@ several in a row. The room never talks to a hub and never imports `client.federa
 (20, True)
 """
 
+from dataclasses import replace
+
 from client.finetune.job import (
     AdapterOptions,
     FineTuningJob,
@@ -32,7 +34,7 @@ __all__ = [
 
 
 def finetune(job: FineTuningJob) -> FineTuningResult:
-    """Train the job's model, and leave adapter, card and result in `job.out`.
+    """Train the job's model, and leave adapter, card, result, `tracker.json` and `report.html` in `job.out`.
 
     Raises:
         FedfinError: One line that names the wrong input. Nothing was trained.
@@ -40,6 +42,7 @@ def finetune(job: FineTuningJob) -> FineTuningResult:
     if not isinstance(job, FineTuningJob):
         raise ConfigurationError(f"finetune: the job is a {type(job).__name__}: give a FineTuningJob")
     # Imported when used: a command line that only describes a job starts without torch.
+    from client.finetune.observing import Observation
     from client.finetune.options.memory import memory_limit
     from client.finetune.strategies import (
         continual_pretraining,
@@ -51,18 +54,23 @@ def finetune(job: FineTuningJob) -> FineTuningResult:
     )
 
     plain = {"single_task": single_task.run, "incremental": incremental.run, "multi_task": multi_task.run}
-    with memory_limit(job.max_memory_gb, job.device):
+    with (
+        memory_limit(job.max_memory_gb, job.device),
+        Observation(job.out, job.log_to, job.observers) as observation,
+    ):
+        job = replace(job, observers=observation.observers)
         match job:
             case continual_pretraining.AdaptationJob():
-                return continual_pretraining.run(job)
+                result = continual_pretraining.run(job)
             case distillation.DistillationJob():
-                return distillation.run(job)
+                result = distillation.run(job)
             case domain_adversarial.AdversarialJob():
-                return domain_adversarial.run(job)
+                result = domain_adversarial.run(job)
             case _ if job.strategy not in plain:
                 raise ConfigurationError(
                     f"strategy is {job.strategy}, which has a kind of job of its own: give that, or choose one of "
                     f"{', '.join(plain)}"
                 )
             case _:
-                return plain[job.strategy](job)
+                result = plain[job.strategy](job)
+        return observation.finish(result)

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from client.finetune import AdapterOptions, FineTuningResult, TaskData, TrainingOptions, finetune
-from client.finetune.events import Observer
-from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten, objective
+from client.finetune.strategies.continual_pretraining import AdaptationJob, objective
 from client.finetune.strategies.domain_terms import TermList, curated, mine, read_terms
+from client.finetune.strategies.quality import AdaptationQuality, quality_of
+from client.tracking.kinds import LogKind
 from common.base_models.pretrained import load_tokenizer
 from common.data.corpora import read_corpus, read_split, read_text_dataset, split_held_out
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError, DataError
 from common.evaluation.task_metrics import Metrics
+from common.events import Observer
 
 __all__ = ["AdaptationResult", "TextMeasures", "adapt_to_domain", "domain_terms", "read_domain"]
 
@@ -55,6 +57,7 @@ class AdaptationResult:
         general_before, general_after: On general English.
         general_loss_rise: Share by which the loss a word on general English rose.
         probes_before, probes_after: Metrics of a linear head on the base model, by task.
+        quality: Gain on the domain minus losses elsewhere, with its parts.
         warnings: Forgotten skills, one sentence each.
         result: The training itself.
     """
@@ -72,6 +75,7 @@ class AdaptationResult:
     general_loss_rise: float
     probes_before: Mapping[str, Metrics]
     probes_after: Mapping[str, Metrics]
+    quality: AdaptationQuality
     warnings: tuple[str, ...]
     result: FineTuningResult
 
@@ -94,7 +98,8 @@ class AdaptationResult:
             general_loss_rise=result.measured["general_loss_rise"],
             probes_before=_metrics(before.get("probes", {})),
             probes_after=_metrics(result.measured.get("probes", {})),
-            warnings=tuple(forgotten(result.measured)),
+            quality=quality_of(result.measured),
+            warnings=result.warnings,
             result=result,
         )
 
@@ -126,6 +131,7 @@ def adapt_to_domain(
     device: str = "auto",
     max_hours: float | None = None,
     max_memory_gb: float | None = None,
+    log_to: LogKind | None = None,
     observers: Sequence[Observer] = (),
 ) -> AdaptationResult:
     """Let a base model read a domain's text, and leave a new base model. The same call continues an interrupted one.
@@ -140,7 +146,7 @@ def adapt_to_domain(
         column: Name of the text's column in tables.
         group_column: Name of a column in tables whose values are held out whole, such as the company.
         max_texts: Read at most this many texts, drawn by the seed.
-        reference_text: Text on which forgetting is measured. If None, Python's language reference.
+        reference_text: Text on which forgetting is measured. If None, `common.data.corpora.general_text`.
         terms: A file with more words to add, one a line.
         max_mined_terms: Most words that are taken from the texts themselves.
         new_words: Whether words are added at all.
@@ -150,6 +156,8 @@ def adapt_to_domain(
         training: Options of the training. If None, one pass over the text.
         max_hours: Training is planned to fit in this many hours, and ends in time.
         max_memory_gb: A training that needs more memory is refused or stopped.
+        log_to: "tensorboard", "mlflow" or "wandb": also log each step for this tool, below `out`.
+        observers: Called for every step and epoch.
 
     Raises:
         FedfinError: One line that names the wrong input.
@@ -170,6 +178,7 @@ def adapt_to_domain(
         device=device,
         max_hours=max_hours,
         max_memory_gb=max_memory_gb,
+        log_to=log_to,
         terms=words,
         general=None if reference_text is None else tuple(read_corpus(Path(reference_text))),
         probes=tuple(probes),

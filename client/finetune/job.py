@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
-from client.finetune.events import Observer
-from common.adapters.settings import Method
+from client.tracking.kinds import LogKind
+from common.config.adapter import PROMPT_METHODS, Method
 from common.config.sections import Range, Section, check_value
 from common.data.datasets import Dataset
 from common.errors import ConfigurationError, DataError
-from common.tasks import Task, as_task
+from common.events import Observer
+from common.tasks import Task, as_task, task
 
 __all__ = ["AdapterOptions", "FineTuningJob", "Previous", "PrivacyOptions", "TaskData", "TrainingOptions"]
 
@@ -38,7 +39,9 @@ class AdapterOptions(_Choice):
         rank, alpha, dropout: Of lora and qlora.
         target_modules: Of lora and qlora: "all-linear", "task" (the task's roles), or names of roles.
         layers: Of lora and qlora: "all", "last:K" (the last K blocks), or "none" (the head alone).
+        preset: Of lora and qlora: the task whose preset gives the values that are left open. None takes the job's own.
         virtual_tokens: Of prefix_tuning and p_tuning.
+        prompt_text: Of p_tuning: words whose embeddings the virtual tokens start from.
 
     Raises:
         ConfigurationError: A value is out of range, or is not one of the method.
@@ -50,15 +53,22 @@ class AdapterOptions(_Choice):
     dropout: Annotated[float | None, Range(0, 1, below=True)] = None
     target_modules: Literal["task", "all-linear"] | tuple[str, ...] | None = None
     layers: str | None = None
+    preset: str | None = None
     virtual_tokens: Annotated[int | None, Range(1, 512)] = None
+    prompt_text: str | None = None
 
     def check(self) -> None:
-        prompt = self.method in ("prefix_tuning", "p_tuning")
-        foreign = ("rank", "alpha", "dropout", "target_modules", "layers") if prompt else ("virtual_tokens",)
+        prompt = self.method in PROMPT_METHODS
+        lora = ("rank", "alpha", "dropout", "target_modules", "layers", "preset")
+        foreign = lora if prompt else ("virtual_tokens", "prompt_text")
         for key in foreign:
             if getattr(self, key) is not None:
                 other = "lora or qlora" if prompt else "prefix_tuning or p_tuning"
                 self.refuse(key, f"is given, but {self.method} has none: leave it out, or choose {other}")
+        if self.method == "prefix_tuning" and self.prompt_text is not None:
+            self.refuse("prompt_text", "is given, but prefix_tuning starts from no words: leave it out")
+        if self.preset is not None:
+            task(self.preset, "preset")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +175,8 @@ class FineTuningJob:
         institution: Directory of the institution whose limits hold and whose ledger is charged. None sets no limits,
             and a private training keeps a ledger in `out`.
         previous: Of `incremental` alone.
+        probes: Labelled tasks on which a linear head on the encoder is measured, before and after the training.
+        log_to: "tensorboard", "mlflow" or "wandb": also log each step for this tool, below `out`. Nothing is sent.
         observers: Called for every step and epoch. They change nothing, and are no part of the job's identity.
 
     Raises:
@@ -186,6 +198,8 @@ class FineTuningJob:
     device: str = "auto"
     max_hours: float | None = None
     max_memory_gb: float | None = None
+    probes: tuple[TaskData, ...] = field(default=(), compare=False, repr=False)
+    log_to: LogKind | None = field(default=None, compare=False)
     observers: tuple[Observer, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -234,6 +248,8 @@ class FineTuningJob:
         if not isinstance(data, list | tuple) or not all(isinstance(each, TaskData) for each in data):
             raise ConfigurationError("data: give a tuple of TaskData")
         object.__setattr__(self, "data", tuple(data))
+        if not all(isinstance(each, TaskData) and each.task.head.labels_texts for each in self.probes):
+            raise ConfigurationError("probes: give a tuple of TaskData of tasks that label whole texts")
         hints = get_type_hints(type(self), include_extras=True)
         for key in (
             "out",
@@ -244,6 +260,7 @@ class FineTuningJob:
             "seed",
             "device",
             "institution",
+            "log_to",
             *_LIMITS,
         ):
             object.__setattr__(self, key, check_value(getattr(self, key), hints[key], key))

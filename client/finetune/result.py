@@ -1,7 +1,7 @@
 """The result of one fine-tuning, as typed values that are also written as `result.json`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -86,6 +86,11 @@ class FineTuningResult:
         parameter_efficiency: `trainable_parameters` over `total_parameters`.
         peak_memory_bytes: Of the process, or of its GPU memory.
         privacy: None if the rows are not protected.
+        encoder: What the encoder still knows, compared with its base model: `similarity` of the vectors of general
+            sentences, and `probes`. Empty if it was not measured.
+        warnings: What a reader of the metrics must know, one sentence each.
+        report: The page about the course of the training. None if nothing was observed.
+        recommendations: For the next training, the most urgent first, see `client.tracking.recommendations`.
     """
 
     adapter: Path
@@ -102,6 +107,10 @@ class FineTuningResult:
     seconds: float
     peak_memory_bytes: int
     privacy: PrivacyGuarantee | None = None
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    report: Path | None = None
+    recommendations: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def metrics(self) -> Metrics:
@@ -146,9 +155,16 @@ class FineTuningResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as one JSON object, the content of `result.json`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         privacy = None if self.privacy is None else self.privacy.to_json()
-        shown = {"adapter": str(self.adapter), "tasks": list(self.tasks), "privacy": privacy}
+        shown = {
+            "adapter": str(self.adapter),
+            "tasks": list(self.tasks),
+            "privacy": privacy,
+            "warnings": list(self.warnings),
+            "report": None if self.report is None else str(self.report),
+            "recommendations": [dict(each) for each in self.recommendations],
+        }
         return {("metrics" if name == "measured" else name): value for name, value in (values | shown).items()}
 
     @classmethod
@@ -156,5 +172,13 @@ class FineTuningResult:
         """Read the result of `to_json`. Raises TypeError, KeyError or AttributeError for anything else."""
         values = {("measured" if name == "metrics" else name): value for name, value in record.items()}
         privacy = None if values["privacy"] is None else PrivacyGuarantee.from_json(values["privacy"])
-        read = {"adapter": Path(values["adapter"]), "tasks": tuple(values["tasks"]), "privacy": privacy}
+        report = values.get("report")
+        read = {
+            "adapter": Path(values["adapter"]),
+            "tasks": tuple(values["tasks"]),
+            "privacy": privacy,
+            "warnings": tuple(values.get("warnings", ())),  # absent in a result of an earlier release
+            "report": None if report is None else Path(report),
+            "recommendations": tuple(values.get("recommendations", ())),
+        }
         return cls(**(values | read))

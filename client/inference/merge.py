@@ -15,6 +15,7 @@ from common.adapters.manifest import Manifest, adapter_directory, at_base_model,
 from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.provenance import Provenance, read_provenance, write_provenance
 from common.base_models.transformers_logging import quiet
+from common.config.adapter import PromptConfig
 from common.errors import ConfigurationError, ModelError
 from common.files import replace_directory
 from common.tasks import Head
@@ -36,7 +37,7 @@ def merge_adapter(adapter: Path, out: Path, task: str | None = None, base_model:
         ModelError: no adapter, or one that cannot be merged: a soft prompt is no weight of the base model.
     """
     recipe, digest, facts = read_manifest(adapter)
-    if recipe.adapter.is_prompt:
+    if isinstance(recipe.adapter, PromptConfig):
         raise ModelError(f"{adapter}: {recipe.adapter.method} cannot be merged: keep the adapter, or train lora")
     name = chosen_task(recipe, task)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -8,27 +8,28 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
 
-from client.finetune.events import EpochEvent, StepEvent
+from client.tracking.kinds import LogKind
 from common.errors import ConfigurationError
+from common.events import EpochEvent, Observer, StepEvent
+from common.report.records import RoundRecord
 
-__all__ = ["LOGS", "ExperimentLog", "Kind"]
+__all__ = ["LOGS", "ExperimentLog"]
 
-Kind = Literal["tensorboard", "mlflow", "wandb"]
 LOGS: Mapping[str, Any] = {"tensorboard": TensorBoardCallback, "mlflow": MLflowCallback, "wandb": WandbCallback}
 
 
-class ExperimentLog:
-    """An observer (see `client.finetune.events.Observer`) that passes each step and epoch to one of the callbacks.
+class ExperimentLog(Observer):
+    """An observer (see `common.events.Observer`) that passes each step and epoch to one of the callbacks.
 
     Names are those of a Trainer: loss, grad_norm, learning_rate, and eval_... for metrics on the held-out rows.
     """
 
-    def __init__(self, kind: Kind, out: Path) -> None:
+    def __init__(self, kind: LogKind, out: Path) -> None:
         """Prepare the callback. Nothing is written yet.
 
         Args:
@@ -39,7 +40,7 @@ class ExperimentLog:
             ConfigurationError: The package is not installed.
         """
         if importlib.util.find_spec(kind) is None:
-            raise ConfigurationError(f"--log-to {kind}: the package {kind} is not installed: pip install {kind}")
+            raise ConfigurationError(f"log_to {kind}: the package is not installed: pip install 'fedfin[{kind}]'")
         self._directory = out / kind
         os.environ.update(_environment(kind, self._directory))
         self._callback = LOGS[kind]()
@@ -64,6 +65,12 @@ class ExperimentLog:
         figures = {f"eval_{name}": value for name, value in event.metrics.items()}
         self._log(event.step, {**figures, "epoch": float(event.epoch)})
 
+    def on_round(self, record: RoundRecord) -> None:
+        """Log the metrics of a federation's round on the hub's test set."""
+        figures = {f"eval_{name}": value for name, value in (record.metrics or {}).items()}
+        epsilon = {f"epsilon_{name}": value for name, value in record.epsilon.items()}
+        self._log(record.round, {**figures, **epsilon, "seconds": record.seconds, "bytes_up": float(record.bytes_up)})
+
     def close(self) -> None:
         """Write the entries that the callback still buffers."""
         if self._arguments is not None:
@@ -80,7 +87,7 @@ class ExperimentLog:
         self._callback.on_log(self._arguments, self._state, self._control, logs=logs)
 
 
-def _environment(kind: Kind, directory: Path) -> dict[str, str]:
+def _environment(kind: LogKind, directory: Path) -> dict[str, str]:
     """Return the environment variables with which the callback writes to `directory` alone."""
     place = str(directory.absolute())
     match kind:

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from client.finetune.events import EpochEvent, StepEvent
 from client.tracking.resources import Usage
 from common.errors import CheckpointError
+from common.events import EpochEvent, StepEvent
 
 __all__ = ["History", "Summary", "leading_metric", "loss_curves", "read_history", "smoothed", "summarise"]
 

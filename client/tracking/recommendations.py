@@ -2,13 +2,14 @@
 
 Losses are compared over whole epochs and for each task, because single batches hold unlike rows. One metric judges the
 epochs: the one that chose them. The thresholds are rules of thumb that ask for a change only if the numbers leave
-little doubt. A training that went well gets no recommendation.
+little doubt. A training that went well gets no recommendation. `python -m benchmarks.advice` counts how many planted
+faults they find, and how many healthy trainings they disturb.
 """
 
 import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from client.tracking.history import History, Summary, leading_metric, loss_curves, summarise
 from common.report.formatting import METRICS, format_bytes
@@ -40,7 +41,28 @@ def recommend(track: History) -> tuple[Recommendation, ...]:
     course = _Course(track, summarise(track), loss_curves(track))
     given = [each for rule in _RULES if (each := rule(course)) is not None]
     actions = {each.action for each in given}
-    return tuple(each for each in given if each.action != "raise_the_rate" or "lower_the_rate" not in actions)
+    kept = tuple(each for each in given if each.action != "raise_the_rate" or "lower_the_rate" not in actions)
+    return tuple(map(_of_a_run, kept)) if track.run.get("strategy") == "federated" else kept
+
+
+_KEYS_OF_A_RUN = {
+    "--learning-rate": "training.learning_rate =",
+    "--rank": "adapter.rank =",
+    "--alpha": "and adapter.alpha =",
+    "--batch-size": "training.sampling_rate",
+    "--target-modules": "adapter.target_modules =",
+    "--layers": "adapter.layers =",
+    "--adapter": "adapter.method =",
+    "--gradient-checkpointing": "a smaller training.max_batch_tokens",
+}
+
+
+def _of_a_run(each: Recommendation) -> Recommendation:
+    """Return a recommendation with the keys of a federation's run, which the hub's operator sets."""
+    advice = each.advice
+    for option, key in _KEYS_OF_A_RUN.items():
+        advice = advice.replace(option, key)
+    return replace(each, advice=advice)
 
 
 @dataclass(frozen=True)
@@ -69,16 +91,46 @@ class _Course:
         return statistics.fmean(first[: max(1, len(first) // 20)])
 
     @property
+    def usual_rate(self) -> float | None:
+        """The learning rate that the size of the model asks for. None if the record does not name it, or with privacy,
+        whose steps are of another kind."""
+        return None if self.track.private else self.track.setting("usual_learning_rate")
+
+    @property
+    def left(self) -> float | None:
+        """Share of the first loss that the last epoch still has. None with several tasks, or without an epoch."""
+        if len(self.curves) != 1 or self.start <= 0:
+            return None
+        [losses] = self.curves.values()
+        return losses[-1] / self.start if losses else None
+
+    @property
     def fall(self) -> float | None:
         """Smallest relative fall of a task's loss, from its first whole epoch to its last. None with one epoch."""
         curves = [curve for curve in self.curves.values() if len(curve) > 1 and curve[0] > 0]
         return min((1 - curve[-1] / curve[0] for curve in curves), default=None)
 
 
+_FAR = 10.0
+"""Factor between a learning rate and the usual one from which the rate itself is the likely cause."""
+_HARDLY_LEARNED = 0.3
+_UNDERFITTED = 0.15
+"""Share of the first loss that the last epoch still has if a model has hardly learned, or could learn more."""
+_ROWS_A_LABEL = 20
+
 _Rule = Callable[[_Course], Recommendation | None]
 
 
 def _lower_the_rate(course: _Course) -> Recommendation | None:
+    usual, left = course.usual_rate, course.left
+    if usual and left is not None and course.rate >= _FAR * usual and left > _HARDLY_LEARNED:
+        return Recommendation(
+            "lower_the_rate",
+            f"--learning-rate {usual:.2g}",
+            f"the last epoch still has {left:.0%} of the first loss, at a rate of {course.rate:.2g}: a model of this "
+            f"size usually takes {usual:.2g}",
+            {"loss_left": left, "learning_rate": course.rate, "usual_learning_rate": usual},
+        )
     for name, losses in course.curves.items():
         if len(losses) < 2:
             continue
@@ -97,7 +149,16 @@ def _lower_the_rate(course: _Course) -> Recommendation | None:
 
 
 def _raise_the_rate(course: _Course) -> Recommendation | None:
-    if course.track.private or len(course.curves) != 1:
+    usual = course.usual_rate
+    if usual and course.rate * _FAR <= usual:
+        return Recommendation(
+            "raise_the_rate",
+            f"--learning-rate {usual:.2g}",
+            f"a rate of {course.rate:.2g} is far below the {usual:.2g} that a model of this size usually takes: the "
+            "adapter hardly moved, and what was learned is in the head",
+            {"learning_rate": course.rate, "usual_learning_rate": usual},
+        )
+    if course.track.private or len(course.curves) != 1 or (usual and course.rate > usual):
         return None
     [losses] = course.curves.values()
     if len(losses) < 2 or losses[0] <= 0:
@@ -156,6 +217,16 @@ def _more_rank(course: _Course) -> Recommendation | None:
     [losses] = course.curves.values()
     if len(losses) < 3 or course.start <= 0:
         return None
+    usual = track.setting("usual_rank") or 0
+    remains = losses[-1] / course.start
+    if 4 * rank <= usual and remains > _UNDERFITTED:
+        return Recommendation(
+            "more_rank",
+            f"--rank {usual:.0f} --alpha {2 * usual:.0f}",
+            f"rank {rank} is far below {usual:.0f}, the preset of the task, and the last epoch still has {remains:.0%} "
+            "of the first loss without overfitting",
+            {"rank": rank, "usual_rank": usual, "loss_left": remains},
+        )
     half, left = losses[len(losses) // 2], losses[-1] / course.start
     if losses[-1] < 0.97 * half or not 0.5 < left <= 0.9:
         return None
@@ -167,6 +238,21 @@ def _more_rank(course: _Course) -> Recommendation | None:
         f"value, and {course.metric} on the held-out rows did not suffer: the adapter is too small for the task",
         {"rank": rank, "epoch": epoch, "loss_left": left},
     )
+
+
+def _more_rows(course: _Course) -> Recommendation | None:
+    for name, sizes in (course.track.setting("rows") or {}).items():
+        labels, rows = sizes.get("labels", 0), sizes.get("train", 0)
+        if labels < 2 or rows >= _ROWS_A_LABEL * labels:
+            continue
+        return Recommendation(
+            "more_rows",
+            f"add rows of {name}: {_ROWS_A_LABEL * labels} or more",
+            f"{rows} rows of {labels} labels are {rows / labels:.1f} a label: below {_ROWS_A_LABEL} a label is hardly "
+            "learned, whatever the settings",
+            {"rows": rows, "labels": labels},
+        )
+    return None
 
 
 def _fewer_modules(course: _Course) -> Recommendation | None:
@@ -232,6 +318,7 @@ def _save_memory(course: _Course) -> Recommendation | None:
 
 
 _RULES: tuple[_Rule, ...] = (
+    _more_rows,
     _lower_the_rate,
     _raise_the_rate,
     _save_memory,

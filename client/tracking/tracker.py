@@ -8,17 +8,16 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from client.finetune.events import EpochEvent, StepEvent
-from client.finetune.result import FineTuningResult
 from client.tracking.history import History, read_history, summarise
 from client.tracking.recommendations import recommend
 from client.tracking.report import render
 from client.tracking.resources import Meter, Usage
 from common.errors import CheckpointError
+from common.events import EpochEvent, Observer, StepEvent
 from common.files import write_atomic
 
 __all__ = ["Tracker"]
@@ -26,8 +25,8 @@ __all__ = ["Tracker"]
 _WRITE_EVERY_S = 30.0
 
 
-class Tracker:
-    """An observer of one training, see `client.finetune.events.Observer`.
+class Tracker(Observer):
+    """An observer of one training, see `common.events.Observer`.
 
     If a training is continued, so is its record. Steps of the last half minute before the interruption may be missing.
     """
@@ -46,6 +45,7 @@ class Tracker:
         self._epochs: list[EpochEvent] = []
         self._usage: list[Usage] = []
         self._begun = False
+        self._seconds = 0.0  # of the readings of an interrupted training
         self._written = time.monotonic()
 
     def on_step(self, event: StepEvent) -> None:
@@ -53,7 +53,7 @@ class Tracker:
         self._continue_at(event.step)
         self._steps.append(event)
         if reading := self._meter.read():
-            self._usage.append(reading)
+            self._usage.append(replace(reading, seconds=self._seconds + reading.seconds))
         if time.monotonic() - self._written > _WRITE_EVERY_S:
             self._write({})
 
@@ -63,15 +63,23 @@ class Tracker:
         self._epochs.append(event)
         self._write({})
 
-    def finish(self, outcome: FineTuningResult) -> dict[str, Any]:
+    @property
+    def has_record(self) -> bool:
+        """Whether something was observed, now or before."""
+        return self._begun or self._path.exists()
+
+    def finish(self, run: Mapping[str, Any]) -> dict[str, Any]:
         """Add the result, write both files, and return the content of `tracker.json`.
+
+        Args:
+            run: The result, as in `FineTuningResult.to_json`.
 
         Raises:
             CheckpointError: The training was finished before, and its record is absent or damaged.
         """
         if not self._begun:  # finished before: nothing was trained now
             self._take(read_history(self._path))
-        content, track = self._write(outcome.to_json())
+        content, track = self._write(run)
         write_atomic(self._report, render(track).encode(), mode=0o600)
         return content
 
@@ -92,6 +100,7 @@ class Tracker:
         self._steps = [each for each in track.steps if each.step < step]
         self._epochs = [each for each in track.epochs if each.step < step]
         self._usage = list(track.usage)
+        self._seconds = self._usage[-1].seconds if self._usage else 0.0
 
     def _write(self, run: Mapping[str, Any]) -> tuple[dict[str, Any], History]:
         self._written = time.monotonic()

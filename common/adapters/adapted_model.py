@@ -37,7 +37,7 @@ from common.adapters.tensors import (
 )
 from common.base_models.load import LoadedBase
 from common.base_models.masked_lm import MaskedLanguageModel
-from common.config.run import AdapterConfig
+from common.config.adapter import AdapterConfig
 from common.data.datasets import Dataset
 from common.errors import ModelError
 from common.protocol.adapter_codec import Spec, Tensors

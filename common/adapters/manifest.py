@@ -9,13 +9,13 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from common.adapters.adapted_model import AdaptedModel, adapt
-from common.adapters.settings import AdapterSettings
-from common.adapters.soft_prompts import adapt_prompt
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.attach import attach
 from common.base_models.digest import base_digest
 from common.base_models.load import load_base, load_shared_base
 from common.base_models.provenance import read_provenance
 from common.base_models.resolve import resolve_base
+from common.config.adapter import AdapterConfig, AdapterSettings, adapter_from_record, adapter_record
 from common.config.run import ModelConfig
 from common.errors import ConfigurationError, ModelError
 from common.tasks import Head, Task, task
@@ -56,7 +56,7 @@ class Manifest:
         """Return the record that `fedfin.json` holds."""
         model = {"base_model": self.base_model, "pooling": self.pooling, "max_tokens": self.max_tokens}
         tasks = {name: list(labels) for name, labels in self.tasks.items()}
-        return model | {"tasks": tasks} | self.adapter.to_record() | {"seed": self.seed}
+        return model | {"tasks": tasks} | adapter_record(self.adapter) | {"seed": self.seed}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Manifest":
@@ -71,7 +71,7 @@ class Manifest:
             pooling=record["pooling"],
             max_tokens=record["max_tokens"],
             tasks={name: tuple(labels) for name, labels in record["tasks"].items()},
-            adapter=AdapterSettings.from_record(record),
+            adapter=adapter_from_record(record),
             seed=record["seed"],
         )
 
@@ -100,12 +100,11 @@ def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
         base = load_shared_base(settings, heads, device, quantized)
     else:
         base = load_base(settings, kind, tuple(recipe.tasks[kind.name]), device, quantized)
-    if adapter.lora is None:
-        return adapt_prompt(base, adapter.method, adapter.virtual_tokens, recipe.seed)
-    # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
-    new_tokens = read_provenance(recipe.base_model).new_tokens if kind.head.is_language_modelling else 0
-    config = replace(adapter.lora, new_tokens=new_tokens)
-    return adapt(base, config, kind, recipe.seed)
+    if isinstance(adapter, AdapterConfig):
+        # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
+        new_tokens = read_provenance(recipe.base_model).new_tokens if kind.head.is_language_modelling else 0
+        adapter = replace(adapter, new_tokens=new_tokens)
+    return attach(base, adapter, kind, recipe.seed)
 
 
 def write_manifest(recipe: Manifest, digest: str, facts: Mapping[str, Any]) -> bytes:
@@ -127,10 +126,20 @@ def read_manifest(directory: Path) -> tuple[Manifest, str, dict[str, Any]]:
             raise ModelError(f"{path}: of version {content['version']}: this program reads {_VERSION}")
         return Manifest.from_record(content["recipe"]), content["base_digest"], content["facts"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigurationError):
+        if not path.exists() and (base := _base_model_in(directory)) is not None:
+            raise ModelError(
+                f"{directory}: it holds a base model and no adapter for a task, so it labels nothing: fine-tune it "
+                f"with finetune --base-model {base}"
+            ) from None
         raise ModelError(
             f"{directory}: no adapter of fedfin ({DESCRIPTION} is absent or damaged): give the directory "
             "that finetune wrote"
         ) from None
+
+
+def _base_model_in(directory: Path) -> Path | None:
+    """Return the base model in a directory that `adapt` wrote, or the directory itself if it is one."""
+    return next((each for each in (directory / "base", directory) if (each / "config.json").is_file()), None)
 
 
 def unprotected(facts: Mapping[str, Any]) -> bool:

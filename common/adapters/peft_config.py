@@ -10,7 +10,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 
 from common.adapters.task_heads import task_head
 from common.base_models.load import LoadedBase
-from common.config.run import AdapterConfig
+from common.config.adapter import AdapterConfig
 from common.errors import ModelError
 
 __all__ = ["lora_config", "refuse_adapted"]

@@ -16,17 +16,14 @@ from torch import Tensor, nn
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.peft_config import refuse_adapted
-from common.adapters.settings import Method
 from common.adapters.task_heads import task_head
 from common.adapters.tensors import PROMPT, seeded
 from common.base_models.load import LoadedBase
+from common.config.adapter import PromptConfig
 from common.errors import ModelError
 from common.tokenization.batches import Batch
 
-__all__ = ["PROMPT_TEXT", "PromptedModel", "adapt_prompt"]
-
-PROMPT_TEXT = "Financial analysis task:"
-"""Text of the virtual tokens of p_tuning at the start."""
+__all__ = ["PromptedModel", "adapt_prompt"]
 
 _PREFIX_SCALE = 0.5
 """Standard deviation of a prefix at the start: of the order of a trained model's keys and values."""
@@ -35,7 +32,8 @@ _PREFIX_SCALE = 0.5
 class PromptedModel(AdaptedModel):
     """A base model that carries a soft prompt. Made by `adapt_prompt`."""
 
-    def __init__(self, base: LoadedBase, module: Any, config: peft.PeftConfig, seed: int) -> None:
+    def __init__(self, base: LoadedBase, module: Any, config: peft.PeftConfig, seed: int, text: str | None) -> None:
+        self._prompt_text = text or ""
         self._embedding: nn.Embedding = module.prompt_encoder["default"].embedding
         self._virtual_tokens = int(config.num_virtual_tokens)
         self._is_prefix = config.peft_type == peft.PeftType.PREFIX_TUNING
@@ -64,6 +62,16 @@ class PromptedModel(AdaptedModel):
         of_words = logits.ndim == 3 and not self.base.head.writes_text
         return logits[:, self._virtual_tokens :] if of_words else logits
 
+    def release(self) -> LoadedBase:
+        """As `AdaptedModel.release`. PEFT has no way to take a prompt off, so the wrapped heads are unwrapped here."""
+        for handle in self._handles:
+            handle.remove()
+        for name in self.base.head_names:
+            setattr(self.base.model, name, getattr(self.base.model, name).original_module)
+        for parameter in self.base.model.parameters():
+            parameter.requires_grad_(False)
+        return self.base
+
     def _past(self, examples: int) -> Any:
         return self._peft.get_prompt(batch_size=examples)
 
@@ -73,25 +81,26 @@ class PromptedModel(AdaptedModel):
         shape = tuple(parameter.shape)
         if self._is_prefix:
             return seeded(self._seed, name, shape) * np.float32(_PREFIX_SCALE * shape[-1] ** 0.5)
-        ids = self.base.tokenizer(PROMPT_TEXT, add_special_tokens=False)["input_ids"]
+        ids = self.base.tokenizer(self._prompt_text, add_special_tokens=False)["input_ids"]
         rows = torch.tensor([ids[index % len(ids)] for index in range(shape[0])])
         words: Tensor = self._peft.word_embeddings.weight
         return words[rows.to(words.device)].detach().to("cpu", torch.float32).numpy().copy()
 
 
-def adapt_prompt(base: LoadedBase, method: Method, virtual_tokens: int, seed: int) -> PromptedModel:
+def adapt_prompt(base: LoadedBase, settings: PromptConfig, seed: int) -> PromptedModel:
     """Attach a soft prompt to `base`, in place, at the starting point of `seed`.
 
     Raises:
         ModelError: `base` carries an adapter already, or cannot take this one. The message names another method.
     """
     refuse_adapted(base)
+    method = settings.method
     if method == "p_tuning" and base.pooling == "native" and base.head.labels_texts and _is_decoder(base):
         raise ModelError(
             f"base model {base.name} ({base.family}): its own head looks for the last word, which p_tuning hides: use "
             "pooling mean, prefix_tuning or lora"
         )
-    config = _config(base, method, virtual_tokens)
+    config = _config(base, method, settings.virtual_tokens)
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         try:
@@ -100,9 +109,9 @@ def adapt_prompt(base: LoadedBase, method: Method, virtual_tokens: int, seed: in
             raise _unsupported(base, method) from error
     config.base_model_name_or_path = base.name
     if method == "p_tuning":
-        config.prompt_tuning_init, config.prompt_tuning_init_text = peft.PromptTuningInit.TEXT, PROMPT_TEXT
+        config.prompt_tuning_init, config.prompt_tuning_init_text = peft.PromptTuningInit.TEXT, settings.prompt_text
         config.tokenizer_name_or_path = base.name
-    model = PromptedModel(base, module, config, seed)
+    model = PromptedModel(base, module, config, seed, settings.prompt_text)
     _probe(model, method)
     return model
 

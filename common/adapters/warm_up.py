@@ -3,7 +3,8 @@
 It is trained on public text without privacy, so the result may be shared.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 
 import torch
 
@@ -12,6 +13,7 @@ from common.adapters.losses import batch_losses
 from common.adapters.optimizer import make_optimizer, parameter_groups
 from common.base_models.masked_lm import MaskedLanguageModel
 from common.errors import DataError
+from common.events import Observer, StepEvent, tell_step
 from common.tokenization.batches import minibatches, token_batches
 from common.tokenization.language_modelling import mask_tokens
 
@@ -34,7 +36,7 @@ def warm_up(
     epochs: float = 1.0,
     max_batch_tokens: int = 4096,
     seed: int = 0,
-    on_step: Callable[[int, int], None] = lambda *_: None,
+    observers: Sequence[Observer] = (),
 ) -> None:
     """Train the head and the adapter on public text, in place, with Adam and 16 texts a step.
 
@@ -46,6 +48,9 @@ def warm_up(
         seed: Of the masked tokens, the order of the texts, and dropout.
         on_step: Called with the steps done and the number of all steps.
 
+    Args:
+        observers: called after each step.
+
     Raises:
         DataError: There is no text.
     """
@@ -56,17 +61,34 @@ def warm_up(
     size = min(_BATCH, len(tokens))
     steps = max(1, round(epochs * len(tokens) / size))
     optimizer = make_optimizer("adam", parameter_groups(model, _RATE, _HEAD_RATE), device=model.base.device)
+    started = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model.train_mode()
         try:
             for step, rows in enumerate(minibatches(len(tokens), size, steps, seed), start=1):
+                total = 0.0
                 for part in token_batches(tokens.lengths, rows, max_batch_tokens):
                     device = model.base.device
                     batch = tokens.batch(part, device) if features is None else features.batch(tokens, part, device)
-                    (batch_losses(model, batch).sum() / size).backward()  # type: ignore[no-untyped-call]
+                    loss = batch_losses(model, batch).sum() / size
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    total += float(loss.detach())
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                on_step(step, steps)
+                event = StepEvent(
+                    step=step,
+                    steps=steps,
+                    epoch=1,
+                    loss=total,
+                    learning_rate=_RATE,
+                    gradient_norm=None,
+                    update_norm=0.0,
+                    examples=len(rows),
+                    tokens=int(tokens.lengths[rows].sum()),
+                    seconds=time.monotonic() - started,
+                    institution="the hub, on public text,",
+                )
+                tell_step(observers, event)
         finally:
             model.eval_mode()

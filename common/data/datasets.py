@@ -1,5 +1,6 @@
 """Labelled text as immutable data sets, checked before the first round. `common.data.reading` reads them from files."""
 
+import functools
 import hmac
 import json
 import logging
@@ -206,7 +207,13 @@ def validate(dataset: Dataset) -> None:
         raise DataError(f"{dataset.name}: all examples carry one label: give at least two labels to tell apart")
     if repeated := duplicates(dataset):
         # Under DP with records as the unit, a text that occurs twice is protected half as well.
-        log.warning("%s: %d of %d examples are duplicates", dataset.name, repeated, len(dataset))
+        _warn_once(f"{dataset.name}: {repeated} of {len(dataset)} examples are duplicates")
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    """Log a warning that was not logged before in this process: several callers validate the same rows."""
+    log.warning("%s", text)
 
 
 def _refuse_malformed(dataset: Dataset) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from common.adapters.adapted_model import AdaptedModel, adapt
+from common.adapters.adapted_model import AdaptedModel
+from common.adapters.attach import attach_for_run, load_for_run
 from common.adapters.travelling import complete, travelling, travelling_spec
 from common.adapters.warm_up import needs_warm_up, warm_up
-from common.base_models.load import load_base
 from common.base_models.provenance import refuse_private_base
 from common.config.run import RunConfig
 from common.errors import FedfinError, LedgerError, ModelError, QuorumError
@@ -26,7 +26,6 @@ from common.journal.journal import Journal
 from common.journal.line_format import Entry
 from common.protocol.adapter_codec import Tensors
 from common.report.records import RoundRecord
-from common.tasks import task
 from server.flower.grid import GridTransport
 from server.hub.audit_log import RUN_PURPOSE, anchor_run, file_sha256, run_ended
 from server.hub.clocks import read_clocks
@@ -88,14 +87,13 @@ def execute_run(grid: Grid, run: str, flower_run: str) -> None:
 
 def _execute(grid: Grid, run: Run) -> None:
     config, data = run.config()
-    head = task(config.task)
     refuse_private_base(config.model.base)
-    base = load_base(config.model, head, config.labels)
+    base = load_for_run(config, config.labels)
     if config.model.base_digest not in (None, base.digest):
         raise ModelError(
             f"base model {config.model.base}: it differs from the one that run {run.name} began with: restore that one"
         )
-    adapted = adapt(base, config.adapter, head, seed=config.seed)
+    adapted = attach_for_run(base, config)
     # With own heads there is no global model to evaluate.
     has_test = data is not None and config.personalisation.method != "head"
     evaluator = HubEvaluator(adapted, {"test": read_test_set(data, config)}) if data and has_test else None

@@ -88,7 +88,7 @@ class TestData(Section):
 
     For a language model, `test` is any file or folder of text, and `public` is more of it. If the base model lacks a
     language-model head, a new head is warmed up before round 1 on the first `public_texts` texts of `public`, or on
-    Python's language reference if there is no `public`.
+    the neutral English that comes with fedfin if there is no `public`.
     """
 
     section = "data"

@@ -31,7 +31,7 @@ def read_public_texts(data: TestData | None, config: RunConfig) -> list[str]:
     """Return the text on which a missing language-model head is warmed up.
 
     Args:
-        data: The run's public data. If None, the text is Python's language reference.
+        data: The run's public data. If None, the text is `common.data.corpora.general_text`.
         config: The run.
 
     Raises:

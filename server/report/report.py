@@ -6,13 +6,14 @@ give equal bytes.
 
 from pathlib import Path
 
-from common.files import write_atomic
+from common.files import write_atomic, write_json
 from common.report.formatting import format_value
 from common.report.html import Html, join, table, tag
 from common.report.page import page
 from server.report.audit import audit_section
 from server.report.privacy import banner, spending, statements
 from server.report.run_files import RunFiles, load_run
+from server.report.tracking import advice_section, tracker_record
 from server.report.utility import figures, headline, participation, utility, what_was_run
 
 __all__ = ["render", "write_report"]
@@ -29,15 +30,16 @@ _SECTIONS = (
 
 
 def write_report(out_dir: Path) -> Path:
-    """Write `out_dir/report.html` from the files beside it and return its path.
+    """Write `out_dir/report.html` and `tracker.json` from the files beside them, and return the path of the page.
 
     If an optional file is absent, its part of the page is empty.
 
     Raises:
         CheckpointError: `out_dir` is not the directory of a run, or one of its files is damaged. Nothing is written.
     """
-    path = out_dir / "report.html"
-    write_atomic(path, render(load_run(out_dir)).encode())
+    path, run = out_dir / "report.html", load_run(out_dir)
+    write_atomic(path, render(run).encode())
+    write_json(out_dir / "tracker.json", tracker_record(run))
     return path
 
 
@@ -62,6 +64,7 @@ def render(run: RunFiles) -> str:
             "main",
             what_was_run(run),
             utility(run),
+            advice_section(run),
             participation(run),
             spending(run),
             statements(run),

@@ -6,7 +6,6 @@ from types import MappingProxyType
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import DESCRIPTION, Manifest, write_manifest
-from common.adapters.settings import AdapterSettings
 from common.config.run import RunConfig
 from common.errors import CheckpointError
 from common.files import write_json
@@ -58,7 +57,7 @@ def save_adapter(
         pooling=config.model.pooling,
         max_tokens=config.model.max_tokens,
         tasks={config.task: config.labels},
-        adapter=AdapterSettings(method="lora", lora=config.adapter),
+        adapter=config.adapter,
         seed=config.seed,
     )
     spent = [value for value in epsilon.values() if value is not None]

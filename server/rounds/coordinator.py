@@ -8,12 +8,13 @@ bytes.
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
 
 from common.config.run import RunConfig
 from common.errors import CheckpointError, ConfigurationError, QuorumError
+from common.events import Observer, tell_round
 from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, digest
 from common.protocol.envelope import MessageContext, PublicKeys, seal
@@ -82,7 +83,7 @@ def run(
     evaluate: Evaluate,
     save: Save,
     audit: Audit,
-    on_round: Callable[[RoundRecord], None] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> RunState:
     """Execute the rounds that are left and return the final state.
 
@@ -93,7 +94,7 @@ def run(
         evaluate: Evaluates an adapter on the hub's test set. Returns None without a test set.
         save: Called with every state, before the audit log mentions it.
         audit: Appends an entry of a kind and a body to the run's audit log.
-        on_round: Called with the record of every finished round.
+        observers: Called with the record of every finished round.
 
     Raises:
         QuorumError: Too few contributions counted. The attempt is saved and the round is still due.
@@ -104,8 +105,7 @@ def run(
     audit("run_continued" if state.history or state.missed else "run_started", _position(state))
     while state.next_round <= federation.config.rounds:
         state = _execute_round(state, federation, transport, evaluate, save, audit)
-        if on_round is not None:
-            on_round(state.history[-1])
+        tell_round(observers, state.history[-1])
     if federation.config.personalisation.method != "none" and not state.delivered:
         state = _deliver(state, federation, transport, save, audit)
     return state

@@ -47,5 +47,6 @@ def test_with_privacy_nothing_is_dropped_fewer_parameters_are_trained_and_adam_i
 def test_the_page_gives_the_defaults_of_the_table(key: str) -> None:
     [line] = [line for line in PAGE.split("## institution.toml")[0].splitlines() if line.startswith(f"| `{key}` |")]
     default = line.strip("|").split("|")[2]
-    values = {str(getattr(preset(each, private=p), key)) for each in TASKS.values() for p in (True, False)}
+    kinds = [(private, prompt) for private in (True, False) for prompt in (True, False)]
+    values = {str(getattr(preset(e, private=p, prompt=s), key)) for e in TASKS.values() for p, s in kinds}
     assert {value.strip("`") for value in re.findall(r"`[^`]+`|\d+", default)} == values

@@ -12,8 +12,8 @@ from client.inference.predictor import load_adapter
 from common.config.run import RunConfig
 from common.data.datasets import Dataset
 from common.errors import CheckpointError, ConfigurationError, DataError, FedfinError
+from common.events import Observer
 from simulation.in_memory import simulate
-from simulation.in_process import RoundObserver
 from simulation.partition import Federation
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
@@ -76,10 +76,10 @@ def test_the_same_rows_from_a_file_and_from_memory_end_in_the_same_adapter(tmp_p
     assert found.noise == "fixed"
 
 
-class Cut(RoundObserver):
+class Cut(Observer):
     """Stops the run when round 1 has ended."""
 
-    def round(self, record: Any) -> None:
+    def on_round(self, record: Any) -> None:
         raise KeyboardInterrupt
 
 
@@ -87,7 +87,7 @@ def test_the_same_call_continues_a_run_that_was_cut(config: RunConfig, tmp_path:
     banks = {"a": rows("a"), "b": rows("b")}
     whole = simulate(config, banks, out=tmp_path / "whole", noise="fixed")
     with pytest.raises(KeyboardInterrupt):
-        simulate(config, banks, out=tmp_path / "cut", noise="fixed", observer=Cut())
+        simulate(config, banks, out=tmp_path / "cut", noise="fixed", observers=(Cut(),))
     again = simulate(config, banks, out=tmp_path / "cut", noise="fixed")
     assert [record.adapter_digest for record in again.rounds] == [record.adapter_digest for record in whole.rounds]
     assert simulate(config, banks, out=tmp_path / "cut", noise="fixed") == again

@@ -11,7 +11,8 @@ from client.inference.predictor import Predictor
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.losses import batch_losses
 from common.base_models.load import load_base
-from common.config.run import AdapterConfig, ModelConfig
+from common.config.adapter import AdapterConfig
+from common.config.run import ModelConfig
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError
 from common.evaluation.evaluate import evaluate

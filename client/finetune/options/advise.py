@@ -13,8 +13,7 @@ import numpy as np
 from client.finetune.job import AdapterOptions, TrainingOptions
 from client.finetune.options.defaults import BaseFacts, ResolvedSettings, fill_in
 from client.finetune.options.memory import MemoryEstimate
-from common.adapters.settings import Method
-from common.config.run import AdapterConfig
+from common.config.adapter import AdapterConfig, Method
 from common.data.splits import FEWEST_HELD_OUT
 from common.errors import ConfigurationError
 from common.report.formatting import format_bytes
@@ -25,6 +24,8 @@ __all__ = ["Advice", "Choice", "Machine", "Model", "Rows", "advise"]
 _FEW_ROWS = 500
 _MANY_ROWS = 20_000
 _LENGTHS_COVERED = 0.99
+_RANKS = (32, 16, 8, 4)
+"""Ranks that are tried if the usual one does not fit in any batch."""
 _HEADROOM = 0.8
 """Share of the memory to plan with, because the need is an estimate and other programs use memory too."""
 
@@ -114,7 +115,7 @@ def advise(task: Task, rows: Rows, model: Model, machine: Machine, needed: Neede
     choices = [
         Choice("--base-model", model.name, f"as asked for: {fitted.need.parameters / 1e6:.0f} million parameters"),
         Choice("--adapter", settings.adapter.method, memory),
-        Choice("--rank", str(lora.rank), _why_rank(task, rows, settings)),
+        Choice("--rank", str(lora.rank), fitted.why_rank or _why_rank(task, rows, settings)),
         Choice("--alpha", f"{lora.alpha:g}", f"twice the rank of {lora.rank}: the size of an update stays"),
         Choice("--learning-rate", f"{settings.learning_rate:g}", _why_rate(model)),
         Choice("--batch-size", str(settings.batch_size), fitted.why_batch or _why_batch(rows)),
@@ -132,27 +133,34 @@ class _Fitted:
     need: MemoryEstimate
     fits: bool
     why_batch: str = ""
+    why_rank: str = ""
 
 
 def _fit(
     task: Task, rows: Rows, model: Model, machine: Machine, needed: Needed, tokens: int, batch: int
 ) -> tuple[str, _Fitted]:
-    """Return the first settings that fit. The order is LoRA, smaller batches, recomputed activations, then 4 bits."""
+    """Return the first settings that fit: smaller batches, recomputed activations, smaller ranks, and then 4 bits."""
     room = int(_HEADROOM * machine.memory)
     tried: list[_Fitted] = []
     methods: tuple[Method, ...] = ("lora", "qlora")
+    parts = [(batch, False), (max(4, batch // 2), False), (4, False), (4, True)]
     for method in methods:
-        for part in (batch, max(4, batch // 2), 4):
-            for checkpointing in (False, True) if part == 4 else (False,):
+        usual = _lora(_settings(task, rows, model, method, TrainingOptions(), tokens, None)).rank
+        for rank in (usual, *(each for each in _RANKS if each < usual)):
+            for part, checkpointing in parts:
                 training = TrainingOptions(batch_size=part, gradient_checkpointing=checkpointing)
-                settings = _settings(task, rows, model, method, training, tokens)
+                settings = _settings(task, rows, model, method, training, tokens, rank)
                 need = needed(settings)
-                why = (
-                    ""
-                    if part == batch
-                    else f"{batch} would need more memory than the {format_bytes(room)} to plan with"
+                more = f"would need more memory than the {format_bytes(room)} to plan with"
+                tried.append(
+                    _Fitted(
+                        settings,
+                        need,
+                        need.total <= room,
+                        "" if part == batch else f"{batch} {more}",
+                        "" if rank == usual else f"rank {usual} {more}: it trains {usual // rank} times the numbers",
+                    )
                 )
-                tried.append(_Fitted(settings, need, need.total <= room, why))
                 if tried[-1].fits:
                     return _why_method(tried, room), tried[-1]
     smallest = min(tried, key=lambda each: each.need.total)
@@ -174,17 +182,18 @@ def _why_method(tried: list[_Fitted], room: int) -> str:
 
 
 def _settings(
-    task: Task, rows: Rows, model: Model, method: Method, training: TrainingOptions, tokens: int
+    task: Task, rows: Rows, model: Model, method: Method, training: TrainingOptions, tokens: int, rank: int | None
 ) -> ResolvedSettings:
-    rank = 8 if rows.count < _FEW_ROWS and method == "lora" else None
+    if rank is None and rows.count < _FEW_ROWS and method == "lora":
+        rank = 8
     options = AdapterOptions(method=method, rank=rank)
     return fill_in(options, training, (task,), model.facts, rows.count, max_tokens=tokens)
 
 
 def _lora(settings: ResolvedSettings) -> AdapterConfig:
-    if settings.adapter.lora is None:
+    if not isinstance(settings.adapter, AdapterConfig):
         raise ConfigurationError(f"{settings.adapter.method}: only lora and qlora can be advised: choose one of them")
-    return settings.adapter.lora
+    return settings.adapter
 
 
 def _tokens(rows: Rows, model: Model) -> int:

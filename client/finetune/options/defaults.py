@@ -11,12 +11,18 @@ from typing import Any
 
 from client.finetune.job import AdapterOptions, TrainingOptions
 from client.institution.config import power_of_two_at_most
-from common.adapters.settings import PROMPT_METHODS, AdapterSettings
-from common.config.run import AdapterConfig
+from common.config.adapter import (
+    PROMPT_METHODS,
+    VIRTUAL_TOKENS,
+    AdapterConfig,
+    AdapterSettings,
+    PromptConfig,
+    adapter_record,
+)
 from common.presets import Preset, preset
-from common.tasks import Head, Task
+from common.tasks import Head, Task, task
 
-__all__ = ["BaseFacts", "ResolvedSettings", "fill_in"]
+__all__ = ["BaseFacts", "ResolvedSettings", "fill_in", "usual_settings"]
 
 _SMALL_HIDDEN_SIZE = 512
 """Smaller models need a larger learning rate: at 2e-4, MiniLM (384) has hardly begun when it is done at 1e-3."""
@@ -38,7 +44,6 @@ accuracy of MiniLM's head alone after three epochs of 2,000 rows, at 1e-3 and at
 questions with 77 labels .69 and .89, paragraphs of annual reports .42 and .56."""
 
 _PROMPT_LEARNING_RATE = 1e-2
-_VIRTUAL_TOKENS = {"prefix_tuning": 20, "p_tuning": 8}
 
 _PRIVATE_EPOCHS = 25
 _PRIVATE_SAMPLING_RATE = 0.25
@@ -102,7 +107,7 @@ class ResolvedSettings:
     def to_record(self) -> dict[str, Any]:
         """Return all settings in one flat record, those of the adapter among them."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "adapter"}
-        return self.adapter.to_record() | own
+        return adapter_record(self.adapter) | own
 
 
 def fill_in(
@@ -134,9 +139,10 @@ def fill_in(
         private: Whether the training is differentially private.
         fresh_head: Whether the head reads pooled features and was not trained before.
     """
-    start = preset(max(tasks, key=lambda task: task.rank), private=private)
+    prompt = adapter.method in PROMPT_METHODS
+    start = preset(max(tasks, key=lambda task: task.rank), private=private, prompt=prompt)
     head = next((task.head for task in tasks if task.head.labels_words), tasks[0].head)
-    settings = adapter if isinstance(adapter, AdapterSettings) else _adapter(adapter, start)
+    settings = _adapter(adapter, start, private) if isinstance(adapter, AdapterOptions) else adapter
     length = min(start.max_tokens, base.max_tokens - settings.virtual_tokens) if max_tokens is None else max_tokens
     common: dict[str, Any] = {
         "adapter": settings,
@@ -152,13 +158,19 @@ def fill_in(
     return ResolvedSettings(**common, **_plain(settings, training, head, base.hidden_size, rows, fresh_head))
 
 
-def _adapter(options: AdapterOptions, start: Preset) -> AdapterSettings:
-    if options.method in PROMPT_METHODS:
-        virtual_tokens = options.virtual_tokens or _VIRTUAL_TOKENS[options.method]
-        return AdapterSettings(method=options.method, virtual_tokens=virtual_tokens)
+def _adapter(options: AdapterOptions, start: Preset, private: bool) -> AdapterSettings:
+    if options.method == "prefix_tuning" or options.method == "p_tuning":
+        return PromptConfig(
+            method=options.method,
+            virtual_tokens=options.virtual_tokens or VIRTUAL_TOKENS[options.method],
+            prompt_text=options.prompt_text,
+        )
+    if options.preset is not None:
+        start = preset(task(options.preset), private=private)
     rank = options.rank or (_QLORA_RANK if options.method == "qlora" else start.rank)
     layers = options.layers or start.layers
-    lora = AdapterConfig(
+    return AdapterConfig(
+        method=options.method,
         rank=rank,
         alpha=options.alpha if options.alpha is not None else rank * start.alpha / start.rank,
         dropout=options.dropout if options.dropout is not None else start.dropout,
@@ -166,12 +178,9 @@ def _adapter(options: AdapterOptions, start: Preset) -> AdapterSettings:
         layers=layers,
         trained_factors="AB" if layers == "none" else start.trained_factors,
     )
-    return AdapterSettings(method=options.method, lora=lora)
 
 
 def _optimizer(adapter: AdapterSettings, start: Preset, private: bool) -> str:
-    if private and adapter.is_prompt:
-        return "adam"  # a prompt has few parameters of very different size
     return "paged_adamw_32bit" if adapter.method == "qlora" and not private else start.optimizer
 
 
@@ -192,8 +201,21 @@ def _plain(
     }
 
 
+def usual_settings(settings: ResolvedSettings, tasks: Sequence[Task], base: BaseFacts) -> dict[str, float]:
+    """Return the learning rate and the rank that a training would have had if nothing had been chosen.
+
+    Recommendations compare a training with them.
+    """
+    head = next((task.head for task in tasks if task.head.labels_words), tasks[0].head)
+    usual: dict[str, float] = {"usual_learning_rate": _learning_rate(settings.adapter, head, base.hidden_size)}
+    if isinstance(settings.adapter, AdapterConfig):
+        preset_rank = max(task.rank for task in tasks)
+        usual["usual_rank"] = _QLORA_RANK if settings.adapter.method == "qlora" else preset_rank
+    return usual
+
+
 def _learning_rate(adapter: AdapterSettings, head: Head, hidden_size: int) -> float:
-    if adapter.is_prompt:
+    if isinstance(adapter, PromptConfig):
         return _PROMPT_LEARNING_RATE
     if hidden_size >= _SMALL_HIDDEN_SIZE:
         return 2e-4
@@ -210,15 +232,16 @@ def _private(adapter: AdapterSettings, training: TrainingOptions, rows: int) -> 
     # From the power of two, not from the rows: the divisor and q would otherwise give the number of rows away.
     units = power_of_two_at_most(rows)
     batch = training.batch_size or min(round(_PRIVATE_SAMPLING_RATE * units), _PRIVATE_BATCH)
-    rate = training.learning_rate or (_PROMPT_LEARNING_RATE if adapter.is_prompt else _PRIVATE_LEARNING_RATE)
+    prompt = isinstance(adapter, PromptConfig)
+    rate = training.learning_rate or (_PROMPT_LEARNING_RATE if prompt else _PRIVATE_LEARNING_RATE)
     scale = 1.0
-    if training.learning_rate is None and adapter.lora is not None and adapter.lora.layers != "none":
-        scale = math.sqrt(_PRIVATE_RANK / adapter.lora.rank)
+    if training.learning_rate is None and isinstance(adapter, AdapterConfig) and adapter.layers != "none":
+        scale = math.sqrt(_PRIVATE_RANK / adapter.rank)
     return {
         "epochs": training.epochs or _PRIVATE_EPOCHS,
         "batch_size": batch,
         "learning_rate": scale * rate,
-        "head_learning_rate": rate if adapter.is_prompt else 1.5 * rate,
+        "head_learning_rate": rate if prompt else 1.5 * rate,
         "schedule": "constant",
         "warmup": 0.0,
         # No private row may choose the epoch: all of them train.

@@ -16,6 +16,7 @@ from client.finetune.options.defaults import ResolvedSettings
 from common.adapters.target_modules import parse_layers, target_names
 from common.base_models.architecture import generator_class, hidden_size, is_decoder
 from common.base_models.transformers_logging import quiet
+from common.config.adapter import PromptConfig
 from common.errors import ModelError
 from common.report.formatting import format_bytes
 from common.tasks import Task
@@ -82,14 +83,13 @@ def estimate_memory(name: str, config: Any, task: Task, settings: ResolvedSettin
     parameters = sum(p.numel() for p in model.parameters())
     quantised = sum(module.weight.numel() for name, module in linear.items() if name != "lm_head")
     hidden, depth = hidden_size(config), int(config.num_hidden_layers)
-    if adapter.lora is None:
+    if isinstance(adapter, PromptConfig):
         copies = 2 * depth if adapter.method == "prefix_tuning" else 1
         trainable, adapted = adapter.virtual_tokens * hidden * copies, depth
     else:
-        lora = adapter.lora
-        modules = target_names(model, family, lora.target_modules, task.target_modules, lora.layers)
-        trainable = sum(lora.rank * (linear[n].in_features + linear[n].out_features) for n in modules)
-        last = parse_layers(lora.layers)
+        modules = target_names(model, family, adapter.target_modules, task.target_modules, adapter.layers)
+        trainable = sum(adapter.rank * (linear[n].in_features + linear[n].out_features) for n in modules)
+        last = parse_layers(adapter.layers)
         adapted = depth if last is None else min(depth, last)
     qlora = adapter.method == "qlora"
     weights = _NF4_BYTES * quantised + 2 * (parameters - quantised) if qlora else 4 * parameters

@@ -17,9 +17,11 @@ import numpy as np
 from client.finetune.job import FineTuningJob, TaskData
 from client.finetune.result import FineTuningResult
 from client.finetune.strategies.domain_terms import TermList, read_terms, write_terms
+from client.finetune.strategies.encoder_watch import base_vectors, similarity
 from client.finetune.strategies.finish import finish
 from client.finetune.strategies.linear_probe import linear_probe
 from client.finetune.strategies.output_directory import refuse_foreign
+from client.finetune.strategies.quality import forgotten, quality_of
 from client.finetune.strategies.scaffold import train, validator
 from client.finetune.strategies.session import Session, open_session, prepare_session
 from client.finetune.training.plan import Minibatch, TrainingSet, grouped_minibatches
@@ -31,8 +33,9 @@ from common.base_models.load import load_base
 from common.base_models.pretrained import load_tokenizer
 from common.base_models.provenance import read_provenance
 from common.base_models.resolve import resolve_base
-from common.config.run import AdapterConfig, ModelConfig
-from common.data.corpora import python_reference_text
+from common.config.adapter import AdapterConfig
+from common.config.run import ModelConfig
+from common.data.corpora import general_text
 from common.errors import CheckpointError, ConfigurationError
 from common.evaluation.evaluate import evaluate_language_model
 from common.files import write_json
@@ -40,7 +43,7 @@ from common.protocol.adapter_codec import Tensors
 from common.tasks import Task, task
 from common.tokenization.windows import in_windows
 
-__all__ = ["AdaptationJob", "forgotten", "objective", "run"]
+__all__ = ["AdaptationJob", "objective", "run"]
 
 _OWN = ("terms.toml", "extended", "start.npz", "before.json", "training", "base", "result.json")
 _MASKINGS = 4
@@ -48,8 +51,6 @@ _MASKINGS = 4
 _WARM_UP_TEXTS = 600
 _WARM_UP_EPOCHS = 3
 _MEASURED_TEXTS = 400
-# Limits of a warning about forgetting: rise of the loss on general text, and fall of the accuracy of a linear head.
-_FORGOTTEN, _FORGOTTEN_POINTS = 0.1, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +59,12 @@ class AdaptationJob(FineTuningJob):
 
     Attributes:
         terms: Words to add to the vocabulary. None adds no words.
-        general: Texts on which forgetting is measured. None takes `common.data.corpora.python_reference_text`.
-        probes: Labelled tasks on which a linear head on the base model is measured, before and after.
+        general: Texts on which forgetting is measured. None takes `common.data.corpora.general_text`.
         public: Whether the corpus is public text. Only then may a federation use the new base model.
     """
 
     terms: TermList | None = None
     general: tuple[str, ...] | None = None
-    probes: tuple[TaskData, ...] = ()
     public: bool = False
 
     def __post_init__(self) -> None:
@@ -116,9 +115,13 @@ def run(job: AdaptationJob) -> FineTuningResult:
 
 
 def _result(job: AdaptationJob, outcome: FineTuningResult) -> FineTuningResult:
-    """Return the result with the metrics of a linear head on the new base model."""
+    """Return the result with the probes and the sentence vectors of the new base model, and the quality of all."""
     base = str((job.out / "base").resolve())
-    outcome = replace(outcome, measured={**outcome.measured, "probes": _probed(job, base)}, base_model=base)
+    measured: dict[str, Any] = {**outcome.measured, "probes": _probed(job, base)}
+    if "general_similarity" not in measured:
+        measured["general_similarity"] = _similarity(job, base)
+    measured["quality"] = quality_of(measured).to_json()
+    outcome = replace(outcome, measured=measured, base_model=base, warnings=forgotten(measured))
     write_json(job.out / "result.json", outcome.to_json(), 0o600)
     return outcome
 
@@ -155,7 +158,7 @@ def _reading(whole: AdaptationJob, cut: AdaptationJob) -> dict[str, Any]:
 
 def _inner(job: AdaptationJob, base: str) -> FineTuningJob:
     fields = {name: getattr(job, name) for name in FineTuningJob.__dataclass_fields__}
-    changed = {"base_model": base, "out": job.out / "training", "max_tokens": _max_tokens(job)}
+    changed = {"base_model": base, "out": job.out / "training", "max_tokens": _max_tokens(job), "probes": ()}
     return FineTuningJob(**fields | changed)
 
 
@@ -214,6 +217,14 @@ def _probed(job: AdaptationJob, base: str) -> dict[str, dict[str, float]]:
     return {each.task.name: linear_probe(base, each, _max_tokens(job)) for each in job.probes}
 
 
+def _similarity(job: AdaptationJob, base: str) -> float | None:
+    """Return how similar the vectors of general sentences are to those of the original base model."""
+    if job.data[0].task.head.generates:
+        return None  # a decoder writes the next word: its loss on general text shows what it forgot
+    texts, length = _general(job), _max_tokens(job)
+    return similarity(base_vectors(job.base_model, texts, length), base_vectors(base, texts, length))
+
+
 def _train(session: Session) -> dict[str, float]:
     model = session.model
     [part] = session.parts
@@ -244,23 +255,8 @@ def _texts(data: TaskData) -> list[str]:
 
 
 def _general(job: AdaptationJob) -> list[str]:
-    return list(job.general) if job.general is not None else python_reference_text()
+    return list(job.general) if job.general is not None else general_text()
 
 
 def _max_tokens(job: AdaptationJob) -> int:
     return job.max_tokens or 128
-
-
-def forgotten(metrics: Mapping[str, Any]) -> list[str]:
-    """Return one sentence for each task or text that the new base model has forgotten, with the amount."""
-    found = []
-    if metrics["general_loss_rise"] > _FORGOTTEN:
-        found.append(
-            f"general text: the loss a word rose by {metrics['general_loss_rise']:.0%}: train less, or mix some in"
-        )
-    before, after = metrics["before"].get("probes", {}), metrics.get("probes", {})
-    for name, figures in before.items():
-        lost = figures["accuracy"] - after[name]["accuracy"]
-        if lost > _FORGOTTEN_POINTS:
-            found.append(f"{name}: a linear head on the new base model is {100 * lost:.1f} points worse than before")
-    return found

@@ -49,7 +49,7 @@ class TermList:
 
 
 def curated(domain: str) -> TermList:
-    """Our own short list of a domain's words.
+    """Return the words of a domain, those of `domains.toml`, which names the source and the licence of each list.
 
     Raises:
         ConfigurationError: there is no such domain.
@@ -57,7 +57,9 @@ def curated(domain: str) -> TermList:
     if domain not in DOMAINS:
         raise ConfigurationError(f"domain is {domain[:40]!r}: use one of {', '.join(DOMAINS)}")
     tables = tomllib.loads((Path(__file__).parent / "domains.toml").read_text())
-    return TermList(tuple(dict.fromkeys(tables[domain].split())), "public", f"curated: {domain}")
+    words = dict.fromkeys(word for each in tables[domain] for word in each["words"].split())
+    sources = "; ".join(f"{each['source']} ({each['licence']})" for each in tables[domain])
+    return TermList(tuple(words), "public", f"{domain}: {sources}")
 
 
 def mine(texts: Sequence[str], tokenizer: Any, limit: int, release: Release = "private") -> TermList:

@@ -8,9 +8,14 @@ from typing import Any
 
 import torch
 
+from client.finetune.options.defaults import BaseFacts, usual_settings
 from client.finetune.result import FineTuningResult, PrivacyGuarantee
+from client.finetune.strategies.encoder_watch import watch_encoder
+from client.finetune.strategies.quality import lost_probes
 from client.finetune.strategies.session import Session
 from common.adapters.manifest import write_manifest
+from common.base_models.architecture import hidden_size
+from common.data.corpora import general_text
 from common.files import write_atomic
 from common.versions import package_versions
 
@@ -32,6 +37,7 @@ def finish(
         privacy: None if the rows are not protected.
     """
     job, model = session.job, session.model
+    watched = watch_encoder(model, general_text(), job.probes)
     result = FineTuningResult(
         adapter=job.out / "adapter",
         base_model=session.manifest.base_model,
@@ -47,6 +53,8 @@ def finish(
         seconds=round(time.monotonic() - session.started, 2),
         peak_memory_bytes=_peak_memory(model.base.device),
         privacy=privacy,
+        encoder=watched,
+        warnings=tuple(lost_probes(watched)),
     )
     facts = {
         "strategy": job.strategy,
@@ -63,9 +71,11 @@ def finish(
 
 def _settings(session: Session) -> dict[str, Any]:
     """Return every setting that the result depends on, with the rows, the device and the versions."""
-    base = session.model.base
+    base, config = session.model.base, session.resolved.base_config
+    tasks = [part.data.task for part in session.parts]
     return {
         **session.settings.to_record(),
+        **usual_settings(session.settings, tasks, BaseFacts(hidden_size(config), base.max_tokens)),
         "pooling": session.manifest.pooling,
         "seed": session.job.seed,
         "selection_metric": session.metric,

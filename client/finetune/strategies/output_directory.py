@@ -13,6 +13,7 @@ from pathlib import Path
 from client.finetune.job import FineTuningJob
 from client.finetune.options.resolve import ResolvedJob
 from client.institution.directory import InstitutionDirectory
+from client.tracking.kinds import RECORDS
 from common.canonical import canonical
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic
@@ -71,9 +72,9 @@ def refuse_foreign(out: Path, own: Collection[str]) -> None:
 
     Args:
         out: The output directory.
-        own: Names that the strategy writes.
+        own: Names that the strategy writes, beside the records of the training.
     """
-    if out.exists() and (not out.is_dir() or _names(out) - set(own)):
+    if out.exists() and (not out.is_dir() or _names(out) - {*own, *RECORDS}):
         raise ConfigurationError(f"{out}: it holds other files: choose another output directory")
 
 

@@ -5,16 +5,10 @@ interrupted training therefore starts anew, and is charged anew.
 """
 
 import math
-import time
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import SystemNoise
 from client.dp.training import DpTrainingPlan, DpTrainingStats, train, verify_training
-from client.finetune.events import StepEvent, tell_step
 from client.finetune.job import PrivacyOptions
 from client.finetune.result import PrivacyGuarantee
 from client.finetune.strategies.account import institution_of, open_account
@@ -68,8 +62,7 @@ def _train(
 ) -> tuple[dict[str, float], PrivacyGuarantee]:
     event, context = reservation.event, reservation.use
     delta = context.delta or 0.0
-    watch = _Watcher(session, rows, plan) if session.job.observers else None
-    stats = train(session.model, rows, plan, SystemNoise(), cache=cache, watch=watch)
+    stats = train(session.model, rows, plan, SystemNoise(), cache=cache, observers=session.job.observers)
     ledger.settle(reservation, plan.steps)
     guarantee = PrivacyGuarantee(
         epsilon=ledger.epsilon(delta, context.run_id),
@@ -152,34 +145,6 @@ def _delta(choice: PrivacyOptions, institution: InstitutionConfig | None, record
     if delta >= 1 / records:
         raise ConfigurationError(f"delta is {delta:g}: it must be below one over the {records} training rows")
     return delta
-
-
-class _Watcher:
-    """Passes the event of each private step to the observers."""
-
-    def __init__(self, session: Session, rows: TokenizedSet, plan: DpTrainingPlan) -> None:
-        self._observers, self._plan, self._lengths = session.job.observers, plan, rows.lengths
-        self._trained = list(session.model.trainable().values())
-        self._before = [parameter.detach().clone() for parameter in self._trained]
-        self._step, self._started = 0, time.monotonic()
-
-    def __call__(self, drawn: NDArray[np.int64], loss: float) -> None:
-        self._step += 1
-        moved = torch.stack([(p.detach() - b).norm() for p, b in zip(self._trained, self._before, strict=True)])
-        self._before = [parameter.detach().clone() for parameter in self._trained]
-        event = StepEvent(
-            step=self._step,
-            steps=self._plan.steps,
-            epoch=1 + math.floor((self._step - 1) * self._plan.sampling_probability),
-            loss=loss,
-            learning_rate=self._plan.learning_rate,
-            gradient_norm=None,
-            update_norm=float(moved.norm()),
-            examples=len(drawn),
-            tokens=int(self._lengths[drawn].sum()),
-            seconds=time.monotonic() - self._started,
-        )
-        tell_step(self._observers, event)
 
 
 def _train_metrics(stats: DpTrainingStats) -> dict[str, float]:

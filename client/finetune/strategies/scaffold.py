@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from client.finetune.events import Observer
 from client.finetune.strategies.session import Session
 from client.finetune.training.loop import fit
 from client.finetune.training.plan import History, LoopPlan, Minibatch, Training, TrainingSet, grouped_minibatches
 from common.data.datasets import Dataset
 from common.evaluation.evaluator import make_evaluator
+from common.events import Observer
 from common.tasks import Task
 
 __all__ = ["loop_plan", "train", "training_record", "validator"]

@@ -13,21 +13,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from client.finetune.events import Observer
 from client.finetune.job import AdapterOptions, FineTuningJob, TaskData, TrainingOptions
+from client.finetune.observing import Observation, copy_record
 from client.finetune.options.memory import memory_limit
 from client.finetune.result import FineTuningResult
 from client.finetune.strategies import continual_pretraining, distillation, multi_task, single_task
-from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
+from client.finetune.strategies.continual_pretraining import AdaptationJob
 from client.finetune.strategies.distillation import DistillationJob
 from client.finetune.strategies.domain_terms import TermList
 from client.finetune.strategies.linear_probe import linear_probe
 from client.finetune.strategies.output_directory import refuse_foreign
 from client.finetune.strategies.session import prepare_session
 from client.finetune.training.time_budget import TimeBudgetExceeded, describe_time_budget
+from client.tracking.kinds import LogKind
 from common.adapters.manifest import load_adapter
 from common.base_models.extend import write_merged_base
 from common.errors import CheckpointError, ConfigurationError
+from common.events import Observer, tell_stage
 from common.files import replace_directory, write_json
 
 __all__ = ["PUBLISHED", "STAGES", "Stage", "StagesJob", "run"]
@@ -85,13 +87,15 @@ class StagesJob:
     device: str = "auto"
     max_hours: float | None = None
     max_memory_gb: float | None = None
+    log_to: LogKind | None = field(default=None, compare=False)
     observers: tuple[Observer, ...] = field(default=(), compare=False, repr=False)
 
 
 def run(job: StagesJob) -> FineTuningResult:
     """Run the remaining stages. Return the better of target_task and knowledge_distillation by the validation metric.
 
-    The metrics of the result include `stages`: metrics, seconds and share of trained parameters of each stage.
+    The metrics of the result include `stages`: metrics, seconds and share of trained parameters of each stage. Each
+    stage leaves `tracker.json` and `report.html` in its directory. Those of the best last stage are copied to `out`.
 
     Raises:
         TimeBudgetExceeded: The hours are too few for the target task.
@@ -111,6 +115,7 @@ class _Stages:
         self.work = self._work()
         self.base = job.base_model
         self.outcomes: dict[str, FineTuningResult] = {}
+        self.observers = job.observers
 
     def run(self) -> FineTuningResult:
         job = self.job
@@ -173,8 +178,13 @@ class _Stages:
 
     def _stage(self, name: str, train: Any) -> None:
         """Train one stage, or read its result if it is finished. Record it before the next stage begins."""
+        out = self.job.out / name
         try:
-            outcome, measured = train(self.job.out / name, name)
+            with Observation(out, self.job.log_to, self.job.observers) as observation:
+                self.observers = observation.observers
+                tell_stage(self.job.observers, name)
+                outcome, measured = train(out, name)
+                outcome = observation.finish(outcome)
         except TimeBudgetExceeded as error:
             raise TimeBudgetExceeded(f"{name}: {error} (the same command then continues)") from None
         self.outcomes[name] = outcome
@@ -251,7 +261,7 @@ class _Stages:
             "device": job.device,
             "max_hours": self._hours(name),
             "max_memory_gb": job.max_memory_gb,
-            "observers": job.observers,
+            "observers": self.observers,
         }
 
     def _probe(self) -> dict[str, float] | None:
@@ -263,17 +273,23 @@ class _Stages:
         finals = [name for name in ("target_task", "knowledge_distillation") if name in self.outcomes]
         best = max(finals, key=lambda name: _validation(self.outcomes[name]) or 0.0)
         outcome = self.outcomes[best]
-        warned = (
-            forgotten(self.outcomes["domain_pretraining"].measured) if "domain_pretraining" in self.outcomes else []
-        )
+        warned = tuple(warning for each in self.outcomes.values() for warning in each.warnings)
+        warnings = (*warned, *((left_out,) if left_out else ()))
         metrics = {
             **outcome.measured,
             "best": best,
             "stages": self.history,
             "total_seconds": round(sum(entry["seconds"] for entry in self.history), 2),
-            "warnings": [*warned, *([left_out] if left_out else [])],
         }
-        outcome = replace(outcome, strategy="stages", measured=metrics, adapter=self._copied(outcome.adapter))
+        copy_record(self.job.out / best, self.job.out)
+        outcome = replace(
+            outcome,
+            strategy="stages",
+            measured=metrics,
+            adapter=self._copied(outcome.adapter),
+            warnings=warnings,
+            report=self.job.out / "report.html" if outcome.report else None,
+        )
         write_json(self.job.out / "result.json", outcome.to_json(), 0o600)
         return outcome
 

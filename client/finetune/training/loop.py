@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
 from client.finetune.training.plan import History, Minibatch, Training, TrainingSet
 from client.finetune.training.schedule import compute_precision, device_kind, rate_factor
 from client.finetune.training.time_budget import TRIAL_STEPS, TimePlan, plan_time
 from common.adapters.optimizer import make_optimizer, parameter_groups
 from common.errors import CheckpointError, ConfigurationError, DataError
+from common.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
 from common.files import write_atomic
 from common.protocol.adapter_codec import Tensors
 from common.tokenization.batches import Batch, token_batches

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.finetune.events import EpochEvent
 from client.finetune.training.time_budget import TimePlan
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import example_losses
+from common.events import EpochEvent
 from common.tokenization.batches import Batch, TokenizedSet
 
 __all__ = ["History", "LoopPlan", "Minibatch", "Training", "TrainingSet", "grouped_minibatches"]

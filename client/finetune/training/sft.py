@@ -1,7 +1,7 @@
 """Train a decoder with QLoRA to follow an instruction, with TRL's SFTTrainer.
 
 The Trainer has paged optimisers, accumulation, mixed precision and checkpoints. Its callbacks become the events of
-`client.finetune.events`. The epoch with the lowest loss on the held-out rows is kept.
+`common.events`. The epoch with the lowest loss on the held-out rows is kept.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from torch import Tensor
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from client.finetune.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
 from client.finetune.training.plan import History, LoopPlan
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.optimizer import WEIGHT_DECAY
 from common.base_models.transformers_logging import quiet
 from common.errors import ConfigurationError, ModelError
+from common.events import EpochEvent, Observer, StepEvent, tell_epoch, tell_step
 from common.tokenization.batches import IGNORED, TokenizedSet
 
 __all__ = ["instruct"]
@@ -122,7 +122,7 @@ def _dataset(rows: TokenizedSet) -> Dataset:
 
 
 class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Turns the Trainer's callbacks into the events of `client.finetune.events`."""
+    """Turns the Trainer's callbacks into the events of `common.events`."""
 
     def __init__(
         self, model: AdaptedModel, plan: LoopPlan, rows: TokenizedSet, batch: int, observers: Sequence[Observer]

@@ -18,6 +18,7 @@ from client.dp.mechanism import PrivateOptimizer
 from client.dp.noise import FixedNoise, SystemNoise
 from common.adapters.soft_prompts import adapt_prompt
 from common.base_models.load import load_base
+from common.config.adapter import PromptConfig
 from common.config.run import RunConfig, parse_run
 from common.errors import ConfigurationError
 from common.report.records import Check
@@ -103,7 +104,9 @@ def test_the_mechanism_is_right_for_soft_prompts(
     base: Callable[[str], str], subject: Subject, method: Literal["prefix_tuning", "p_tuning"]
 ) -> None:
     loaded = load_base(subject.config.model, task("sentiment_analysis"), subject.base.labels)
-    prompted = replace(subject, base=loaded, model=adapt_prompt(loaded, method, 3, seed=1))
+    prompted = replace(
+        subject, base=loaded, model=adapt_prompt(loaded, PromptConfig(method=method, virtual_tokens=3), seed=1)
+    )
     assert failed(checks.run_checks(prompted)) == set()
 
 

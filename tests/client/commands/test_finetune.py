@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers
 
+from client.cli import main
 from client.commands import evaluate, finetune, merge, predict
-from client.finetune.events import EpochEvent
 from client.inference.predictor import Predictor
 from client.institution.directory import InstitutionDirectory
 from client.tracking.progress_bar import ProgressBar
@@ -20,6 +20,7 @@ from common.adapters.manifest import load_adapter
 from common.base_models.provenance import refuse_private_base
 from common.data.datasets import Dataset, Example, SummaryExample, TokenExample
 from common.errors import ConfigurationError
+from common.events import EpochEvent
 from common.privacy.ledger import PrivacyLedger
 from common.tasks import TASKS
 from common.tokenization.batches import Batch
@@ -326,3 +327,23 @@ def test_a_private_training_of_an_institution_charges_its_one_ledger_within_its_
     assert train("first", "2") == 0, "finished: nothing is trained or charged again"
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
         assert len(ledger.charges) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("federated", "fedfin-simulate run"),
+        ("domain_adversarial", "fedfin-institution domain-adversarial"),
+        ("continual_pretraining", "fedfin-institution adapt"),
+        ("distillation", "fedfin-institution stages --student-blocks"),
+        ("multitask", "did you mean multi_task"),
+    ],
+)
+def test_a_strategy_that_is_no_option_names_the_command_that_has_it(
+    name: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--task", "sentiment_analysis", "--train", "a.csv", "--test", "b.csv", "--out", str(tmp_path / "out")]
+    assert main(["finetune", *given, "--strategy", name]) == 2
+    message = capsys.readouterr().err.strip()
+    assert command in message
+    assert "\n" not in message

@@ -8,6 +8,7 @@ import torch
 from client.dp.noise import FixedNoise
 from client.dp.threads import one_thread
 from client.dp.training import train
+from common.events import Observer, StepEvent
 from tests.client.dp.test_training import build, examples, plan
 from tests.tiny_models import save_tiny_model
 
@@ -31,6 +32,11 @@ def test_a_private_training_computes_on_one_thread(tmp_path: Path, private: bool
     save_tiny_model(tmp_path)
     model, seen, before = build(str(tmp_path)), [], torch.get_num_threads()
     torch.set_num_threads(3)
+
+    class Seen(Observer):
+        def on_step(self, event: StepEvent) -> None:
+            seen.append(torch.get_num_threads())
+
     try:
         noise = FixedNoise(b"0" * 32) if private else None
         train(
@@ -38,7 +44,7 @@ def test_a_private_training_computes_on_one_thread(tmp_path: Path, private: bool
             examples(model, 4),
             plan(private=private),
             noise,
-            on_step=lambda *_: seen.append(torch.get_num_threads()),
+            observers=(Seen(),),
         )
         assert set(seen) == {threads}
         assert torch.get_num_threads() == 3

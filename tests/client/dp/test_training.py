@@ -19,8 +19,10 @@ from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import example_losses
 from common.base_models.heads import FEATURE_NORM
 from common.base_models.load import load_base
-from common.config.run import AdapterConfig, ModelConfig
+from common.config.adapter import AdapterConfig
+from common.config.run import ModelConfig
 from common.errors import ConfigurationError, DataError, ModelError
+from common.events import Observer
 from common.tasks import task
 from tests.reference.per_example import clipped_sum, customers_clipped_sum, relative_error
 from tests.tiny_models import VOCABULARY, save_tiny_model
@@ -450,7 +452,12 @@ def test_a_token_examples_loss_is_its_own_mean_and_ignores_padding():
 def test_progress_is_reported_after_every_step(saved):
     model = build(saved("bert", 1), layers="none")
     seen = []
-    train(model, examples(model, 4), plan(steps=3), SystemNoise(), on_step=lambda *at: seen.append(at))
+
+    class Seen(Observer):
+        def on_step(self, event):
+            seen.append((event.step, event.steps))
+
+    train(model, examples(model, 4), plan(steps=3), SystemNoise(), observers=(Seen(),))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 

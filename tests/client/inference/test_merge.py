@@ -14,8 +14,7 @@ from client.inference import merged_head
 from client.inference.merge import merge_adapter
 from client.inference.predictor import Predictor, load_adapter
 from common.adapters.manifest import Manifest, build, write_manifest
-from common.adapters.settings import AdapterSettings
-from common.config.run import AdapterConfig
+from common.config.adapter import AdapterConfig
 from common.errors import ModelError
 from tests.tiny_models import VOCABULARY, save_tiny_model, shaken, tiny_tokenizer
 
@@ -43,7 +42,7 @@ def saved_adapter(base: Path, out: Path) -> Path:
         pooling="mean",
         max_tokens=32,
         tasks={"sentiment_analysis": ("negative", "neutral", "positive")},
-        adapter=AdapterSettings(method="lora", lora=lora),
+        adapter=lora,
         seed=1,
     )
     model = shaken(build(manifest))

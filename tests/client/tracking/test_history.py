@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.result import FineTuningResult
 from client.tracking.history import leading_metric, loss_curves, read_history, smoothed, summarise
 from client.tracking.report import render
 from client.tracking.tracker import Tracker
 from common.errors import CheckpointError
+from common.events import EpochEvent, StepEvent
 from tests.client.tracking.track_example import track
 
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from client.finetune.events import EpochEvent, StepEvent
 from client.tracking.history import History
 from client.tracking.resources import Usage
+from common.events import EpochEvent, StepEvent
 
 GB = 10**9
 

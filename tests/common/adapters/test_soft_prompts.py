@@ -6,9 +6,10 @@ import peft
 import pytest
 import torch
 
-from common.adapters.soft_prompts import PROMPT_TEXT, PromptedModel, adapt_prompt
+from common.adapters.soft_prompts import PromptedModel, adapt_prompt
 from common.adapters.tensors import PROMPT, seeded
 from common.base_models.load import load_base, load_classifier
+from common.config.adapter import PROMPT_TEXT, PromptConfig
 from common.config.run import ModelConfig
 from common.errors import ModelError
 from common.tasks import TASKS
@@ -39,7 +40,7 @@ def prompted(path: Path, family: str, task: str, pooling: str, method: str) -> P
     if not directory.exists():
         save_tiny_model(directory, family)
     base = load_base(ModelConfig(max_tokens=64, base=str(directory), pooling=pooling), TASKS[task], 3)
-    model = adapt_prompt(base, method, 4, seed=3)
+    model = adapt_prompt(base, PromptConfig(method=method, virtual_tokens=4), seed=3)
     model.load({n: start + 0.2 * seeded(9, n, start.shape) for n, start in model.initial().items()})
     return model
 

@@ -10,7 +10,8 @@ from transformers import LlamaForCausalLM
 from common.adapters.adapted_model import adapt
 from common.adapters.tensors import initial_tensors, seeded, wire_name
 from common.base_models.load import load_base
-from common.config.run import AdapterConfig, ModelConfig
+from common.config.adapter import AdapterConfig
+from common.config.run import ModelConfig
 from common.tasks import task
 from tests.tiny_models import VOCABULARY, save_tiny_model, tiny_config
 

@@ -7,7 +7,7 @@ import json
 import math
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -42,6 +42,9 @@ WRONG: dict[str, list[Any]] = {
     "model.max_tokens": [3, 0, -64, 131073],
     "model.dtype": ["float16", ""],
     "model.base_digest": ["", "0" * 63, "G" * 64, "A" * 64],
+    "adapter.method": ["ia3", ""],
+    "adapter.virtual_tokens": [0, -1, 513],
+    "adapter.prompt_text": ["", " ", "a\nb"],
     "adapter.rank": [0, -8, 1025],
     "adapter.alpha": [0, -1.0, NAN, INF, HUGE],
     "adapter.dropout": [-0.1, 1.0, NAN],
@@ -84,17 +87,24 @@ def sections(run: type[Section] = RunConfig) -> dict[str, dataclasses.Field[Any]
     """Every field of the configuration as `section.key`, read off the dataclasses."""
     found: dict[str, dataclasses.Field[Any]] = {}
     for field in dataclasses.fields(run):
-        if isinstance(field.type, type) and issubclass(field.type, Section):
-            found |= sections(field.type)
+        kinds = [kind for kind in get_args(field.type) or (field.type,) if isinstance(kind, type)]
+        if kinds and all(issubclass(kind, Section) for kind in kinds):
+            for kind in kinds:
+                found |= sections(kind)
         else:
             found[run.place(field.name)] = field
     return found
+
+
+PROMPT = ("adapter.virtual_tokens", "adapter.prompt_text")
 
 
 def changed(place: str, value: Any) -> dict[str, dict[str, Any]]:
     """The valid tables with one value replaced, and without the keys that this value excludes."""
     tables = copy.deepcopy(VALID)
     section, key = place.split(".")
+    if place in PROMPT:
+        return tables | {"adapter": {"method": "p_tuning", key: value}}
     excluded = {"local_epochs": "local_steps", "expected_batch_size": "sampling_rate"}
     tables[section].pop(excluded.get(key, ""), None) if section in tables else None
     tables.setdefault(section, {})[key] = value
@@ -111,7 +121,7 @@ def fits(value: Any, place: str) -> bool:
         return "tuple[str" in hint and all(isinstance(v, str) for v in value)
     # Of the texts a base model's name is free, and its digest a text. "a text" is a valid name.
     if type(value) is str:
-        return place in ("run.name", "model.base", "model.base_digest")
+        return place in ("run.name", "model.base", "model.base_digest", "adapter.prompt_text")
     return any(name in hint.split("Range")[0] and type(value) in kinds for name, kinds in TYPES.items())
 
 
@@ -294,7 +304,7 @@ def test_json_has_one_layout_and_no_keys_besides() -> None:
 def test_json_goes_through_the_same_checks(place: str) -> None:
     keys = {"task.name": "task", "task.labels": "labels"}
     section, key = place.split(".")
-    values = json.loads(run().to_json())
+    values = json.loads(run(adapter={"method": "p_tuning" if place in PROMPT else "lora"}).to_json())
     table = values if section in ("run", "task") else values[section]
     key = keys.get(place, key)
     table[key] = {"a": 1}
@@ -374,6 +384,11 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         adapter["trained_factors"] = draw(st.sampled_from(["AB", "B"]))
     if mode == "none" and layers != "none" and draw(st.booleans()):
         adapter["new_tokens"] = draw(st.integers(0, 1_000_000))
+    adapter |= {"layers": layers}
+    if not TASKS[name].head.is_language_modelling:
+        adapter |= draw(optional(method=st.sampled_from(["lora", "qlora"])))
+        if draw(st.booleans()):
+            adapter = {"method": "p_tuning"} | draw(optional(virtual_tokens=st.integers(1, 512), prompt_text=NAMES))
     length: dict[str, Any] = draw(st.sampled_from([{"local_steps": 7}, {"local_epochs": 0.5}]))
     batch: dict[str, Any] = draw(st.sampled_from([{"sampling_rate": 1}, {"sampling_rate": 1e-3}]))
     training = draw(
@@ -411,7 +426,7 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         "run": {"name": "a run", "seed": draw(st.integers(0, 2**63 - 1)), "rounds": draw(st.integers(1, 10**6))},
         "task": table,
         "model": draw(model),
-        "adapter": adapter | {"layers": layers},
+        "adapter": adapter,
         "training": training | length | batch | {"learning_rate": draw(POSITIVE)},
         "privacy": privacy,
         "aggregation": aggregation,

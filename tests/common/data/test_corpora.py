@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data.corpora import python_reference_text, read_corpus, split_held_out
+from common.data.corpora import general_text, read_corpus, split_held_out
 from common.errors import DataError
 
 
@@ -63,6 +63,6 @@ def test_a_text_is_held_out_whatever_others_are_there() -> None:
 
 
 def test_general_english_is_there_without_a_download() -> None:
-    texts = python_reference_text()
+    texts = general_text()
     assert len(texts) > 300
     assert sum(len(text.split()) for text in texts) > 15_000

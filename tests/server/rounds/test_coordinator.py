@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import CheckpointError, ConfigurationError, QuorumError
+from common.events import Observer
 from common.protocol.messages import Assignment, PrivacyStatement
+from common.report.records import RoundRecord
 from server.rounds import checkpoint
 from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import sample_institutions
@@ -353,11 +355,15 @@ def test_the_audit_log_tells_the_run_in_order_and_closes_a_round_only_when_it_is
         order.append(name)
         return call(*arguments)
 
+    class Told(Observer):
+        def on_round(self, record: RoundRecord) -> None:
+            order.append(f"told {record.round}")
+
     federation.exchange = lambda *arguments: noted("exchange", exchange, *arguments)
     federation.run(
         save=lambda state: order.append("save"),
         audit=lambda kind, body: noted(kind, federation.audit, kind, body),
-        on_round=lambda record: order.append(f"told {record.round}"),
+        observers=(Told(),),
     )
     one_round = ["exchange", "save", "round_closed"]
     assert order == ["run_started", *one_round, "told 1", *one_round, "told 2"]

@@ -10,6 +10,7 @@ from client.commands import finetune
 from client.finetune.options.advise import Advice, Machine, Model, Rows, advise
 from client.finetune.options.defaults import BaseFacts, ResolvedSettings
 from client.finetune.options.memory import MemoryEstimate
+from common.config.adapter import AdapterConfig
 from common.tasks import TASKS
 from tests.client.commands.institution_commands import command_line
 from tests.tiny_models import VOCABULARY, save_tiny_model
@@ -165,3 +166,48 @@ def test_placeholders_stand_where_no_file_was_named(files: dict[str, Path], caps
     line = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])
     found = parser().parse_args(line[1:])
     assert [str(found.test[0]), str(found.out)] == ["TEST_FILE", "OUT_DIRECTORY"]
+
+
+def test_a_smaller_rank_is_tried_before_it_says_that_nothing_fits() -> None:
+    def ranked(settings: ResolvedSettings) -> MemoryEstimate:
+        assert isinstance(settings.adapter, AdapterConfig)
+        return MemoryEstimate(0, 10**6, 20 * 10**6 * settings.adapter.rank, 10**6, 10**6, 1000)
+
+    advice = advise(NER, rows(), LARGE, Machine(int(0.5 * GB), 4, True), ranked)
+    assert advice.fits
+    assert given(advice)["--rank"] == "16"
+    assert "rank 32 would need more memory" in next(c.because for c in advice.choices if c.option == "--rank")
+
+
+def test_if_nothing_fits_no_command_is_printed_and_the_code_is_not_zero(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = ["--task", "sentiment_analysis", "--train", str(files["train"]), "--base-model", str(files["model"])]
+    assert main(["advise", *usual, "--memory-gb", "0.001", "--json"]) == 1
+    content = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (content["fits"], content["command"]) == (False, None)
+    assert main(["advise", *usual, "--memory-gb", "0.001"]) == 1
+    assert "fedfin-institution" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("aims", "strategy"),
+    [
+        ([], "single_task"),
+        (["--previous", "DIR"], "incremental"),
+        (["--other-task", "risk_classification"], "multi_task"),
+        (["--institutions", "3"], "federated"),
+    ],
+)
+def test_the_command_is_that_of_the_first_strategy_and_parses(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str], aims: list[str], strategy: str
+) -> None:
+    usual = ["--task", "sentiment_analysis", "--train", str(files["train"]), "--base-model", str(files["model"])]
+    assert main(["advise", *usual, *aims, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert content["strategies"][0]["strategy"] == strategy
+    line = shlex.split(content["command"])
+    if strategy == "federated":
+        assert line[:2] == ["fedfin-simulate", "run"]
+        return
+    assert parser().parse_args(line[1:]).strategy == strategy

@@ -6,8 +6,7 @@ import pytest
 
 from client.finetune.job import AdapterOptions, TrainingOptions
 from client.finetune.options.defaults import BaseFacts, ResolvedSettings, fill_in
-from common.adapters.settings import AdapterSettings, Method
-from common.config.run import AdapterConfig
+from common.config.adapter import AdapterConfig, Method, PromptConfig
 from common.presets import preset
 from common.tasks import TASKS, Head, task
 
@@ -25,8 +24,8 @@ def chosen(
 
 
 def lora(settings: ResolvedSettings) -> AdapterConfig:
-    assert settings.adapter.lora is not None
-    return settings.adapter.lora
+    assert isinstance(settings.adapter, AdapterConfig)
+    return settings.adapter
 
 
 @pytest.mark.parametrize("name", [name for name, each in TASKS.items() if each.head is not Head.CAUSAL])
@@ -102,7 +101,7 @@ def test_a_private_step_stays_as_large_if_the_rank_grows() -> None:
 
 
 def test_an_adapter_that_is_continued_keeps_its_settings() -> None:
-    earlier = AdapterSettings(method="p_tuning", virtual_tokens=5)
+    earlier = PromptConfig(method="p_tuning", virtual_tokens=5)
     settings = fill_in(earlier, TrainingOptions(), (task("sentiment_analysis"),), BaseFacts(384, 512), 100)
     assert settings.adapter == earlier
     assert settings.learning_rate == 1e-2

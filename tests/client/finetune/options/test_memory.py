@@ -12,7 +12,8 @@ from client.finetune.options.memory import MemoryEstimate, estimate_memory, memo
 from common.adapters.adapted_model import adapt
 from common.base_models.architecture import read_config
 from common.base_models.load import load_base
-from common.config.run import AdapterConfig, ModelConfig
+from common.config.adapter import AdapterConfig
+from common.config.run import ModelConfig
 from common.errors import ModelError
 from common.tasks import TASKS, Task
 from tests.tiny_models import save_tiny_model

@@ -9,8 +9,8 @@ import pytest
 from client.finetune.job import AdapterOptions, FineTuningJob, Previous
 from client.finetune.options.resolve import resolve_settings
 from common.adapters.manifest import Manifest, write_manifest
-from common.adapters.settings import AdapterSettings
 from common.base_models.architecture import read_config
+from common.config.adapter import PromptConfig
 from common.errors import ConfigurationError, DataError
 from tests.client.finetune.example_data import task_data
 from tests.tiny_models import save_tiny_model
@@ -63,7 +63,7 @@ def test_a_continued_adapter_keeps_its_settings_and_must_have_the_jobs_labels(ba
         pooling="mean",
         max_tokens=20,
         tasks={"sentiment_analysis": DATA.train.labels},
-        adapter=AdapterSettings(method="p_tuning", virtual_tokens=3),
+        adapter=PromptConfig(method="p_tuning", virtual_tokens=3),
         seed=4,
     )
     (tmp_path / "fedfin.json").write_bytes(write_manifest(manifest, "0" * 64, {}))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from client.cli import main
 from client.finetune import finetune
 from client.finetune.job import FineTuningJob, TaskData, TrainingOptions
 from client.finetune.strategies import continual_pretraining
-from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
+from client.finetune.strategies.continual_pretraining import AdaptationJob
 from client.finetune.strategies.domain_terms import TermList
 from client.finetune.strategies.linear_probe import linear_probe
+from client.finetune.strategies.quality import forgotten, quality_of
 from client.finetune.strategies.single_task import run as finetune_one
 from client.finetune.training.time_budget import describe_time_budget
 from common.base_models.provenance import read_provenance
@@ -150,14 +152,23 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path, wr
 
 
 def test_forgetting_past_the_threshold_is_said() -> None:
-    metrics = {
-        "general_loss_rise": 0.2,
-        "before": {"probes": {"x": {"accuracy": 0.8}}},
-        "probes": {"x": {"accuracy": 0.7}},
-    }
-    assert len(forgotten(metrics)) == 2
-    metrics["general_loss_rise"], metrics["probes"] = 0.05, {"x": {"accuracy": 0.79}}
-    assert forgotten(metrics) == []
+    def measured(rise: float, accuracy: float, similarity: float) -> dict[str, Any]:
+        texts = {name: {"loss_per_word": 5.0, "tokens_per_word": 1.5} for name in ("domain", "general")}
+        later = {
+            "domain": {"loss_per_word": 4.0, "tokens_per_word": 1.2},
+            "general": {"loss_per_word": 5.0 * (1 + rise), "tokens_per_word": 1.5},
+        }
+        before = {**texts, "probes": {"x": {"accuracy": 0.8}}}
+        after = {"probes": {"x": {"accuracy": accuracy}}, "general_similarity": similarity}
+        return {"before": before, "after": later, **after}
+
+    assert len(forgotten(measured(0.2, 0.7, 0.5))) == 3
+    assert forgotten(measured(0.05, 0.79, 0.95)) == ()
+    quality = quality_of(measured(0.1, 0.75, 0.9))
+    assert (quality.domain_gain, quality.tokens_saved) == pytest.approx((0.2, 0.2))
+    assert (quality.probe_change, quality.general_rise, quality.similarity) == pytest.approx((-0.05, 0.1, 0.9))
+    assert quality.quality == pytest.approx(0.2 - 0.05 - 0.1)
+    assert quality_of(measured(-0.3, 0.8, 1.0)).quality == pytest.approx(0.2)  # a general loss that fell counts as 0
 
 
 def test_a_probe_sees_what_the_base_model_can_tell_apart(tmp_path: Path) -> None:

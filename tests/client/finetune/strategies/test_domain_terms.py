@@ -10,13 +10,14 @@ from common.errors import ConfigurationError, DataError
 from tests.tiny_models import tiny_tokenizer
 
 
-def test_every_domain_has_a_short_list_of_plain_words() -> None:
+def test_every_domain_has_several_hundred_plain_words_and_says_where_they_come_from() -> None:
     for domain in DOMAINS:
         words = curated(domain).words
-        assert 40 < len(words) < 200
+        assert 300 <= len(words) < 500
         assert len(set(words)) == len(words)
         assert all(word == word.lower() for word in words)
         assert curated(domain).release == "public"
+        assert "(MIT)" in curated(domain).source
     with pytest.raises(ConfigurationError, match="sec_filings"):
         curated("tweets")
 

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.strategies.incremental import L2SPPenalty
 from client.finetune.strategies.multi_task import mixed_minibatches, task_shares
 from client.finetune.training.loop import fit
@@ -18,9 +17,9 @@ from client.finetune.training.plan import History, LoopPlan, Minibatch, Training
 from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build
-from common.adapters.settings import AdapterSettings
-from common.config.run import AdapterConfig
+from common.config.adapter import AdapterConfig
 from common.errors import CheckpointError, ConfigurationError
+from common.events import EpochEvent, StepEvent
 from tests.client.finetune.example_data import TinyModels, dataset, labels_of
 
 TASK = "sentiment_analysis"
@@ -56,7 +55,7 @@ def model_of(base: str) -> AdaptedModel:
             pooling="mean",
             max_tokens=32,
             tasks={TASK: labels_of(TASK)},
-            adapter=AdapterSettings(method="lora", lora=LORA),
+            adapter=LORA,
             seed=1,
         )
     )

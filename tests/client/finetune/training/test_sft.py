@@ -13,17 +13,18 @@ import transformers
 from transformers import LlamaForCausalLM
 
 from client.finetune import AdapterOptions, FineTuningJob, FineTuningResult, TaskData, TrainingOptions, finetune
-from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.training.plan import LoopPlan
 from client.finetune.training.sft import instruct
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.losses import example_losses
 from common.adapters.manifest import load_adapter
 from common.base_models.load import load_base
-from common.config.run import AdapterConfig, ModelConfig
+from common.config.adapter import AdapterConfig
+from common.config.run import ModelConfig
 from common.data.datasets import Dataset, SummaryExample
 from common.errors import ConfigurationError, ModelError
 from common.evaluation.summaries import summarise
+from common.events import EpochEvent, StepEvent
 from common.tasks import task
 from common.tokenization.batches import IGNORED
 from common.tokenization.summary_prompt import INSTRUCTION, instruction_prompts, summary_prompts

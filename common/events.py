@@ -1,10 +1,18 @@
-"""Events of a training, and the protocol of its observers. Observers are read-only and run inside the institution."""
+"""Events of a training or of a federation's run, and the one protocol of their observers.
+
+Every loop tells its observers the same events: a training alone, a training with privacy, one round of an institution,
+the hub's rounds, and the warm-up on public text. Observers are read-only. Events of steps and epochs come from rows
+without noise, so they stay inside the institution. The hub's observers see rounds and stages alone.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-__all__ = ["EpochEvent", "Observer", "StepEvent", "tell_epoch", "tell_step"]
+if TYPE_CHECKING:
+    from common.report.records import RoundRecord
+
+__all__ = ["EpochEvent", "Observer", "StepEvent", "tell_epoch", "tell_round", "tell_stage", "tell_step"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,7 @@ class StepEvent:
         update_norm: L2 norm of the change of all trained parameters.
         examples, tokens: Numbers of examples and of tokens in the step, without padding.
         seconds: Training time so far. The time between an interruption and the continuation does not count.
+        institution: Name of the institution whose training it is, if a simulation runs several.
     """
 
     step: int
@@ -33,6 +42,7 @@ class StepEvent:
     examples: int
     tokens: int
     seconds: float
+    institution: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,14 +71,20 @@ class EpochEvent:
     losses: Mapping[str, float] = field(default_factory=dict)
 
 
-class Observer(Protocol):
-    """An observer of a training, such as the performance tracker or a progress bar."""
+class Observer:
+    """An observer, such as the performance tracker or a progress bar. This one ignores every event."""
 
     def on_step(self, event: StepEvent) -> None:
         """Called after each optimiser step."""
 
     def on_epoch(self, event: EpochEvent) -> None:
         """Called after each epoch and its evaluation."""
+
+    def on_round(self, record: "RoundRecord") -> None:
+        """Called with the record of each finished round of a federation."""
+
+    def on_stage(self, text: str) -> None:
+        """Called at the beginning of a longer step, such as writing the report."""
 
 
 def tell_step(observers: Sequence[Observer], event: StepEvent) -> None:
@@ -81,3 +97,15 @@ def tell_epoch(observers: Sequence[Observer], event: EpochEvent) -> None:
     """Pass the event of an epoch to every observer."""
     for observer in observers:
         observer.on_epoch(event)
+
+
+def tell_round(observers: Sequence[Observer], record: "RoundRecord") -> None:
+    """Pass the record of a round to every observer."""
+    for observer in observers:
+        observer.on_round(record)
+
+
+def tell_stage(observers: Sequence[Observer], text: str) -> None:
+    """Pass the beginning of a longer step to every observer."""
+    for observer in observers:
+        observer.on_stage(text)

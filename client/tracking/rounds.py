@@ -1,0 +1,92 @@
+"""Record an institution's part of a federation, in `runs/RUN` of its directory: `tracker.json` and `report.html`.
+
+Both hold losses of the institution's rows without noise. Only the owner can read them, and nothing of them is sent: the
+hub keeps a record of its own, of what it may see. A round counts as an epoch.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from client.tracking.history import read_history
+from client.tracking.tracker import Tracker
+from common.errors import CheckpointError
+from common.events import EpochEvent, Observer, StepEvent
+
+__all__ = ["RoundTracker", "run_directory"]
+
+log = logging.getLogger("fedfin.institution")
+
+
+def run_directory(home: Path, run_id: str) -> Path:
+    """Return the directory of the record of a run, below the institution's directory."""
+    return home / "runs" / re.sub(r"^\.+|[^A-Za-z0-9 _.-]", "_", run_id)
+
+
+class RoundTracker(Observer):
+    """An observer of one round of one run. The record of the rounds before it is continued.
+
+    A record that cannot be written is told in the log, and stops no training.
+    """
+
+    def __init__(self, directory: Path, round_: int, rounds: int) -> None:
+        """Observe a round.
+
+        Args:
+            directory: From `run_directory`.
+            round_: Number of the round, from 1.
+            rounds: Rounds of the run.
+        """
+        self._round, self._rounds, self._failed = round_, rounds, False
+        self._losses: list[float] = []
+        self._last: StepEvent | None = None
+        self._seconds = 0.0
+        with contextlib.suppress(CheckpointError, IndexError):  # there may be no earlier record
+            self._seconds = read_history(directory / "tracker.json").steps[-1].seconds if round_ > 1 else 0.0
+        self._tracker = Tracker(directory)
+
+    def on_step(self, event: StepEvent) -> None:
+        """Keep the step, counted over all rounds."""
+        self._losses.append(event.loss)
+        self._last = replace(
+            event,
+            step=(self._round - 1) * event.steps + event.step,
+            steps=self._rounds * event.steps,
+            epoch=self._round,
+            seconds=self._seconds + event.seconds,
+        )
+        self._write(lambda: self._tracker.on_step(self._last) if self._last else None)
+
+    def finish(self, run: Mapping[str, Any]) -> None:
+        """Close the round, and write both files.
+
+        Args:
+            run: Facts about the run and its settings, with the keys of `FineTuningResult.to_json`.
+        """
+        last = self._last
+        if last is None:
+            return
+        event = EpochEvent(
+            epoch=self._round,
+            epochs=self._rounds,
+            step=last.step,
+            train_loss=sum(self._losses) / len(self._losses),
+            metrics={},
+            best=True,
+            seconds=last.seconds,
+        )
+        self._write(lambda: self._tracker.on_epoch(event))
+        self._write(lambda: self._tracker.finish(run))
+
+    def _write(self, call: Callable[[], object]) -> None:
+        if self._failed:
+            return
+        try:
+            call()
+        except (OSError, CheckpointError) as error:
+            self._failed = True
+            log.warning("the record of this run could not be written: %s", error)
