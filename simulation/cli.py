@@ -2,10 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from client.tracking.kinds import LOG_KINDS
 from common import cli
 from common.errors import ConfigurationError
+from common.events import Observer
+from common.report.records import RoundRecord
 
 __all__ = ["main"]
 
@@ -75,6 +80,8 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     choices = ("in-process", "flower")
     text = "flower: Flower's simulation engine, on Ray"
     parser.add_argument("--engine", choices=choices, default="in-process", help=text)
+    logged = "also log the hub's rounds for this tool, below the run's directory (nothing is sent)"
+    parser.add_argument("--log-to", choices=LOG_KINDS, help=logged)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -86,6 +93,25 @@ def _report(args: argparse.Namespace) -> int:
     else:
         print(path)
     return 0
+
+
+@contextmanager
+def _log(args: argparse.Namespace, out: Path) -> Iterator[list[Observer]]:
+    """Return the observer that `--log-to` names, if any. It sees the hub's rounds, and no step of an institution."""
+    if args.log_to is None:
+        yield []
+        return
+    from client.tracking.experiment_log import ExperimentLog
+
+    class RoundLog(Observer):
+        def on_round(self, record: RoundRecord) -> None:
+            log.on_round(record)
+
+    log = ExperimentLog(args.log_to, out)
+    try:
+        yield [RoundLog()]
+    finally:
+        log.close()
 
 
 def _federate(args: argparse.Namespace) -> int:
@@ -104,8 +130,8 @@ def _federate(args: argparse.Namespace) -> int:
             raise ConfigurationError(f"{source}: no such configuration file: give the path of a TOML file")
         display.on_stage(f"checking {source.name} and its data")
         workspace = Workspace.create(source, args.out or Path("runs") / source.stem, args.set)
-    with display.running(workspace):
-        result = run_simulation(workspace, args.engine, args.baselines, (display,))
+    with display.running(workspace), _log(args, workspace.out) as logs:
+        result = run_simulation(workspace, args.engine, args.baselines, (display, *logs))
     display.summary(workspace, result)
     if args.json:
         cli.print_json(result.to_json())

@@ -37,13 +37,14 @@ def merge_adapter(adapter: Path, out: Path, task: str | None = None, base_model:
         ModelError: no adapter, or one that cannot be merged: a soft prompt is no weight of the base model.
     """
     recipe, digest, facts = read_manifest(adapter)
-    if isinstance(recipe.adapter, PromptConfig):
-        raise ModelError(f"{adapter}: {recipe.adapter.method} cannot be merged: keep the adapter, or train lora")
+    settings = recipe.adapter
+    if isinstance(settings, PromptConfig):
+        raise ModelError(f"{adapter}: {settings.method} cannot be merged: keep the adapter, or train lora")
     name = chosen_task(recipe, task)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigurationError(f"{out}: it is not an empty directory: choose another output directory")
     recipe = at_base_model(adapter, recipe, digest, base_model)
-    model = build(replace(recipe, adapter=replace(recipe.adapter, method="lora")))
+    model = build(replace(recipe, adapter=replace(settings, method="lora")))
     model.restore(load_file(adapter_directory(adapter) / "adapter_model.safetensors"))
     before = read_provenance(recipe.base_model)
     # Rows shape weights as they shape an adapter: without differential privacy no federation may take it as its base.

@@ -90,7 +90,9 @@ def advise(run: RunFiles) -> tuple[Advice, ...]:
 
 def advice_section(run: RunFiles) -> Html:
     """Return the recommendations as part of the page. Empty if there are none."""
-    rows = [[tag("code", each.advice), f"{each.because[:1].upper()}{each.because[1:]}."] for each in advise(run)]
+    rows: list[list[str | int | None]] = [
+        [tag("code", each.advice), f"{each.because[:1].upper()}{each.because[1:]}."] for each in advise(run)
+    ]
     return join(tag("h3", "What to change"), table(["In the run's file", "Because"], rows)) if rows else join()
 
 
