@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import parser
+from client.cli import main, parser
 from tests.tiny_models import save_tiny_model
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -58,6 +58,42 @@ def test_the_commands_in_an_examples_text_parse(name: str) -> None:
         parser().parse_args(["0" if word == "..." else word for word in words[1:]])
 
 
+@pytest.mark.parametrize("name", ["risk_classification", "several_tasks", "sec_filings"])
+def test_the_commands_in_an_examples_text_run_on_the_examples_data(
+    name: str, run: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the small data that the examples write. `...` stands for files of tasks that the text does not write out."""
+    import synthetic
+
+    data = tmp_path / "data"
+    if name == "several_tasks":
+        for task, write in (
+            ("sentiment_analysis", synthetic.write_sentiment),
+            ("risk_classification", synthetic.write_risk),
+            ("document_classification", synthetic.write_documents),
+            ("financial_ner", synthetic.write_entities),
+        ):
+            write(data / task, rows=60)
+    else:
+        (synthetic.write_risk if name == "risk_classification" else synthetic.write_filings)(data, rows=60)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("We may be unable to refinance our debt on acceptable terms.\n")
+    text = str(ast.get_docstring(ast.parse((EXAMPLES / f"{name}.py").read_text()))).replace("\\\n", " ")
+    for line in text.splitlines():
+        if not line.strip().startswith("fedfin-institution"):
+            continue
+        line = line.replace("DIR/", f"{data}/").replace("notes.txt", str(notes)).replace("sentences.txt", str(notes))
+        for task, suffix in (("document_classification", "csv"), ("financial_ner", "txt")):
+            files = f"--task {task} --train {data / task}/train.{suffix} --test {data / task}/test.{suffix}"
+            line = line.replace(f"--task {task} --train ... --test ...", files)
+        words = shlex.split(line)[1:]
+        if words[0] in ("adapt", "finetune"):
+            words += [] if "--base-model" in words else ["--base-model", "tiny"]
+            words += ["--epochs", "1", "--max-tokens", "32"]
+        assert main(words) == 0, words
+    assert capsys.readouterr().out.strip().splitlines()[-1].startswith("1,")  # the one sentence, answered
+
+
 def test_risk_classification_takes_a_rank_of_its_own(run: Callable[..., str]) -> None:
     printed = run("risk_classification", "--epochs", "1", "--rank", "20")
     assert "rank 20" in printed
@@ -77,6 +113,7 @@ def test_a_model_is_adapted_to_filings_within_its_limits_and_classifies_a_senten
     lines = run("sec_filings", "--max-tokens", "32", "--max-hours", "0.5").splitlines()
     assert lines[0].endswith("words were added to the vocabulary")
     assert lines[1].startswith("loss a word on filings: ")
+    assert lines[2].startswith("adaptation quality ")
     label, _, sentence = lines[-1].partition(": ")
     assert label in ("business", "management_discussion", "risk_factors")
     assert sentence == "We may be unable to refinance our debt on acceptable terms."

@@ -9,29 +9,13 @@ faults they find, and how many healthy trainings they disturb.
 import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from client.tracking.advice import Recommendation, of_a_run
 from client.tracking.history import History, Summary, leading_metric, loss_curves, summarise
 from common.report.formatting import METRICS, format_bytes
 
-__all__ = ["Recommendation", "recommend"]
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One recommended change.
-
-    Attributes:
-        action: Name of the change.
-        advice: The change, as an option of `fedfin-institution finetune` if there is one.
-        because: The reason, with its numbers.
-        figures: The numbers.
-    """
-
-    action: str
-    advice: str
-    because: str
-    figures: Mapping[str, float]
+__all__ = ["recommend"]
 
 
 def recommend(track: History) -> tuple[Recommendation, ...]:
@@ -42,27 +26,7 @@ def recommend(track: History) -> tuple[Recommendation, ...]:
     given = [each for rule in _RULES if (each := rule(course)) is not None]
     actions = {each.action for each in given}
     kept = tuple(each for each in given if each.action != "raise_the_rate" or "lower_the_rate" not in actions)
-    return tuple(map(_of_a_run, kept)) if track.run.get("strategy") == "federated" else kept
-
-
-_KEYS_OF_A_RUN = {
-    "--learning-rate": "training.learning_rate =",
-    "--rank": "adapter.rank =",
-    "--alpha": "and adapter.alpha =",
-    "--batch-size": "training.sampling_rate",
-    "--target-modules": "adapter.target_modules =",
-    "--layers": "adapter.layers =",
-    "--adapter": "adapter.method =",
-    "--gradient-checkpointing": "a smaller training.max_batch_tokens",
-}
-
-
-def _of_a_run(each: Recommendation) -> Recommendation:
-    """Return a recommendation with the keys of a federation's run, which the hub's operator sets."""
-    advice = each.advice
-    for option, key in _KEYS_OF_A_RUN.items():
-        advice = advice.replace(option, key)
-    return replace(each, advice=advice)
+    return tuple(map(of_a_run, kept)) if track.run.get("strategy") == "federated" else kept
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import statistics
 from collections.abc import Callable, Sequence
 
+from client.tracking.advice import Recommendation
 from client.tracking.history import History, Summary, summarise
-from client.tracking.recommendations import Recommendation, recommend
+from client.tracking.recommendations import recommend
 from client.tracking.resources import Usage
 from common.report.formatting import METRICS, capitalised, format_bytes, format_count, format_metric, format_value
 from common.report.html import Html, join, table, tag

@@ -72,7 +72,8 @@ def test_adaptation_and_adversarial_training_leave_their_record(base: str, tmp_p
 def test_every_stage_leaves_its_record_and_the_best_is_copied(base: str, tmp_path: Path) -> None:
     schedule = {name: Stage(1) for name in stages.STAGES}
     job = StagesJob(
-        target=PROBE, out=tmp_path / "out", corpus=TaskData("masked_language_modelling", corpus(60), corpus(20, seed=1)),
+        target=PROBE, out=tmp_path / "out",
+        corpus=TaskData("masked_language_modelling", corpus(60), corpus(20, seed=1)),
         general=("the net of a market",), student_blocks=1, base_model=base, max_tokens=32, schedule=schedule,
     )  # fmt: skip
     result = stages.run(job)
