@@ -242,6 +242,11 @@ class FineTuningJob:
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise ConfigurationError(f"max_memory_gb is {self.max_memory_gb}: use a number above 0")
 
+    @property
+    def further_inputs(self) -> dict[str, Dataset | float]:
+        """Everything that the result depends on beside rows, model and settings."""
+        return {}
+
     def _check_types(self) -> None:
         """Refuse values of other types, and take one task without its tuple and a path given as text."""
         data = (self.data,) if isinstance(self.data, TaskData) else self.data

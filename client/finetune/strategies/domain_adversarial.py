@@ -65,6 +65,11 @@ class AdversarialJob(FineTuningJob):
         if len(self.other) < 2:
             raise ConfigurationError("domain_adversarial: the other domain holds fewer than two texts")
 
+    @property
+    def further_inputs(self) -> dict[str, Dataset | float]:
+        """The other domain's text, and the strength."""
+        return {"other": self.other, "max_strength": self.max_strength}
+
 
 class _Reversal(torch.autograd.Function):
     @staticmethod
@@ -147,8 +152,7 @@ def run(job: AdversarialJob) -> FineTuningResult:
     Raises:
         FedfinError: One line that names the wrong input.
     """
-    fields = {name: getattr(job, name) for name in FineTuningJob.__dataclass_fields__}
-    session = open_session(FineTuningJob(**fields))
+    session = open_session(job)
     if session.done is not None:
         return session.done
     [part] = session.parts

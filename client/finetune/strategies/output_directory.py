@@ -15,6 +15,7 @@ from client.finetune.options.resolve import ResolvedJob
 from client.institution.directory import InstitutionDirectory
 from client.tracking.kinds import RECORDS
 from common.canonical import canonical
+from common.data.datasets import Dataset
 from common.errors import CheckpointError, ConfigurationError
 from common.files import write_atomic
 from common.identity.keys import PrivateKeys
@@ -49,6 +50,10 @@ def identity_of(resolved: ResolvedJob, keys: PrivateKeys) -> str:
         "settings": resolved.settings.to_record(),
         "privacy": None if job.privacy is None else asdict(job.privacy),
     }
+    if further := job.further_inputs:
+        values["further"] = {
+            name: value.fingerprint(key) if isinstance(value, Dataset) else value for name, value in further.items()
+        }
     return hashlib.sha256(canonical(values)).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """Every way to train leaves its record and its report, and keeps a log for another tool if asked."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from client.finetune.strategies.stages import Stage, StagesJob
 from client.tracking.history import read_history
 from client.tracking.rounds import RoundTracker, run_directory
 from common.data.datasets import Dataset
-from common.errors import ConfigurationError
+from common.errors import CheckpointError, ConfigurationError
 from common.events import StepEvent
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
@@ -67,6 +68,8 @@ def test_adaptation_and_adversarial_training_leave_their_record(base: str, tmp_p
     )  # fmt: skip
     assert "domains_told_apart" in finetune(job).measured
     recorded(tmp_path / "two")
+    with pytest.raises(CheckpointError, match="holds another training"):
+        finetune(replace(job, other=Dataset.of([f"rise of share {number}" for number in range(30)])))
 
 
 def test_every_stage_leaves_its_record_and_the_best_is_copied(base: str, tmp_path: Path) -> None:
