@@ -113,3 +113,45 @@ def test_of_several_tasks_the_one_whose_loss_rose_is_named() -> None:
 def test_without_held_out_rows_nothing_is_said_about_them() -> None:
     stuck = track(lambda n, m: 0.7 + 0.4 * math.exp(-12 * n / m), scores=())
     assert "more_rank" not in actions(stuck)
+
+
+USUAL = {"rank": 16, "batch_size": 16, "usual_learning_rate": 1e-3, "usual_rank": 16}
+
+
+def given(history: History, action: str) -> str:
+    """The advice of one action."""
+    [found] = [each for each in recommend(history) if each.action == action]
+    assert found.figures
+    return found.advice
+
+
+def test_a_rate_far_above_the_usual_one_that_learned_little_is_lowered() -> None:
+    flat = track(lambda n, m: 1.0 - 0.2 * n / m, settings=USUAL | {"usual_learning_rate": 1e-4})
+    assert given(flat, "lower_the_rate") == "--learning-rate 0.0001"
+    learned = track(settings=USUAL | {"usual_learning_rate": 1e-4})
+    assert "lower_the_rate" not in actions(learned)
+
+
+def test_a_rate_far_below_the_usual_one_is_raised_though_the_head_learned() -> None:
+    assert given(track(settings=USUAL | {"usual_learning_rate": 1e-2}), "raise_the_rate") == "--learning-rate 0.01"
+    assert actions(track(settings=USUAL)) == []
+    private = track(settings=USUAL | {"usual_learning_rate": 1e-2}, private=True)
+    assert "raise_the_rate" not in actions(private)
+
+
+def test_a_rank_far_below_the_preset_that_left_much_of_the_loss_is_raised() -> None:
+    slow = track(lambda n, m: 1.0 - 0.7 * n / m, settings=USUAL | {"rank": 1})
+    assert given(slow, "more_rank") == "--rank 16 --alpha 32"
+    assert "more_rank" not in actions(track(lambda n, m: 1.0 - 0.7 * n / m, settings=USUAL))
+
+
+def test_fewer_than_twenty_rows_a_label_are_too_few() -> None:
+    few = {"rows": {"sentiment_analysis": {"train": 50, "labels": 3}}}
+    assert given(track(settings=USUAL | few), "more_rows") == "add rows of sentiment_analysis: 60 or more"
+    enough = {"rows": {"sentiment_analysis": {"train": 60, "labels": 3}}}
+    assert "more_rows" not in actions(track(settings=USUAL | enough))
+
+
+def test_in_a_federation_advice_names_the_keys_of_the_run() -> None:
+    history = track(lambda n, m: falling(n, m) if n < m / 2 else 0.2 + 3 * (n - m / 2) / m, strategy="federated")
+    assert given(history, "lower_the_rate").startswith("training.learning_rate = ")
