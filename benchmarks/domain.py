@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from client.finetune.job import AdapterOptions, FineTuningJob, TaskData, TrainingOptions
 from client.finetune.result import FineTuningResult
 from client.finetune.strategies import continual_pretraining, distillation, single_task
-from client.finetune.strategies.continual_pretraining import AdaptationJob, forgotten
+from client.finetune.strategies.continual_pretraining import AdaptationJob
 from client.finetune.strategies.distillation import DistillationJob
 from client.finetune.strategies.domain_terms import TermList, curated, mine
 from client.finetune.strategies.stages import PUBLISHED
@@ -173,7 +173,7 @@ class Arms:
             rate = PUBLISHED["target_task"].learning_rate
             self._note(found, "+ LoRA at the published rate", self.finetune("published", "minilm", rate=rate))
         adapted = self.adapt()
-        found["adaptation"] = {**adapted.measured, "warnings": forgotten(adapted.measured)}
+        found["adaptation"] = {**adapted.measured, "warnings": adapted.warnings}
         self._note(found, "+ vocabulary and pretraining", self.finetune("adapted", adapted.base_model))
         base = self.intermediate(adapted.base_model)
         teacher = self.finetune("stages", base)

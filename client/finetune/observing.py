@@ -62,7 +62,8 @@ class Observation:
         content = self._tracker.finish(result.to_json())
         advice = tuple(content["recommendations"])
         result = replace(result, report=self._out / "report.html", recommendations=advice)
-        write_json(self._out / "result.json", result.to_json(), 0o600)
+        if (self._out / "result.json").is_file():  # some strategies keep theirs in a directory below
+            write_json(self._out / "result.json", result.to_json(), 0o600)
         return result
 
 

@@ -21,6 +21,7 @@ from common.base_models.provenance import read_provenance
 from common.data.corpora import read_split
 from common.data.datasets import Dataset, Example
 from common.errors import CheckpointError, ConfigurationError, DataError, FedfinError, ModelError
+from common.events import Observer
 from common.tasks import task
 from tests.tiny_models import VOCABULARY, save_tiny_model
 
@@ -100,7 +101,7 @@ def test_cut_in_the_middle_it_ends_in_the_same_model(tmp_path: Path) -> None:
     class Cut(Exception):
         pass
 
-    class Cutter:
+    class Cutter(Observer):
         def on_step(self, event) -> None:
             if event.step == 10:
                 raise Cut

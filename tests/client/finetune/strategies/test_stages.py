@@ -16,6 +16,7 @@ from common.adapters.manifest import load_adapter
 from common.base_models.provenance import read_provenance
 from common.data.datasets import Dataset, TokenExample
 from common.errors import ConfigurationError, DataError, ModelError
+from common.events import Observer
 from common.tasks import task
 from tests.client.commands.institution_commands import command_line
 from tests.client.finetune.strategies.test_continual_pretraining import GENERAL, KIND, corpus, labelled
@@ -56,7 +57,7 @@ class Cut(Exception):
     pass
 
 
-class Cutter:
+class Cutter(Observer):
     """Stops everything at the so-manieth step, whichever stage that is in."""
 
     def __init__(self, step: int) -> None:
@@ -137,7 +138,7 @@ def test_a_stage_that_does_not_fit_at_the_end_is_left_out_and_named(
     monkeypatch.setattr(distillation, "run", refuse)
     outcome = stages.run(job(tmp_path, "out", corpus=None, intermediate=(), max_hours=1.0))
     assert outcome.measured["best"] == "target_task"
-    assert "knowledge_distillation" in outcome.measured["warnings"][-1]
+    assert "knowledge_distillation" in outcome.warnings[-1]
     assert outcome.adapter == tmp_path / "out" / "adapter"
     assert outcome.predict(["profit rises rises profit"]) == ["up"]
 
