@@ -280,13 +280,12 @@ def test_a_step_without_any_record_still_adds_noise(saved):
 def test_each_step_of_a_training_draws_noise_of_its_own(saved):
     model = build(saved("bert"))
     seen = [model.export()]
-    train(
-        model,
-        examples(model, 3),
-        plan(steps=3, q=1e-9, sigma=1.0),
-        SystemNoise(),
-        on_step=lambda *_: seen.append(model.export()),
-    )
+
+    class Exports(Observer):
+        def on_step(self, event):
+            seen.append(model.export())
+
+    train(model, examples(model, 3), plan(steps=3, q=1e-9, sigma=1.0), SystemNoise(), observers=(Exports(),))
     moves = [np.concatenate([(b[n].astype(float) - a[n]).ravel() for n in a]) for a, b in itertools.pairwise(seen)]
     found = np.corrcoef(moves) - np.eye(3)
     assert np.abs(found).max() < 6 / math.sqrt(moves[0].size)
