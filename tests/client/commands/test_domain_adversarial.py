@@ -19,6 +19,7 @@ def files(tmp_path: Path) -> list[str]:
         lines = [f"{example.text},{rows.labels[example.label]}" for example in rows.examples]
         (tmp_path / f"{name}.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
     (tmp_path / "other.txt").write_text("\n\n".join(f"quarter euro market share {n}" for n in range(40)))
+    (tmp_path / "notes.txt").write_text("profit rises\nloss of the bank\n")
     save_tiny_model(tmp_path / "base")
     given = ["--task", "document_classification", "--train", str(tmp_path / "train.csv")]
     given += ["--test", str(tmp_path / "test.csv"), "--other", str(tmp_path / "other.txt")]
@@ -39,7 +40,7 @@ def test_it_says_how_well_the_domains_are_told_apart_before_and_after(
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert f"before and {told['after']:.3f} after (chance: 0.5)" in printed
-    assert main(["predict", "--adapter", str(tmp_path / "out"), str(tmp_path / "other.txt")]) == 0
+    assert main(["predict", "--adapter", str(tmp_path / "out"), str(tmp_path / "notes.txt")]) == 0
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_dropout_preset_and_prompt_text_are_options_that_the_adapter_keeps(
     assert found["settings"] == found["settings"] | settings
     record = read_manifest(tmp_path / "out")[0].to_record()
     assert record == record | settings
-    assert main(["predict", "--adapter", str(tmp_path / "out"), str(tmp_path / "other.txt")]) == 0
+    assert main(["predict", "--adapter", str(tmp_path / "out"), str(tmp_path / "notes.txt")]) == 0
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_log_that_is_not_installed_is_one_line_and_nothing_is_written(
         return None if name == "wandb" else found(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", without_wandb)
-    with pytest.raises(ConfigurationError, match="--log-to wandb: the package wandb is not installed"):
+    with pytest.raises(ConfigurationError, match="log_to wandb: the package is not installed"):
         ExperimentLog("wandb", tmp_path)
     assert not list(tmp_path.iterdir())
 

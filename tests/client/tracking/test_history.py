@@ -127,7 +127,7 @@ def test_the_tracker_leaves_json_that_reads_back_and_a_report_for_its_owner_alon
         tracker.on_step(step(number, 1 / number))
         if number % 2 == 0:
             tracker.on_epoch(epoch(number // 2))
-    content = tracker.finish(outcome(tmp_path))
+    content = tracker.finish(outcome(tmp_path).to_json())
     written = json.loads((tmp_path / "tracker.json").read_text())
     assert written == json.loads(json.dumps(content))
     assert written["steps"]["loss"] == [1.0, 0.5, 0.333333, 0.25]
@@ -148,7 +148,7 @@ def test_a_continued_training_continues_its_track(tmp_path: Path) -> None:
     for number in (2, 3, 4):  # the state had been saved before step 2
         second.on_step(step(number, 0.5))
     second.on_epoch(epoch(2))
-    content = second.finish(outcome(tmp_path))
+    content = second.finish(outcome(tmp_path).to_json())
     assert content["steps"]["step"] == [1, 2, 3, 4]
     assert content["steps"]["loss"] == [1.0, 0.5, 0.5, 0.5]
 
@@ -156,8 +156,8 @@ def test_a_continued_training_continues_its_track(tmp_path: Path) -> None:
 def test_a_finished_training_keeps_its_track(tmp_path: Path) -> None:
     first = Tracker(tmp_path)
     first.on_step(step(1))
-    first.finish(outcome(tmp_path))
-    assert Tracker(tmp_path).finish(outcome(tmp_path))["steps"]["step"] == [1]
+    first.finish(outcome(tmp_path).to_json())
+    assert Tracker(tmp_path).finish(outcome(tmp_path).to_json())["steps"]["step"] == [1]
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"version": 9}', '{"version": 1, "steps": {"step": [1]}}', "[]"])
