@@ -11,7 +11,6 @@ import pytest
 import torch
 import transformers
 
-from client.cli import main
 from client.commands import evaluate, finetune, merge, predict
 from client.inference.predictor import Predictor
 from client.institution.directory import InstitutionDirectory

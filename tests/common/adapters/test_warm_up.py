@@ -10,6 +10,7 @@ from common.adapters.adapted_model import AdaptedModel
 from common.adapters.warm_up import needs_warm_up, warm_up
 from common.errors import DataError
 from common.evaluation.evaluate import evaluate_language_model
+from common.events import Observer, StepEvent
 from common.tasks import TASKS
 from tests.tiny_models import tiny_adapted, tiny_config, tiny_tokenizer
 
@@ -36,7 +37,12 @@ def test_the_head_predicts_public_text_better_afterwards_and_is_back_in_evaluati
     rows = model.with_lm_labels(model.encode(TEXTS[:8]), seed=5)
     before = evaluate_language_model(model, rows).perplexity
     steps: list[tuple[int, int]] = []
-    warm_up(model, TEXTS, epochs=8, on_step=lambda done, whole: steps.append((done, whole)))
+
+    class Steps(Observer):
+        def on_step(self, event: StepEvent) -> None:
+            steps.append((event.step, event.steps))
+
+    warm_up(model, TEXTS, epochs=8, observers=(Steps(),))
     assert evaluate_language_model(model, rows).perplexity < 0.9 * before
     assert steps == [(step, 20) for step in range(1, 21)]
     assert not any(module.training for module in model.module.modules())

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from client.finetune import FineTuningJob, TrainingOptions
-from client.finetune.events import EpochEvent, StepEvent
 from client.finetune.strategies.scaffold import loop_plan, train, training_record, validator
 from client.finetune.strategies.session import Session, open_session
 from client.finetune.training.plan import History, Minibatch, TrainingSet
 from client.finetune.training.time_budget import TimePlan
+from common.events import EpochEvent, StepEvent
 from tests.client.finetune.example_data import TinyModels, task_data
 
 
