@@ -9,6 +9,7 @@ import pytest
 
 from client.finetune import FineTuningJob, FineTuningResult, TaskData, TrainingOptions, finetune
 from client.finetune.domain import adapt_to_domain
+from client.finetune.observing import copy_record
 from client.finetune.strategies import stages
 from client.finetune.strategies.domain_adversarial import AdversarialJob
 from client.finetune.strategies.stages import Stage, StagesJob
@@ -124,6 +125,15 @@ def test_rounds_continue_one_record(tmp_path: Path) -> None:
     assert [step.step for step in track.steps] == [1, 2, 3, 4, 5, 6]
     assert [step.seconds for step in track.steps] == [1, 2, 3, 4, 5, 6]
     assert [epoch.train_loss for epoch in track.epochs] == pytest.approx([1, 1 / 2, 1 / 3])
+
+
+def test_a_copied_record_is_its_owners_alone_and_an_absent_one_is_left_out(tmp_path: Path) -> None:
+    for name in ("from", "to"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "from" / "tracker.json").write_text("{}")
+    copy_record(tmp_path / "from", tmp_path / "to")
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["tracker.json"]
+    assert (tmp_path / "to" / "tracker.json").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("name", ["../../up", ".hidden", "a/b", "run 1"])
