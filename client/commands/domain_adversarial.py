@@ -37,17 +37,18 @@ def add(commands: cli.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from client.finetune import AdapterOptions, TaskData, TrainingOptions, finetune
-    from client.finetune.data import read_labelled
     from client.finetune.strategies.domain_adversarial import AdversarialJob
     from client.tracking.progress_bar import ProgressBar
     from common.data.corpora import read_text_dataset
+    from common.data.reading import read_labelled
     from common.tasks import task
 
     kind = task(given.task)
     train = read_labelled(given.train, kind)
+    test = read_labelled(given.test, kind, labels=train.labels, numbered=train.numbered)
     with ProgressBar(quiet=given.json) as progress:
         job = AdversarialJob(
-            data=(TaskData(kind, train, read_labelled(given.test, kind, labels=train.labels)),),
+            data=(TaskData(kind, train, test),),
             out=given.out,
             strategy="domain_adversarial",
             other=read_text_dataset(given.other, given.column),

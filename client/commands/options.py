@@ -47,8 +47,8 @@ def add_probe(parser: argparse.ArgumentParser) -> None:
 
 def probes_of(given: argparse.Namespace) -> "tuple[TaskData, ...]":
     """Return the second task that the options name, if any."""
-    from client.finetune.data import read_labelled
     from client.finetune.job import TaskData
+    from common.data.reading import read_labelled
     from common.tasks import task
 
     if (given.probe_train is None) != (given.probe_test is None):
@@ -57,7 +57,8 @@ def probes_of(given: argparse.Namespace) -> "tuple[TaskData, ...]":
         return ()
     kind = task(given.probe_task)
     train = read_labelled(given.probe_train, kind)
-    return (TaskData(kind, train, read_labelled(given.probe_test, kind, labels=train.labels)),)
+    test = read_labelled(given.probe_test, kind, labels=train.labels, numbered=train.numbered)
+    return (TaskData(kind, train, test),)
 
 
 def home_of(given: argparse.Namespace) -> "InstitutionDirectory":
