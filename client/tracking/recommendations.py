@@ -205,8 +205,9 @@ def _more_rank(course: _Course) -> Recommendation | None:
 
 
 def _more_rows(course: _Course) -> Recommendation | None:
-    for name, sizes in (course.track.setting("rows") or {}).items():
-        labels, rows = sizes.get("labels", 0), sizes.get("train", 0)
+    sizes = course.track.setting("rows") or {}
+    for name, labels in (course.track.setting("labels") or {}).items():
+        rows = sizes[name]["train"]
         if labels < 2 or rows >= _ROWS_A_LABEL * labels:
             continue
         return Recommendation(

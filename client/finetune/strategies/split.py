@@ -35,14 +35,13 @@ class SplitData:
         return selection_metric(self.data.task, self.data.train.labels)
 
     def sizes(self) -> dict[str, int]:
-        """Return how many rows train, validate and test, how many were left out, and how many labels there are."""
+        """Return how many rows train, validate and test, and how many were left out."""
         held = 0 if self.validation is None else len(self.validation)
         return {
             "train": len(self.train),
             "validation": held,
             "test": len(self.data.test),
             "left_out": self.num_removed,
-            "labels": len(self.data.train.labels),
         }
 
 

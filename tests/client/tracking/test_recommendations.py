@@ -146,9 +146,9 @@ def test_a_rank_far_below_the_preset_that_left_much_of_the_loss_is_raised() -> N
 
 
 def test_fewer_than_twenty_rows_a_label_are_too_few() -> None:
-    few = {"rows": {"sentiment_analysis": {"train": 50, "labels": 3}}}
+    few = {"rows": {"sentiment_analysis": {"train": 50}}, "labels": {"sentiment_analysis": 3}}
     assert given(track(settings=USUAL | few), "more_rows") == "add rows of sentiment_analysis: 60 or more"
-    enough = {"rows": {"sentiment_analysis": {"train": 60, "labels": 3}}}
+    enough = few | {"rows": {"sentiment_analysis": {"train": 60}}}
     assert "more_rows" not in actions(track(settings=USUAL | enough))
 
 
