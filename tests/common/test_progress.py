@@ -66,7 +66,7 @@ def test_a_simulation_says_its_round_and_the_institution_that_trains(
     workspace: Any = SimpleNamespace(
         out=tmp_path,
         config=SimpleNamespace(name="desks", rounds=4),
-        federation=SimpleNamespace(train=dict.fromkeys(["north", "south"])),
+        federation=SimpleNamespace(train=dict.fromkeys(["north", "south"]), names={}),
         adapted=SimpleNamespace(parameters_trained=1, parameters_total=2),
     )
     display = Display()
