@@ -13,7 +13,6 @@ from safetensors.numpy import load
 from client.personalisation.record import RECORD, PersonalRecord, read_record
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import DESCRIPTION, Manifest, write_manifest
-from common.adapters.settings import AdapterSettings
 from common.config.run import RunConfig
 from common.errors import CheckpointError
 from common.files import write_atomic, write_json
@@ -84,7 +83,7 @@ class PersonalPart:
             pooling=config.model.pooling,
             max_tokens=config.model.max_tokens,
             tasks={config.task: labels},
-            adapter=AdapterSettings(method="lora", lora=config.adapter),
+            adapter=config.adapter,
             seed=config.seed,
         )
         noised = record.noised and epsilon is not None

@@ -250,7 +250,9 @@ class RunConfig(Section):
         if personal.method in ("prior", "head") and (not kind.head.is_linear or kind.name == MULTI_TASK):
             personal.refuse("method", f"{method} {kind.name} has no single set of labels: use proximal or after")
         if personal.method != "none" and self.adapter.method != "lora":
-            personal.refuse("method", f'{method} adapter.method = "{self.adapter.method}" has no personal part: use lora')
+            personal.refuse(
+                "method", f'{method} adapter.method = "{self.adapter.method}" has no personal part: use lora'
+            )
         if personal.method == "head" and isinstance(self.adapter, AdapterConfig) and self.adapter.layers == "none":
             personal.refuse("method", f'{method} with adapter.layers = "none" nothing would travel: train an adapter')
         if personal.without_noise and self.privacy.mode == "none":
