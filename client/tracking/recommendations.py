@@ -78,7 +78,7 @@ class _Course:
 _FAR = 10.0
 """Factor between a learning rate and the usual one from which the rate itself is the likely cause."""
 _HARDLY_LEARNED = 0.3
-_UNDERFITTED = 0.15
+_UNDERFITTED = 0.05
 """Share of the first loss that the last epoch still has if a model has hardly learned, or could learn more."""
 _ROWS_A_LABEL = 20
 
@@ -143,7 +143,7 @@ def _raise_the_rate(course: _Course) -> Recommendation | None:
 def _stop_earlier(course: _Course) -> Recommendation | None:
     track, summary = course.track, course.summary
     best, done = summary.best_epoch, summary.epochs
-    if best is None or done - best < 2 or best > 0.6 * done:
+    if best is None or done - best < 2 or best > 0.6 * done or summary.lost_since_best < _least_loss(course):
         return None
     return Recommendation(
         "stop_earlier",
@@ -153,6 +153,12 @@ def _stop_earlier(course: _Course) -> Recommendation | None:
         f"{summary.lost_since_best:.3f} of {course.metric}",
         {"best_epoch": best, "epochs": done, "lost": summary.lost_since_best},
     )
+
+
+def _least_loss(course: _Course) -> float:
+    """Return the loss of the metric that is more than chance: two of the held-out rows, and 0.005."""
+    held = [sizes["validation"] for sizes in (course.track.setting("rows") or {}).values() if sizes["validation"]]
+    return max(0.005 - 1e-9, 2 / min(held) if held else 0.0)
 
 
 def _train_longer(course: _Course) -> Recommendation | None:

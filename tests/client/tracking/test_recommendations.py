@@ -146,12 +146,20 @@ def test_a_rank_far_below_the_preset_that_left_much_of_the_loss_is_raised() -> N
 
 
 def test_fewer_than_twenty_rows_a_label_are_too_few() -> None:
-    few = {"rows": {"sentiment_analysis": {"train": 50}}, "labels": {"sentiment_analysis": 3}}
+    few = {"rows": {"sentiment_analysis": {"train": 50, "validation": 0}}, "labels": {"sentiment_analysis": 3}}
     assert given(track(settings=USUAL | few), "more_rows") == "add rows of sentiment_analysis: 60 or more"
-    enough = few | {"rows": {"sentiment_analysis": {"train": 60}}}
+    enough = few | {"rows": {"sentiment_analysis": {"train": 60, "validation": 0}}}
     assert "more_rows" not in actions(track(settings=USUAL | enough))
 
 
 def test_in_a_federation_advice_names_the_keys_of_the_run() -> None:
     history = track(lambda n, m: falling(n, m) if n < m / 2 else 0.2 + 3 * (n - m / 2) / m, strategy="federated")
     assert given(history, "lower_the_rate").startswith("training.learning_rate = ")
+
+
+def test_a_loss_of_two_held_out_rows_or_fewer_is_chance() -> None:
+    history = {"scores": (0.80, 0.78, 0.78, 0.78), "planned": 10}
+    held = {"rows": {"sentiment_analysis": {"train": 500, "validation": 60}}}
+    assert "stop_earlier" not in actions(track(**history, settings=USUAL | held))
+    held = {"rows": {"sentiment_analysis": {"train": 500, "validation": 200}}}
+    assert "stop_earlier" in actions(track(**history, settings=USUAL | held))
