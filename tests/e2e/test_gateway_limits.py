@@ -59,6 +59,7 @@ def test_many_idle_connections_keep_no_member_out_and_fill_no_log(hub: Hub) -> N
     with contextlib.ExitStack() as stack:
         for _ in range(600):
             stack.enter_context(socket.create_connection(("127.0.0.1", hub.wiretap.upstream), timeout=20))
+        time.sleep(2)  # by then it has taken or closed all of them
         files = Path(f"/proc/{hub.pid('gateway')}/fd")
         until(lambda: len(list(files.iterdir())) < 200, "the gateway keeps a few of them", within=5)
         begun = time.monotonic()
