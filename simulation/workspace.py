@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from client.agent.agent import Agent, LocalModel
+from client.agent.models import readable_rows
 from client.dp.training import verify_training
 from client.federation.local_round import PreparedData, plan_training
 from client.institution.config import (
@@ -277,7 +278,8 @@ class Workspace:
         @functools.cache
         def local() -> LocalModel:
             labels, model = self.labels(name), self.model(name)
-            tokens = model.encode_dataset(select_labels(dataset, labels) if labels else dataset)
+            rows = select_labels(dataset, labels) if labels else dataset
+            tokens = model.encode_dataset(readable_rows(rows, model, self.config))
             data = PreparedData(tokens, dataset.fingerprint(keys.fingerprint_key()), FeatureCache())
             own_test = select_labels(test, labels) if test is not None and labels else test
             return LocalModel(model, data, self.base.digest, labels, own_test)

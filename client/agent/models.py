@@ -14,10 +14,13 @@ from common.base_models.device import select_device
 from common.base_models.load import LoadedBase
 from common.base_models.provenance import refuse_private_base
 from common.config.run import ModelConfig, RunConfig
+from common.data.datasets import Dataset
 from common.errors import AssignmentRefused, ConfigurationError, ModelError
 from common.protocol.messages import RefusalCode
+from common.tasks import task
+from common.tokenization.windows import in_windows
 
-__all__ = ["LocalModels"]
+__all__ = ["LocalModels", "readable_rows"]
 
 log = logging.getLogger("fedfin.institution")
 
@@ -68,7 +71,7 @@ class LocalModels:
             adapted = self._load(config, labels)
         except (ModelError, ConfigurationError) as error:
             raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
-        tokens = adapted.encode_dataset(dataset)
+        tokens = adapted.encode_dataset(readable_rows(dataset, adapted, config))
         data = PreparedData(tokens, dataset.fingerprint(self._fingerprint_key), FeatureCache())
         test = None if rows.test is None else read_for_run(replace(rows, train=rows.test), config, labels)
         local = LocalModel(adapted, data, adapted.base.digest, labels, test)
@@ -92,3 +95,10 @@ class LocalModels:
             self._kept = _Kept(base, config.model, config.task, labels, config.adapter.method == "qlora")
         self._adapted = attach_for_run(self._kept.base, config)
         return self._adapted
+
+
+def readable_rows(dataset: Dataset, adapted: AdaptedModel, config: RunConfig) -> Dataset:
+    """Return the rows as the model reads them: text without labels in pieces, unless a text is the protected record."""
+    if not task(config.task).head.is_language_modelling or config.privacy.mode != "none":
+        return dataset
+    return in_windows(dataset, adapted.base.tokenizer, adapted.base.max_tokens)
