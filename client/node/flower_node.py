@@ -256,7 +256,7 @@ def run_supernode(home: InstitutionPaths, hub_address: str) -> None:
     """
     from flwr.supernode import fleet_http_connection, start_client_internal
 
-    command = import_module("flwr.supernode.cli.flower_supernode")
+    command: Any = import_module("flwr.supernode.cli.flower_supernode")
     listener = listen(home.flower_socket)
     served = {"Server": command.uvicorn.Server, "Config": partial(command.uvicorn.Config, fd=listener.fileno())}
     command.uvicorn = SimpleNamespace(**served)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from client.institution.directory import InstitutionDirectory
-from client.node.processes import state_path
+from client.node.processes import Part, state_path
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import Authority
 from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
@@ -82,7 +82,7 @@ class Bank:
     """The directory of an institution whose agent and node are two users, and its running parts."""
 
     root: Path
-    started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    started: dict[Part, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def home(self) -> InstitutionDirectory:
@@ -109,7 +109,7 @@ class Bank:
         )
         assert done.returncode == 0, done.stderr
 
-    def start(self, part: str, user: int, groups: list[int]) -> None:
+    def start(self, part: Part, user: int, groups: list[int]) -> None:
         with (self.root / f"{part}.log").open("wb") as log:
             self.started[part] = subprocess.Popen(
                 self.command("start", "--only", part),
@@ -128,7 +128,7 @@ class Bank:
             assert process.poll() is None, (self.root / f"{part}.log").read_text()
         return self.home.socket.exists() and self.home.flower_socket.exists() and len(self.pids("node")) == 2
 
-    def pids(self, part: str) -> dict[str, int]:
+    def pids(self, part: Part) -> dict[str, int]:
         return {each["name"]: each["pid"] for each in running_services(state_path(self.home, part))}
 
 

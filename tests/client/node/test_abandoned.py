@@ -8,6 +8,7 @@ import threading
 import warnings
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_a_node_that_flower_abandons_ends(tmp_path: Path, failure: int) -> None:
     files = {"certificate": certificate.encode(), "key": key, "trusted": enrolled.authority.pem.encode()}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    handler = type("Handler", (Hub,), {"asked": [], "failure": failure})
+    handler: Any = type("Handler", (Hub,), {"asked": [], "failure": failure})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.socket = server_context(*(tmp_path / name for name in files)).wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
