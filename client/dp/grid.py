@@ -64,27 +64,33 @@ class Grid:
         Returns:
             (U, P) float32 that holds whole numbers up to 2^20, and (U,) whether the gradient was made shorter.
         """
-        whole = (gradients * (1 / self.step)).trunc_()
-        squares = _squares(whole)
-        longer = ~(squares <= self.radius**2)
-        if bool(longer.any()):
-            whole[longer] = self._shorten(gradients[longer], squares[longer])
-        return whole, longer
+        whole = torch.empty_like(gradients)
+        # One after another, so that the numbers of a unit stay in the processor's cache.
+        wide = torch.empty(gradients.shape[1], dtype=torch.float64, device=gradients.device)
+        longer = [self._clip_one(gradient, target, wide) for gradient, target in zip(gradients, whole, strict=True)]
+        return whole, torch.tensor(longer, dtype=torch.bool, device=gradients.device)
 
-    def _shorten(self, gradients: Tensor, squares: Tensor) -> Tensor:
-        """(L, P) gradients on the grid, from the `squares`, (L,), of their integers before clipping."""
-        # Finer integers, of norm near 2^25, know the length better. Their exponent follows from exact squares.
-        finer = torch.ldexp(torch.ones_like(squares), 25 - torch.frexp(squares).exponent // 2) / self.step
-        norms = _squares((gradients * finer.to(torch.float32)[:, None]).trunc_()).sqrt()
-        # Truncation takes less than one from each number, hence less than sqrt(P) from the norm.
-        factors = _SHORTER * self.radius * finer / (norms + math.sqrt(gradients.shape[1]))
-        whole = (gradients * factors.to(torch.float32)[:, None]).trunc_()
-        for row in torch.nonzero(~(squares <= _EXACT)).flatten():
-            whole[row] = self._shorten_huge(gradients[row])
-        excess = ~(_squares(whole) <= self.radius**2)
-        if bool(excess.any()):  # the theorem says never; if it were wrong, the bound would hold all the same
-            whole[excess] = 0.0
-        return whole
+    def _clip_one(self, gradient: Tensor, target: Tensor, wide: Tensor) -> bool:
+        """Write one clipped gradient, (P,), to `target`, and return whether it was made shorter.
+
+        `wide` is space for P numbers.
+        """
+        torch.mul(gradient, 1 / self.step, out=target).trunc_()
+        squares = _squares(target, wide)
+        if squares <= self.radius**2:
+            return False
+        if squares <= _EXACT:
+            # Finer integers, of norm near 2^25, know the length better. Their exponent follows from exact squares.
+            finer = math.ldexp(1.0, 25 - math.frexp(squares)[1] // 2) / self.step
+            wide.copy_(gradient).mul_(finer).trunc_()
+            # Truncation takes less than one from each number, hence less than sqrt(P) from the norm.
+            norm = math.sqrt(float(torch.dot(wide, wide))) + math.sqrt(gradient.numel())
+            torch.mul(gradient, _SHORTER * self.radius * finer / norm, out=target).trunc_()
+        else:
+            target.copy_(self._shorten_huge(gradient))
+        if not _squares(target, wide) <= self.radius**2:
+            target.zero_()  # the theorem says never; if it were wrong, the bound would hold all the same
+        return True
 
     def _shorten_huge(self, gradient: Tensor) -> Tensor:
         """The same for one gradient, (P,), whose squares in steps exceed the integers that float64 adds exactly."""
@@ -93,15 +99,16 @@ class Grid:
             return torch.zeros_like(gradient)
         below_one = gradient.double() * math.ldexp(1.0, -math.frexp(largest)[1])
         bits = (52 - math.ceil(math.log2(gradient.numel()))) // 2
-        norm = math.sqrt(float(_squares((below_one * 2.0**bits).trunc_()[None])[0])) + math.sqrt(gradient.numel())
+        finer = (below_one * 2.0**bits).trunc_()
+        norm = math.sqrt(float(torch.dot(finer, finer))) + math.sqrt(gradient.numel())
         factor = _SHORTER * self.radius * 2.0**bits / norm
         return (below_one * factor).trunc_().to(torch.float32)
 
 
-def _squares(whole: Tensor) -> Tensor:
-    """(U,) float64 sums of squares of whole numbers, exact up to 2^53, in whatever order they are added."""
-    rows = [row.to(torch.float64) for row in whole]
-    return torch.stack([torch.dot(row, row) for row in rows]) if rows else whole.new_zeros(0, dtype=torch.float64)
+def _squares(whole: Tensor, wide: Tensor) -> float:
+    """The sum of squares of (P,) whole numbers, exact up to 2^53 in any order. Overwrites `wide`, (P,)."""
+    wide.copy_(whole)
+    return float(torch.dot(wide, wide))
 
 
 class IntegerSum:
