@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from client.audit.sensitivity import hostile_adapters, movement
+from client.audit.sensitivity import Neighbours, hostile_adapters, movement
 from client.audit.subject import Subject, perturb, random_texts, step_sum
 from client.dp.noise import SystemNoise
 from client.dp.training import DpTrainingPlan, train
@@ -144,10 +144,12 @@ def check_sensitivity(subject: Subject) -> list[Check]:
     data, plan = random_texts(subject.model, _SENSITIVITY_UNITS, subject.rows_a_unit), subject.step(_SENSITIVITY_UNITS)
     rng = np.random.default_rng()
     perturb(subject.model)
-    drawn, undrawn = zip(*(movement(subject.model, data, unit, plan) for unit in range(_ORDINARY)), strict=True)
+    drawn, undrawn = zip(
+        *(movement(subject.model, Neighbours.of(data, unit), plan) for unit in range(_ORDINARY)), strict=True
+    )
     for _, adapter in itertools.islice(hostile_adapters(subject.model, data, rng), _HOSTILE):
         subject.model.load(adapter)
-        moved = movement(subject.model, data, int(rng.integers(_SENSITIVITY_UNITS)), plan)
+        moved = movement(subject.model, Neighbours.of(data, int(rng.integers(_SENSITIVITY_UNITS))), plan)
         drawn, undrawn = (*drawn, moved[0]), (*undrawn, moved[1])
     subject.model.load(subject.model.initial())
     most = f"largest change by one {subject.dp.unit} more or less, over C"

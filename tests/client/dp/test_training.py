@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from client.audit.sensitivity import hostile_adapters, integer_sum, movement
+from client.audit.sensitivity import Neighbours, hostile_adapters, integer_sum, movement
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, SystemNoise
 from client.dp.training import DpTrainingPlan, train
@@ -432,11 +432,14 @@ def test_at_hostile_adapters_a_record_moves_the_integer_sum_by_at_most_the_clip_
     model = build(saved("bert"), layers=layers)
     data = replace(examples(model, 24), owners=np.arange(24))
     rng = np.random.default_rng(8)
+    kinds = set()
     for kind, adapter in itertools.islice(hostile_adapters(model, data, rng), 24):
+        kinds.add(kind)
         model.load(adapter)
-        drawn, undrawn = movement(model, data, int(rng.integers(24)), plan(clip=0.3, tokens=4096))
+        drawn, undrawn = movement(model, Neighbours.of(data, int(rng.integers(24))), plan(clip=0.3, tokens=4096))
         assert drawn <= 1, kind
         assert undrawn == 0, kind
+    assert ("overflow at padding alone" in kinds) is (layers != "none")
 
 
 def test_a_token_examples_loss_is_its_own_mean_and_ignores_padding():
