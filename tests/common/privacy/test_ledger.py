@@ -2,11 +2,14 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -261,6 +264,55 @@ def test_kill_9_at_200_random_moments_never_loses_a_step(tmp_path):
     hits = json.loads(done.stdout)
     assert sum(hits.values()) == 200
     assert min(hits["reserve"], hits["train"], hits["settle"]) >= 5
+
+
+def test_on_a_full_disk_no_training_begins_and_no_charge_is_lost(path):
+    """Files that may not grow beyond some size stand in for the disk. Then there is room again."""
+    charged = 0
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        reserve(ledger)
+        charged += 1
+        room = path.stat().st_size * 4 + 100  # the last line is torn
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            for _ in range(50):
+                reserve(ledger)
+                charged += 1
+        except LedgerError as error:
+            message = str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert 1 < charged < 50
+        assert "cannot be written" in message
+        with pytest.raises(LedgerError, match="open it again"):
+            reserve(ledger)
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        assert len(ledger.charges) >= charged
+        assert ledger.epsilon(DELTA) >= epsilon([EVENT] * charged, DELTA)
+        reserve(ledger)
+    assert len(read_charges(path, KEYS.public)) >= charged + 1
+
+
+def test_a_clock_that_was_set_back_starts_no_fresh_budget(path, monkeypatch):
+    years = iter([2026, 2001, 2031, 1971])
+
+    class Clock:
+        @staticmethod
+        def now(zone):
+            return datetime(next(years), 1, 1, tzinfo=zone)
+
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        monkeypatch.setattr("common.journal.journal.datetime", Clock)
+        for _ in range(4):
+            reserve(ledger)
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        assert ledger.epsilon(DELTA) == epsilon([EVENT] * 4, DELTA)
+        monkeypatch.undo()
+        with pytest.raises(BudgetExceeded):
+            reserve(ledger, max_epsilon=epsilon([EVENT] * 5, DELTA) - 1e-3)
 
 
 def test_one_process_at_a_time_holds_it(path):
