@@ -177,13 +177,13 @@ def test_two_figures_one_against_the_hub_and_one_for_each_number_of_others_that_
     assert f"{in_words(made.global_model[-1].epsilon)} with {OTHERS[-1]}" in words
     assert all(assumed in words for assumed in made.global_model_assumes)
     assert made.epsilon_global_model is None
-    known = statement(charges, "bank", "run 2", LIMIT, in_global_models=[OTHER])
-    assert known.epsilon_global_model == epsilon([OTHER], DELTA)
-    assert f"combined in this run: ε = {in_words(known.epsilon_global_model)}" in "\n".join(paragraphs(known))
+    combined = statement(charges, "bank", "run 2", LIMIT, in_global_models=[OTHER])
+    assert combined.epsilon_global_model == epsilon([OTHER], DELTA)
+    assert f"combined in this run: ε = {in_words(combined.epsilon_global_model)}" in "\n".join(paragraphs(combined))
 
 
 def test_a_training_alone_has_no_figure_for_a_global_model(tmp_path: Path) -> None:
     with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
         ledger.settle(ledger.reserve(EVENT, use(requester="bank"), LIMIT), 5)
         made = statement(ledger.charges, "bank", "run 2", LIMIT)
-    assert made.global_model == made.global_model_assumes == ()
+    assert (made.global_model, made.global_model_assumes) == ((), ())
