@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from client.institution.paths import InstitutionPaths
-from client.node.flower_node import install_bundle
+from client.node.approved_bundle import install_bundle
 from common.errors import ConfigurationError
 from common.files import open_own, try_lock, write_atomic
 from common.flower.environment import flower_environment

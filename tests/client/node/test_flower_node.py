@@ -18,8 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
+from client.node.approved_bundle import Approved, approved_only, install_bundle
 from client.node.connection import HubContact
-from client.node.flower_node import Approved, approved_only, install_bundle, mutual_tls
+from client.node.flower_node import mutual_tls
 from common.flower.bundle import bundle, bundle_sha256
 from tests.client.enrolled import enrol
 

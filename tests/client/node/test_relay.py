@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from client.node.flower_node import Approved, listen
+from client.node.approved_bundle import Approved
+from client.node.flower_node import listen
 from client.node.processes import services
 from common.errors import ConfigurationError
 from common.flower.bundle import bundle

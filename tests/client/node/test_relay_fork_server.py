@@ -11,22 +11,25 @@ STAND_IN = f"""
 import json, os, sys
 import {main.__module__} as server
 
-def run_clientapp(_address, token, insecure, parent_pid):
-    record = {{"pid": os.getpid(), "token": token, "parent": parent_pid, "stdin": sys.stdin.buffer.raw.read()}}
+def relay(address, token, insecure, parent_pid):
+    record = {{"pid": os.getpid(), "parent_pid": parent_pid, "stdin": len(sys.stdin.buffer.raw.read())}}
     with open(token, "w") as file:
-        json.dump({{**record, "stdin": len(record["stdin"])}}, file)
-    if parent_pid == 1:
+        json.dump(record, file)
+    if token.endswith("1.json"):
         raise RuntimeError("a relay that fails")
 
-server.run_clientapp.run_clientapp = run_clientapp
+server.run_clientapp.run_clientapp = relay
 server.main()
 os.write(1, f"served by {{os.getpid()}}\\n".encode())
 """
 
 
 def test_each_task_runs_in_a_fork_that_sees_its_own_arguments_alone(tmp_path: Path) -> None:
-    place = {"socket": str(tmp_path / "flower.sock"), "approved": ["id", "version", "digest"]}
-    tasks = [{"token": str(tmp_path / f"{n}.json"), "parent_pid": n} | place for n in range(3)]
+    files = [tmp_path / f"{number}.json" for number in range(3)]  # the token of a task names its file
+    tasks = [
+        {"socket": "node.sock", "approved": ["app", "1", "0"], "token": str(file), "parent_pid": 100 + number}
+        for number, file in enumerate(files)
+    ]
     done = subprocess.run(
         [sys.executable, "-c", STAND_IN],
         input="".join(json.dumps(task) + "\n" for task in tasks),
@@ -37,9 +40,7 @@ def test_each_task_runs_in_a_fork_that_sees_its_own_arguments_alone(tmp_path: Pa
     )
     server = int(done.stdout.split("served by ")[1])
     # The output of the forks goes to the server's, which `run` reads until the last of them has ended.
-    records = [json.loads(Path(task["token"]).read_text()) for task in tasks]
-    assert [(record["token"], record["parent"]) for record in records] == [
-        (task["token"], n) for n, task in enumerate(tasks)
-    ]
+    records = [json.loads(file.read_text()) for file in files]
+    assert [record["parent_pid"] for record in records] == [100, 101, 102]
     assert len({record["pid"] for record in records} | {server}) == 4
     assert [record["stdin"] for record in records] == [0, 0, 0], "a relay cannot read the tasks of others"
