@@ -24,7 +24,7 @@ from simulation.baselines import alone
 from simulation.cli import main
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
-from tests.simulation.helpers import write_simulation
+from tests.simulation.helpers import SIZES, write_simulation
 
 
 def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
@@ -192,3 +192,17 @@ def test_the_last_line_of_json_is_one_object(tmp_path: Path, capsys: pytest.Capt
     assert main(["run", str(write_simulation(tmp_path)), "--out", str(tmp_path / "out"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert Path(result["adapter"]).is_dir()
+
+
+def test_each_institution_learns_its_epsilon_against_the_hub_and_against_users_of_the_global_model(
+    tmp_path: Path,
+) -> None:
+    path = write_simulation(tmp_path, local_steps=1)
+    assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert set(result["epsilon_global_model"]) == set(SIZES)
+    for name, found in result["epsilon_global_model"].items():
+        statement = json.loads((tmp_path / "out" / "institutions" / name / "statement.json").read_text())
+        assert 0 < found < result["epsilon"][name]
+        assert statement["epsilon_global_model"] == found
+    assert "Global model only" in (tmp_path / "out" / "report.html").read_text()
