@@ -107,14 +107,14 @@ def test_stretches_of_label_studio_become_words_with_tags(tmp_path: Path, shape:
     records = [studio(TEXT, spans), studio("🙂 Tarn rose", emoji)]
     if shape == "json-min":
         texts = zip((TEXT, "🙂 Tarn rose"), (spans, emoji), strict=True)
-        records = [{"text": text, "id": 1, "label": [span["value"] for span in found]} for text, found in texts]
+        records = [dict[str, object](text=text, id=1, label=[span["value"] for span in found]) for text, found in texts]
     rows = read_lists(written(tmp_path / "a.json", records), ("tokens", "ner_tags"))
     assert rows[0] == {"tokens": WORDS, "ner_tags": TAGS}
     assert rows[1] == {"tokens": ["🙂", "Tarn", "rose"], "ner_tags": ["O", "B-ORG", "O"]}
 
 
 def test_written_answers_of_label_studio_become_summaries(tmp_path: Path) -> None:
-    answer = {"type": "textarea", "from_name": "summary", "value": {"text": ["It", "rose."]}}
+    answer: dict[str, object] = {"type": "textarea", "from_name": "summary", "value": {"text": ["It", "rose."]}}
     records = [studio("Profit rose by a lot.", [answer])]
     dataset = read_labelled(written(tmp_path / "a.json", records), "document_summarization")
     assert dataset.examples[0].summary == "It\nrose."
@@ -165,4 +165,5 @@ def test_records_of_no_tool_are_left_to_the_reader_of_tables() -> None:
     for record in ({"text": "a", "label": "b"}, {"data": {"text": "a"}}, {"info": [], "sentence": 1}, {}):
         assert converted(path, [(1, record)]) is None
         assert not is_label_studio([record])
-    assert [fiqa_rows(path, content) for content in ([], {}, {"1": {"sentence": "a"}}, "text")] == [None] * 4
+    contents: list[object] = [[], {}, {"1": {"sentence": "a"}}, "text"]
+    assert [fiqa_rows(path, content) for content in contents] == [None] * 4

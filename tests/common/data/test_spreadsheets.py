@@ -46,7 +46,7 @@ def computed(path: Path, values: dict[str, str]) -> None:
             archive.writestr(name, content)
 
 
-ROWS = [["text", "label"], ["Profit rose", "up"], ["Sales fell", "down"]]
+ROWS: list[list[object]] = [["text", "label"], ["Profit rose", "up"], ["Sales fell", "down"]]
 READ = [{"text": "Profit rose", "label": "up"}, {"text": "Sales fell", "label": "down"}]
 
 
