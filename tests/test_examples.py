@@ -63,7 +63,7 @@ def test_the_commands_in_an_examples_text_run_on_the_examples_data(
     name: str, run: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On the small data that the examples write. `...` stands for files of tasks that the text does not write out."""
-    import synthetic
+    synthetic = importlib.import_module("synthetic")
 
     data = tmp_path / "data"
     if name == "several_tasks":

@@ -19,7 +19,7 @@ from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build
 from common.config.adapter import AdapterConfig
 from common.errors import CheckpointError, ConfigurationError
-from common.events import EpochEvent, StepEvent
+from common.events import EpochEvent, Observer, StepEvent
 from tests.client.finetune.example_data import TinyModels, dataset, labels_of
 
 TASK = "sentiment_analysis"
@@ -65,7 +65,7 @@ class Cut(Exception):
     pass
 
 
-class Watcher:
+class Watcher(Observer):
     """Records, and cuts the training after `cut` steps."""
 
     def __init__(self, cut: int | None = None) -> None:
