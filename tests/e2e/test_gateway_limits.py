@@ -21,14 +21,18 @@ from tests.e2e.test_door import home, member, node, pull, request_of
 UNKNOWN_NODE = 401
 """Status of a call for a node id that is not the caller's. The gateway has let it through."""
 
+NAMES = iter(("mallet", "mordred"))
+
 
 @pytest.fixture
 def mallory(hub: Hub) -> Iterator[InstitutionDirectory]:
-    hub.enrol("mallory")
-    yield home(hub, "mallory")
-    if "mallory" in hub.home.members():
-        command("fedfin-hub", "revoke", "mallory", "--home", hub.directory)
-    del hub.institutions["mallory"]
+    """A member with a name of its own in each test, for one hub serves all tests."""
+    name = next(NAMES)
+    hub.enrol(name)
+    yield home(hub, name)
+    if name in hub.home.members():
+        command("fedfin-hub", "revoke", name, "--home", hub.directory)
+    del hub.institutions[name]
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -70,26 +74,26 @@ def test_many_idle_connections_keep_no_member_out_and_fill_no_log(hub: Hub) -> N
 
 
 def test_a_revoked_member_holds_no_connection(hub: Hub, mallory: InstitutionDirectory) -> None:
-    context = member(hub, "mallory")
+    context = member(hub, mallory.directory.name)
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(secured(hub, context)) for _ in range(10)]
         for connection in held:
-            connection.sendall(half_a_request(hub, "mallory"))
-        command("fedfin-hub", "revoke", "mallory", "--home", hub.directory)
+            connection.sendall(half_a_request(hub, mallory.directory.name))
+        command("fedfin-hub", "revoke", mallory.directory.name, "--home", hub.directory)
         until(lambda: all(map(is_closed, held)), "half-finished requests of a revoked member are closed", within=5)
         with secured(hub, context) as again:
             assert again.recv(4096).startswith(b"HTTP/1.1 401")
 
 
 def test_an_older_certificate_stays_out_after_a_new_enrolment(hub: Hub, mallory: InstitutionDirectory) -> None:
-    old = member(hub, "mallory")
-    command("fedfin-hub", "certs", "--rotate", "mallory", "--home", hub.directory)
-    command("fedfin-hub", "revoke", "mallory", "--home", hub.directory)
-    command("fedfin-institution", "init", "--home", mallory.directory, "--name", "mallory", "--renew")
+    old = member(hub, mallory.directory.name)
+    command("fedfin-hub", "certs", "--rotate", mallory.directory.name, "--home", hub.directory)
+    command("fedfin-hub", "revoke", mallory.directory.name, "--home", hub.directory)
+    command("fedfin-institution", "init", "--home", mallory.directory, "--name", mallory.directory.name, "--renew")
     given = (mallory.request_path, "--fingerprint", request_of(mallory), "--home", hub.directory)
     command("fedfin-hub", "approve", *given)
     with secured(hub, old) as refused:
-        refused.sendall(half_a_request(hub, "mallory"))
+        refused.sendall(half_a_request(hub, mallory.directory.name))
         assert refused.recv(4096).startswith(b"HTTP/1.1 401")
 
 

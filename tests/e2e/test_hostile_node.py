@@ -21,13 +21,15 @@ from tests.e2e.deployed import Hub, command, until
 from tests.e2e.test_door import home, node
 
 DEADLINE_S = 20
+NAME = "morgana"
+"""No other test of the same hub enrols it."""
 
 
 class Mallory:
     """A node that is let in, takes the assignment and announces an answer."""
 
     def __init__(self, hub: Hub, client: FleetHttpClient) -> None:
-        self._client, self._key = client, hub.home.members()["mallory"].request.node_key.encode()
+        self._client, self._key = client, hub.home.members()[NAME].request.node_key.encode()
         self.node = Node()
 
     def is_in(self) -> bool:
@@ -69,15 +71,15 @@ class Mallory:
 
 @pytest.fixture
 def mallory(hub: Hub) -> Iterator[Mallory]:
-    hub.enrol("mallory")
+    hub.enrol(NAME)
     try:
-        with node(hub, home(hub, "mallory").tls, home(hub, "mallory").node_key_path) as client:
+        with node(hub, home(hub, NAME).tls, home(hub, NAME).node_key_path) as client:
             made = Mallory(hub, client)
             until(made.is_in, "mallory is let in", within=60)
             yield made
     finally:
-        command("fedfin-hub", "revoke", "mallory", "--home", hub.directory)
-        del hub.institutions["mallory"]
+        command("fedfin-hub", "revoke", NAME, "--home", hub.directory)
+        del hub.institutions[NAME]
 
 
 def test_an_answer_that_is_announced_and_not_sent_ends_no_round_late(hub: Hub, mallory: Mallory) -> None:
@@ -88,5 +90,5 @@ def test_an_answer_that_is_announced_and_not_sent_ends_no_round_late(hub: Hub, m
     assert sent[-2:] == [413, 413]  # far more than the adapter of the run
     assert time.monotonic() - begun < DEADLINE_S
     assert run.ended() == "finished"
-    assert run.outcomes(1) == dict.fromkeys(BANKS, "contributed") | {"mallory": "failed:late"}
+    assert run.outcomes(1) == dict.fromkeys(BANKS, "contributed") | {NAME: "failed:late"}
     assert run.history()[0]["seconds"] <= DEADLINE_S + 2
