@@ -89,42 +89,42 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
     return how
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.finetune.domain import adapt_to_domain
     from client.finetune.job import AdapterOptions, TrainingOptions
     from client.finetune.training.time_budget import describe_time_budget
     from client.tracking.progress_bar import ProgressBar
 
-    probes = probes_of(given)
-    with ProgressBar(quiet=given.json) as progress:
+    probes = probes_of(args)
+    with ProgressBar(quiet=args.json) as progress:
         adapted = adapt_to_domain(
-            given.domain,
-            given.corpus,
-            given.out,
-            base_model=given.base_model,
-            public=given.public,
-            held_out=given.held_out,
-            column=given.column,
-            group_column=given.group_column,
-            max_texts=given.max_texts,
-            reference_text=given.reference_text,
-            terms=given.terms,
-            max_mined_terms=given.max_mined_terms,
-            new_words=not given.no_new_words,
+            args.domain,
+            args.corpus,
+            args.out,
+            base_model=args.base_model,
+            public=args.public,
+            held_out=args.held_out,
+            column=args.column,
+            group_column=args.group_column,
+            max_texts=args.max_texts,
+            reference_text=args.reference_text,
+            terms=args.terms,
+            max_mined_terms=args.max_mined_terms,
+            new_words=not args.no_new_words,
             probes=probes,
-            max_tokens=given.max_tokens,
-            adapter=AdapterOptions(rank=given.rank, layers=given.layers),
+            max_tokens=args.max_tokens,
+            adapter=AdapterOptions(rank=args.rank, layers=args.layers),
             training=TrainingOptions(
-                epochs=given.epochs, batch_size=given.batch_size, learning_rate=given.learning_rate, validation=0.05
+                epochs=args.epochs, batch_size=args.batch_size, learning_rate=args.learning_rate, validation=0.05
             ),
-            seed=given.seed,
-            device=given.device,
-            max_hours=given.max_hours,
-            max_memory_gb=given.max_memory_gb,
-            log_to=given.log_to,
+            seed=args.seed,
+            device=args.device,
+            max_hours=args.max_hours,
+            max_memory_gb=args.max_memory_gb,
+            log_to=args.log_to,
             observers=(progress,),
         )
-    if given.json:
+    if args.json:
         cli.print_json(adapted.result.to_json())
         return 0
     print(f"base model {adapted.base_model}\nadapter    {adapted.adapter}")
@@ -137,28 +137,28 @@ def _run(given: argparse.Namespace) -> int:
     return 0
 
 
-def corpus_of(given: argparse.Namespace, path: Path) -> "TaskData":
+def corpus_of(args: argparse.Namespace, path: Path) -> "TaskData":
     """Split the corpus into training texts and test texts, by group if there are groups."""
     from client.finetune.domain import read_domain
 
     return read_domain(
         path,
-        given.base_model,
-        held_out=given.held_out,
-        column=given.column,
-        group_column=given.group_column,
-        max_texts=given.max_texts,
-        seed=given.seed,
+        args.base_model,
+        held_out=args.held_out,
+        column=args.column,
+        group_column=args.group_column,
+        max_texts=args.max_texts,
+        seed=args.seed,
     )
 
 
-def terms_of(given: argparse.Namespace, corpus: "TaskData", base_model: str) -> "TermList | None":
+def terms_of(args: argparse.Namespace, corpus: "TaskData", base_model: str) -> "TermList | None":
     """The words to add: of the domain, of a file, and mined from the corpus. They are private if any of them is."""
     from client.finetune.domain import domain_terms
 
-    if given.no_new_words:
+    if args.no_new_words:
         return None
-    return domain_terms(given.domain, corpus, base_model, given.terms, given.max_mined_terms, public=given.public)
+    return domain_terms(args.domain, corpus, base_model, args.terms, args.max_mined_terms, public=args.public)
 
 
 def report(adapted: "AdaptationResult") -> str:

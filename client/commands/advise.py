@@ -55,18 +55,18 @@ def add(commands: cli.Commands) -> None:
     )
 
 
-def _run(given: argparse.Namespace) -> int:
-    kind = task(given.task)
-    if given.memory_gb is not None and not given.memory_gb > 0:
-        raise ConfigurationError(f"--memory-gb is {given.memory_gb:g}: use a number above 0")
+def _run(args: argparse.Namespace) -> int:
+    kind = task(args.task)
+    if args.memory_gb is not None and not args.memory_gb > 0:
+        raise ConfigurationError(f"--memory-gb is {args.memory_gb:g}: use a number above 0")
     from common.data.reading import read_labelled
 
-    rows = read_labelled(given.train, kind, given.text_column, given.label_column)
-    advice, machine, ways = _advise(given, kind, rows)
+    rows = read_labelled(args.train, kind, args.text_column, args.label_column)
+    advice, machine, ways = _advise(args, kind, rows)
     # A command that would be refused for its memory is not printed.
-    line = shlex.join(_command(given, advice, ways[0].strategy)) if advice.fits else None
+    line = shlex.join(_command(args, advice, ways[0].strategy)) if advice.fits else None
     code = 0 if advice.fits else _NOTHING_FITS
-    if given.json:
+    if args.json:
         cli.print_json({**advice.to_json(), "strategies": [way.to_json() for way in ways], "command": line})
         return code
     where = "on the GPU" if machine.gpu else f"of main memory, {machine.cores} cores, no GPU"
@@ -84,7 +84,7 @@ def _run(given: argparse.Namespace) -> int:
     return code
 
 
-def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[Advice, Machine, tuple[Way, ...]]":
+def _advise(args: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[Advice, Machine, tuple[Way, ...]]":
     import psutil
     import torch
 
@@ -95,35 +95,35 @@ def _advise(given: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[
     from common.base_models.architecture import hidden_size
     from common.base_models.check import check_base_model
 
-    checked = check_base_model(given.base_model, kind.head)
-    model = Model(given.base_model, BaseFacts(hidden_size(checked.config), checked.max_positions))
+    checked = check_base_model(args.base_model, kind.head)
+    model = Model(args.base_model, BaseFacts(hidden_size(checked.config), checked.max_positions))
     gpu = torch.cuda.is_available()
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
-    memory = free if given.memory_gb is None else given.memory_gb * 1e9
+    memory = free if args.memory_gb is None else args.memory_gb * 1e9
     machine = Machine(int(memory), os.cpu_count() or 1, gpu)
 
     def needed(settings: "ResolvedSettings") -> "MemoryEstimate":
         return estimate_memory(model.name, checked.config, kind, settings)
 
-    ways = advise_strategy(kind, len(rows), _aims(given, checked.tokenizer))
+    ways = advise_strategy(kind, len(rows), _aims(args, checked.tokenizer))
     return advise(kind, _rows(rows, checked.tokenizer), model, machine, needed), machine, ways
 
 
-def _aims(given: argparse.Namespace, tokenizer: Any) -> "Aims":
+def _aims(args: argparse.Namespace, tokenizer: Any) -> "Aims":
     from client.finetune.options.strategy import Aims
     from common.base_models.extend import tokens_per_word
     from common.data.corpora import read_corpus
 
-    if given.institutions < 1:
-        raise ConfigurationError(f"--institutions is {given.institutions}: use 1 or more")
-    texts = [] if given.corpus is None else read_corpus(given.corpus)
+    if args.institutions < 1:
+        raise ConfigurationError(f"--institutions is {args.institutions}: use 1 or more")
+    texts = [] if args.corpus is None else read_corpus(args.corpus)
     return Aims(
-        other_tasks=tuple(task(name, "--other-task").name for name in given.other_task),
-        previous=given.previous is not None,
+        other_tasks=tuple(task(name, "--other-task").name for name in args.other_task),
+        previous=args.previous is not None,
         corpus_texts=len(texts),
         tokens_per_word=tokens_per_word(tokenizer, texts[:: -(-len(texts) // _SAMPLE)]) if texts else 0.0,
-        institutions=given.institutions,
-        private=given.private,
+        institutions=args.institutions,
+        private=args.private,
     )
 
 
@@ -136,26 +136,26 @@ def _rows(dataset: "Dataset", tokenizer: Any) -> "Rows":
     return Rows(len(dataset), tuple(lengths), dataset.label_counts())
 
 
-def _command(given: argparse.Namespace, advice: "Advice", strategy: str) -> list[str]:
+def _command(args: argparse.Namespace, advice: "Advice", strategy: str) -> list[str]:
     """Return the command that carries out the advice. Capital words stand for files that were not named."""
     if strategy == "federated":
-        return ["fedfin-simulate", "run", "RUN.toml", "--out", str(given.out or _OUT)]
-    rows = ["--task", given.task, "--train", str(given.train), "--test", str(given.test or _TEST)]
-    for option, value in (("--text-column", given.text_column), ("--label-column", given.label_column)):
+        return ["fedfin-simulate", "run", "RUN.toml", "--out", str(args.out or _OUT)]
+    rows = ["--task", args.task, "--train", str(args.train), "--test", str(args.test or _TEST)]
+    for option, value in (("--text-column", args.text_column), ("--label-column", args.label_column)):
         rows += [option, value] if value and strategy != "stages" else []
-    out = ["--out", str(given.out or _OUT)]
+    out = ["--out", str(args.out or _OUT)]
     if strategy == "stages":
-        corpus = ["--corpus", str(given.corpus), "--domain", "sec_filings"]
+        corpus = ["--corpus", str(args.corpus), "--domain", "sec_filings"]
         own = {"--base-model", "--rank", "--max-tokens"}
         choices = [word for c in advice.choices if c.option in own for word in (c.option, c.value)]
         return ["fedfin-institution", "stages", *rows, *corpus, *choices, *out]
     words = ["fedfin-institution", "finetune", *rows]
-    for name in given.other_task if strategy == "multi_task" else ():
+    for name in args.other_task if strategy == "multi_task" else ():
         words += ["--task", name, "--train", f"{name.upper()}_TRAIN", "--test", f"{name.upper()}_TEST"]
     if strategy != "single_task":
         words += ["--strategy", strategy]
     if strategy == "incremental":  # it keeps the settings of the earlier adapter
-        words += ["--from", str(given.previous), "--previous-test", "PREVIOUS_TEST_FILE"]
+        words += ["--from", str(args.previous), "--previous-test", "PREVIOUS_TEST_FILE"]
         kept = {"--learning-rate", "--batch-size", "--epochs", "--gradient-checkpointing"}
     else:
         kept = {choice.option for choice in advice.choices}

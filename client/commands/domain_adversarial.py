@@ -35,7 +35,7 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=resume)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.finetune import AdapterOptions, TaskData, TrainingOptions, finetune
     from client.finetune.strategies.domain_adversarial import AdversarialJob
     from client.tracking.progress_bar import ProgressBar
@@ -43,31 +43,29 @@ def _run(given: argparse.Namespace) -> int:
     from common.data.reading import read_labelled
     from common.tasks import task
 
-    kind = task(given.task)
-    train = read_labelled(given.train, kind)
-    test = read_labelled(given.test, kind, labels=train.labels, numbered=train.numbered)
-    with ProgressBar(quiet=given.json) as progress:
+    kind = task(args.task)
+    train = read_labelled(args.train, kind)
+    test = read_labelled(args.test, kind, labels=train.labels, numbered=train.numbered)
+    with ProgressBar(quiet=args.json) as progress:
         job = AdversarialJob(
             data=(TaskData(kind, train, test),),
-            out=given.out,
+            out=args.out,
             strategy="domain_adversarial",
-            other=read_text_dataset(given.other, given.column),
-            max_strength=given.strength,
-            base_model=given.base_model,
-            max_tokens=given.max_tokens,
-            adapter=AdapterOptions(rank=given.rank, layers=given.layers),
-            training=TrainingOptions(
-                epochs=given.epochs, batch_size=given.batch_size, learning_rate=given.learning_rate
-            ),
-            seed=given.seed,
-            device=given.device,
-            max_hours=given.max_hours,
-            max_memory_gb=given.max_memory_gb,
-            log_to=given.log_to,
+            other=read_text_dataset(args.other, args.column),
+            max_strength=args.strength,
+            base_model=args.base_model,
+            max_tokens=args.max_tokens,
+            adapter=AdapterOptions(rank=args.rank, layers=args.layers),
+            training=TrainingOptions(epochs=args.epochs, batch_size=args.batch_size, learning_rate=args.learning_rate),
+            seed=args.seed,
+            device=args.device,
+            max_hours=args.max_hours,
+            max_memory_gb=args.max_memory_gb,
+            log_to=args.log_to,
             observers=(progress,),
         )
         result = finetune(job)
-    if given.json:
+    if args.json:
         cli.print_json(result.to_json())
     else:
         print(_summary(result))

@@ -109,13 +109,13 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=resume)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.finetune import finetune
     from client.tracking.progress_bar import ProgressBar
 
-    with ProgressBar(quiet=given.json) as progress:
-        outcome = finetune(_job(given, progress))
-    if given.json:
+    with ProgressBar(quiet=args.json) as progress:
+        outcome = finetune(_job(args, progress))
+    if args.json:
         cli.print_json(outcome.to_json())
         return 0
     print(_summary(outcome))
@@ -127,37 +127,37 @@ def _run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _data(given: argparse.Namespace) -> "tuple[TaskData, ...]":
+def _data(args: argparse.Namespace) -> "tuple[TaskData, ...]":
     """Read each task's files. Test rows must have labels of the training rows."""
     from client.finetune.job import TaskData
     from common.data.labels import read_label_file
 
-    kinds = [task(name) for name in given.task]
+    kinds = [task(name) for name in args.task]
     for name in ("train", "test"):
-        if len(getattr(given, name)) != len(kinds):
-            count = len(getattr(given, name))
+        if len(getattr(args, name)) != len(kinds):
+            count = len(getattr(args, name))
             raise ConfigurationError(f"--{name} is given {count} times: give it once for each --task")
-    files = _each(given, "labels", None)
+    files = _each(args, "labels", None)
     found = []
-    for place, (kind, train, test, file) in enumerate(zip(kinds, given.train, given.test, files, strict=True)):
-        labels = read_label_file(file) if file else _previous_labels(given, kind)
-        labels = labels or _declared_labels(given, kind)
-        rows = _read(given, place, train, labels)
-        found.append(TaskData(kind, rows, _read(given, place, test, rows.labels, rows.numbered)))
+    for place, (kind, train, test, file) in enumerate(zip(kinds, args.train, args.test, files, strict=True)):
+        labels = read_label_file(file) if file else _previous_labels(args, kind)
+        labels = labels or _declared_labels(args, kind)
+        rows = _read(args, place, train, labels)
+        found.append(TaskData(kind, rows, _read(args, place, test, rows.labels, rows.numbered)))
     return tuple(found)
 
 
-def _is_private(given: argparse.Namespace) -> bool:
-    return given.privacy is not None or given.target_epsilon is not None
+def _is_private(args: argparse.Namespace) -> bool:
+    return args.privacy is not None or args.target_epsilon is not None
 
 
-def _declared_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
+def _declared_labels(args: argparse.Namespace, kind: Task) -> Sequence[str]:
     """Return the labels of a private training: those of the institution's settings, or else the task's own."""
-    if not _is_private(given) or kind.head.writes_text or given.strategy == "multi_task":
+    if not _is_private(args) or kind.head.writes_text or args.strategy == "multi_task":
         return ()
     from client.institution.directory import InstitutionDirectory
 
-    home = _home(given)
+    home = _home(args)
     data = None if home is None else InstitutionDirectory(home).settings().data
     labels = (data.labels if data else ()) or kind.labels
     if not labels:
@@ -169,96 +169,96 @@ def _declared_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
 
 
 def _read(
-    given: argparse.Namespace, place: int, path: Path, labels: Sequence[str], numbered: Sequence[str] = ()
+    args: argparse.Namespace, place: int, path: Path, labels: Sequence[str], numbered: Sequence[str] = ()
 ) -> "Dataset":
     from common.data.reading import read_labelled
 
-    kind = task(given.task[place])
-    text, label = (_each(given, name, None)[place] for name in ("text_column", "label_column"))
-    private = _is_private(given) and bool(labels)
+    kind = task(args.task[place])
+    text, label = (_each(args, name, None)[place] for name in ("text_column", "label_column"))
+    private = _is_private(args) and bool(labels)
     return read_labelled(path, kind, text, label, labels, numbered=numbered, leave_out_others=private)
 
 
-def _previous_labels(given: argparse.Namespace, kind: Task) -> Sequence[str]:
+def _previous_labels(args: argparse.Namespace, kind: Task) -> Sequence[str]:
     """Those of the adapter that is continued."""
-    if given.previous is None:
+    if args.previous is None:
         return ()
     from common.adapters.manifest import read_manifest
 
-    return read_manifest(given.previous)[0].tasks.get(kind.name, ())
+    return read_manifest(args.previous)[0].tasks.get(kind.name, ())
 
 
-def _previous(given: argparse.Namespace, labels: Sequence[str]) -> "Previous | None":
+def _previous(args: argparse.Namespace, labels: Sequence[str]) -> "Previous | None":
     from client.finetune import Previous
 
-    if given.strategy != "incremental":
+    if args.strategy != "incremental":
         for name in ("previous", "previous_test", "previous_train"):
-            if getattr(given, name) is not None:
+            if getattr(args, name) is not None:
                 raise ConfigurationError(
                     "--from, --previous-test and --previous-train belong to --strategy incremental: leave them out"
                 )
         return None
     for name, shown in (("previous", "--from"), ("previous_test", "--previous-test")):
-        if getattr(given, name) is None:
+        if getattr(args, name) is None:
             raise ConfigurationError(f"{shown} is missing: --strategy incremental needs it")
-    old = None if given.previous_train is None else _read(given, 0, given.previous_train, labels)
-    return Previous(given.previous, _read(given, 0, given.previous_test, labels), old)
+    old = None if args.previous_train is None else _read(args, 0, args.previous_train, labels)
+    return Previous(args.previous, _read(args, 0, args.previous_test, labels), old)
 
 
-def _each(given: argparse.Namespace, name: str, default: Any) -> list[Any]:
+def _each(args: argparse.Namespace, name: str, default: Any) -> list[Any]:
     """One value for each task, of an option that may be given once for all of them."""
-    values, count = getattr(given, name), len(given.task)
+    values, count = getattr(args, name), len(args.task)
     if len(values) not in (0, 1, count):
         option = f"--{name.replace('_', '-')}"
         raise ConfigurationError(f"{option} is given {len(values)} times: give it once, or once for each --task")
     return list(values) * (count if len(values) == 1 else 1) or [default] * count
 
 
-def _job(given: argparse.Namespace, *observers: Any) -> "FineTuningJob":
+def _job(args: argparse.Namespace, *observers: Any) -> "FineTuningJob":
     from client.finetune import AdapterOptions, FineTuningJob, TrainingOptions
 
-    _check_strategy(given.strategy)
-    if given.strategy == "single_task" and len(given.task) > 1:
+    _check_strategy(args.strategy)
+    if args.strategy == "single_task" and len(args.task) > 1:
         raise ConfigurationError("--task is given several times: add --strategy multi_task, or give one")
-    data = _data(given)
-    modules = given.target_modules
+    data = _data(args)
+    modules = args.target_modules
     if modules not in (None, "task", "all-linear"):
         modules = tuple(modules.split(","))
     return FineTuningJob(
         data=data,
-        out=given.out,
-        strategy=given.strategy,
-        base_model=given.base_model,
-        pooling=given.pooling,
-        max_tokens=given.max_tokens,
+        out=args.out,
+        strategy=args.strategy,
+        base_model=args.base_model,
+        pooling=args.pooling,
+        max_tokens=args.max_tokens,
         adapter=AdapterOptions(
-            method=given.adapter,
-            rank=given.rank,
-            alpha=given.alpha,
-            dropout=given.dropout,
+            method=args.adapter,
+            rank=args.rank,
+            alpha=args.alpha,
+            dropout=args.dropout,
             target_modules=modules,
-            layers=given.layers,
-            preset=given.preset,
-            virtual_tokens=given.virtual_tokens,
-            prompt_text=given.prompt_text,
+            layers=args.layers,
+            preset=args.preset,
+            virtual_tokens=args.virtual_tokens,
+            prompt_text=args.prompt_text,
         ),
         training=TrainingOptions(
-            epochs=given.epochs,
-            batch_size=given.batch_size,
-            learning_rate=given.learning_rate,
-            validation=given.validation_fraction,
-            precision=given.precision,
-            gradient_checkpointing=given.gradient_checkpointing,
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            validation=args.validation_fraction,
+            precision=args.precision,
+            gradient_checkpointing=args.gradient_checkpointing,
         ),
-        privacy=_privacy(given),
-        institution=_home(given),
-        previous=_previous(given, data[0].train.labels),
-        seed=given.seed,
-        device=given.device,
-        max_hours=given.max_hours,
-        max_memory_gb=given.max_memory_gb,
-        probes=probes_of(given),
-        log_to=given.log_to,
+        privacy=_privacy(args),
+        institution=_home(args),
+        previous=_previous(args, data[0].train.labels),
+        seed=args.seed,
+        device=args.device,
+        max_hours=args.max_hours,
+        max_memory_gb=args.max_memory_gb,
+        probes=probes_of(args),
+        log_to=args.log_to,
         observers=observers,
     )
 
@@ -271,23 +271,23 @@ def _check_strategy(name: str) -> None:
         raise ConfigurationError(f"--strategy is {name[:40]}: {hint} use {', '.join(_STRATEGIES)}".replace(":  ", ": "))
 
 
-def _privacy(given: argparse.Namespace) -> "PrivacyOptions | None":
+def _privacy(args: argparse.Namespace) -> "PrivacyOptions | None":
     from client.finetune import PrivacyOptions
 
-    if given.privacy is not None and given.target_epsilon is not None:
+    if args.privacy is not None and args.target_epsilon is not None:
         raise ConfigurationError("--privacy and --target-epsilon exclude each other: give one of them")
-    if given.privacy is None and given.target_epsilon is None:
-        if given.delta is not None:
+    if args.privacy is None and args.target_epsilon is None:
+        if args.delta is not None:
             raise ConfigurationError(
                 "--delta is given without privacy: add --target-epsilon or --privacy, or leave --delta out"
             )
         return None
-    return PrivacyOptions(level=given.privacy, epsilon=given.target_epsilon, delta=given.delta)
+    return PrivacyOptions(level=args.privacy, epsilon=args.target_epsilon, delta=args.delta)
 
 
-def _home(given: argparse.Namespace) -> Path | None:
+def _home(args: argparse.Namespace) -> Path | None:
     """Return the institution's directory that `--home` or the environment names, if any."""
-    return given.home or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
+    return args.home or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
 
 
 def _summary(outcome: "FineTuningResult") -> str:

@@ -36,7 +36,7 @@ def add(commands: cli.Commands) -> None:
     )
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from client.inspection import inspect_rows
@@ -45,18 +45,18 @@ def _run(given: argparse.Namespace) -> int:
     from common.presets import preset
     from common.tasks import task
 
-    if given.max_tokens is not None and given.max_tokens < 4:
-        raise ConfigurationError(f"max_tokens is {given.max_tokens}: use a whole number from 4")
-    if len(set(given.files)) < len(given.files):
+    if args.max_tokens is not None and args.max_tokens < 4:
+        raise ConfigurationError(f"max_tokens is {args.max_tokens}: use a whole number from 4")
+    if len(set(args.files)) < len(args.files):
         raise ConfigurationError("a file is named twice: name each once")
-    console = Console(stderr=True, quiet=given.json)
+    console = Console(stderr=True, quiet=args.json)
     with console.status("reading files") as status:
-        tokenizer = load_tokenizer(given.base_model)
-        splits = {str(path): read_rows_of(path, given.text_column, given.label_column) for path in given.files}
+        tokenizer = load_tokenizer(args.base_model)
+        splits = {str(path): read_rows_of(path, args.text_column, args.label_column) for path in args.files}
         words = any("O" in rows.labels for rows in splits.values())
         usual = preset(task("financial_ner" if words else "sentiment_analysis"), private=False).max_tokens
-        found = inspect_rows(splits, tokenizer, given.max_tokens or usual, status.update).to_json()
-    if given.json:
+        found = inspect_rows(splits, tokenizer, args.max_tokens or usual, status.update).to_json()
+    if args.json:
         cli.print_json(found)
     else:
         print("\n".join(lines(found)))

@@ -45,35 +45,35 @@ def add_probe(parser: argparse.ArgumentParser) -> None:
     probe.add_argument("--probe-test", type=Path, metavar="FILE", help="rows to measure it on")
 
 
-def probes_of(given: argparse.Namespace) -> "tuple[TaskData, ...]":
+def probes_of(args: argparse.Namespace) -> "tuple[TaskData, ...]":
     """Return the second task that the options name, if any."""
     from client.finetune.job import TaskData
     from common.data.reading import read_labelled
     from common.tasks import task
 
-    if (given.probe_train is None) != (given.probe_test is None):
+    if (args.probe_train is None) != (args.probe_test is None):
         raise ConfigurationError("--probe-train and --probe-test: give both, or neither")
-    if given.probe_train is None:
+    if args.probe_train is None:
         return ()
-    kind = task(given.probe_task)
-    train = read_labelled(given.probe_train, kind)
-    test = read_labelled(given.probe_test, kind, labels=train.labels, numbered=train.numbered)
+    kind = task(args.probe_task)
+    train = read_labelled(args.probe_train, kind)
+    test = read_labelled(args.probe_test, kind, labels=train.labels, numbered=train.numbered)
     return (TaskData(kind, train, test),)
 
 
-def home_of(given: argparse.Namespace) -> "InstitutionDirectory":
+def home_of(args: argparse.Namespace) -> "InstitutionDirectory":
     """The directory that `--home` names, whatever is in it."""
     from client.institution.directory import InstitutionDirectory
 
-    return InstitutionDirectory((given.home or Path(os.environ.get(ENVIRONMENT) or ".")).resolve())
+    return InstitutionDirectory((args.home or Path(os.environ.get(ENVIRONMENT) or ".")).resolve())
 
 
-def open_home(given: argparse.Namespace) -> "InstitutionDirectory":
+def open_home(args: argparse.Namespace) -> "InstitutionDirectory":
     """The institution that `--home` names, its settings readable.
 
     Raises:
         ConfigurationError: there is none, or its settings cannot be used.
     """
-    home = home_of(given)
+    home = home_of(args)
     home.settings()
     return home

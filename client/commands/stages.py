@@ -45,47 +45,47 @@ def add(commands: cli.Commands) -> None:
     )
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from client.finetune.strategies import stages
     from client.tracking.progress_bar import ProgressBar
 
-    with ProgressBar(quiet=given.json) as progress:
-        outcome = stages.run(_job(given, progress))
-    if given.json:
+    with ProgressBar(quiet=args.json) as progress:
+        outcome = stages.run(_job(args, progress))
+    if args.json:
         cli.print_json(outcome.to_json())
     else:
         print(_summary(outcome))
     return 0
 
 
-def _job(given: argparse.Namespace, progress: Any) -> "StagesJob":
+def _job(args: argparse.Namespace, progress: Any) -> "StagesJob":
     from client.finetune.job import AdapterOptions
     from client.finetune.strategies.stages import PUBLISHED, STAGES, StagesJob
     from common.data.corpora import read_corpus
 
-    if given.corpus is not None and given.domain is None:
+    if args.corpus is not None and args.domain is None:
         raise ConfigurationError("--corpus: name the text's --domain too")
     for name in ("domain", "terms", "held_out", "reference_text", "max_texts", "column", "group_column"):
-        if given.corpus is None and getattr(given, name) is not None:
+        if args.corpus is None and getattr(args, name) is not None:
             raise ConfigurationError(f"--{name.replace('_', '-')} goes with --corpus, the text of domain pretraining")
-    corpus = None if given.corpus is None else corpus_of(given, given.corpus)
+    corpus = None if args.corpus is None else corpus_of(args, args.corpus)
     return StagesJob(
-        target=_rows(given.task, given.train, given.test),
-        out=given.out,
+        target=_rows(args.task, args.train, args.test),
+        out=args.out,
         corpus=corpus,
-        terms=None if corpus is None else terms_of(given, corpus, given.base_model),
-        general=None if given.reference_text is None else tuple(read_corpus(given.reference_text)),
-        intermediate=_intermediate(given),
-        student_blocks=given.student_blocks,
-        base_model=given.base_model,
-        max_tokens=given.max_tokens,
-        adapter=AdapterOptions(rank=given.rank, layers=given.layers),
-        schedule=PUBLISHED if given.rates == "published" else STAGES,
-        seed=given.seed,
-        device=given.device,
-        max_hours=given.max_hours,
-        max_memory_gb=given.max_memory_gb,
-        log_to=given.log_to,
+        terms=None if corpus is None else terms_of(args, corpus, args.base_model),
+        general=None if args.reference_text is None else tuple(read_corpus(args.reference_text)),
+        intermediate=_intermediate(args),
+        student_blocks=args.student_blocks,
+        base_model=args.base_model,
+        max_tokens=args.max_tokens,
+        adapter=AdapterOptions(rank=args.rank, layers=args.layers),
+        schedule=PUBLISHED if args.rates == "published" else STAGES,
+        seed=args.seed,
+        device=args.device,
+        max_hours=args.max_hours,
+        max_memory_gb=args.max_memory_gb,
+        log_to=args.log_to,
         observers=(progress,),
     )
 
@@ -100,8 +100,8 @@ def _rows(name: str, train_path: Path, test_path: Path) -> "TaskData":
     return TaskData(kind, train, read_labelled(test_path, kind, labels=train.labels, numbered=train.numbered))
 
 
-def _intermediate(given: argparse.Namespace) -> "tuple[TaskData, ...]":
-    names, trains, tests = given.intermediate_task, given.intermediate_train, given.intermediate_test
+def _intermediate(args: argparse.Namespace) -> "tuple[TaskData, ...]":
+    names, trains, tests = args.intermediate_task, args.intermediate_train, args.intermediate_test
     if not len(names) == len(trains) == len(tests):
         raise ConfigurationError("--intermediate-task, --intermediate-train, --intermediate-test: as often each")
     return tuple(_rows(*each) for each in zip(names, trains, tests, strict=True))
