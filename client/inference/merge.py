@@ -12,6 +12,7 @@ from torch import nn
 from client.inference import merged_head
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, adapter_directory, at_base_model, build, read_manifest, unprotected
+from common.base_models.files import MERGED_CODE
 from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.provenance import Provenance, read_provenance, write_provenance
 from common.base_models.transformers_logging import quiet
@@ -136,7 +137,7 @@ def _standalone(merged: nn.Module, name: str, head: Head, labels: int) -> tuple[
             whole = merged_head.MeanPoolForSequenceClassification(config)
         whole.encoder = merged.encoder
         whole.classifier.load_state_dict(merged.get_submodule(_classifier(merged, name)).state_dict())
-        return whole, "AutoModelForSequenceClassification", "modeling_fedfin"
+        return whole, "AutoModelForSequenceClassification", MERGED_CODE
     kind = "AutoModelForTokenClassification" if head.labels_words else "AutoModelForSequenceClassification"
     return merged, kind, ""
 

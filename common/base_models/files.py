@@ -10,7 +10,10 @@ from typing import Any
 from common.base_models.digest import WEIGHTS
 from common.errors import ModelError
 
-__all__ = ["check_files", "check_sizes", "json_object", "refuse_long_texts", "refuse_small_embeddings"]
+__all__ = ["MERGED_CODE", "check_files", "check_sizes", "json_object", "refuse_long_texts", "refuse_small_embeddings"]
+
+MERGED_CODE = "modeling_fedfin"
+"""Name of the module that `merge` writes beside a merged model, for other programs. It is never run here either."""
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _WITHOUT_VOCABULARY = frozenset(("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"))
@@ -20,12 +23,13 @@ _WITHOUT_VOCABULARY = frozenset(("ByT5Tokenizer", "CanineTokenizer", "PerceiverT
 def check_files(name: str, path: Path) -> None:
     """Refuse a directory that lacks a configuration, weights or a tokenizer, or that brings code of its own.
 
-    Code in a model's directory is never run here, and the digest of a base model does not cover it.
+    Code in a model's directory is never run here, and the digest of a base model does not cover it. The file that
+    `merge` writes may be there, because a merged model is a base model like another.
 
     Raises:
         ModelError: names the missing files, to be copied there, or the code.
     """
-    if code := sorted(file.name for file in path.glob("*.py")):
+    if code := sorted(file.name for file in path.glob("*.py") if file.stem != MERGED_CODE):
         raise ModelError(
             f"base model {name}: its directory holds code ({code[0]}), which is not run here: choose a model of an "
             "architecture that transformers has, in a directory without code"
