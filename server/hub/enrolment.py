@@ -124,8 +124,8 @@ def _issue(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPack
 def _member(home: HubDirectory, name: str) -> Enrolled:
     members = home.members()
     if name not in members:
-        known = ", ".join(members) or "none yet"
-        raise EnrolmentError(f"{name[:80]!r}: no institution of that name is enrolled: choose one of {known}")
+        remedy = f"choose one of {', '.join(members)}" if members else "enrol one with `fedfin-hub approve`"
+        raise EnrolmentError(f"{name[:80]!r}: no institution of that name is enrolled: {remedy}")
     return members[name]
 
 

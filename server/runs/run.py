@@ -110,8 +110,9 @@ class Run:
         """
         run = cls(home, name)
         if not is_name(name) or not (run.directory / "run.json").is_file():
-            known = ", ".join(other.name for other in cls.all(home)[-5:]) or "none yet"
-            raise CheckpointError(f"run {name[:80]!r}: no run of this hub has that name: choose one of {known}")
+            known = ", ".join(other.name for other in cls.all(home)[-5:])
+            remedy = f"choose one of {known}" if known else "begin one with `fedfin-hub run`"
+            raise CheckpointError(f"run {name[:80]!r}: no run of this hub has that name: {remedy}")
         return run
 
     @classmethod

@@ -53,7 +53,7 @@ def test_status_says_what_is_up_who_is_connected_and_which_round(hub: Hub) -> No
 
 def test_a_second_start_and_unknown_names_are_one_line(hub: Hub) -> None:
     assert "started already" in command("fedfin-hub", "start", "--home", hub.directory, code=2)["error"]
-    assert "none of that name" in command("fedfin-hub", "resume", "absent", "--home", hub.directory, code=2)["error"]
+    assert "no run of this hub" in command("fedfin-hub", "resume", "absent", "--home", hub.directory, code=2)["error"]
     assert "no institution" in command("fedfin-hub", "revoke", "absent", "--home", hub.directory, code=2)["error"]
 
 
