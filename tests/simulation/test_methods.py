@@ -76,7 +76,7 @@ def test_a_base_model_that_cannot_take_the_method_is_refused_before_anything_is_
     path = write_run(tmp_path, "prefix_tuning", private=True)
     save_tiny_model(tmp_path / "mpnet", "mpnet")
     path.write_text(path.read_text().replace(str(tmp_path / "base"), str(tmp_path / "mpnet")))
-    with pytest.raises(ModelError, match="does not take prefix_tuning: use p_tuning or lora") as caught:
+    with pytest.raises(ConfigurationError, match="does not take prefix_tuning: use p_tuning or lora") as caught:
         Workspace.create(path, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
