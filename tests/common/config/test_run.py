@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.config import run as run_module
+from common.config.personalisation import PersonalisationConfig
 from common.config.run import LEVELS, RunConfig, load_toml, parse_run
 from common.config.sections import Section
 from common.errors import ConfigurationError
@@ -77,6 +78,11 @@ WRONG: dict[str, list[Any]] = {
     "aggregation.max_update_norm": [0.0, -1.0, NAN, INF],
     "aggregation.deadline_s": [0, -1.0, 604_801, NAN, INF],
     "evaluation.every_rounds": [0, -1],
+    "personalisation.method": ["own", ""],
+    "personalisation.proximal_weight": [-1.0, 1e7, NAN, INF],
+    "personalisation.steps": [0, -1, 1_000_001],
+    "personalisation.learning_rate": [0.0, -1.0, NAN, INF],
+    "personalisation.without_noise": [True],  # beside method = "none"
 }
 # A table and a nested list fit no field. Of the others, those that are some field's own type are left out below.
 WRONG_TYPES: list[Any] = [{"a": 1}, [[1]], [1.5], datetime.date(2020, 1, 1), True, 3, 2.5, "a text", ["a", "b"]]
@@ -305,6 +311,7 @@ def test_json_goes_through_the_same_checks(place: str) -> None:
     keys = {"task.name": "task", "task.labels": "labels"}
     section, key = place.split(".")
     values = json.loads(run(adapter={"method": "p_tuning" if place in PROMPT else "lora"}).to_json())
+    values.setdefault("personalisation", dataclasses.asdict(PersonalisationConfig()))  # left out if it is the default
     table = values if section in ("run", "task") else values[section]
     key = keys.get(place, key)
     table[key] = {"a": 1}
@@ -422,7 +429,12 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     )
     if privacy["mode"] == "none" and draw(st.booleans()):
         batch = {"expected_batch_size": 64}
+    personal: dict[str, Any] = {"method": "none"}
+    if adapter.get("method", "lora") == "lora":
+        after = {"method": "after", "steps": 3, "learning_rate": 0.1, "without_noise": mode != "none"}
+        personal = draw(st.sampled_from([personal, {"method": "proximal", "proximal_weight": 1.0}, after]))
     return {
+        "personalisation": personal,
         "run": {"name": "a run", "seed": draw(st.integers(0, 2**63 - 1)), "rounds": draw(st.integers(1, 10**6))},
         "task": table,
         "model": draw(model),
