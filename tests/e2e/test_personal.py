@@ -42,7 +42,7 @@ def personal(hub: Hub) -> Iterator[Hub]:
         settings = before[path / "institution.toml"]
         settings = settings.replace("[data]\n", f'[data]\ntest = "own_test.csv"\n{labels}')
         (path / "institution.toml").write_text(settings + '\n[personalisation]\nallowed = ["head"]\n')
-    hub.start_institutions()
+    hub.start_institutions(BANKS)
     try:
         yield hub
     finally:
@@ -50,7 +50,7 @@ def personal(hub: Hub) -> Iterator[Hub]:
             hub.institutions[name].started.stop()
         for path, text in before.items():
             path.write_text(text)
-        hub.start_institutions()
+        hub.start_institutions(BANKS)
 
 
 def test_institutions_of_different_label_sets_end_with_heads_of_their_own(personal: Hub) -> None:
