@@ -17,8 +17,13 @@ _FEWEST_TO_SHARE = 3
 """Fewest rows of a label from which one may be held out."""
 
 
-def remove_test_rows(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
+def remove_test_rows(train: Dataset, test: Dataset, allow_repeats: bool = False) -> tuple[Dataset, int]:
     """Leave out the training rows whose text is in the test rows, so that no test row is trained on.
+
+    Args:
+        train: Training rows.
+        test: Test rows.
+        allow_repeats: Whether many test texts may be training texts, as pieces of filings that repeat each other are.
 
     Returns:
         The other training rows, and the number of rows that were left out.
@@ -28,7 +33,7 @@ def remove_test_rows(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
     """
     measured = {text_of(example) for example in test.examples}
     known = {text_of(example) for example in train.examples}
-    if 2 * len(measured & known) > len(measured):
+    if not allow_repeats and 2 * len(measured & known) > len(measured):
         raise DataError(
             f"{test.name}: {len(measured & known)} of its {len(measured)} different texts are among the training rows: "
             "give a test set of other rows"

@@ -52,7 +52,7 @@ def split_rows(job: FineTuningJob, data: TaskData) -> SplitData:
         DataError: The rows cannot be learned from or measured on.
     """
     validate_split(data.train, data.test)
-    train, num_removed = remove_test_rows(data.train, data.test)
+    train, num_removed = remove_test_rows(data.train, data.test, data.task.head.is_language_modelling)
     if num_removed:
         log.warning("%s: %d training rows have a text of the test rows, and are left out", data.train.name, num_removed)
     validate_split(train, data.test)
