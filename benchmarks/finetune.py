@@ -95,7 +95,7 @@ def plain(case: Case, seed: int) -> dict[str, float]:
 
     from common.adapters.target_modules import target_names
     from common.base_models.load import load_base
-    from common.config.run import ModelConfig
+    from common.config.training import ModelConfig
     from common.data.splits import hold_out, remove_test_rows
     from common.evaluation.task_metrics import task_metrics
     from common.tokenization.batches import tokenize_dataset

@@ -26,7 +26,7 @@ PRECISIONS = ("fp32", "bf16", "nf4")
 def weights(precision: str) -> float:
     """Return the memory of the model's tensors in MB."""
     from common.base_models.load import load_base
-    from common.config.run import ModelConfig
+    from common.config.training import ModelConfig
     from common.tasks import task
 
     dtype: Any = "float32" if precision == "fp32" else "bfloat16"

@@ -21,7 +21,7 @@ from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.tensors import seeded
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.tasks import TASKS, Task
 
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "llama", "t5", "bart")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.config.run import CLIPPING_NORMS
+from common.config.privacy import CLIPPING_NORMS
 from common.errors import ConfigurationError
 
 __all__ = ["Grid", "IntegerSum"]

@@ -16,7 +16,7 @@ from common.base_models.load import load_base, load_shared_base
 from common.base_models.provenance import read_provenance
 from common.base_models.resolve import resolve_base
 from common.config.adapter import AdapterConfig, AdapterSettings, adapter_from_record, adapter_record
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ConfigurationError, ModelError
 from common.tasks import Head, Task, task
 

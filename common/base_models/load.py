@@ -18,7 +18,7 @@ from common.base_models.masked_lm import MaskedLanguageModel
 from common.base_models.pretrained import one_line_errors, refuse_missing
 from common.base_models.resolve import resolve_base
 from common.base_models.transformers_logging import quiet
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.tasks import MULTI_TASK, TASKS, Head, Task, tasks_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.base_models.digest import OTHER_FILES, base_digest
 from common.base_models.files import check_files, check_sizes
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 
 __all__ = ["PACKAGED", "pinned", "resolve_base"]

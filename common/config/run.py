@@ -10,22 +10,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from common.canonical import canonical, parse_object
 from common.config.adapter import VIRTUAL_TOKENS, AdapterConfig, AdapterSettings, PromptConfig, adapter_kind
+from common.config.aggregation import AggregationConfig, EvaluationConfig
 from common.config.personalisation import PersonalisationConfig
+from common.config.privacy import PrivacyConfig, fixed_by
 from common.config.sections import Range, Section, build, check_value, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
+from common.config.training import ModelConfig, TrainingConfig
 from common.errors import ConfigurationError
 from common.presets import preset
 from common.tasks import MULTI_TASK, Task, task, tasks_of
-from common.weighting import Weighting
 
 __all__ = [
-    "CLIPPING_NORMS",
-    "LEVELS",
     "RUN_SECTIONS",
     "AggregationConfig",
     "EvaluationConfig",
@@ -37,142 +36,6 @@ __all__ = [
     "load_toml",
     "parse_run",
 ]
-
-CLIPPING_NORMS = (1e-6, 1e6)
-"""The smallest and the largest clipping norm. Gradients near the limits of float32 would not survive the scaling."""
-
-# Noise multiplier and clipping norm that a privacy mode fixes.
-LEVELS: Mapping[str, tuple[float, float]] = MappingProxyType({"high": (1.0, 1.0), "standard": (0.5, 2.0)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig(Section):
-    """The frozen base model. `base` is "minilm" (packaged), a directory, or a hub name. Texts are cut at `max_tokens`
-    tokens.
-
-    base_digest: SHA-256 over the base model's files (`common.base_models.digest`), set when a run starts.
-        An institution whose files have a different digest refuses to train.
-    """
-
-    section = "model"
-    base: str = "minilm"
-    pooling: Literal["mean", "native"] = "mean"
-    max_tokens: Annotated[int, Range(4, 131072)]
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    base_digest: str | None = None
-
-    def check(self) -> None:
-        if self.base_digest is not None and not re.fullmatch("[0-9a-f]{64}", self.base_digest):
-            self.refuse("base_digest", "is no SHA-256 in hexadecimal digits: leave it out, and it is filled in")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Section):
-    """Local training of each institution in a round.
-
-    local_steps or local_epochs (an epoch is 1/q steps). sampling_rate q, of the unit that `PrivacyConfig` protects, or
-    expected_batch_size (records).
-    adam_noise_correction: under privacy, subtract the noise's known variance from Adam's second moment
-        (arXiv 2312.14334).
-    max_batch_tokens: padded tokens of one physical batch. It bounds memory and changes no result.
-    """
-
-    section = "training"
-    local_steps: Annotated[int | None, Range(1, 1_000_000)] = None
-    local_epochs: Annotated[float | None, Range(0, 10_000, above=True)] = None
-    sampling_rate: Annotated[float | None, Range(0, 1, above=True)] = None
-    expected_batch_size: Annotated[int | None, Range(1, 2**40)] = None
-    learning_rate: Annotated[float, Range(0, above=True)]
-    head_learning_rate: Annotated[float | None, Range(0, above=True)] = None
-    optimizer: Literal["sgd", "adamw", "adam"]
-    adam_noise_correction: bool = False
-    max_batch_tokens: Annotated[int, Range(4, 2**40)]
-
-    def check(self) -> None:
-        for one, other in (("local_steps", "local_epochs"), ("sampling_rate", "expected_batch_size")):
-            if (getattr(self, one) is None) == (getattr(self, other) is None):
-                both = "is missing" if getattr(self, one) is None else f"stands beside {self.place(other)}"
-                self.refuse(one, f"{both}: give exactly one of {one} and {other}")
-        if self.adam_noise_correction and self.optimizer == "sgd":
-            self.refuse("adam_noise_correction", 'is true, but optimizer = "sgd" has no second moment: leave it out')
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrivacyConfig(Section):
-    """Differential privacy of one unit (add or remove one), over the whole run.
-
-    unit: "record" (one row) or "customer": all rows that carry one customer's id at an institution.
-    mode: "high" and "standard" fix noise and clip (see `LEVELS`). "custom" takes both. "target" takes a clip and the
-    epsilon of the whole run, for which every institution calibrates its own noise. "none" trains without privacy.
-    noise_multiplier: standard deviation of the noise over `clipping_norm` (L2, of one unit's gradient). With
-        "none", `clipping_norm` is 0.
-    """
-
-    section = "privacy"
-    mode: Literal["high", "standard", "target", "custom", "none"]
-    unit: Literal["record", "customer"] = "record"
-    noise_multiplier: Annotated[float | None, Range(0, 1000, above=True)] = None
-    clipping_norm: Annotated[float, Range(0)]
-    target_epsilon: Annotated[float | None, Range(0, above=True)] = None
-    delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
-
-    def check(self) -> None:
-        mode = f'mode = "{self.mode}"'
-        if self.mode == "none" and self.clipping_norm != 0:
-            self.refuse("clipping_norm", f"is given, but {mode} clips nothing: leave it out, or choose another mode")
-        if self.mode == "none" and self.unit != "record":
-            self.refuse("unit", f"is {format_value(self.unit)}, but {mode} protects nothing: leave it out")
-        low, high = CLIPPING_NORMS
-        if self.mode != "none" and not low <= self.clipping_norm <= high:
-            self.refuse("clipping_norm", f"is {self.clipping_norm:g}: use a number from {low:g} to {high:g}")
-        wanted = {
-            "noise_multiplier": self.mode in (*LEVELS, "custom"),
-            "target_epsilon": self.mode == "target",
-            "delta": self.mode != "none",
-        }
-        for key, needed in wanted.items():
-            if needed and getattr(self, key) is None:
-                self.refuse(key, f"is missing: {mode} needs it")
-            if not needed and getattr(self, key) is not None:
-                self.refuse(key, f"is given, but {mode} does not use it: leave it out, or choose another mode")
-        for key, fixed in _fixed(self.mode).items():
-            if getattr(self, key) != fixed:
-                self.refuse(key, f'is {getattr(self, key):g}, but {mode} fixes it at {fixed:g}: use mode = "custom"')
-
-
-@dataclass(frozen=True, kw_only=True)
-class AggregationConfig(Section):
-    """How the hub combines a round. Uniform weights are also used if no institution declares its units.
-
-    weighting: see `common.weighting.weights`. server_decay_rounds: over how many last rounds the server's
-    learning rate falls to nothing, so that the noise of single rounds averages out. None keeps it.
-    institutions_per_round: None asks all. quorum: contributions below which a round fails. max_update_norm: L2 norm of
-        one institution's change. None sets no limit. deadline_s: seconds the hub waits in a round.
-    """
-
-    section = "aggregation"
-    weighting: Weighting = "declared_units"
-    server_optimizer: Literal["none", "momentum", "adam"] = "none"
-    server_learning_rate: Annotated[float, Range(0, above=True)] = 1.0
-    server_momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
-    server_decay_rounds: Annotated[int | None, Range(1, 1_000_000)] = None
-    institutions_per_round: Annotated[int | None, Range(1, 1_000_000)] = None
-    quorum: Annotated[int, Range(1, 1_000_000)] = 1
-    max_update_norm: Annotated[float | None, Range(0, above=True)] = None
-    deadline_s: Annotated[float, Range(0, 604_800, above=True)] = 3600.0
-
-    def check(self) -> None:
-        if self.institutions_per_round is not None and self.quorum > self.institutions_per_round:
-            asked = f"institutions_per_round = {self.institutions_per_round}"
-            self.refuse("quorum", f"is {self.quorum}, but {asked}: lower the quorum or ask more of them")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig(Section):
-    """The hub's evaluation on its own test set. The last round is always evaluated."""
-
-    section = "evaluation"
-    every_rounds: Annotated[int, Range(1, 1_000_000)] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,7 +208,7 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
             if key not in tables[section]:
                 raise ConfigurationError(f"{section}.{key} is missing: add it under [{section}]")
         kind = task(check_value(tables["task"]["name"], str, "task.name"))
-        privacy = build(PrivacyConfig, _fixed(tables["privacy"].get("mode")) | tables["privacy"])
+        privacy = build(PrivacyConfig, fixed_by(tables["privacy"].get("mode")) | tables["privacy"])
         filled = _defaults(kind, privacy.mode != "none", tables)
         return RunConfig(
             **tables["run"],
@@ -399,14 +262,6 @@ def _adapter(kind: Task, private: bool, adapter: Any, table: Mapping[str, Any]) 
                 "method"
             )
     return {key: value for key, value in values.items() if key in adapter.__dataclass_fields__} | given
-
-
-def _fixed(mode: object) -> dict[str, float]:
-    """The values that a privacy mode leaves no choice about."""
-    if mode == "none":
-        return {"clipping_norm": 0.0}
-    noise_and_clip = LEVELS.get(mode) if isinstance(mode, str) else None
-    return dict(zip(("noise_multiplier", "clipping_norm"), noise_and_clip, strict=True)) if noise_and_clip else {}
 
 
 def _table(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:

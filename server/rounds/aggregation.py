@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config.run import AggregationConfig
+from common.config.aggregation import AggregationConfig
 from common.errors import AdapterRefused
 from common.protocol.adapter_codec import Tensors
 

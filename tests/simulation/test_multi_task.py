@@ -12,7 +12,7 @@ from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.losses import batch_losses
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError
 from common.evaluation.evaluate import evaluate

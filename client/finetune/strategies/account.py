@@ -14,7 +14,7 @@ from client.institution.config import InstitutionConfig
 from client.institution.directory import InstitutionDirectory
 from client.institution.limits import ProposedTraining, charge_training, check_charge, check_limits
 from common.adapters.manifest import read_manifest
-from common.config.run import LEVELS
+from common.config.privacy import LEVELS
 from common.privacy.accounting import DpSgdEvent
 from common.privacy.ledger import ChargeContext, PrivacyLedger, Reservation
 

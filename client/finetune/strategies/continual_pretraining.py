@@ -34,7 +34,7 @@ from common.base_models.pretrained import load_tokenizer
 from common.base_models.provenance import read_provenance
 from common.base_models.resolve import resolve_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.data.corpora import general_text
 from common.errors import CheckpointError, ConfigurationError
 from common.evaluation.evaluate import evaluate_language_model

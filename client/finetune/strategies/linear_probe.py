@@ -14,7 +14,7 @@ from client.finetune.job import TaskData
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.data.datasets import Dataset, Example
 from common.errors import ConfigurationError, ModelError
 from common.evaluation.metrics import ConfusionMatrix, headline

@@ -17,7 +17,7 @@ from client.institution.config import InstitutionConfig, power_of_two_at_most
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.manifest import read_manifest, unprotected
 from common.base_models.provenance import read_provenance
-from common.config.run import LEVELS
+from common.config.privacy import LEVELS
 from common.errors import ConfigurationError, DataError
 from common.privacy.accounting import DpSgdEvent, calibrate
 from common.privacy.ledger import PrivacyLedger, Reservation

@@ -278,7 +278,7 @@ def test_what_claims_nothing_cannot_be_audited(base: Callable[[str], str]) -> No
 
 
 def replace_privacy(config: RunConfig) -> RunConfig:
-    from common.config.run import PrivacyConfig
+    from common.config.privacy import PrivacyConfig
 
     return replace(config, privacy=PrivacyConfig(mode="none", clipping_norm=0.0))
 

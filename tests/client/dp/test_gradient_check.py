@@ -16,7 +16,7 @@ from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.tasks import task
 from tests.tiny_models import shaken, tiny_adapted

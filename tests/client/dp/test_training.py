@@ -20,7 +20,7 @@ from common.adapters.losses import example_losses
 from common.base_models.heads import FEATURE_NORM
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ConfigurationError, DataError, ModelError
 from common.events import Observer
 from common.tasks import task

@@ -15,7 +15,7 @@ from common.adapters.manifest import DESCRIPTION, Manifest, write_manifest
 from common.adapters.tensors import seeded
 from common.base_models.load import load_base, load_classifier
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.evaluation.evaluate import predict
 from common.protocol.adapter_codec import decode, digest, encode

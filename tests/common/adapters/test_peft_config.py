@@ -7,7 +7,7 @@ import pytest
 from common.adapters.peft_config import lora_config, refuse_adapted
 from common.base_models.load import LoadedBase, load_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.tasks import TASKS
 from tests.tiny_models import VOCABULARY, save_tiny_model, tiny_adapted

@@ -10,7 +10,7 @@ from common.adapters.soft_prompts import PromptedModel, adapt_prompt
 from common.adapters.tensors import PROMPT, seeded
 from common.base_models.load import load_base, load_classifier
 from common.config.adapter import PROMPT_TEXT, PromptConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.tasks import TASKS
 from common.tokenization.batches import Batch

@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
 from common.adapters.task_heads import TaskHead, task_head
 from common.base_models.load import load_base
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.data.datasets import Dataset, Example, SummaryExample
 from common.tasks import TASKS
 from common.tokenization.batches import IGNORED, Batch

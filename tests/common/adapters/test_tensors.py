@@ -11,7 +11,7 @@ from common.adapters.adapted_model import adapt
 from common.adapters.tensors import initial_tensors, seeded, wire_name
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.tasks import task
 from tests.tiny_models import VOCABULARY, save_tiny_model, tiny_config
 

@@ -14,7 +14,7 @@ from common.base_models.check import check_base_model
 from common.base_models.files import check_files, check_sizes
 from common.base_models.load import load_base
 from common.base_models.resolve import pinned
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.tasks import TASKS, Head
 from tests.tiny_models import TOKENIZERS, save_tiny_model

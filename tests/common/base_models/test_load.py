@@ -15,7 +15,7 @@ from common.base_models.digest import base_digest
 from common.base_models.heads import FEATURE_NORM, MeanPoolClassifier
 from common.base_models.load import load_base, load_classifier
 from common.base_models.resolve import PACKAGED, resolve_base
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.tasks import task
 from tests.tiny_models import save_tiny_model

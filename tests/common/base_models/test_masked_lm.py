@@ -16,7 +16,7 @@ from common.adapters.tensors import NEW_ROWS, seeded
 from common.base_models.load import load_base, load_classifier
 from common.base_models.masked_lm import MaskedLanguageModel
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.data.datasets import Dataset, Example
 from common.errors import ModelError
 from common.evaluation.evaluate import evaluate, evaluate_language_model

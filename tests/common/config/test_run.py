@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from common.config import run as run_module
 from common.config.personalisation import PersonalisationConfig
-from common.config.run import LEVELS, RunConfig, load_toml, parse_run
+from common.config.privacy import LEVELS
+from common.config.run import RunConfig, load_toml, parse_run
 from common.config.sections import Section
 from common.errors import ConfigurationError
 from common.tasks import TASKS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.config.run import AggregationConfig
+from common.config.aggregation import AggregationConfig
 from common.errors import AdapterRefused
 from common.weighting import weights
 from server.rounds.aggregation import ServerOptimizer, optimizer_of_round, update_norm, weighted_mean

@@ -13,7 +13,7 @@ from common.adapters.adapted_model import adapt
 from common.base_models.architecture import read_config
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.tasks import TASKS, Task
 from tests.tiny_models import save_tiny_model

@@ -19,7 +19,7 @@ from common.base_models.extend import extend
 from common.base_models.load import load_base
 from common.base_models.provenance import read_provenance
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.evaluation.evaluate import evaluate_language_model
 from common.tasks import task

@@ -11,7 +11,7 @@ from client.finetune.strategies.quality import lost_probes
 from common.adapters.attach import attach
 from common.base_models.load import load_base
 from common.config.adapter import PromptConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.tasks import task
 from tests.client.finetune.strategies.test_continual_pretraining import labelled
 from tests.tiny_models import save_tiny_model, shaken, tiny_adapted

@@ -20,7 +20,7 @@ from common.adapters.losses import example_losses
 from common.adapters.manifest import load_adapter
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
-from common.config.run import ModelConfig
+from common.config.training import ModelConfig
 from common.data.datasets import Dataset, SummaryExample
 from common.errors import ConfigurationError, ModelError
 from common.evaluation.summaries import summarise
