@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from common.report.records import RoundRecord
 
-__all__ = ["EpochEvent", "Observer", "StepEvent", "tell_epoch", "tell_round", "tell_stage", "tell_step"]
+__all__ = ["EpochEvent", "Observer", "StepEvent", "Stopping", "tell_epoch", "tell_round", "tell_stage", "tell_step"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class EpochEvent:
     seconds: float
     metric: str = ""
     losses: Mapping[str, float] = field(default_factory=dict)
+
+
+class Stopping(Exception):
+    """Raised by an observer that was told to end the training under way."""
 
 
 class Observer:

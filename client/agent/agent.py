@@ -27,7 +27,7 @@ from common.config.adapter import adapter_record
 from common.config.run import RunConfig
 from common.data.datasets import Dataset
 from common.errors import AdapterRefused, AssignmentRefused, ConfigurationError, FedfinError, MessageError
-from common.events import Observer
+from common.events import Observer, Stopping
 from common.files import write_atomic
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
@@ -159,7 +159,7 @@ class Agent:
             )
             part = PersonalPart(InstitutionPaths(self.directory).personal(assignment.run_id))
             if is_final:
-                finish(job, part, shared, local.labels or config.labels, local.test)
+                _make_personal(job, part, shared, local)
                 return Receipt(assignment.run_id, assignment.round)
             return self._contribute(job, part, shared)
 
@@ -189,6 +189,17 @@ class Agent:
     def _seal(self, payload: bytes, context: MessageContext, kind: str) -> bytes:
         answer = replace(context, kind=kind, sender=self.keys.name, recipient=self.hub.name)
         return seal(payload, self.keys, self.hub, answer)
+
+
+def _make_personal(job: local_round.FederatedJob, part: PersonalPart, shared: Tensors, local: LocalModel) -> None:
+    """Make the personal model. An error stays in the log: it may depend on the rows, and the receipt must not."""
+    try:
+        finish(job, part, shared, local.labels or job.config.labels, local.test)
+    except Stopping:
+        raise
+    except Exception as error:
+        why = error if isinstance(error, FedfinError) else type(error).__name__
+        log.error("round %d: the personal model could not be made: %s", job.round, why)
 
 
 def _facts(run_id: str, config: RunConfig, model: AdaptedModel, answer: local_round.RoundAnswer) -> dict[str, Any]:

@@ -23,21 +23,17 @@ from client.institution.paths import MAX_SOCKET_PATH
 from client.institution.sharing import is_shared
 from common.canonical import AGENT_METHOD, MAX_SEALED_BYTES
 from common.errors import ConfigurationError, EnvelopeError, MessageError
-from common.events import Observer, StepEvent
+from common.events import Observer, StepEvent, Stopping
 from common.files import write_atomic
 from common.protocol.envelope import peek
 
-__all__ = ["AgentService", "Stopping", "serve"]
+__all__ = ["AgentService", "serve"]
 
 log = logging.getLogger("fedfin.institution")
 
 WAITING = 4  # questions that may wait beside the one at work
 _THREADS = WAITING + 4  # the health service answers whatever waits
 _TELL_SECONDS = 10.0
-
-
-class Stopping(Exception):
-    """The agent was told to stop while it trained."""
 
 
 class AgentService(Observer):

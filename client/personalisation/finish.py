@@ -9,7 +9,7 @@ from client.personalisation.part import PersonalPart
 from client.personalisation.record import PersonalRecord
 from common.adapters.travelling import complete
 from common.data.datasets import Dataset
-from common.errors import AssignmentRefused, ModelError
+from common.errors import AssignmentRefused, DataError, ModelError
 from common.evaluation.evaluate import Prepared, evaluate, prepare
 from common.evaluation.metrics import headline
 from common.protocol.adapter_codec import Tensors
@@ -40,7 +40,8 @@ def finish(
 ) -> None:
     """Make the personal model in `job.model` and save it beside its record.
 
-    If the further steps do not fit in the budget, the personal model is the global one, and the record says so.
+    If the further steps do not fit in the budget, or there is no row for them, the personal model is the global one, and
+    the record says so.
 
     Args:
         job: The round after the last one. Its model is overwritten.
@@ -61,8 +62,8 @@ def finish(
     refused = ""
     try:
         method.finish(job)
-    except AssignmentRefused as error:
-        log.warning("personal part refused (%s): %s", error.code, error)
+    except (AssignmentRefused, DataError) as error:
+        log.warning("personal part refused: %s", error)
         refused = str(error)
     delta = config.privacy.delta if job.institution.noise == "system" else None  # fixed noise protects nobody
     epsilon = None if delta is None else job.ledger.epsilon(delta, job.run_id)

@@ -30,7 +30,8 @@ def run_directory(home: Path, run_id: str) -> Path:
 class RoundTracker(Observer):
     """An observer of one round of one run. The record of the rounds before it is continued.
 
-    A record that cannot be written is told in the log, and stops no training.
+    A record that cannot be written is told in the log, and stops no training. That holds for every error: a loss that is
+    not finite depends on the rows, and a round that failed for it would tell the hub so.
     """
 
     def __init__(self, directory: Path, round_: int, rounds: int) -> None:
@@ -45,7 +46,7 @@ class RoundTracker(Observer):
         self._losses: list[float] = []
         self._last: StepEvent | None = None
         self._seconds = 0.0
-        with contextlib.suppress(CheckpointError, IndexError):  # there may be no earlier record
+        with contextlib.suppress(Exception):  # there may be no earlier record, or one with numbers that are not finite
             self._seconds = read_history(directory / "tracker.json").steps[-1].seconds if round_ > 1 else 0.0
         self._tracker = Tracker(directory)
 
@@ -87,6 +88,7 @@ class RoundTracker(Observer):
             return
         try:
             call()
-        except (OSError, CheckpointError) as error:
+        except Exception as error:
             self._failed = True
-            log.warning("the record of this run could not be written: %s", error)
+            why = error if isinstance(error, OSError | CheckpointError) else type(error).__name__
+            log.warning("the record of this run could not be written: %s", why)

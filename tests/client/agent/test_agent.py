@@ -136,6 +136,20 @@ def test_the_share_that_the_hub_states_is_kept_beside_the_answers(bank: Bank, as
     assert Say.read(InstitutionPaths(bank.directory).outbox(RUN)) == Say(0.25, 4)
 
 
+def test_no_answer_shows_that_some_row_has_a_loss_without_end(tmp_path: Path, local: LocalModel, ask: Ask) -> None:
+    """The hub makes the loss of one label overflow, to read from a failure that some row carries it."""
+    bias = local.adapted.output_bias()
+    assert bias is not None
+    start = local.adapted.initial() | {bias: np.array([3e38, 3e38, -3e38], np.float32)}
+    tokens = local.data.tokens
+    for place, labels in enumerate(((0, 1), (0, 1, 2))):
+        of_rows = tuple(np.asarray(labels[row % len(labels)], np.int64) for row in range(RECORDS))
+        data = PreparedData(replace(tokens, labels=of_rows), "f" * 64, FeatureCache())
+        bank = Bank(tmp_path / str(place), replace(local, data=data))
+        for round_ in (1, 2):
+            assert isinstance(bank.ask(ask(round_, adapter=encode(start))), Contribution)
+
+
 def test_only_the_hubs_own_signature_over_an_assignment_to_this_institution_counts(bank: Bank, ask: Ask) -> None:
     impostor = PrivateKeys.generate("hub")
     foreign = {

@@ -11,7 +11,7 @@ from client.agent.agent import Agent, LocalModel
 from client.federation.local_round import PreparedData
 from client.institution.config import PersonalConfig
 from client.institution.paths import InstitutionPaths
-from client.personalisation.methods import Proximal
+from client.personalisation.methods import After, Proximal
 from client.personalisation.part import PersonalPart
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
@@ -19,6 +19,7 @@ from common.adapters.manifest import read_manifest, unprotected
 from common.adapters.travelling import travelling, travelling_spec
 from common.config.run import RunConfig, parse_run
 from common.data.datasets import Dataset
+from common.events import Stopping
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import epsilon
 from common.privacy.ledger import Charge, PrivacyLedger, read_charges
@@ -234,6 +235,34 @@ def test_further_steps_that_do_not_fit_leave_the_global_model_and_the_same_recei
     assert len(bank.charges()) == ROUNDS
     for name, value in model_of(bank).items():
         np.testing.assert_array_equal(value, shared[name])
+
+
+@pytest.mark.parametrize("personal", [*METHODS.values(), UNNOISED], ids=[*METHODS, "after-unnoised"])
+def test_without_a_single_row_the_answers_are_the_same(
+    tmp_path: Path, local: LocalModel, personal: dict[str, Any]
+) -> None:
+    """Rows with other labels than the run's are left out, so a hub could otherwise ask for labels one by one."""
+    empty = PreparedData(replace(local.data.tokens, input_ids=(), labels=()), "f" * 64, FeatureCache())
+    Bank(tmp_path, replace(local, data=empty), config(**personal)).finish()
+
+
+def test_the_receipt_is_the_same_if_the_personal_model_cannot_be_made(
+    tmp_path: Path, local: LocalModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error of any kind may depend on the rows. Its text may quote one. Only an agent that stops gives no answer."""
+    bank = Bank(tmp_path, local, config(**METHODS["after"]))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(After, "finish", fail)
+    error: Exception = Stopping()
+    with pytest.raises(Stopping):
+        bank.ask(ROUNDS + 1)
+    error = ValueError("profit of bank 3")
+    assert bank.ask(ROUNDS + 1) == Receipt(RUN, ROUNDS + 1)
+    assert "ValueError" in caplog.text
+    assert "bank 3" not in caplog.text
 
 
 @pytest.mark.parametrize("method", ["head", "proximal"])
