@@ -72,7 +72,7 @@ def _is_fiqa(value: object) -> bool:
 def _opinions(path: Path, records: Mapping[str, Any]) -> Iterator[Row]:
     for number, record in enumerate(records.values(), start=1):
         for opinion in record["info"]:
-            score = score_of(str(opinion.get("sentiment_score", "")))
+            score = score_of(str(opinion.get("sentiment_score", ""))) if isinstance(opinion, Mapping) else None
             if score is None:
                 raise DataError(f"{path}: entry {number} has no sentiment_score from -1 to 1: leave it out")
             yield {

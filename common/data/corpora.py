@@ -17,7 +17,7 @@ from common.data.cells import as_text
 from common.data.datasets import Dataset, Example
 from common.data.files import OPENERS, open_table
 from common.data.filings import MARKUP, Filing, is_markup, read_filing
-from common.data.raw_text import file_kind, read_bytes, read_text
+from common.data.raw_text import file_kind, read_bytes, read_text, visible_files
 from common.data.records import Columns, Record, Records
 from common.data.table import Table, missing_column
 from common.errors import DataError
@@ -100,7 +100,7 @@ def _read_folder(folder: Path, column: str | None) -> Filing:
     paragraphs: list[str] = []
     left_out: Counter[str] = Counter()
     read = 0
-    for file in sorted(file for file in folder.rglob("*") if _is_visible(folder, file)):
+    for file in visible_files(folder):
         kind = file_kind(file)
         if kind not in _kinds() and not _begins_as_markup(file):
             left_out[f"files named *{kind}" if kind else "files without a suffix in their name"] += 1
@@ -202,10 +202,6 @@ def read_split(path: Path, column: str | None, group_column: str | None, share: 
 
 def _kinds() -> tuple[str, ...]:
     return (*TEXT_READERS, *OPENERS)
-
-
-def _is_visible(folder: Path, file: Path) -> bool:
-    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _begins_as_markup(file: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from common.data.raw_text import file_kind, read_text
-from common.data.table import Table
+from common.data.table import Table, is_value
 from common.errors import DataError
 
 __all__ = ["open_delimited"]
@@ -43,18 +43,26 @@ def open_delimited(path: Path, _columns: Collection[str] | None, /) -> Table:
     if len(set(named)) < len(named):
         raise DataError(f"{path}: the header has a repeated column name: give each column its own")
     rows = _rows(path, header, body, _NAMES[separator], fault)
-    return Table(tuple(named), rows, has_header=not _is_repeated_below(header, body))
+    return Table(tuple(named), rows, has_header=not _is_row(header, body))
 
 
 def _separator(path: Path, content: str) -> tuple[str, str]:
     """Return the sign between fields, and the content without a spreadsheet's line about it."""
     first, _, rest = content.partition("\n")
-    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
-        return first.strip()[4], rest
+    declared = first.rstrip("\r")
+    if declared.lower().startswith("sep=") and len(declared) == 5:
+        if declared[4] not in _SEPARATORS:
+            raise DataError(f"{path}: its line sep= names an unknown sign: separate fields by {_listed()}")
+        return declared[4], rest
     if file_kind(path) == ".tsv":
         return "\t", content
     plain = "".join(first.split('"')[::2])  # without quoted fields
     return max(_SEPARATORS, key=plain.count), content
+
+
+def _listed() -> str:
+    *others, last = _NAMES.values()
+    return f"{', '.join(others)} or {last}"
 
 
 def _rows(
@@ -71,9 +79,10 @@ def _rows(
         raise fault from None
 
 
-def _is_repeated_below(header: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
-    """Return whether a value of the first line stands in its column again, as the label of a first row does."""
-    return any(name == value for record in body for name, value in zip(header, record, strict=False) if name)
+def _is_row(header: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first line is rather a first row, by the values below it."""
+    columns = {name: [record[place] for record in body if place < len(record)] for place, name in enumerate(header)}
+    return any(is_value(name, values) for name, values in columns.items() if name)
 
 
 def _is_text(value: str) -> bool:

@@ -12,7 +12,7 @@ from common.data.conll import open_conll
 from common.data.delimited_files import open_delimited
 from common.data.json_files import open_json, open_json_lines
 from common.data.marked_lines import open_marked_lines
-from common.data.raw_text import file_kind
+from common.data.raw_text import file_kind, visible_files
 from common.data.spreadsheets import open_spreadsheet
 from common.data.table import Opener, Table, missing_column
 from common.errors import DataError
@@ -113,8 +113,7 @@ def _folder(path: Path, head: Head) -> list[Path]:
             return [path / each["filename"] for each in json.loads((path / "state.json").read_text())["_data_files"]]
         except (OSError, ValueError, LookupError, TypeError):
             raise DataError(f"{path}: its state.json is damaged: save the data set again") from None
-    files = [each for each in sorted(path.rglob("*")) if each.is_file() and not each.name.startswith(".")]
-    usable = [each for each in files if opener_of(each, head)]
+    usable = [each for each in visible_files(path) if opener_of(each, head)]
     tables = [each for each in usable if file_kind(each) in OPENERS]
     # Beside other tables, a .json file describes them.
     found = [each for each in tables if file_kind(each) != ".json"] or tables or usable

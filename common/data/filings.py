@@ -46,6 +46,8 @@ _BLOCKS = frozenset(
         "h6 header hr html li main nav ol p pre section table title tr ul",
     )
 )
+_PAGE = frozenset(("html", "body", "div", "table", "p", "font"))
+"""Elements of which one shows that XML holds HTML."""
 _BREAKS = _BLOCKS | {"br", "td", "th"}
 _UNREAD = frozenset(("script", "style", "noscript", "template", "head", "ix:header", "ix:hidden"))
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
@@ -113,7 +115,8 @@ def _document(text: str) -> Filing:
     head = text[:_HEAD]
     root = _parsed_xml(text) if _XML.match(head) else None
     if root is not None:
-        return _hypertext(root) if _HTML.search(head) or _local_name(root.tag) == "html" else _values(root)
+        is_page = _HTML.search(head) and any(_local_name(each.tag) in _PAGE for each in root.iter())  # not in CDATA
+        return _hypertext(root) if is_page or _local_name(root.tag) == "html" else _values(root)
     if _HTML.search(head):
         return _hypertext(_parsed_html(text))
     if _XML.match(head):
@@ -165,8 +168,13 @@ def _tree(text: str) -> tuple[Any, bool]:
 
 
 @cache
-def _local_name(tag: str) -> str:
-    """Return the name of an element without its namespace, in lower case. Those of inline XBRL begin with "ix:"."""
+def _local_name(tag: Any) -> str:
+    """Return the name of an element without its namespace, in lower case. Those of inline XBRL begin with "ix:".
+
+    A reference to an entity has no name: lxml gives it a function as its tag.
+    """
+    if not isinstance(tag, str):
+        return ""
     namespace, _, name = tag.rpartition("}")
     return f"ix:{name.lower()}" if "inlinexbrl" in namespace.lower() else name.lower()
 
@@ -225,6 +233,8 @@ def _pieces(root: Any, left_out: Counter[str]) -> Iterator[str]:
             yield "\n\n"
             table = None
         text = element.text if begins else element.tail
+        if text and begins and not name:  # an entity, such as &nbsp;, which only the DTD defines
+            text = html.unescape(text)
         if text:
             yield text if preformatted else _SPACE.sub(" ", text)
 

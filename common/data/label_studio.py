@@ -32,7 +32,12 @@ def label_studio_rows(
     Raises:
         DataError: A task has no text, two labels, or labelled stretches that overlap or lie outside of the text.
     """
-    tasks = [(number, *_task(path, number, record)) for number, record in records]
+    tasks = []
+    for number, record in records:
+        try:
+            tasks.append((number, *_task(path, number, record)))
+        except (AttributeError, LookupError, TypeError):
+            raise DataError(f"{path}: row {number} is no task as Label Studio exports it: export it again") from None
     has_spans = any(spans for _, _, answers in tasks for _, _, spans in answers)
     rows: list[tuple[int, Row]] = []
     for number, fields, answers in tasks:

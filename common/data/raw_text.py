@@ -7,11 +7,20 @@ from common.data.compressed import expanded_bytes, file_kind
 from common.data.encodings import UTF16, encoding_of
 from common.errors import DataError
 
-__all__ = ["file_kind", "read_bytes", "read_text"]
+__all__ = ["file_kind", "read_bytes", "read_text", "visible_files"]
 
 _BINARY_BEGINNINGS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"%PDF", b"\x1f\x8b", b"PAR1", b"ARROW1", b"SQLite format 3")
 
 log = logging.getLogger(__name__)
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """Return all files below a folder in order of their names, without those whose name or folder begins with a dot."""
+    return [
+        each
+        for each in sorted(folder.rglob("*"))
+        if each.is_file() and not any(part.startswith(".") for part in each.relative_to(folder).parts)
+    ]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -29,6 +38,8 @@ def read_bytes(path: Path) -> bytes:
 def read_text(path: Path) -> str:
     """Return the text of a file. It is UTF-8, UTF-16 with a byte-order mark, or Windows-1252, see `encoding_of`.
 
+    If the only line ends are carriage returns, they become newlines: old programs for the Mac write them.
+
     Bytes of no known encoding become lone surrogates, so that the caller can name their row and column.
 
     Raises:
@@ -42,4 +53,5 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: it is not a text file, whatever its name says: export the rows as text")
     if name == "cp1252":
         log.warning("%s: it is not UTF-8 and was read as Windows-1252: save it as UTF-8 if letters look wrong", path)
-    return data.decode(name) if name else data.decode("utf-8-sig", errors="surrogateescape")
+    text = data.decode(name) if name else data.decode("utf-8-sig", errors="surrogateescape")
+    return text if "\n" in text else text.replace("\r", "\n")

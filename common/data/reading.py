@@ -13,7 +13,7 @@ from common.data.datasets import AnyExample, Dataset, Example, SummaryExample, T
 from common.data.files import OPENERS, data_files, open_table
 from common.data.labels import LabelSet, iob, label_set
 from common.data.raw_text import file_kind, read_text
-from common.data.records import Columns, Record, Records, read_records
+from common.data.records import Columns, Record, Records, read_records, scores_as_classes
 from common.data.table import missing_column
 from common.errors import ConfigurationError, DataError
 from common.tasks import MULTI_TASK, Head, Task, as_task
@@ -56,7 +56,8 @@ def read_labelled(
     Otherwise it is the task's own order, if all labels are among the task's (in any case). Otherwise labels are sorted,
     as numbers or as texts. Spellings that differ by case, blanks or invisible characters are one label, unless `labels`
     names both. If the names are known and none of them is a number, whole numbers of a file that does not name them
-    are positions in the list of names.
+    are positions in the list of names. If the labels are classes of sentiment and the file has scores from -1 to 1,
+    each score becomes its class, see `common.data.scores`. A private training leaves the rows with such a score out.
 
     Args:
         path: The file, folder or pattern.
@@ -82,6 +83,8 @@ def read_labelled(
     if task.name == MULTI_TASK:
         raise ConfigurationError("multi_task: it is a federation's: alone, give each task with --strategy multi_task")
     records = read_records(path, task.head, Columns(text=text_column, label=label_column, customer=customer_column))
+    if not leave_out_others:
+        records = scores_as_classes(records, task.head, labels or task.labels)
     dataset = to_dataset(records, task.head, labels, task.labels, numbered=numbered, leave_out_others=leave_out_others)
     log_notes(dataset)
     if leave_out_others and not len(dataset):

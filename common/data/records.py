@@ -1,19 +1,23 @@
 """Rows of any file as records: text, label and other columns as written, before labels become numbers."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.data.cells import as_text, as_texts
 from common.data.conll import DOCUMENT
 from common.data.files import data_files, known_formats, opener_of
 from common.data.labels import clean_label
-from common.data.raw_text import file_kind, read_text
+from common.data.raw_text import file_kind, read_text, visible_files
+from common.data.scores import CLASSES, SCORE_RULE, are_scores, class_of_score, score_of
 from common.data.table import Table, missing_column
 from common.errors import DataError
 from common.tasks import Head
 
-__all__ = ["Columns", "Record", "Records", "is_number", "read_records"]
+__all__ = ["Columns", "Record", "Records", "is_number", "read_records", "scores_as_classes"]
+
+log = logging.getLogger(__name__)
 
 _PLAIN = (".txt", ".md")
 
@@ -115,6 +119,21 @@ def read_records(path: Path, head: Head, columns: Columns) -> Records:
     if head.labels_texts and all(isinstance(row.text, str) and is_number(row.text) for row in rows):
         raise DataError(f'{path}: column "{text}" holds only numbers: name the column with the text')
     return Records(tuple(rows), str(path), (text, label), tuple(own), blank, any(row.row_is_word for row in rows))
+
+
+def scores_as_classes(records: Records, head: Head, labels: Sequence[str]) -> Records:
+    """Return records of sentiment with a class for each score. A warning states the rule.
+
+    Args:
+        records: The rows. They are returned as they are if not all of their labels are scores.
+        head: Kind of the task.
+        labels: The label set. Only if these are the classes of sentiment, scores are looked for.
+    """
+    if not head.labels_texts or set(labels) != set(CLASSES) or not are_scores(str(row.label) for row in records.rows):
+        return records
+    log.warning("%s: scores became classes: %s", records.name, SCORE_RULE)
+    rows = tuple(replace(row, label=class_of_score(score_of(str(row.label)) or 0.0)) for row in records.rows)
+    return replace(records, rows=rows)
 
 
 class _File:
@@ -220,9 +239,12 @@ class _File:
 
 def _labelled_texts(path: Path) -> list[Record]:
     """Return one record a text file, if all files below a folder are plain texts in folders that name their labels."""
-    files = [each for each in sorted(path.rglob("*")) if each.is_file() and not each.name.startswith(".")]
-    if not files or not all(file_kind(each) in _PLAIN and each.parent.parent == path for each in files):
+    files = visible_files(path)
+    if not all(file_kind(each) in _PLAIN for each in files) or not any(each.parent != path for each in files):
         return []
+    for file in files:
+        if file.parent.parent != path:
+            raise DataError(f"{file}: it is in no folder that names its label: put each text in {path.name}/LABEL/")
     records = []
     for file in files:
         text = read_text(file).strip()

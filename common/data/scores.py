@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
-__all__ = ["SCORE_RULE", "class_of_score", "score_of"]
+__all__ = ["CLASSES", "SCORE_RULE", "are_scores", "class_of_score", "score_of"]
 
+CLASSES = ("negative", "neutral", "positive")
+"""The classes that scores become."""
 _NEUTRAL = 0.1
 """Largest distance of a neutral score from zero. FiQA's scores are marks of a slider, and few of them are zero."""
 SCORE_RULE = f"below -{_NEUTRAL} is negative, above {_NEUTRAL} is positive, otherwise neutral"

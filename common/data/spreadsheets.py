@@ -14,7 +14,7 @@ from typing import Any
 
 from common.data.compressed import most_expanded
 from common.data.raw_text import read_bytes
-from common.data.table import Table, shown
+from common.data.table import Table, is_value, shown
 from common.errors import DataError
 
 __all__ = ["open_spreadsheet"]
@@ -62,7 +62,7 @@ def _open(path: Path, data: bytes, columns: Collection[str] | None) -> Table:
     if columns is not None and not found:
         found = [header for name, top in tops.items() if (header := _header(name, top, None))][:1]
         names = tuple(found[0].names.values()) if found else ()
-        return Table(names, (), has_header=bool(found) and not _is_repeated(found[0], tops[found[0].sheet]))
+        return Table(names, (), has_header=bool(found) and not _is_row(found[0], tops[found[0].sheet]))
     if columns is None and len(found) > 1:  # a sheet with one column beside a wider one holds notes
         widest = max(len(header.names) for header in found)
         found = [header for header in found if len(header.names) > 1 or widest == 1]
@@ -118,10 +118,10 @@ def _name(value: object) -> str:
     return "" if value is None else str(_plain(value)).strip()
 
 
-def _is_repeated(header: _Header, top: Sequence[Row]) -> bool:
-    """Return whether a value of the header stands in its column again, as the label of a first row does."""
-    below = top[header.row :]
-    return any(_value(row, place) == name for row in below for place, name in header.names.items())
+def _is_row(header: _Header, top: Sequence[Row]) -> bool:
+    """Return whether the header is rather a first row, by the values below it."""
+    below = {place: [_name(_value(row, place)) for row in top[header.row :]] for place in header.names}
+    return any(is_value(name, below[place]) for place, name in header.names.items())
 
 
 def _rows(cells: Iterator[Row], header: _Header) -> Iterator[tuple[int, Row]]:

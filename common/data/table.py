@@ -1,18 +1,23 @@
 """The rows of one data file as its format stores them, before they are read as texts."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from common.errors import DataError
 
-__all__ = ["Opener", "Table", "listed_columns", "missing_column", "shown"]
+__all__ = ["Opener", "Table", "is_value", "listed_columns", "missing_column", "shown"]
 
 _NAME = re.compile(r"[^\W\d][\w .:/()#%&-]{0,39}")
 _MOST_WORDS = 4
 _MOST_LISTED = 20
+_DIGIT = re.compile("[0-9]")
+_MOST_LOOKED_AT = 200
+"""Number of values of a column that are compared with its name."""
+_LONGEST = 4
+"""Median length of values, in lengths of the column's name in words, up to which the name may be one of them."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,27 @@ def listed_columns(table: Table) -> str:
         return "its first line does not look like a header: add a line with the columns' names"
     more = f" and {len(named) - _MOST_LISTED} more" if len(named) > _MOST_LISTED else ""
     return f"the file has {', '.join(named[:_MOST_LISTED])}{more}"
+
+
+def is_value(name: str, values: Sequence[str]) -> bool:
+    """Return whether the name of a column is rather its first value, as in a file without a header.
+
+    It is if it stands among the values, as the label of a first row does. It is also if it differs from a value in its
+    digits alone, as account numbers do, or if it has several words, and so have two or more values, as headlines do.
+
+    Args:
+        name: The name of the column.
+        values: The values below it.
+    """
+    if name in values:
+        return True
+    some = [value for value in values[:_MOST_LOOKED_AT] if value.strip()]
+    shape = _DIGIT.sub("0", name)
+    if shape != name and any(shape == _DIGIT.sub("0", value) for value in some):
+        return True
+    words = len(name.split())
+    lengths = sorted(len(value.split()) for value in some)
+    return words > 1 and len(lengths) > 1 and 2 <= lengths[len(lengths) // 2] <= _LONGEST * words
 
 
 def _looks_like_name(name: str) -> bool:

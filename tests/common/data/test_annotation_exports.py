@@ -167,3 +167,26 @@ def test_records_of_no_tool_are_left_to_the_reader_of_tables() -> None:
         assert not is_label_studio([record])
     contents: list[object] = [[], {}, {"1": {"sentence": "a"}}, "text"]
     assert [fiqa_rows(path, content) for content in contents] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        [17],
+        [{"result": [SECRET]}],
+        [{"result": [{"type": "choices", "value": [SECRET]}]}],
+        [{"result": [{"type": "choices", "value": {"choices": None}}]}],
+    ],
+)
+def test_a_task_of_another_form_is_one_line(tmp_path: Path, annotations: list[object]) -> None:
+    records = [studio("good", [choice("up")]), {"id": 2, "data": {"text": SECRET}, "annotations": annotations}]
+    with pytest.raises(DataError, match="row 2 is no task as Label Studio exports it") as caught:
+        read_rows(written(tmp_path / "a.json", records))
+    assert SECRET not in str(caught.value)
+
+
+def test_an_opinion_of_another_form_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"1": {"sentence": SECRET, "info": [SECRET]}}))
+    with pytest.raises(DataError, match="entry 1 has no sentiment_score from -1 to 1") as caught:
+        read_rows(tmp_path / "a.json")
+    assert SECRET not in str(caught.value)

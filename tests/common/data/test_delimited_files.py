@@ -82,3 +82,30 @@ def test_a_first_row_that_returns_in_its_column_is_no_header(tmp_path: Path) -> 
     assert not open_delimited(tmp_path / "a.csv", None).has_header
     (tmp_path / "a.csv").write_text("label,text\nup,Norvik rose\n")
     assert open_delimited(tmp_path / "a.csv", None).has_header
+
+
+@pytest.mark.parametrize("sign", ["^", '"', " "])
+def test_an_unknown_sign_between_fields_is_one_line(tmp_path: Path, sign: str) -> None:
+    (tmp_path / "a.csv").write_text(f"sep={sign}\ntext{sign}label\n{SECRET}{sign}down\n")
+    with pytest.raises(DataError, match="names an unknown sign: separate fields by commas, semicolons, tabs or bars"):
+        read_rows(tmp_path / "a.csv")
+
+
+def test_a_tab_may_be_declared_as_the_sign_between_fields(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sep=\t\r\ntext\tlabel\r\na, b\tup\r\n")
+    assert read_rows(tmp_path / "a.csv") == [{"text": "a, b", "label": "up"}]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "Norvik beats forecast\nTarn cuts its dividend\nOstra holds its meeting\n",
+        "Norvik,C10234\nTarn,C10777\n",
+        "Norvik wins order,0.4\nTarn loses its largest customer,-0.3\nOstra names auditor,0.0\n",
+    ],
+)
+def test_a_first_row_without_repeated_values_is_not_shown(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "a.csv").write_text(rows)
+    with pytest.raises(DataError, match="its first line does not look like a header") as caught:
+        read_rows(tmp_path / "a.csv", ("text",))
+    assert "Norvik" not in str(caught.value)

@@ -172,3 +172,18 @@ def test_a_folder_without_text_and_a_file_that_cannot_be_read_are_one_line(tmp_p
         read_corpus(tmp_path / "a.html")
     assert read_filing(b"").paragraphs == ()
     assert read_filing(b"<html></html>").left_out == Counter()
+
+
+def test_a_named_character_of_the_dtd_is_read_and_other_entities_are_not_expanded() -> None:
+    page = """<?xml version="1.0"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-strict.dtd" [
+<!ENTITY name SYSTEM "file:///etc/hostname">]>
+<html xmlns="http://www.w3.org/1999/xhtml"><body><p>Profit&nbsp;rose &mdash; says &name; here.</p>
+<table><tr><td>a&nbsp;b</td><td>1 &amp;lt; 2</td></tr></table></body></html>"""
+    assert read_filing(page.encode()).paragraphs == ("Profit rose — says &name; here.", "a b 1 &lt; 2")
+
+
+def test_hypertext_in_the_values_of_xml_is_read_from_character_data() -> None:
+    content = "<r><note><![CDATA[<p>First paragraph.</p><p>Second paragraph.</p>]]></note><date>2024-01-01</date></r>"
+    filing = read_filing(f'<?xml version="1.0"?>{content}'.encode())
+    assert filing.paragraphs == ("First paragraph.", "Second paragraph.")

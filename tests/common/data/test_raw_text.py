@@ -49,3 +49,10 @@ def test_bytes_that_are_no_text_are_refused_and_not_shown(
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_bytes(tmp_path)
+
+
+def test_carriage_returns_alone_end_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"first\rsecond\r")
+    assert read_text(tmp_path / "a.txt") == "first\nsecond\n"
+    (tmp_path / "b.txt").write_bytes(b"first\r\nsecond\rstill second\r\n")
+    assert read_text(tmp_path / "b.txt") == "first\r\nsecond\rstill second\r\n"

@@ -312,6 +312,23 @@ def test_a_row_without_a_label_is_named(tmp_path: Path, value: object, name: str
         read_labelled(path, DOCUMENT)
 
 
+def test_texts_in_hidden_folders_are_no_rows_and_no_labels(tmp_path: Path) -> None:
+    for name in ("up/a.txt", "down/b.txt", "down/.ipynb_checkpoints/b-checkpoint.txt", ".git/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"text of {name}")
+    assert read_labelled(tmp_path, "document_classification").labels == ("down", "up")
+
+
+@pytest.mark.parametrize("name", ["README.md", "train/up/c.txt"])
+def test_a_text_outside_of_the_folders_of_labels_is_named(tmp_path: Path, name: str) -> None:
+    for place in ("up/a.txt", "down/b.txt", name):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text("zxq secret")
+    with pytest.raises(DataError, match="it is in no folder that names its label") as caught:
+        read_labelled(tmp_path, "document_classification")
+    assert "secret" not in str(caught.value)
+
+
 def test_a_folder_and_a_pattern_of_files_are_one_data_set(tmp_path: Path) -> None:
     for number, label in enumerate(("up", "down")):
         (tmp_path / f"train-{number}.csv").write_text(f"text,label\ntext {number},{label}\n")

@@ -1,7 +1,11 @@
 """Sentiment scores are told from labels that happen to be numbers."""
 
+from pathlib import Path
+
 import pytest
 
+from common.data.datasets import Example
+from common.data.reading import read_labelled
 from common.data.scores import are_scores, score_of
 
 
@@ -25,3 +29,23 @@ def test_fractions_from_minus_one_to_one_are_scores(values: list[str], found: bo
 def test_a_score_may_have_a_decimal_comma() -> None:
     assert score_of(" -0,25 ") == -0.25
     assert score_of("1.000,5") is None
+
+
+def test_a_table_of_scores_has_the_classes_of_sentiment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nprofit fell,-0.37\nprofit rose,1.0\nmeeting held,0.05\n")
+    rows = read_labelled(tmp_path / "a.csv", "sentiment_analysis")
+    assert rows.labels == ("negative", "neutral", "positive")
+    assert [example.label for example in rows.examples if isinstance(example, Example)] == [0, 2, 1]
+    assert "scores became classes: below -0.1 is negative" in caplog.text
+    again = read_labelled(tmp_path / "a.csv", "sentiment_analysis", labels=rows.labels)
+    assert again.examples == rows.examples
+
+
+def test_scores_of_another_task_and_of_a_private_training_stay(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nprofit fell,-0.37\nprofit rose,0.9\nmeeting held,neutral\n")
+    assert len(read_labelled(tmp_path / "a.csv", "sentiment_analysis").labels) == 3
+    assert read_labelled(tmp_path / "a.csv", "document_classification").labels == ("-0.37", "0.9", "neutral")
+    kept = read_labelled(
+        tmp_path / "a.csv", "sentiment_analysis", labels=("negative", "neutral", "positive"), leave_out_others=True
+    )
+    assert len(kept) == 1  # whether a row stays depends on this row alone
