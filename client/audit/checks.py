@@ -174,5 +174,5 @@ def _two_sided(law: Any, value: float) -> float:
     return min(1.0, 2 * min(float(law.cdf(value)), float(law.sf(value))))
 
 
-def _chance(name: str, what: str, measured: float, stated: float, p_value: float) -> Check:
-    return Check(name, what, measured, stated, p_value, p_value >= SURPRISE)
+def _chance(name: str, quantity: str, measured: float, stated: float, p_value: float) -> Check:
+    return Check(name, quantity, measured, stated, p_value, p_value >= SURPRISE)

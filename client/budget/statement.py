@@ -111,11 +111,11 @@ def statement(
         run_id=run_id,
         unit=unit,
         adjacency="add-or-remove-one",
-        asked_by=_distinct(use.requester for use in uses),
+        requesters=_distinct(use.requester for use in uses),
         tasks=_distinct(use.task for use in uses),
         base_models=_distinct(use.base_digest for use in uses),
         data_fingerprints=_distinct(use.data_fingerprint for use in uses),
-        population=max((use.num_units for use in uses), default=None),
+        num_units=max((use.num_units for use in uses), default=None),
         noise_source=_noise_source(here),
         **_spent(charges, here, institution, limit, prv, in_global_models) | _without_others(part),
         **_everything(charges, limit),
@@ -175,7 +175,7 @@ def _spent(
     num_units = max((use.num_units for use in uses), default=0)
     alone = all(use.requester == institution for use in uses)
     return facts | {
-        "delta_times_population": delta * num_units,
+        "delta_times_num_units": delta * num_units,
         "epsilon_run": run,
         "epsilon_rdp": epsilon_rdp(events, delta),
         "epsilon_prv": _prv(events, delta) if prv else None,
@@ -228,7 +228,7 @@ def _adversaries(run: float, cumulative: float, alone: bool) -> tuple[Adversary,
     """One epsilon for all: no figure depends on the actions of another party, or on noise of other institutions."""
     known = _ALONE if alone else _TOGETHER
     return tuple(
-        Adversary(who=who, sees=sees, epsilon_run=run, epsilon_all_runs=cumulative) for who, sees in known.items()
+        Adversary(name=name, sees=sees, epsilon_run=run, epsilon_all_runs=cumulative) for name, sees in known.items()
     )
 
 

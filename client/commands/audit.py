@@ -110,7 +110,7 @@ def _show(findings: "AuditResult") -> None:
     claim = f"epsilon {findings.claimed_epsilon:.2f} at delta {findings.delta:g}, one {findings.unit}"
     row(f"{findings.canaries} canaries", bound, claim, "canaries" in findings.failed)
     for check in findings.checks:
-        row(check.what, f"{check.measured:.4g}", f"{check.stated:.4g}", not check.passed)
+        row(check.quantity, f"{check.measured:.4g}", f"{check.stated:.4g}", not check.passed)
     tokens = inversion.tokens
     row("tokens read from a plain update", f"{inversion.plain} of {tokens}", "nothing is claimed", None)
     row("... from a clipped one", f"{inversion.clipped} of {tokens}", "nothing is claimed", None)

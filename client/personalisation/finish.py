@@ -40,8 +40,8 @@ def finish(
 ) -> None:
     """Make the personal model in `job.model` and save it beside its record.
 
-    If the further steps do not fit in the budget, or there is no row for them, the personal model is the global one, and
-    the record says so.
+    If the further steps do not fit in the budget, or there is no row for them, the personal model is the global one.
+    The record says so.
 
     Args:
         job: The round after the last one. Its model is overwritten.

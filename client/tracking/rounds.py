@@ -30,8 +30,8 @@ def run_directory(home: Path, run_id: str) -> Path:
 class RoundTracker(Observer):
     """An observer of one round of one run. The record of the rounds before it is continued.
 
-    A record that cannot be written is told in the log, and stops no training. That holds for every error: a loss that is
-    not finite depends on the rows, and a round that failed for it would tell the hub so.
+    A record that cannot be written is told in the log, and stops no training. That holds for every error. A loss that
+    is not finite depends on the rows, and a round that failed for it would tell the hub so.
     """
 
     def __init__(self, directory: Path, round_: int, rounds: int) -> None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from common.canonical import LARGEST_NUMBER
@@ -27,6 +27,8 @@ class Record:
 
     VERSION: ClassVar[int] = 1
     """Format of the file. A file without a version has version 1."""
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """By name of a field, its name in files of earlier releases. Records inside of a record may have them too."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as one JSON object, with its version."""
@@ -147,18 +149,22 @@ def _plain(value: object) -> object:
 
 
 def _read_fields(kind: Any, reader: JsonReader) -> Any:
-    hints = get_type_hints(kind)
-    return kind(**{field.name: _read_field(reader, field, hints[field.name]) for field in fields(kind)})
+    hints, earlier = get_type_hints(kind), getattr(kind, "EARLIER_NAMES", {})
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        key = field.name if field.name in reader.value else earlier.get(field.name, field.name)
+        values[field.name] = _read_field(reader, key, field, hints[field.name])
+    return kind(**values)
 
 
-def _read_field(reader: JsonReader, field: "Field[Any]", hint: Any) -> Any:
-    if reader.value.get(field.name) is None:
+def _read_field(reader: JsonReader, key: str, field: "Field[Any]", hint: Any) -> Any:
+    if reader.value.get(key) is None:
         if field.default is not MISSING:
             return field.default
         if field.default_factory is not MISSING:
             return field.default_factory()
-        raise reader.wrong(field.name, "a value")
-    return _read_value(reader, field.name, hint)
+        raise reader.wrong(key, "a value")
+    return _read_value(reader, key, hint)
 
 
 def _read_value(reader: JsonReader, key: str, hint: Any) -> Any:

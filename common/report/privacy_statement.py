@@ -31,10 +31,10 @@ def _promise(s: StatementRecord) -> str:
         f"Protected is one {unit}: everything sent to the hub in this run is (ε, δ)-differentially private for "
         f"{adjacency} {unit}, with ε = {format_epsilon(s.epsilon_run)} at δ = {format_value(s.delta)}."
     )
-    if s.delta_times_population is not None:
+    if s.delta_times_num_units is not None:
         words += (
-            f" There were {format_count(s.population)} {unit}s: δ times their number is "
-            f"{format_value(s.delta_times_population)}."
+            f" There were {format_count(s.num_units)} {unit}s: δ times their number is "
+            f"{format_value(s.delta_times_num_units)}."
         )
     return words
 
@@ -126,7 +126,7 @@ def _groups(s: StatementRecord) -> list[str]:
 
 def _adversaries(s: StatementRecord) -> list[str]:
     return [
-        f"Against {a.who}: ε = {format_epsilon(a.epsilon_run)} (all runs: "
+        f"Against {a.name}: ε = {format_epsilon(a.epsilon_run)} (all runs: "
         f"{format_epsilon(a.epsilon_all_runs)}). "
         f"Seen: {a.sees}."
         for a in s.adversaries

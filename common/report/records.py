@@ -7,7 +7,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from common.canonical import canonical
 from common.report.json_reader import JsonReader, Record
@@ -183,10 +184,18 @@ class ResultRecord(Record):
 
 @dataclass(frozen=True)
 class Check:
-    """One property of the mechanism: `measured` beside `stated`. `p_value` is None if chance plays no part."""
+    """One property of the mechanism: a quantity as `measured`, beside the `stated` one.
+
+    Attributes:
+        name: Name of the check.
+        quantity: The quantity, in words.
+        p_value: Probability of so large a difference by chance. None if chance plays no part.
+    """
+
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({"quantity": "what"})
 
     name: str = ""
-    what: str = ""
+    quantity: str = ""
     measured: float = 0.0
     stated: float = 0.0
     p_value: float | None = None

@@ -1,6 +1,9 @@
 """The record of a privacy statement, `institutions/NAME/statement.json`, for its writer and its readers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
 
 from common.report.json_reader import Record
 
@@ -55,7 +58,9 @@ class GlobalModelPrivacy:
 class Adversary:
     """An adversary, the data that it sees, and its epsilon over this run and over all runs."""
 
-    who: str = ""
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({"name": "who"})
+
+    name: str = ""
     sees: str = ""
     epsilon_run: float = 0.0
     epsilon_all_runs: float = 0.0
@@ -63,12 +68,12 @@ class Adversary:
 
 @dataclass(frozen=True, kw_only=True)
 class StatementRecord(Record):
-    """The privacy statement of one institution and run. It stays inside the institution: it holds `population`.
+    """The privacy statement of one institution and run. It stays inside the institution: it holds `num_units`.
 
     Attributes:
         unit, adjacency: The neighbouring relation, such as one "record" added or removed.
-        asked_by, tasks, base_models, data_fingerprints: Of the run's trainings, in order of first appearance.
-        population, delta_times_population: Largest number of units of a training, and delta times that number.
+        requesters, tasks, base_models, data_fingerprints: Of the run's trainings, in order of first appearance.
+        num_units, delta_times_num_units: Largest number of units of a training, and delta times that number.
         sampler, sampler_assumed, sampler_implemented: The sampling of units in words.
         noise_multiplier, clipping_norm, sampling_probability: The mechanism of the last training.
         steps, steps_of_unfinished_trainings: Steps that count, and those of trainings that never finished.
@@ -89,16 +94,20 @@ class StatementRecord(Record):
         covers, does_not_cover: One sentence each.
     """
 
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"requesters": "asked_by", "num_units": "population", "delta_times_num_units": "delta_times_population"}
+    )
+
     institution: str = ""
     run_id: str = ""
     unit: str = ""
     adjacency: str = ""
-    asked_by: tuple[str, ...] = ()
+    requesters: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     base_models: tuple[str, ...] = ()
     data_fingerprints: tuple[str, ...] = ()
-    population: int | None = None
-    delta_times_population: float | None = None
+    num_units: int | None = None
+    delta_times_num_units: float | None = None
     noise_source: str = ""
     sampler: str = ""
     sampler_assumed: str = ""

@@ -26,6 +26,7 @@ from common.flower.internals import APP_REFUSED, EXPIRED, NODE_LOST
 from common.flower.records import from_error, from_record, to_record
 from common.protocol.outcomes import RoundOutcome
 from server.flower.replies import ReplyPuller, Start, start_thread
+from server.hub.clocks import MOST_S
 from server.rounds.admission import Failure
 
 __all__ = ["GridTransport", "OnProgress"]
@@ -113,11 +114,11 @@ class GridTransport:
             connected = self._connected() if unasked | uncalled | lost else {}
             ahead = self._clocks() if connected else {}
             for name in sorted((unasked | lost) & connected.keys()):
-                ttl = left + max(0.0, ahead.get(name, 0.0))
+                ttl = left + _extra_s(ahead, name)
                 if identity := self._push(to_record(sealed[name]), connected[name], "train", ttl):
                     asked.setdefault(name, self._new_entry()).messages.add(identity)
             for name in sorted(uncalled & connected.keys()):
-                self._call(asked[name], connected[name], min(left, _CALL_TTL_S) + max(0.0, ahead.get(name, 0.0)))
+                self._call(asked[name], connected[name], min(left, _CALL_TTL_S) + _extra_s(ahead, name))
             lost = self._collect(asked, answers)
             if shown != (shown := (tuple(sorted(answers)), tuple(sorted(sealed.keys() - answers.keys())))):
                 self._on_progress(round_, *shown)
@@ -177,6 +178,11 @@ class GridTransport:
     def _is_enough(self, answers: Mapping[str, bytes | Failure], sealed: Mapping[str, bytes], waited_s: float) -> bool:
         contributions = sum(isinstance(answer, bytes) for answer in answers.values())
         return len(answers) == len(sealed) or (contributions >= self._quorum and waited_s >= _JOIN_WITHIN_S)
+
+
+def _extra_s(ahead: Mapping[str, float], name: str) -> float:
+    """Return the seconds that a message lives longer: up to five minutes, whatever time the institution states."""
+    return min(max(0.0, ahead.get(name, 0.0)), MOST_S)
 
 
 def _outcome(reply: Message) -> bytes | Failure | None:

@@ -1,8 +1,9 @@
 """Limits on the connections of the gateway: how many, for how long, and whose.
 
-A connection is counted by its address until the TLS handshake is done, and by its certificate from then on. If a limit
-is reached, the oldest connection under that limit is closed. So connections that do nothing cannot keep others out, and
-an institution can only push out its own. A certificate that may not pass gets status 401 without a look at its request.
+A connection is counted by its address until the TLS handshake is done, and by the key of its certificate from then on.
+If a limit is reached, the oldest connection under that limit is closed. So connections that do nothing cannot keep
+others out, and an institution can only push out its own. A certificate that may not pass gets status 401 without a look
+at its request, and pushes out none that may.
 """
 
 import asyncio
@@ -110,7 +111,7 @@ class Connection(H11Protocol):
         reason = "no certificate" if self.peer is None else self.entrance.objection(self.peer)
         name = self.peer.name if self.peer is not None else ""
         self.entrance.established.add(self)
-        self.entrance.by_certificate.add(name, self, transport.abort)
+        self.entrance.by_certificate.add(self._key, self, transport.abort)
         if reason:
             log.warning("%s refused: %s", name or "a client", reason)
             self._is_refused = True
@@ -123,8 +124,13 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
         self.entrance.established.discard(self)
-        self.entrance.by_certificate.remove(self.peer.name if self.peer is not None else "", self)
+        self.entrance.by_certificate.remove(self._key, self)
         super().connection_lost(exc)
+
+    @property
+    def _key(self) -> str:
+        """Digest of the key of the certificate. An older certificate of the same name may be in other hands."""
+        return self.peer.key if self.peer is not None else ""
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:

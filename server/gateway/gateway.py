@@ -301,7 +301,10 @@ async def _watch(home: HubDirectory, entrance: Entrance) -> None:
     loaded = home.server_certificate.stat().st_mtime_ns
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        entrance.close_objectionable()
+        try:
+            entrance.close_objectionable()
+        except Exception:  # the next look must take place
+            log.exception("connections could not be compared with the revocations")
         try:
             changed = home.server_certificate.stat().st_mtime_ns
             if changed != loaded:

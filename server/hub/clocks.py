@@ -21,6 +21,8 @@ MOST_S = 300.0
 """Largest difference of clocks that is tolerated, in seconds."""
 WARN_S = 30.0
 _NEWS_S = 5.0
+_NOTE_EVERY_S = 5.0
+"""Seconds between two notes on one institution, so that changing time stamps keep nobody waiting for the disk."""
 _SAY_EVERY_S = 3600.0
 _LARGEST_FILE = 2**20
 
@@ -39,6 +41,7 @@ class ClockWatch:
         self._path, self._now = home.clocks_path, now
         self._ahead: dict[str, float] = {}
         self._said: dict[str, float] = {}
+        self._noted: dict[str, float] = {}
 
     def observe(self, name: str, stamp: str) -> bool:
         """Note the time stamp of a request, and return whether the clock is near enough to the hub's.
@@ -52,11 +55,12 @@ class ClockWatch:
             ahead = datetime.fromisoformat(stamp).timestamp() - now
         except (ValueError, OverflowError, OSError):
             return True
-        if abs(ahead - self._ahead.get(name, math.inf)) > _NEWS_S:
-            self._ahead[name] = round(ahead, 1)
+        is_due = abs(now - self._noted.get(name, -math.inf)) >= _NOTE_EVERY_S
+        if is_due and abs(ahead - self._ahead.get(name, math.inf)) > _NEWS_S:
+            self._ahead[name], self._noted[name] = round(ahead, 1), now
             # An institution whose clock is not known gets no more time. A full disk must not refuse it.
             with contextlib.suppress(OSError):
-                write_atomic(self._path, json.dumps(self._ahead).encode(), mode=0o600)
+                write_atomic(self._path, json.dumps(self._ahead).encode(), mode=0o600, sync=False)
         if abs(ahead) > WARN_S and now - self._said.get(name, -math.inf) > _SAY_EVERY_S:
             self._said[name] = now
             way = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the hub's"

@@ -74,7 +74,7 @@ def _limits_of_bound(audit: AuditResult) -> str:
 def _checks(audit: AuditResult) -> Html:
     rows: list[list[Child]] = [
         [
-            check.what,
+            check.quantity,
             format_value(check.measured),
             format_value(check.stated),
             "fails" if check.name in audit.failed else "holds",
@@ -82,7 +82,7 @@ def _checks(audit: AuditResult) -> Html:
         for check in audit.checks
     ]
     caption = "The training loop itself, run on random tokens: what came out of it against what the accountant assumes."
-    return table(["What", "Measured", "Stated", ""], rows, caption)
+    return table(["Quantity", "Measured", "Stated", ""], rows, caption)
 
 
 def _inversion(inversion: InversionResult) -> Html:

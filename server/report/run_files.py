@@ -125,7 +125,7 @@ def _institutions(directory: Path) -> tuple[dict[str, StatementRecord], dict[str
             statement = StatementRecord.from_json(str(path), value)
             name = statement.institution or name
             # The number of records is the institution's own, and a report may be shown to others.
-            statements[name] = replace(statement, population=None, delta_times_population=None)
+            statements[name] = replace(statement, num_units=None, delta_times_num_units=None)
             limit = limit if statement.max_epsilon is None else statement.max_epsilon
         if limit is not None:
             limits[name] = limit

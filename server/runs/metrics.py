@@ -1,13 +1,18 @@
 """The figures that an operator watches, for Prometheus, on a port of loopback. They are read from files at each scrape.
 
 They name institutions and runs. Every user of the machine can read them, so the port is off unless `hub.toml` names it.
+Requests are answered one after another in one thread, and each has a deadline. So no user of the machine can fill the
+hub's process with connections or threads.
 """
 
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator
-from typing import Any
+from socketserver import BaseServer
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +26,8 @@ from server.runs.status import certificates, institutions, run_status
 __all__ = ["HubCollector", "serve_metrics"]
 
 _LATEST_RUNS = 20
+_REQUEST_WITHIN_S = 2.0
+"""Seconds from the beginning of a connection to the end of its answer."""
 
 
 class HubCollector(Collector):
@@ -100,7 +107,31 @@ class HubCollector(Collector):
         yield from (state, rounds, seconds, sent, outcomes, epsilon)
 
 
-def serve_metrics(home: HubDirectory, port: int) -> Any:
+class _Handler(WSGIRequestHandler):
+    def handle(self) -> None:
+        """Answer a request, or close its connection at the deadline, however slowly its bytes come."""
+        deadline = threading.Timer(_REQUEST_WITHIN_S, self._close)
+        deadline.daemon = True
+        deadline.start()
+        try:
+            super().handle()
+        finally:
+            deadline.cancel()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: every user of the machine can make requests."""
+
+
+class _Server(WSGIServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing, as above."""
+
+
+def serve_metrics(home: HubDirectory, port: int) -> tuple[BaseServer, threading.Thread]:
     """Serve the figures at http://127.0.0.1:`port`/metrics in a thread. Return the server and the thread.
 
     Raises:
@@ -108,4 +139,7 @@ def serve_metrics(home: HubDirectory, port: int) -> Any:
     """
     registry = CollectorRegistry()
     registry.register(HubCollector(home))
-    return start_http_server(port, addr="127.0.0.1", registry=registry)
+    server = make_server("127.0.0.1", port, make_wsgi_app(registry), _Server, _Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    return server, thread

@@ -65,8 +65,9 @@ def test_a_simulation_says_its_round_and_the_institution_that_trains(
     monkeypatch.setattr(progress, "EVERY_S", 0.01)
     workspace: Any = SimpleNamespace(
         out=tmp_path,
-        config=SimpleNamespace(name="desks", rounds=4),
-        federation=SimpleNamespace(train=dict.fromkeys(["north", "south"]), names={}),
+        config=SimpleNamespace(name="desks", rounds=4, aggregation=SimpleNamespace(weighting="uniform")),
+        settings=lambda _: SimpleNamespace(release=SimpleNamespace(declared_units=1)),
+        federation=SimpleNamespace(train=dict.fromkeys(["north", "south"]), names={}, notes=()),
         adapted=SimpleNamespace(parameters_trained=1, parameters_total=2),
     )
     display = Display()

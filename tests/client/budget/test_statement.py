@@ -71,8 +71,8 @@ def test_it_names_unit_sampler_mechanisms_records_and_who_asked(charges: tuple[C
         Mechanism(noise_multiplier=2.0, sampling_probability=0.1, clipping_norm=1.0, steps=3),
     )
     assert (made.steps, made.steps_of_unfinished_trainings) == (13, 5)
-    assert (made.delta, made.population, made.delta_times_population) == (DELTA, 4000, DELTA * 4000)
-    assert (made.asked_by, made.runs, made.ledger_entries) == (("hub",), ("run 1", "run 2"), 4)
+    assert (made.delta, made.num_units, made.delta_times_num_units) == (DELTA, 4000, DELTA * 4000)
+    assert (made.requesters, made.runs, made.ledger_entries) == (("hub",), ("run 1", "run 2"), 4)
     assert made.accountant.startswith("PLD, dp-accounting ")
     assert made.noise_source == "operating system"
     assert made.covers
@@ -81,7 +81,7 @@ def test_it_names_unit_sampler_mechanisms_records_and_who_asked(charges: tuple[C
 
 def test_no_adversary_is_credited_with_less_than_the_hub_could_learn(charges: tuple[Charge, ...]) -> None:
     made = statement(charges, "bank", "run 2", LIMIT)
-    whom = " ".join(adversary.who for adversary in made.adversaries)
+    whom = " ".join(adversary.name for adversary in made.adversaries)
     for named in ("eavesdropper", "hub", "other institutions", "users"):
         assert named in whom
     assert {a.epsilon_run for a in made.adversaries} == {made.epsilon_run}
@@ -92,7 +92,7 @@ def test_a_training_of_ones_own_speaks_of_whoever_gets_the_adapter(tmp_path: Pat
     with PrivacyLedger.open(tmp_path / "ledger.jsonl", BANK) as ledger:
         ledger.settle(ledger.reserve(EVENT, use(requester="bank"), None), 5)
         made = statement(ledger.charges, "bank", "run 2", None)
-    assert [adversary.who for adversary in made.adversaries] == ["whoever is given the adapter"]
+    assert [adversary.name for adversary in made.adversaries] == ["whoever is given the adapter"]
 
 
 def test_customers_are_named_in_place_of_records(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from common.config.run import parse_run
 from common.data.datasets import Example
 from common.data.reading import read_labelled
 from common.data.scores import are_scores, score_of
+from server.hub import config as hub_config
+from server.hub.public_data import read_test_set
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,15 @@ def test_scores_of_another_task_and_of_a_private_training_stay(tmp_path: Path) -
         tmp_path / "a.csv", "sentiment_analysis", labels=("negative", "neutral", "positive"), leave_out_others=True
     )
     assert len(kept) == 1  # whether a row stays depends on this row alone
+
+
+def test_the_hubs_test_set_may_have_scores(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nprofit fell,-0.37\nprofit rose,1.0\nmeeting held,0.05\n")
+    run = {
+        "run": {"name": "scores", "seed": 1, "rounds": 1},
+        "task": {"name": "sentiment_analysis", "labels": ["positive", "negative", "neutral"]},
+        "privacy": {"mode": "none"},
+    }
+    config = parse_run(run, "test")
+    rows = read_test_set(hub_config.TestData(test=tmp_path / "a.csv"), config)
+    assert [example.label for example in rows.examples if isinstance(example, Example)] == [1, 0, 2]

@@ -57,3 +57,20 @@ def test_a_result_of_an_earlier_release_has_no_version_and_is_read() -> None:
 def test_fixed_noise_is_seen_in_a_statement() -> None:
     assert StatementRecord(noise_source="fixed seed: NOT PRIVATE").is_fixed_noise
     assert not StatementRecord(noise_source="operating system").is_fixed_noise
+
+
+def test_statements_of_earlier_releases_are_read_by_their_old_names() -> None:
+    earlier = {
+        "asked_by": ["hub"],
+        "population": 12,
+        "delta_times_population": 0.5,
+        "adversaries": [{"who": "the hub", "sees": "every adapter", "epsilon_run": 1.0}],
+    }
+    read = StatementRecord.from_json("statement.json", earlier)
+    assert (read.requesters, read.num_units, read.delta_times_num_units) == (("hub",), 12, 0.5)
+    assert [(each.name, each.epsilon_run) for each in read.adversaries] == [("the hub", 1.0)]
+
+
+def test_a_null_under_a_new_name_is_not_replaced_by_the_old_one() -> None:
+    value = {"num_units": None, "population": 12}
+    assert StatementRecord.from_json("statement.json", value).num_units is None

@@ -190,6 +190,42 @@ def test_one_certificate_pushes_out_its_own_connections_alone(served: Served, no
         assert not is_closed(calm)
 
 
+def test_an_older_certificate_of_a_name_pushes_out_none_of_the_new_ones(
+    served: Served, west: Member, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revoke(served.home, "west")
+    monkeypatch.setattr(connections, "_LINGER_S", 30.0)
+    monkeypatch.setattr(gateway, "_LOOK_EVERY_S", 30.0)
+    time.sleep(0.3)  # the look that is under way
+    again = Member(served.home, tmp_path / "again", "west")
+    with contextlib.ExitStack() as stack:
+        good = stack.enter_context(served.secured(again))
+        for _ in range(connections.BY_CERTIFICATE + 10):
+            stack.enter_context(served.secured(west))
+        until(lambda: served.entrance.by_certificate.count() == 1 + connections.BY_CERTIFICATE)
+        assert not is_closed(good)
+        assert served.status(again) == 200
+
+
+def test_a_fault_of_one_look_at_the_revocations_does_not_end_the_looks(
+    served: Served, north: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[None] = []
+    look = served.entrance.close_objectionable
+
+    def close_objectionable() -> None:
+        looks.append(None)
+        if len(looks) == 1:
+            raise ValueError
+        look()
+
+    with served.secured(north) as held:
+        monkeypatch.setattr(served.entrance, "close_objectionable", close_objectionable)
+        until(lambda: len(looks) > 0)
+        revoke(served.home, "north")
+        until(lambda: is_closed(held), within=3)
+
+
 def test_a_request_that_comes_with_the_end_of_the_handshake_is_not_lost(served: Served, north: Member) -> None:
     for _ in range(20):
         assert served.status(north) == 200

@@ -120,7 +120,7 @@ def write_example(
             "epsilon_rdp": spent[name] + 0.9, "data_fingerprints": ["9f2c44aa01be"], "gaussian_mu": 1.7813,
             "attack": [{"false_positive_rate": 0.01, "true_positive_rate": 0.27064}],
             "groups": [{"units": 2, "epsilon": 19.651, "delta": 1e-4}],
-            "adversaries": [{"who": "the hub", "sees": "every adapter", "epsilon_run": spent[name],
+            "adversaries": [{"name": "the hub", "sees": "every adapter", "epsilon_run": spent[name],
                              "epsilon_all_runs": "infinity"}],
             "noise_source": "operating system" if noise == "system" else "fixed seed: NOT PRIVATE",
         })  # fmt: skip
@@ -136,9 +136,9 @@ def write_audit(out: Path, **changes: Any) -> None:
         "claimed_noise_multiplier": 3.4, "planted": False, "clipping_norm": 0.5, "sampling_probability": 0.25,
         "steps": 40, "steps_attacked": 40, "failed": [], "config_digest": digest,
         "checks": [
-            {"name": "noise scale", "what": "standard deviation of the noise, over sigma C", "measured": 1.002,
+            {"name": "noise scale", "quantity": "standard deviation of the noise, over sigma C", "measured": 1.002,
              "stated": 1.0, "p_value": 0.7, "passed": True},
-            {"name": "sensitivity", "what": "largest change by one record more or less, over C", "measured": 0.999,
+            {"name": "sensitivity", "quantity": "largest change by one record more or less, over C", "measured": 0.999,
              "stated": 1.0, "p_value": None, "passed": True},
         ],
         "inversion": {"rank": 8, "sentences": 10, "tokens": 50, "plain": 50, "clipped": 50, "private": 0,

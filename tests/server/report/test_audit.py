@@ -94,3 +94,10 @@ def test_sentences_read_back_cannot_act_in_the_page() -> None:
     assert "<b>" not in text
     without = section(inversion=replace(AUDIT.inversion, example=()))
     assert "Read from the plain update" not in without
+
+
+def test_an_audit_of_an_earlier_release_is_read_by_its_old_names() -> None:
+    earlier = AUDIT.to_json()
+    for check in earlier["checks"]:
+        check["what"] = check.pop("quantity")
+    assert AuditResult.from_json("audit.json", earlier) == AUDIT

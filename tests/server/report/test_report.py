@@ -157,9 +157,12 @@ def test_statement_names_unit_adjacency_sampler_noise_delta_and_accountant(tmp_p
     assert "NOT PRIVATE" not in text
 
 
-def test_a_report_does_not_say_how_many_records_a_statement_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["num_units", "population"])
+def test_a_report_does_not_say_how_many_records_a_statement_counts(tmp_path: Path, name: str) -> None:
+    """Statements of earlier releases call the number "population"."""
     out = write_example(tmp_path)
-    change(out / "institutions" / "bank-1" / "statement.json", population=73_911, delta_times_population=7.3911)
+    counts = {name: 73_911, f"delta_times_{name}": 7.3911}
+    change(out / "institutions" / "bank-1" / "statement.json", **counts)
     assert all(number not in report(out).text.replace("\u202f", "") for number in ("73911", "73,911", "7.39"))
 
 

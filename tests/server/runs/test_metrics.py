@@ -1,8 +1,11 @@
 """The figures of a hub, as Prometheus reads them, and the example alerts on them."""
 
+import contextlib
 import json
 import re
 import socket
+import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from server.commands.start import _serve_metrics
 from server.hub.clocks import ClockWatch
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve
+from server.runs import metrics
 from server.runs.metrics import serve_metrics
 from tests.server.hub.test_directory import make_request
 
@@ -76,6 +80,34 @@ def test_the_example_alerts_use_figures_that_exist(figures: str) -> None:
     used = set(re.findall(r"fedfin_[a-z_]+", ALERTS.read_text()))
     assert used
     assert used <= set(re.findall(r"^fedfin_[a-z_]+", figures, re.MULTILINE))
+
+
+def test_connections_of_other_users_fill_the_hubs_process_with_no_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_REQUEST_WITHIN_S", 0.3)
+    home = HubDirectory.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [])
+    port = free_port()
+    server, thread = serve_metrics(home, port)
+    before = threading.active_count()
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            time.sleep(0.1)
+            assert threading.active_count() <= before + 1  # the timer of the one request at work
+            with contextlib.suppress(OSError):
+                for _ in range(40):  # a byte now and then makes no difference
+                    slow.sendall(b"G")
+                    time.sleep(0.1)
+                pytest.fail("a request without an end is still open after four seconds")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+            assert page.status == 200
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
