@@ -60,7 +60,7 @@ def test_the_hubs_test_set_may_have_scores(tmp_path: Path) -> None:
         "run": {"name": "scores", "seed": 1, "rounds": 1},
         "task": {"name": "sentiment_analysis", "labels": ["positive", "negative", "neutral"]},
         "privacy": {"mode": "none"},
-        "training": {"learning_rate": 1e-3, "local_steps": 1},
+        "training": {"learning_rate": 1e-3, "local_steps": 1, "expected_batch_size": 1},
     }
     config = parse_run(run, "test")
     rows = read_test_set(hub_config.TestData(test=tmp_path / "a.csv"), config)
