@@ -11,10 +11,13 @@ from common.report.formatting import format_value
 from common.report.html import Html, join, table, tag
 from common.report.page import page
 from server.report.audit import audit_section
+from server.report.headline import figures, headline
+from server.report.participation import participation
 from server.report.privacy import banner, spending, statements
 from server.report.run_files import RunFiles, load_run
 from server.report.tracking import advice_section, tracker_record
-from server.report.utility import figures, headline, participation, utility, what_was_run
+from server.report.utility import utility
+from server.report.what_was_run import what_was_run
 
 __all__ = ["render", "write_report"]
 

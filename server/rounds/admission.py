@@ -136,28 +136,12 @@ def receipts(replies: Mapping[str, bytes | Failure], expected: Expected) -> dict
 
 
 def _receive_one(name: str, reply: bytes | Failure, expected: Expected) -> None:
-    _require(name in expected.asked, RoundOutcome.REFUSED_NOT_ASKED)
-    if isinstance(reply, Failure):
-        raise _NotAdmitted(reply.outcome)
-    kind, payload = _open(name, reply, expected, ("receipt", "refusal"))
-    if kind == "refusal":
-        refusal = Refusal.from_bytes(payload)
-        _check_place(refusal, expected)
-        raise _NotAdmitted(RoundOutcome(f"declined:{refusal.code}"))
-    _check_place(Receipt.from_bytes(payload), expected)
+    _check_place(Receipt.from_bytes(_answer(name, reply, expected, "receipt")), expected)
 
 
 def _admit_one(name: str, reply: bytes | Failure, expected: Expected) -> Admitted:
     _require(name in expected.enrolled, RoundOutcome.REFUSED_UNKNOWN_SENDER)
-    _require(name in expected.asked, RoundOutcome.REFUSED_NOT_ASKED)
-    if isinstance(reply, Failure):
-        raise _NotAdmitted(reply.outcome)
-    kind, payload = _open(name, reply, expected, ("contribution", "refusal"))
-    if kind == "refusal":
-        refusal = Refusal.from_bytes(payload)
-        _check_place(refusal, expected)
-        raise _NotAdmitted(RoundOutcome(f"declined:{refusal.code}"))
-    contribution = Contribution.from_bytes(payload)
+    contribution = Contribution.from_bytes(_answer(name, reply, expected, "contribution"))
     _check_place(contribution, expected)
     _require(contribution.code_digest == expected.code_digest, RoundOutcome.REFUSED_CODE)
     _require(contribution.spec_digest == expected.spec.digest(), RoundOutcome.REFUSED_SPEC)
@@ -176,18 +160,30 @@ def largest_reply(spec: Spec) -> int:
     return len(spec.header) + spec.data_bytes + _OVERHEAD_BYTES
 
 
-def _open(name: str, reply: bytes, expected: Expected, kinds: tuple[str, str]) -> tuple[str, bytes]:
-    """Return kind and payload of a message of `kinds` that institution `name` sealed to this hub for this round."""
+def _answer(name: str, reply: bytes | Failure, expected: Expected, kind: str) -> bytes:
+    """Return the payload of the message of `kind` that institution `name` sealed to this hub for this round.
+
+    Raises:
+        _NotAdmitted: There is none, it belongs elsewhere, or the institution declined.
+    """
+    _require(name in expected.asked, RoundOutcome.REFUSED_NOT_ASKED)
+    if isinstance(reply, Failure):
+        raise _NotAdmitted(reply.outcome)
     max_bytes = largest_reply(expected.spec)
     context = peek(reply, max_bytes)
     _require(context.sender == name, RoundOutcome.REFUSED_WRONG_SENDER)
     _require(context.run_id == expected.run_id, RoundOutcome.REFUSED_WRONG_RUN)
     _require(context.round == expected.round, RoundOutcome.REFUSED_WRONG_ROUND)
     _require(context.recipient == expected.hub.name, RoundOutcome.REFUSED_WRONG_RECIPIENT)
-    _require(context.kind in kinds, RoundOutcome.REFUSED_WRONG_KIND)
+    _require(context.kind in (kind, "refusal"), RoundOutcome.REFUSED_WRONG_KIND)
     # Built from the expected facts, not from the claimed ones.
     place = MessageContext(expected.run_id, expected.round, context.kind, name, expected.hub.name)
-    return context.kind, open_sealed(reply, expected.hub, expected.asked[name], place, max_bytes)
+    payload = open_sealed(reply, expected.hub, expected.asked[name], place, max_bytes)
+    if context.kind == "refusal":
+        refusal = Refusal.from_bytes(payload)
+        _check_place(refusal, expected)
+        raise _NotAdmitted(RoundOutcome(f"declined:{refusal.code}"))
+    return payload
 
 
 def _check_place(message: Contribution | Receipt | Refusal, expected: Expected) -> None:
