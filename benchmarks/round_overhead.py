@@ -25,8 +25,9 @@ from common.protocol.messages import Assignment, Contribution
 from common.report.records import RoundRecord
 from common.source import code_digest
 from server.rounds import checkpoint, coordinator
+from server.rounds.assignments import FederationContext
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import Evaluation, Failure, FederationContext
+from server.rounds.coordinator import Evaluation, Failure
 
 ROUNDS = 30
 INSTITUTIONS = 4

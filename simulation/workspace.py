@@ -42,7 +42,7 @@ from common.protocol.adapter_codec import Tensors, decode, encode
 from common.protocol.envelope import PublicKeys
 from common.tasks import task
 from common.versions import package_versions
-from server.rounds.coordinator import FederationContext
+from server.rounds.assignments import FederationContext
 from simulation.config import SimulationConfig, load_simulation
 from simulation.loading import load_federation
 from simulation.partition import Federation

@@ -38,8 +38,9 @@ from server.results.artifacts import describe_protection, model_card, result, sa
 from server.results.evaluation import HubEvaluator
 from server.rounds import checkpoint, coordinator
 from server.rounds.admission import largest_reply
+from server.rounds.assignments import FederationContext
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import Evaluation, FederationContext
+from server.rounds.coordinator import Evaluation
 from server.runs.records import Progress
 from server.runs.run import FAILED, FINISHED, QUORUM, Run
 

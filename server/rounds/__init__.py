@@ -4,7 +4,8 @@ This room is a pure function of saved state and replies. It knows neither the hu
 """
 
 from server.rounds.admission import Failure
+from server.rounds.assignments import FederationContext
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import Evaluation, FederationContext, Transport, run
+from server.rounds.coordinator import Evaluation, Transport, run
 
 __all__ = ["Evaluation", "Failure", "FederationContext", "RunState", "Transport", "run"]

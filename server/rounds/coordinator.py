@@ -5,48 +5,29 @@ checkpoint, with the same assignment to the same institutions. An institution an
 bytes.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol
 
 from common.config.run import RunConfig
 from common.errors import CheckpointError, ConfigurationError, QuorumError
 from common.events import Observer, tell_round
-from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, Tensors, digest
-from common.protocol.envelope import MessageContext, PublicKeys, seal
-from common.protocol.messages import Assignment
 from common.protocol.outcomes import RoundOutcome
-from common.report.by_institution import mean_shares
 from common.report.records import RoundRecord
 from common.source import code_digest
 from common.weighting import weights
 from server.rounds import aggregation
 from server.rounds.admission import Expected, Failure, Verdict, admit, receipts
 from server.rounds.aggregation import optimizer_of_round
+from server.rounds.assignments import FederationContext, sample_institutions, sealed_assignments
 from server.rounds.checkpoint import RunState
 
-__all__ = ["Evaluation", "Failure", "FederationContext", "Transport", "run", "sample_institutions"]
+__all__ = ["Evaluation", "Failure", "Transport", "run"]
 
 log = logging.getLogger("fedfin.run")
-
-
-@dataclass(frozen=True)
-class FederationContext:
-    """The fixed facts of a federation: the hub's keys, the institutions' keys, the run, and the tensors that travel.
-
-    `approved_units` is the largest size with which an institution counts in weights, whatever it declares. An
-    institution that is absent there counts with the size that it declares.
-    """
-
-    keys: PrivateKeys
-    institutions: Mapping[str, PublicKeys]
-    config: RunConfig
-    spec: Spec
-    approved_units: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +100,7 @@ def _deliver(
     Nothing comes back but a receipt. An institution that is absent keeps what it has.
     """
     names = tuple(sorted(federation.institutions))
-    sealed = _sealed_assignments(state, federation, names)
+    sealed = sealed_assignments(state, federation, names)
     replies = transport.exchange(state.next_round, sealed, federation.config.aggregation.deadline_s)
     outcomes = receipts(replies, _expected(state, federation, names))
     after = replace(state, delivered=True)
@@ -137,7 +118,7 @@ def _execute_round(
     asked = sample_institutions(state, federation)
 
     # 2. Write an assignment for each, a pure function of state and federation. Sign it and seal it to its institution.
-    sealed = _sealed_assignments(state, federation, asked)
+    sealed = sealed_assignments(state, federation, asked)
 
     # 3. Let the institutions train and collect their sealed answers.
     replies = transport.exchange(state.next_round, sealed, federation.config.aggregation.deadline_s)
@@ -179,22 +160,6 @@ def _execute_round(
     return after
 
 
-def sample_institutions(state: RunState, federation: FederationContext) -> tuple[str, ...]:
-    """Return the institutions of the next round, sorted: all of them, or a sample.
-
-    The sample consists of the institutions with the smallest SHA-256 of seed, run, round, attempt and name, so anybody
-    can recompute it from the public seed. It amplifies no privacy, because the hub knows it. Another attempt at a round
-    draws again, so that one absent institution cannot block the run.
-    """
-    per_round = federation.config.aggregation.institutions_per_round
-    if per_round is None:
-        return tuple(sorted(federation.institutions))
-    attempt = sum(record.round == state.next_round for record in state.missed)
-    place = f"fedfin choice 1|{federation.config.seed}|{state.run_id}|{state.next_round}|{attempt}"
-    drawn = sorted(federation.institutions, key=lambda name: hashlib.sha256(f"{place}|{name}".encode()).digest())
-    return tuple(sorted(drawn[:per_round]))
-
-
 def _check(state: RunState, federation: FederationContext) -> None:
     config = federation.config
     if state.config_digest != config.digest():
@@ -209,29 +174,6 @@ def _check(state: RunState, federation: FederationContext) -> None:
             raise ConfigurationError(
                 f"aggregation.{key}: {number}, but {len(federation.institutions)} institutions are enrolled: lower it"
             )
-
-
-def _sealed_assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Return the sealed assignment of each institution. It holds the institution's own share in the weights."""
-    assignment, shares = _assignment(state, federation), mean_shares(state.history)
-    own = {name: replace(assignment, share=shares.get(name, 0.0), members=len(shares)) for name in names}
-    return {name: _seal(own[name].to_bytes(), state, federation, name) for name in names}
-
-
-def _assignment(state: RunState, federation: FederationContext) -> Assignment:
-    return Assignment(
-        run_id=state.run_id,
-        round=state.next_round,
-        config_json=federation.config.to_json(),
-        spec_json=federation.spec.to_json(),
-        adapter=state.encoded,
-        code_digest=code_digest(),
-    )
-
-
-def _seal(assignment: bytes, state: RunState, federation: FederationContext, name: str) -> bytes:
-    context = MessageContext(state.run_id, state.next_round, "assignment", federation.keys.name, name)
-    return seal(assignment, federation.keys, federation.institutions[name], context)
 
 
 def _expected(state: RunState, federation: FederationContext, asked: tuple[str, ...]) -> Expected:

@@ -4,7 +4,6 @@ import itertools
 import json
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from hypothesis import strategies as st
 
 from common.errors import CheckpointError, ConfigurationError, QuorumError
 from common.events import Observer
-from common.protocol.messages import Assignment, PrivacyStatement
+from common.protocol.messages import PrivacyStatement
 from common.report.records import RoundRecord
 from server.rounds import checkpoint
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import sample_institutions
 
 BANKS = ("bank-a", "bank-b", "bank-c")
 UNIFORM = {"aggregation": {"weighting": "uniform"}}
@@ -153,52 +151,6 @@ def test_the_order_in_which_answers_arrive_changes_nothing(
     assert as_bytes(federation.run()) == as_bytes(plain.run())
 
 
-# --- whom it asks
-
-
-def test_a_sample_of_institutions_is_drawn_from_the_public_seed(federate: Any) -> None:
-    settings = {"institutions_per_round": 2}
-    final = federate(banks=6, rounds=6, aggregation=settings).run()
-    asked = [record.asked for record in final.history]
-    assert all(len(names) == 2 and names == tuple(sorted(names)) for names in asked)
-    assert len(set(asked)) > 1
-    assert [record.asked for record in federate(banks=6, rounds=6, aggregation=settings).run().history] == asked
-    other = federate(banks=6, rounds=6, aggregation=settings)
-    other.config = replace(other.config, seed=12)
-    assert [record.asked for record in other.run().history] != asked
-
-
-def test_every_pair_is_drawn_equally_often(federate: Any) -> None:
-    federation = federate(banks=5, aggregation={"institutions_per_round": 2})
-    hub, draws = federation.hub, 4000
-    counts = Counter(sample_institutions(replace(federation.start(), next_round=k), hub) for k in range(draws))
-    pairs = list(itertools.combinations(sorted(hub.institutions), 2))
-    expected = draws / len(pairs)
-    chi_squared = sum((counts[pair] - expected) ** 2 / expected for pair in pairs)
-    # 27.9 is the 99.9 % point for 9 degrees of freedom. The draw is fixed, so this never flickers.
-    assert chi_squared < 27.9
-
-
-def test_another_attempt_at_a_round_asks_another_sample(federate: Any) -> None:
-    federation = federate(banks=6, aggregation={"institutions_per_round": 2, "quorum": 2})
-    first = sample_institutions(federation.start(), federation.hub)
-    federation.meddle[first[0]] = lambda institution, round_, reply: None
-    with pytest.raises(QuorumError):
-        federation.run()
-    seen = {first}
-    for _ in range(20):
-        try:
-            federation.run(federation.states[-1])
-            break
-        except QuorumError:
-            seen.add(federation.states[-1].missed[-1].asked)
-    assert federation.states[-1].history, "no sample without the absent institution was ever drawn"
-
-
-def test_everybody_is_asked_where_no_number_is_given(federate: Any) -> None:
-    assert {record.asked for record in federate().run().history} == {BANKS}
-
-
 # --- when it goes wrong
 
 
@@ -296,17 +248,6 @@ def test_killed_at_any_step_it_resumes_to_the_same_bytes(federate: Any, tmp_path
             return
 
 
-def test_an_assignment_is_the_same_for_everybody_and_says_what_is_run(federate: Any) -> None:
-    federation = federate(rounds=1)
-    federation.run()
-    payloads = {payload for institution in federation.institutions.values() for _, payload in institution.questions}
-    assert len(payloads) == 1
-    assignment = Assignment.from_bytes(payloads.pop())
-    assert assignment.config_json == federation.config.to_json()
-    assert assignment.spec_json == federation.hub.spec.to_json()
-    assert (assignment.run_id, assignment.round) == ("run-1", 1)
-
-
 def test_a_finished_run_stays_as_it_is(federate: Any) -> None:
     federation = federate(rounds=1)
     final = federation.run()
@@ -389,92 +330,3 @@ def test_the_round_loop_starts_without_torch_and_flower() -> None:
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_each_institution_is_told_its_own_share_and_no_other(federate: Any) -> None:
-    federation = federate(rounds=2, aggregation={"weighting": "declared_units"})
-    for name, band in {"bank-a": 1024, "bank-b": 512, "bank-c": 512}.items():
-        federation.institutions[name].band = band
-    federation.run()
-    told: dict[tuple[str, int], tuple[float, int]] = {}
-    for name, institution in federation.institutions.items():
-        for payload in institution.outbox:
-            question = Assignment.from_bytes(payload)
-            told[name, question.round] = (question.share, question.members)
-    assert {told[name, 1] for name in BANKS} == {(0.0, 0)}
-    assert [told[name, 2] for name in BANKS] == [(0.5, 3), (0.25, 3), (0.25, 3)]
-
-
-# --- the final adapter of a run with a personal part
-
-PERSONAL = {"personalisation": {"method": "proximal", "proximal_weight": 1.0}}
-
-
-def final_questions(federation: Any) -> dict[str, list[Assignment]]:
-    """The questions of the round after the last one."""
-    rounds = federation.config.rounds
-    return {
-        name: [Assignment.from_bytes(payload) for round_, payload in institution.questions if round_ > rounds]
-        for name, institution in federation.institutions.items()
-    }
-
-
-def test_the_final_adapter_is_sent_once_to_all_and_nothing_of_the_answer_is_kept_but_its_outcome(federate: Any) -> None:
-    federation = federate(rounds=2, **PERSONAL)
-    final = federation.run()
-    asked = final_questions(federation)
-    assert {name: len(questions) for name, questions in asked.items()} == dict.fromkeys(BANKS, 1)
-    assert {question.adapter for questions in asked.values() for question in questions} == {final.encoded}
-    assert (final.delivered, len(final.history)) == (True, 2)
-    kind, body = federation.log[-1]
-    assert (kind, body["outcomes"]) == ("final_adapter_delivered", dict.fromkeys(BANKS, "received"))
-    assert federation.run(final).delivered
-    assert {name: len(questions) for name, questions in final_questions(federation).items()} == dict.fromkeys(BANKS, 1)
-
-
-def test_without_a_personal_part_no_round_follows_the_last(federate: Any) -> None:
-    federation = federate(rounds=2)
-    assert not federation.run().delivered
-    assert not any(final_questions(federation).values())
-
-
-def test_an_absent_institution_and_a_wrong_answer_end_the_delivery_with_their_outcomes(federate: Any) -> None:
-    federation = federate(rounds=1, **PERSONAL)
-    honest = federation.institutions["bank-b"]
-
-    def contributes(institution: Any, round_: int, reply: bytes) -> bytes:
-        if round_ == 1:
-            return reply
-        question = Assignment.from_bytes(honest.questions[0][1])
-        return bytes(institution.reseal(replace(institution.contribution(question), round=round_)))
-
-    federation.meddle = {
-        "bank-a": lambda _, round_, reply: reply if round_ == 1 else None,
-        "bank-b": contributes,
-    }
-    final = federation.run()
-    assert federation.log[-1][1]["outcomes"] == {
-        "bank-a": "failed:silent",
-        "bank-b": "refused:wrong_kind",
-        "bank-c": "received",
-    }
-    assert final.delivered
-
-
-def test_a_delivery_that_was_cut_is_repeated_with_the_same_bytes(federate: Any, tmp_path: Path) -> None:
-    federation = federate(rounds=1, **PERSONAL)
-
-    def save(state: RunState) -> None:
-        if state.delivered:
-            raise KeyboardInterrupt
-        checkpoint.save(state, tmp_path)
-
-    with pytest.raises(KeyboardInterrupt):
-        federation.run(save=save)
-    resumed = federation.run(checkpoint.load(tmp_path))
-    assert resumed.delivered
-    for questions in final_questions(federation).values():
-        assert len(questions) == 2
-        assert questions[0] == questions[1]
-    checkpoint.save(resumed, tmp_path)
-    assert checkpoint.load(tmp_path).delivered

@@ -1,0 +1,70 @@
+"""The assignments of a round: which institutions are asked, and the message that each one gets."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from common.config.run import RunConfig
+from common.identity.keys import PrivateKeys
+from common.protocol.adapter_codec import Spec
+from common.protocol.envelope import MessageContext, PublicKeys, seal
+from common.protocol.messages import Assignment
+from common.report.by_institution import mean_shares
+from common.source import code_digest
+from server.rounds.checkpoint import RunState
+
+__all__ = ["FederationContext", "sample_institutions", "sealed_assignments"]
+
+
+@dataclass(frozen=True)
+class FederationContext:
+    """The fixed facts of a federation: the hub's keys, the institutions' keys, the run, and the tensors that travel.
+
+    `approved_units` is the largest size with which an institution counts in weights, whatever it declares. An
+    institution that is absent there counts with the size that it declares.
+    """
+
+    keys: PrivateKeys
+    institutions: Mapping[str, PublicKeys]
+    config: RunConfig
+    spec: Spec
+    approved_units: Mapping[str, int] = field(default_factory=dict)
+
+
+def sample_institutions(state: RunState, federation: FederationContext) -> tuple[str, ...]:
+    """Return the institutions of the next round, sorted: all of them, or a sample.
+
+    The sample consists of the institutions with the smallest SHA-256 of seed, run, round, attempt and name, so anybody
+    can recompute it from the public seed. It amplifies no privacy, because the hub knows it. Another attempt at a round
+    draws again, so that one absent institution cannot block the run.
+    """
+    per_round = federation.config.aggregation.institutions_per_round
+    if per_round is None:
+        return tuple(sorted(federation.institutions))
+    attempt = sum(record.round == state.next_round for record in state.missed)
+    place = f"fedfin choice 1|{federation.config.seed}|{state.run_id}|{state.next_round}|{attempt}"
+    drawn = sorted(federation.institutions, key=lambda name: hashlib.sha256(f"{place}|{name}".encode()).digest())
+    return tuple(sorted(drawn[:per_round]))
+
+
+def sealed_assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> dict[str, bytes]:
+    """Return the sealed assignment of each institution. It holds the institution's own share in the weights."""
+    assignment, shares = _assignment(state, federation), mean_shares(state.history)
+    own = {name: replace(assignment, share=shares.get(name, 0.0), members=len(shares)) for name in names}
+    return {name: _seal(own[name].to_bytes(), state, federation, name) for name in names}
+
+
+def _assignment(state: RunState, federation: FederationContext) -> Assignment:
+    return Assignment(
+        run_id=state.run_id,
+        round=state.next_round,
+        config_json=federation.config.to_json(),
+        spec_json=federation.spec.to_json(),
+        adapter=state.encoded,
+        code_digest=code_digest(),
+    )
+
+
+def _seal(assignment: bytes, state: RunState, federation: FederationContext, name: str) -> bytes:
+    context = MessageContext(state.run_id, state.next_round, "assignment", federation.keys.name, name)
+    return seal(assignment, federation.keys, federation.institutions[name], context)
