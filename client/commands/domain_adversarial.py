@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.commands.adapt import add_how
-from client.commands.options import LABELLED_TASKS
+from client.commands.options import add_task_rows
 from common import cli
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ def add(commands: cli.Commands) -> None:
     example = "domain-adversarial --task sentiment_analysis --train news.csv --test news_test.csv --other notes.csv "
     parser = cli.subcommand(commands, "domain-adversarial", _run, text, example + "--out runs/both")
     rows = parser.add_argument_group("the domain with labels")
-    rows.add_argument("--task", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
-    rows.add_argument("--train", required=True, type=Path, metavar="FILE", help="rows to train on")
-    rows.add_argument("--test", required=True, type=Path, metavar="FILE", help="rows to measure on")
+    add_task_rows(rows)
     other = parser.add_argument_group("the other domain")
     other.add_argument("--other", required=True, type=Path, metavar="PATH", help="a file or folder of its text")
     other.add_argument("--column", metavar="NAME", help="text column of tables (default: text)")

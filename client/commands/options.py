@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from client.finetune.job import TaskData
     from client.institution.directory import InstitutionDirectory
 
-__all__ = ["ENVIRONMENT", "LABELLED_TASKS", "add_home", "add_log_to", "add_probe", "home_of", "open_home", "probes_of"]
+__all__ = [
+    "ENVIRONMENT",
+    "LABELLED_TASKS",
+    "add_home",
+    "add_log_to",
+    "add_probe",
+    "add_task_rows",
+    "home_of",
+    "open_home",
+    "probes_of",
+]
 
 LABELLED_TASKS = tuple(
     name for name, task in TASKS.items() if not task.head.is_language_modelling and name != MULTI_TASK
@@ -27,6 +37,13 @@ def add_home(parser: argparse.ArgumentParser) -> None:
     """Add `--home DIR`, the institution's directory."""
     text = f"the institution's directory (default: ${ENVIRONMENT}, or the current directory)"
     parser.add_argument("--home", type=Path, metavar="DIR", help=text)
+
+
+def add_task_rows(group: Any) -> None:
+    """Add `--task`, `--train` and `--test` to a group: one task with its rows."""
+    group.add_argument("--task", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
+    group.add_argument("--train", required=True, type=Path, metavar="FILE", help="rows to train on")
+    group.add_argument("--test", required=True, type=Path, metavar="FILE", help="rows to measure on")
 
 
 def add_log_to(parser: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.commands.adapt import add_corpus, add_how, corpus_of, terms_of
-from client.commands.options import LABELLED_TASKS
+from client.commands.options import add_task_rows
 from common import cli
 from common.errors import ConfigurationError
 
@@ -23,9 +23,7 @@ def add(commands: cli.Commands) -> None:
     example = "stages --task document_classification --train train.jsonl --test test.jsonl --corpus filings/ --domain "
     parser = cli.subcommand(commands, "stages", _run, text, example + "sec_filings --student-blocks 3 --out runs/s")
     target = parser.add_argument_group("the target task")
-    target.add_argument("--task", required=True, metavar="TASK", help=", ".join(LABELLED_TASKS))
-    target.add_argument("--train", required=True, type=Path, metavar="FILE", help="rows to train on")
-    target.add_argument("--test", required=True, type=Path, metavar="FILE", help="rows to measure on")
+    add_task_rows(target)
     first = parser.add_argument_group("intermediate tasks, learned together (repeat all three for each task)")
     first.add_argument("--intermediate-task", action="append", default=[], metavar="TASK", help="a task")
     first.add_argument(
