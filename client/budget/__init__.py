@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from common.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from client.budget.overview import overview
     from client.budget.prv import epsilon_prv
-    from client.budget.summary import RunStatement, VerifiedLedger, overview, read_ledger, verify_ledger
+    from client.budget.summary import RunStatement, VerifiedLedger, read_ledger, verify_ledger
 
 __all__ = ["RunStatement", "VerifiedLedger", "epsilon_prv", "overview", "read_ledger", "verify_ledger"]
 
@@ -17,7 +18,7 @@ _PLACES = {
     "RunStatement": "client.budget.summary:RunStatement",
     "VerifiedLedger": "client.budget.summary:VerifiedLedger",
     "epsilon_prv": "client.budget.prv:epsilon_prv",
-    "overview": "client.budget.summary:overview",
+    "overview": "client.budget.overview:overview",
     "read_ledger": "client.budget.summary:read_ledger",
     "verify_ledger": "client.budget.summary:verify_ledger",
 }

@@ -10,31 +10,27 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from client.budget.global_models import ASSUMES, by_others, keeps_tensors
 from client.institution.say import Say
 from client.personalisation.record import PersonalRecord
-from common.config.personalisation import KEEPING
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon_rdp, loss_distribution
-from common.privacy.global_model import alike, seen_in_global_models
 from common.privacy.ledger import Charge, Unit
 from common.privacy.tradeoff import profile
 from common.report.statement_record import (
     Adversary,
     Attack,
     CurvePoint,
-    GlobalModelPrivacy,
     GroupPrivacy,
     Mechanism,
     StatementRecord,
 )
 
-__all__ = ["GROUPS", "OTHERS", "RATES", "statement"]
+__all__ = ["GROUPS", "RATES", "statement"]
 
 RATES = (1e-3, 1e-2, 1e-1)
 """False positive rates at which the best attack is bounded."""
 GROUPS = (2, 5, 10)
 """Sizes of groups of units for which epsilon is stated."""
-OTHERS = (1, 4, 19, 49)
-"""Numbers of other institutions for which epsilon against those who see only the global models is stated."""
 _CURVE = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 
 _COVERS = (
@@ -56,14 +52,6 @@ _UNIT_LEAVES: dict[Unit, str] = {
     "one paragraph, not one document",
     "customer": "one customer under several ids, or at several institutions; replacing a customer's rows costs twice",
 }
-
-_ASSUMES = (
-    "in every round at least that many other institutions each add at least as much noise to the combined adapter as "
-    "this one, weighted as the hub weights them, and keep it to themselves",
-    "all train with plain SGD, and a round's last local step alone counts with the noise of the others",
-    "the hub shows nothing but the global adapters, and refuses no contribution for its size",
-    "numbers are real numbers: the rounding of adapters to float32 is not covered, unlike in the figure for the hub",
-)
 
 _ALONE = {"whoever is given the adapter": "the adapter of a training that nobody else took part in"}
 _TOGETHER = {
@@ -185,24 +173,17 @@ def _spent(
         "groups": tuple(GroupPrivacy(units=k, epsilon=epsilon(events, delta, k), delta=delta) for k in GROUPS),
         "epsilon_cumulative": cumulative,
         "adversaries": _adversaries(run, cumulative, alone),
-        "global_model": () if alone else tuple(_with_others(events, delta)),
-        "global_model_assumes": () if alone else _ASSUMES,
+        "global_model": () if alone else by_others(events, delta),
+        "global_model_assumes": () if alone else ASSUMES,
         "epsilon_global_model": None if in_global_models is None else epsilon(in_global_models, delta),
     }
 
 
 def _without_others(part: PersonalRecord | None) -> dict[str, Any]:
     """Return empty figures against those who see only the global models, if own tensors stay from round to round."""
-    if part is None or part.method not in KEEPING:
+    if not keeps_tensors(part):
         return {}
     return {"global_model": (), "global_model_assumes": (), "epsilon_global_model": None}
-
-
-def _with_others(events: Sequence[DpSgdEvent], delta: float) -> Iterable[GlobalModelPrivacy]:
-    """Return epsilon against those who see only the global models, for each number of `OTHERS`."""
-    for others in OTHERS:
-        seen = seen_in_global_models((event, alike(others)) for event in events)
-        yield GlobalModelPrivacy(others=others, epsilon=epsilon(seen, delta), delta=delta)
 
 
 def _mechanisms(here: Sequence[Charge]) -> tuple[Mechanism, ...]:

@@ -1,11 +1,9 @@
-"""A ledger as tables: trainings by requester and task, the rows behind them, and the remaining budget. Nothing here
-writes.
-"""
+"""A verified ledger: its runs, its figures, and the statement of each run. Nothing here writes."""
 
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +16,7 @@ from common.identity.keys import PublicKeys
 from common.journal.journal import verify
 from common.journal.line_format import Entry
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
-from common.privacy.filter import Spending, filter_epsilon, is_kept_for_one_mechanism, steps_left
+from common.privacy.filter import Spending, steps_left
 from common.privacy.ledger import PURPOSE, Charge, Unit, charges, spendings, unit_of
 from common.report.privacy_statement import paragraphs
 from common.report.statement_record import StatementRecord
@@ -28,9 +26,7 @@ __all__ = [
     "RunStatement",
     "VerifiedLedger",
     "find_run",
-    "overview",
     "read_ledger",
-    "rows",
     "verify_ledger",
 ]
 
@@ -240,57 +236,6 @@ def verify_ledger(path: Path, public: PublicKeys) -> VerifiedLedger:
     return VerifiedLedger(path, public, entries, tuple(charges(entries).values()))
 
 
-def rows(ledger: VerifiedLedger) -> list[dict[str, Any]]:
-    """One row a training, flat, oldest first."""
-    bodies = {entry.sequence: entry.body for entry in ledger.entries}
-    found = []
-    for charge in ledger.charges:
-        reservation, body = charge.reservation, bodies[charge.reservation.sequence]
-        limit = body["limit"] or {"epsilon": None, "delta": None}
-        found.append(
-            {
-                "entry": reservation.sequence,
-                "time": reservation.time,
-                **asdict(reservation.use),
-                "noise_multiplier": reservation.event.noise_multiplier,
-                "sampling_probability": reservation.event.sampling_probability,
-                "steps_reserved": reservation.event.steps,
-                "steps_done": charge.steps_done,
-                "steps_charged": charge.event.steps,
-                "limit_epsilon": limit["epsilon"],
-                "limit_delta": limit["delta"],
-                "epsilon_after": body["epsilon_after"],
-                "filter_epsilon_after": body.get("filter_epsilon_after"),
-            }
-        )
-    return found
-
-
-def overview(ledger: VerifiedLedger) -> dict[str, Any]:
-    """Summarise the whole ledger: the spent epsilon at the limit's delta, or at the largest delta that a run stated,
-    and the rest.
-
-    `steps_left` are of the last private kind of training. None without a limit, or before the first private training.
-    """
-    delta, limit = ledger.delta, ledger.limit
-    events = [charge.event for charge in ledger.charges]
-    private = [event for event in events if event.noise_multiplier]
-    return {
-        "unit": ledger.unit,
-        "adjacency": "add-or-remove-one",
-        "delta": delta,
-        "epsilon_spent": None if delta is None else epsilon(events, delta),
-        "filter_epsilon_spent": filter_epsilon(events, limit) if limit else None,
-        "kept_for_one_mechanism": limit is not None and is_kept_for_one_mechanism(spendings(ledger.charges), limit),
-        "max_epsilon": limit.epsilon if limit else None,
-        "steps_left": ledger.steps_left() if private else None,
-        "last_kind": private[-1].to_json() if private else None,
-        "trainings_without_privacy": len(events) - len(private),
-        "runs": [asdict(run) for run in ledger.runs],
-        "data": _data(ledger.charges),
-    }
-
-
 def _runs(found: Sequence[Charge], delta: float | None) -> list[LedgerRun]:
     by_run: dict[str, list[Charge]] = {}
     for charge in found:
@@ -311,20 +256,6 @@ def _runs(found: Sequence[Charge], delta: float | None) -> list[LedgerRun]:
         )
         for run_id, own in by_run.items()
     ]
-
-
-def _data(found: Sequence[Charge]) -> list[dict[str, Any]]:
-    """Each state of the rows, in order: a second line means that the data changed, and the budget went on."""
-    states: list[dict[str, Any]] = []
-    for charge in found:
-        use = charge.reservation.use
-        if not states or states[-1]["fingerprint"] != use.data_fingerprint:
-            states.append(
-                {"fingerprint": use.data_fingerprint, "from_entry": charge.reservation.sequence,
-                 "since": charge.reservation.time, "num_units": use.num_units, "trainings": 0}
-            )  # fmt: skip
-        states[-1]["trainings"] += 1
-    return states
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:

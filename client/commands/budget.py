@@ -50,7 +50,8 @@ def add(commands: cli.Commands) -> None:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from client.budget.summary import overview, read_ledger
+    from client.budget.overview import overview
+    from client.budget.summary import read_ledger
 
     ledger = read_ledger(home_of(args).directory)
     summary = overview(ledger)
@@ -82,12 +83,13 @@ def _balance(summary: Mapping[str, Any]) -> list[str]:
     limit = f" of {summary['max_epsilon']:g}" if summary["max_epsilon"] is not None else " (no limit is set)"
     lines = [
         f"spent: epsilon {_figure(summary['epsilon_spent'])}{limit} at delta {summary['delta']:g}, for one "
-        f"{summary['unit'] or 'record'} added or removed, over all runs"
+        f"{summary['unit'] or 'record'} added or removed, over all runs, against the hub and everybody else"
     ]
     if summary["filter_epsilon_spent"] is not None and summary["runs"]:
         lines.append(
             _admission(summary["epsilon_spent"], summary["filter_epsilon_spent"], summary["kept_for_one_mechanism"])
         )
+    lines += _global_model(summary)
     if summary["trainings_without_privacy"]:
         lines.append(
             f"NO PRIVACY: {_count(summary['trainings_without_privacy'], 'training')} without it; epsilon is infinite"
@@ -99,6 +101,18 @@ def _balance(summary: Mapping[str, Any]) -> list[str]:
             f"sampling {kind['sampling_probability']:g}; {kind['steps']} a round)"
         )
     return lines
+
+
+def _global_model(summary: Mapping[str, Any]) -> list[str]:
+    """Return the line about those who see only the global models. Empty if there is no figure."""
+    if not summary["global_model"]:
+        return []
+    figures = ", ".join(f"{_figure(figure['epsilon'])} with {figure['others']}" for figure in summary["global_model"])
+    assumed = " ".join(f"({n}) {text}." for n, text in enumerate(summary["global_model_assumes"], start=1))
+    return [
+        f"against those who see only the global models, epsilon by the number of other institutions that added their "
+        f"noise: {figures}. Assumed: {assumed}"
+    ]
 
 
 def _admission(tight: float | None, proven: float, kept_for_one_mechanism: bool) -> str:
@@ -218,7 +232,8 @@ def _forecast(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from client.budget.summary import read_ledger, rows
+    from client.budget.overview import rows
+    from client.budget.summary import read_ledger
     from common.files import write_atomic, write_json
 
     out: Path = args.out

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from client.budget.statement import GROUPS, OTHERS, RATES, statement
+from client.budget.global_models import OTHERS
+from client.budget.statement import GROUPS, RATES, statement
 from common.files import json_text
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon_rdp

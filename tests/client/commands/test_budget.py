@@ -126,6 +126,43 @@ def test_show_says_by_whom_for_what_and_what_is_left(
         assert part in words, part
 
 
+def test_show_states_a_second_figure_with_its_assumptions_as_the_statement_does(
+    home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        ledger.settle(ledger.reserve(EVENT, use(), LIMIT), 20)
+        ledger.reserve(EVENT, use(round=2), LIMIT)
+    found = told(capsys, "show", "--home", home.directory)
+    stated = told(capsys, "statement", "--home", home.directory)
+    assert found["global_model"] == stated["global_model"]
+    assert [figure["others"] for figure in found["global_model"]] == [1, 4, 19, 49]
+    assert found["epsilon_spent"] > found["global_model"][0]["epsilon"]
+    assert found["global_model_assumes"] == stated["global_model_assumes"] != []
+    lines = said(capsys, "show", "--home", home.directory).splitlines()
+    (line,) = [line for line in lines if line.startswith("against those who see only the global models")]
+    for figure in found["global_model"]:
+        assert f"{math.ceil(figure['epsilon'] * 1000) / 1000:.3f} with {figure['others']}" in line
+    assert all(assumed in line for assumed in found["global_model_assumes"])
+
+
+def test_the_second_figure_counts_own_noise_alone_for_trainings_that_no_other_institution_hides(
+    home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        for round_, run in enumerate(["first", "keeps its head"]):
+            ledger.settle(ledger.reserve(EVENT, use(run_id=run, round=round_), LIMIT), 20)
+        ledger.settle(ledger.reserve(EVENT, use(run_id="alone", requester="bank"), LIMIT), 20)
+    part = home.personal("keeps its head")
+    part.mkdir(parents=True)
+    (part / "record.json").write_text(json.dumps({"run_id": "keeps its head", "method": "head"}))
+    (figure, *_) = told(capsys, "show", "--home", home.directory)["global_model"]
+    hidden = DpSgdEvent(EVENT.noise_multiplier * math.sqrt(2), EVENT.sampling_probability, 1)
+    assert figure["epsilon"] == epsilon([replace(EVENT, steps=59), hidden], 1e-6)
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        ledger.reserve(DpSgdEvent(0.0, 1.0, 5), use(run_id="bare", delta=None, clipping_norm=0.0), None)
+    assert told(capsys, "show", "--home", home.directory)["global_model"] == []
+
+
 def test_show_says_when_the_data_changed(spent: InstitutionDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     states = told(capsys, "show", "--home", spent.directory)["data"]
     assert [(s["fingerprint"][0], s["from_entry"], s["num_units"], s["trainings"]) for s in states] == [
