@@ -418,6 +418,13 @@ MUTATIONS = (
         "return steps * config.rounds",
         ("tests/client/personalisation/test_rounds.py", "stays_within_its_target_and_every_private_step_is_charged"),
     ),
+    Mutation(
+        "noise of other institutions is counted for a training that no other took part in",
+        "client/budget/overview.py",
+        "(alone if by_itself else shared).append(charge.event)",
+        "shared.append(charge.event)",
+        ("tests/client/commands/test_budget.py", "the_second_figure_counts_own_noise_alone_for_trainings"),
+    ),
 )
 
 

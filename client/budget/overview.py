@@ -8,7 +8,7 @@ from client.budget.global_models import ASSUMES, by_others, keeps_tensors
 from client.budget.summary import VerifiedLedger
 from client.institution.directory import InstitutionDirectory
 from client.personalisation.record import read_record
-from common.privacy.accounting import epsilon
+from common.privacy.accounting import DpSgdEvent, epsilon
 from common.privacy.filter import filter_epsilon, is_kept_for_one_mechanism
 from common.privacy.ledger import Charge, spendings
 
@@ -76,7 +76,8 @@ def _global_model(ledger: VerifiedLedger) -> dict[str, Any]:
     """
     home, delta = InstitutionDirectory(ledger.path.parent), ledger.delta
     keeping = {run.run_id for run in ledger.runs if keeps_tensors(read_record(home.personal(run.run_id)))}
-    shared, alone = [], []
+    shared: list[DpSgdEvent] = []
+    alone: list[DpSgdEvent] = []
     for charge in ledger.charges:
         use = charge.reservation.use
         by_itself = use.requester == ledger.institution or use.run_id in keeping
