@@ -40,7 +40,7 @@ def main() -> int:
     try:
         workspace = Workspace.reopen(Path(sys.argv[1]))
         rows = summaries()
-        evaluator = HubEvaluator(workspace.adapted, {"summaries": rows})
+        evaluator = HubEvaluator(workspace.models.adapted, {"summaries": rows})
         states: dict[str, Tensors] = {
             "before round 1": workspace.start(),
             "after the last": checkpoint.load(workspace.out / "checkpoint").adapter,

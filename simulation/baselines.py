@@ -112,7 +112,7 @@ def compute_baselines(
     rows: list[Baseline] = []
     if task(workspace.config.task).head.labels_texts:
         rows += [majority(workspace.federation), bag_of_words(workspace.federation)]
-    untrained = evaluator(workspace.adapted.initial()).metrics
+    untrained = evaluator(workspace.models.adapted.initial()).metrics
     rows.append(
         Baseline(
             name="base model, head untrained",

@@ -47,12 +47,13 @@ class Display(Observer):
     def running(self, workspace: Workspace) -> Iterator[None]:
         """Show one bar for the rounds and one for the training under way."""
         names, config = sorted(workspace.federation.train), workspace.config
+        adapted = workspace.models.adapted
         self._names, self._planned, self._stage = names, config.rounds, ""
         kept = workspace.out / "checkpoint"
         self._first = checkpoint.load(kept).next_round - 1 if checkpoint.exists(kept) else 0
         self._console.print(
             f"[bold]{config.name}[/bold]: {len(names)} institutions, {config.rounds} rounds, "
-            f"{workspace.adapted.parameters_trained:,} of {workspace.adapted.parameters_total:,} parameters trained"
+            f"{adapted.parameters_trained:,} of {adapted.parameters_total:,} parameters trained"
         )
         for name, shown in sorted(workspace.federation.names.items()):
             self._console.print(f"{name}: {shown}", markup=False, highlight=False)

@@ -61,7 +61,7 @@ def run_simulation(
         )
     saved = workspace.out / "checkpoint"
     state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace, observers)
-    evaluator = HubEvaluator(workspace.adapted, workspace.federation.test_by_institution)
+    evaluator = HubEvaluator(workspace.models.adapted, workspace.federation.test_by_institution)
     started = time.monotonic()
     if state.next_round <= workspace.config.rounds:
         if engine == "flower":
@@ -79,7 +79,7 @@ def first_state(workspace: Workspace, observers: Sequence[Observer]) -> RunState
         run_id=workspace.run_id,
         config_digest=workspace.config.digest(),
         next_round=1,
-        adapter=travelling(workspace.start(observers), workspace.adapted, workspace.config),
+        adapter=travelling(workspace.start(observers), workspace.models.adapted, workspace.config),
     )
 
 
@@ -94,7 +94,7 @@ def finish(
 ) -> ResultRecord:
     """Write adapter, statements, result and report, and return its result."""
     tell_stage(observers, "writing the adapter, the statements and the report")
-    out, config, adapted = workspace.out, workspace.config, workspace.adapted
+    out, config, adapted = workspace.out, workspace.config, workspace.models.adapted
     # With own heads there is no global model: its figures would be those of an untrained head.
     final = evaluator(state.adapter).metrics if config.personalisation.method != "head" else {}
     before = evaluator(workspace.start())

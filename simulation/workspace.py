@@ -22,17 +22,14 @@ from client.institution.config import (
     power_of_two_at_most,
 )
 from client.personalisation.methods import method_of
-from common.adapters.adapted_model import AdaptedModel
-from common.adapters.attach import attach_for_run, load_for_run
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.travelling import travelling_spec
 from common.adapters.warm_up import needs_warm_up, warm_up
-from common.base_models.load import LoadedBase
 from common.base_models.provenance import refuse_private_base
 from common.base_models.resolve import pinned
 from common.config.run import RunConfig
 from common.data.corpora import general_text, public_texts
-from common.data.datasets import labels_present, select_labels
+from common.data.datasets import select_labels
 from common.errors import AssignmentRefused, CheckpointError, ConfigurationError, ModelError
 from common.events import Observer
 from common.files import write_atomic, write_json
@@ -45,6 +42,7 @@ from common.versions import package_versions
 from server.rounds.assignments import FederationContext
 from simulation.config import SimulationConfig, load_simulation
 from simulation.loading import load_federation
+from simulation.models import Models
 from simulation.partition import Federation
 
 __all__ = ["Workspace"]
@@ -99,7 +97,7 @@ class Workspace:
         """Validate the run, then write its directory."""
         refuse_private_base(self.config.model.base)
         self._check()
-        self.base  # noqa: B018 - an absent base model must be known before anything is written
+        self.models.base  # noqa: B018 - an absent base model must be known before anything is written
         self._check_gradients()
         out, source = self.out, self.simulation.source
         write_atomic(out / "config.toml", self.simulation.text.encode())
@@ -169,14 +167,14 @@ class Workspace:
     def _check_gradients(self) -> None:
         """Refuse a model that cannot be trained privately, or have the personal part, before any ledger is charged."""
         try:
-            method_of(self.config.personalisation).check(self.adapted)
+            method_of(self.config.personalisation).check(self.models.adapted)
         except ModelError as error:
             raise ConfigurationError(str(error)) from error
         if self.config.privacy.mode == "none":
             return
         name, dataset = next(iter(self.federation.train.items()))
         plan = plan_training(self.config, self.settings(name), dataset.units(self.config.privacy.unit))
-        verify_training(self.adapted, plan, FeatureCache())
+        verify_training(self.models.adapted, plan, FeatureCache())
 
     def data_digest(self) -> str:
         """Return a fingerprint of all training rows, which one process sees in a simulation."""
@@ -206,38 +204,9 @@ class Workspace:
         return PersonalConfig(allowed=() if method == "none" else (method,), allow_without_noise=True)
 
     @functools.cached_property
-    def base(self) -> LoadedBase:
-        """The base model, loaded once and shared by every institution in this process."""
-        return load_for_run(self.config, self.federation.test.labels)
-
-    @functools.cached_property
-    def adapted(self) -> AdaptedModel:
-        """The run's adapter on the base model. Every user loads its own weights into it first."""
-        return attach_for_run(self.base, self.config)
-
-    @functools.cached_property
-    def _own_models(self) -> dict[tuple[str, ...], AdaptedModel]:
-        """The models of institutions with labels of their own, by these."""
-        return {self.federation.test.labels: self.adapted}
-
-    def labels(self, name: str) -> tuple[str, ...]:
-        """Return the labels of one institution: those of the run, or with own heads those that its rows have.
-
-        A deployed institution declares its labels. A simulation reads them off its training and test rows.
-        """
-        known = self.federation.test.labels
-        if self.config.personalisation.method != "head":
-            return known
-        parts = (self.federation.train[name], self.federation.test_by_institution.get(name))
-        return labels_present([part for part in parts if part is not None], known)
-
-    def model(self, name: str) -> AdaptedModel:
-        """Return the model of one institution. Institutions with the same labels share it."""
-        labels = self.labels(name)
-        if labels not in self._own_models:
-            base = load_for_run(self.config, labels)
-            self._own_models[labels] = attach_for_run(base, self.config)
-        return self._own_models[labels]
+    def models(self) -> Models:
+        """The models, which all institutions of this process share."""
+        return Models(self.config, self.federation)
 
     def start(self, observers: Sequence[Observer] = ()) -> Tensors:
         """Return the adapter before round 1, computed once and saved.
@@ -249,17 +218,17 @@ class Workspace:
         """
         kept = self.out / "start.safetensors"
         if kept.exists():
-            return decode(kept.read_bytes(), self.adapted.spec)
-        self.adapted.load(self.adapted.initial())
-        if needs_warm_up(self.adapted):
+            return decode(kept.read_bytes(), self.models.adapted.spec)
+        self.models.adapted.load(self.models.adapted.initial())
+        if needs_warm_up(self.models.adapted):
             warm_up(
-                self.adapted,
+                self.models.adapted,
                 self._public_texts(),
                 max_batch_tokens=self.config.training.max_batch_tokens,
                 seed=self.config.seed,
                 observers=observers,
             )
-        start = self.adapted.export()
+        start = self.models.adapted.export()
         write_atomic(kept, encode(start))
         return start
 
@@ -277,12 +246,12 @@ class Workspace:
 
         @functools.cache
         def local() -> LocalModel:
-            labels, model = self.labels(name), self.model(name)
+            labels, model = self.models.labels(name), self.models.of(name)
             rows = select_labels(dataset, labels) if labels else dataset
             tokens = model.encode_dataset(readable_rows(rows, model, self.config))
             data = PreparedData(tokens, dataset.fingerprint(keys.fingerprint_key()), FeatureCache())
             own_test = select_labels(test, labels) if test is not None and labels else test
-            return LocalModel(model, data, self.base.digest, labels, own_test)
+            return LocalModel(model, data, self.models.base.digest, labels, own_test)
 
         def prepare(config: RunConfig) -> LocalModel:
             if config.digest() != self.config.digest():
@@ -305,7 +274,7 @@ class Workspace:
             keys=self.hub_keys,
             institutions=institutions,
             config=self.config,
-            spec=travelling_spec(self.adapted, self.config),
+            spec=travelling_spec(self.models.adapted, self.config),
         )
 
 

@@ -68,7 +68,7 @@ def test_a_simulation_says_its_round_and_the_institution_that_trains(
         config=SimpleNamespace(name="desks", rounds=4, aggregation=SimpleNamespace(weighting="uniform")),
         settings=lambda _: SimpleNamespace(release=SimpleNamespace(declared_units=1)),
         federation=SimpleNamespace(train=dict.fromkeys(["north", "south"]), names={}, notes=()),
-        adapted=SimpleNamespace(parameters_trained=1, parameters_total=2),
+        models=SimpleNamespace(adapted=SimpleNamespace(parameters_trained=1, parameters_total=2)),
     )
     display = Display()
     with display.running(workspace):

@@ -43,7 +43,7 @@ def test_decoders_read_together_too_and_need_no_warming_up(tmp_path: Path) -> No
         path.read_text().replace("masked_", "causal_").replace(f"{tmp_path / 'base'}", f"{tmp_path / 'decoder'}")
     )
     workspace = Workspace.create(path, tmp_path / "out")
-    start, cold = workspace.start(), workspace.adapted.initial()
+    start, cold = workspace.start(), workspace.models.adapted.initial()
     assert all((start[name] == cold[name]).all() for name in start)
     result = run_simulation(workspace)
     assert result.metrics["perplexity"] != result.before_round_1["perplexity"]
@@ -63,7 +63,7 @@ def test_a_base_with_words_that_were_mined_from_private_text_is_refused(
 def test_a_missing_head_is_warmed_up_once_and_round_1_starts_there(tmp_path: Path) -> None:
     workspace = Workspace.create(write_masked(tmp_path), tmp_path / "out")
     start = workspace.start()
-    cold = workspace.adapted.initial()
+    cold = workspace.models.adapted.initial()
     assert any((start[name] != cold[name]).any() for name in start)
     kept = (tmp_path / "out" / "start.safetensors").read_bytes()
     again = Workspace.reopen(tmp_path / "out").start()

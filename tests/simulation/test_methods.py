@@ -48,7 +48,7 @@ def test_a_federation_trains_the_method_and_leaves_an_adapter_that_predicts(
     record = run_simulation(workspace)
     model, manifest, _ = load_adapter(out / "adapter")
     assert manifest.adapter.method == method
-    assert model.spec.digest() == workspace.adapted.spec.digest()
+    assert model.spec.digest() == workspace.models.adapted.spec.digest()
     after = model.export()
     assert any((before[name] != after[name]).any() for name in before)
     assert record.rounds == 2
@@ -64,8 +64,8 @@ def test_a_deployed_institution_has_the_hubs_tensors_and_takes_another_method_ne
     workspace = Workspace.create(write_run(tmp_path, method, private=True), tmp_path / "out")
     models = LocalModels(settings(tmp_path, workspace.config), bytes(32))
     mine = models(workspace.config)
-    assert mine.adapted.spec.digest() == workspace.adapted.spec.digest()
-    for name, value in workspace.adapted.initial().items():
+    assert mine.adapted.spec.digest() == workspace.models.adapted.spec.digest()
+    for name, value in workspace.models.adapted.initial().items():
         assert (mine.adapted.initial()[name] == value).all(), name
     for other in METHODS:
         config = RunConfig.from_tables(workspace.config.to_tables() | {"adapter": {"method": other}})
