@@ -5,12 +5,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client.tracking.kinds import LOG_KINDS
 from common import cli
 from common.errors import ConfigurationError
 from common.events import Observer
 from common.report.records import RoundRecord
+
+if TYPE_CHECKING:
+    from simulation.display import Display
+    from simulation.workspace import Workspace
 
 __all__ = ["main"]
 
@@ -117,25 +122,42 @@ def _log(args: argparse.Namespace, out: Path) -> Iterator[list[Observer]]:
 def _federate(args: argparse.Namespace) -> int:
     # Imported late: --help answers at once, and the environment is set before Flower or transformers read it.
     from simulation.display import Display
-    from simulation.runner import run_simulation
-    from simulation.workspace import Workspace
 
     display = Display(quiet=args.json)
-    source: Path | None = args.config
-    if source is None:
-        display.on_stage(f"reopening {args.out}")
-        workspace = Workspace.reopen(args.out)
-    else:
-        if not source.is_file():
-            raise ConfigurationError(f"{source}: no such configuration file: give the path of a TOML file")
-        display.on_stage(f"checking {source.name} and its data")
-        workspace = Workspace.create(source, args.out or Path("runs") / source.stem, args.set)
+    workspace = _reopened(args.out, display) if args.config is None else _begun(args, display)
+    from simulation.runner import run_simulation
+
     with display.running(workspace), _log(args, workspace.out) as logs:
         result = run_simulation(workspace, args.engine, args.baselines, (display, *logs))
     display.summary(workspace, result)
     if args.json:
         cli.print_json(result.to_json())
     return 0
+
+
+def _reopened(out: Path, display: "Display") -> "Workspace":
+    from simulation.workspace import Workspace
+
+    display.on_stage(f"reopening {out}")
+    return Workspace.reopen(out)
+
+
+def _begun(args: argparse.Namespace, display: "Display") -> "Workspace":
+    """Read the configuration and its rows, and only then load torch: most mistakes are found in a second."""
+    from simulation.config import load_simulation, refuse_used
+    from simulation.loading import federation_of
+
+    source: Path = args.config
+    if not source.is_file():
+        raise ConfigurationError(f"{source}: no such configuration file: give the path of a TOML file")
+    display.on_stage(f"checking {source.name} and its data")
+    out = args.out or Path("runs") / source.stem
+    refuse_used(out)
+    simulation = load_simulation(source, changes=args.set)
+    federation = federation_of(simulation)
+    from simulation.workspace import Workspace
+
+    return Workspace.begin(simulation, federation, out)
 
 
 if __name__ == "__main__":

@@ -170,3 +170,13 @@ def _absolute(data: DataConfig, key: str, start: Path) -> Path | None:
         state = f"is {root}, which is no directory" if os.environ.get(VARIABLE) else "is not set"
         data.refuse(key, f"uses ${VARIABLE}, which {state}: set {VARIABLE} to your data directory")
     return root.joinpath(*path.parts[1:]).resolve()
+
+
+def refuse_used(out: Path) -> None:
+    """Refuse an output directory that holds anything.
+
+    Raises:
+        ConfigurationError: It is a file, or not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigurationError(f"{out}: the output directory is not empty: choose another, or `resume` it")

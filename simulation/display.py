@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -18,7 +19,9 @@ from common.report.records import InstitutionFigures, ResultRecord, RoundRecord
 from common.tasks import task
 from common.weighting import weights
 from server.rounds import checkpoint
-from simulation.workspace import Workspace
+
+if TYPE_CHECKING:
+    from simulation.workspace import Workspace
 
 __all__ = ["Display"]
 
@@ -44,7 +47,7 @@ class Display(Observer):
         self._started = time.monotonic()
 
     @contextmanager
-    def running(self, workspace: Workspace) -> Iterator[None]:
+    def running(self, workspace: "Workspace") -> Iterator[None]:
         """Show one bar for the rounds and one for the training under way."""
         names, config = sorted(workspace.federation.train), workspace.config
         adapted = workspace.models.adapted
@@ -127,7 +130,7 @@ class Display(Observer):
         way = time_left(share, time.monotonic() - self._started)
         return f"round {min(done + 1, self._planned)} of {self._planned}{here}, {minutes:.0f} min so far{way}"
 
-    def summary(self, workspace: Workspace, result: ResultRecord) -> None:
+    def summary(self, workspace: "Workspace", result: ResultRecord) -> None:
         """Show the closing tables, and the paths of adapter and report."""
         if self._quiet:
             return
@@ -168,7 +171,7 @@ def _epsilon_range(record: RoundRecord) -> str:
     return most if least == most else f"{least} to {most}"
 
 
-def _rounds_table(workspace: Workspace, history: Sequence[RoundRecord]) -> Table:
+def _rounds_table(workspace: "Workspace", history: Sequence[RoundRecord]) -> Table:
     table = Table(title="By round: the hub's test set, and epsilon spent by the institutions so far")
     second = "perplexity" if task(workspace.config.task).head.is_language_modelling else "weighted_f1"
     for column in ("round", "members", "accuracy", second.replace("_f1", " F1"), "epsilon", "MB sent"):

@@ -12,7 +12,7 @@ from common.data.files import is_conll
 from common.data.reading import labels_of_records, reading_notes, to_dataset
 from common.data.records import Columns, Records, read_records
 from common.errors import ConfigurationError, DataError
-from common.tasks import Head
+from common.tasks import Head, task
 from simulation.partition import (
     HUB,
     Federation,
@@ -25,9 +25,21 @@ from simulation.partition import (
 from simulation.synthetic import synthetic_banks
 
 if TYPE_CHECKING:
-    from simulation.config import DataConfig
+    from simulation.config import DataConfig, SimulationConfig
 
-__all__ = ["load_federation"]
+__all__ = ["federation_of", "load_federation"]
+
+
+def federation_of(simulation: "SimulationConfig") -> Federation:
+    """Return the rows that section [data] of a simulation names. Neither torch nor a model is loaded for it.
+
+    Raises:
+        ConfigurationError, DataError: As `load_federation`, or there is no such section.
+    """
+    if simulation.data is None:
+        raise ConfigurationError("data is missing: a simulation from a file names its rows in [data]")
+    run = simulation.run
+    return load_federation(simulation.data, run.labels, task(run.task).head, task=run.task, seed=run.seed)
 
 
 def load_federation(

@@ -40,8 +40,8 @@ from common.protocol.envelope import PublicKeys
 from common.tasks import task
 from common.versions import package_versions
 from server.rounds.assignments import FederationContext
-from simulation.config import SimulationConfig, load_simulation
-from simulation.loading import load_federation
+from simulation.config import SimulationConfig, load_simulation, refuse_used
+from simulation.loading import federation_of
 from simulation.models import Models
 from simulation.partition import Federation
 
@@ -64,14 +64,24 @@ class Workspace:
 
     @classmethod
     def create(cls, source: Path, out: Path, changes: Sequence[str] = ()) -> "Workspace":
-        """Validate everything, then lay the directory out.
+        """Read and validate everything that a configuration names, then lay the directory out.
 
         Raises:
             ConfigurationError, DataError, ModelError: before anything is written.
         """
-        _refuse_used(out)
+        refuse_used(out)
         simulation = load_simulation(source, changes=changes)
-        workspace = cls._over(simulation, out)
+        return cls.begin(simulation, federation_of(simulation), out)
+
+    @classmethod
+    def begin(cls, simulation: SimulationConfig, federation: Federation, out: Path) -> "Workspace":
+        """Validate the run over rows that were read, then lay its new directory out.
+
+        Raises:
+            ConfigurationError, DataError, ModelError: Before anything is written.
+        """
+        refuse_used(out)
+        workspace = cls._with(simulation, federation, out)
         workspace._lay_out()
         return workspace
 
@@ -85,9 +95,7 @@ class Workspace:
         """
         workspace = cls._with(simulation, federation, out)
         if not (out / "run.json").exists():
-            _refuse_used(out)
-            workspace._lay_out()
-            return workspace
+            return cls.begin(simulation, federation, out)
         run_id, _, data = _noted(out)
         if (run_id, data) != (workspace.run_id, workspace.data_digest()):
             raise CheckpointError(f"{out}: it holds another run (other settings or data): choose another directory")
@@ -127,20 +135,11 @@ class Workspace:
             raise CheckpointError(
                 f"{out}: its rows were given from Python and are in no file: call fedfin.simulate with them again"
             )
-        workspace = cls._over(load_simulation(out / "config.toml", relative_to=source.parent), out)
+        simulation = load_simulation(out / "config.toml", relative_to=source.parent)
+        workspace = cls._with(simulation, federation_of(simulation), out)
         if workspace.data_digest() != data:
             raise CheckpointError(f"{out}: the data has changed since this run began: start a new run")
         return workspace
-
-    @classmethod
-    def _over(cls, simulation: SimulationConfig, out: Path) -> "Workspace":
-        if simulation.data is None:
-            raise ConfigurationError("data is missing: a simulation from a file names its rows in [data]")
-        head = task(simulation.run.task).head
-        federation = load_federation(
-            simulation.data, simulation.run.labels, head, task=simulation.run.task, seed=simulation.run.seed
-        )
-        return cls._with(simulation, federation, out)
 
     @classmethod
     def _with(cls, simulation: SimulationConfig, federation: Federation, out: Path) -> "Workspace":
@@ -276,11 +275,6 @@ class Workspace:
             config=self.config,
             spec=travelling_spec(self.models.adapted, self.config),
         )
-
-
-def _refuse_used(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigurationError(f"{out}: the output directory is not empty: choose another, or `resume` it")
 
 
 def _noted(out: Path) -> tuple[str, Path | None, str]:
