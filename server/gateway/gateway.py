@@ -232,6 +232,10 @@ class Gateway:
         except httpx.HTTPError as error:
             log.warning("the SuperLink does not answer (%s)", type(error).__name__)
             return 503, [], b""
+        if answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
+            # After 503 a node tries again. After 500 it drops its answer, and its heartbeats end.
+            log.warning("the SuperLink failed at %s: see its log", path)
+            return 503, [], b""
         kept = [
             (key.lower().encode("latin-1"), value.encode("latin-1"))
             for key, value in answer.headers.multi_items()

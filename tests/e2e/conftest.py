@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.deployed import Hub, until
+from tests.e2e.disk import Disk
 
 HERE = Path(__file__).parent
 BANKS = ("north", "south", "west")
@@ -18,8 +19,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    hub = Hub.create(tmp_path_factory.mktemp("e2e"))
+def _root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("e2e")
+
+
+@pytest.fixture(scope="session")
+def _disk(_root: Path) -> Iterator[Disk | None]:
+    disk = Disk.mount(_root / "hub")
+    yield disk
+    if disk is not None:
+        disk.unmount()
+
+
+@pytest.fixture(scope="session")
+def _started(_root: Path, _disk: Disk | None) -> Iterator[Hub]:
+    hub = Hub.create(_root)
     try:
         for name in BANKS:
             hub.enrol(name)
@@ -39,3 +53,11 @@ def hub(_started: Hub) -> Hub:
             _started.institutions[name].started.start()
     _started.await_connected(*BANKS)
     return _started
+
+
+@pytest.fixture
+def disk(_disk: Disk | None) -> Disk:
+    """The disk of the hub's directory."""
+    if _disk is None:
+        pytest.skip("a file system that can be filled needs root and the right to mount one")
+    return _disk

@@ -30,6 +30,8 @@ from tests.tiny_models import save_tiny_model
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROUNDS_WITHIN_S = 600.0
 """Far more than a run of a tiny model needs, on a busy machine too. A test that waits this long has found a hang."""
+DECLARED_UNITS = 64
+"""The size that each institution declares."""
 
 
 def environment() -> dict[str, str]:
@@ -202,6 +204,8 @@ device = "cpu"
 max_epsilon = 1000000.0
 delta = 1e-4
 min_noise_multiplier = 0.1
+[release]
+declared_units = {DECLARED_UNITS}
 """
         )
         self.institutions[name] = institution

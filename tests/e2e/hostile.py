@@ -1,7 +1,7 @@
 """An institution with a valid enrolment and bad intentions: its relay and node are real, its agent is this."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
@@ -66,10 +66,11 @@ class Question:
 
 
 class HostileAgent:
-    """Answers on the institution's socket. `attack` of a round selects the answer. A context manager."""
+    """Answers on the institution's socket, in round N with the N-th of its `attacks`. A context manager."""
 
-    def __init__(self, institution: Institution, attack: Callable[[int], Attack]) -> None:
-        self._home, self._attack = InstitutionDirectory(institution.directory), attack
+    def __init__(self, institution: Institution) -> None:
+        self._home = InstitutionDirectory(institution.directory)
+        self.attacks: Sequence[Attack] = ()
         self._server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
         self.answered: list[int] = []
         self._lock = threading.Lock()
@@ -93,4 +94,4 @@ class HostileAgent:
         question = Question(sealed, self._home)
         with self._lock:
             self.answered.append(question.assignment.round)
-        return self._attack(question.assignment.round)(question)
+        return self.attacks[question.assignment.round - 1](question)

@@ -1,16 +1,19 @@
 """A member that lies: each kind of bad reply is refused with its reason, and the global adapter does not see it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from common.canonical import MAX_DECLARED_UNITS
 from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import encode
+from common.weighting import weights
+from server.hub.directory import APPROVED_UNITS
 from server.rounds import checkpoint
 from tests.e2e.conftest import BANKS
-from tests.e2e.deployed import Hub, Run, command
+from tests.e2e.deployed import DECLARED_UNITS, Hub, Run, command
 from tests.e2e.hostile import Attack, HostileAgent, Question
 
 
@@ -93,25 +96,48 @@ ATTACKS: tuple[tuple[Attack, str], ...] = (
 )
 
 
-@pytest.fixture
-def eve(hub: Hub) -> Iterator[HostileAgent]:
-    institution = hub.enrol("eve")
-    with HostileAgent(institution, lambda round_: ATTACKS[round_ - 1][0]) as agent:
+def greedy(question: Question) -> bytes:
+    """An honest adapter beside the largest size that can be declared."""
+    return question.sealed(replace(question.contribution(), declared_units=MAX_DECLARED_UNITS))
+
+
+@pytest.fixture(scope="module")
+def eve(_started: Hub) -> Iterator[HostileAgent]:
+    _started.await_connected(*BANKS)
+    institution = _started.enrol("eve")
+    with HostileAgent(institution) as agent:
         institution.started.arguments = (*institution.started.arguments, "--only", "node")
-        hub.start_institutions(["eve"])
+        _started.start_institutions(["eve"])
         yield agent
         institution.started.stop()
-    command("fedfin-hub", "revoke", "eve", "--home", hub.directory)
+    command("fedfin-hub", "revoke", "eve", "--home", _started.directory)
+
+
+def attacked(hub: Hub, eve: HostileAgent, attacks: Sequence[Attack], *changes: str) -> Run:
+    """A run that has ended, in which eve answered each round with the attack for it."""
+    eve.attacks = attacks
+    run = hub.run(f"run.rounds={len(attacks)}", "evaluation.every_rounds=100", *changes)
+    assert run.ended() == "finished"
+    return run
+
+
+def outcomes_of_eve(run: Run) -> list[str]:
+    told = {body["round"]: body["outcomes"]["eve"] for body in run.audit("round_closed")}
+    return [outcome for _, outcome in sorted(told.items())]
 
 
 def test_every_bad_reply_is_refused_for_its_reason_and_leaves_the_adapter_alone(hub: Hub, eve: HostileAgent) -> None:
-    run: Run = hub.run(f"run.rounds={len(ATTACKS)}", "aggregation.max_update_norm=1000", "evaluation.every_rounds=100")
-    assert run.ended() == "finished"
-    told = {body["round"]: body for body in run.audit("round_closed")}
-    found = {round_: body["outcomes"]["eve"] for round_, body in told.items()}
-    assert found == {number: expected for number, (_, expected) in enumerate(ATTACKS, start=1)}
+    run = attacked(hub, eve, [attack for attack, _ in ATTACKS], "aggregation.max_update_norm=1000")
+    assert outcomes_of_eve(run) == [expected for _, expected in ATTACKS]
     state = checkpoint.load(run.directory / "checkpoint")
     for record in state.history[1:]:
         assert set(record.weights) == set(record.contributed) == set(BANKS)
     # Had one of them counted, it would be far off or not a number.
     assert all(np.isfinite(tensor).all() and np.abs(tensor).max() < 1e3 for tensor in state.adapter.values())
+
+
+def test_one_member_decides_no_model_with_the_defaults_of_a_run(hub: Hub, eve: HostileAgent) -> None:
+    run = attacked(hub, eve, [greedy, huge_norm])
+    assert outcomes_of_eve(run) == ["contributed", "refused:norm"]
+    declared = dict.fromkeys(BANKS, DECLARED_UNITS) | {"eve": APPROVED_UNITS}
+    assert run.history()[0]["weights"] == pytest.approx(weights(declared, "declared_units"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.e2e.conftest import BANKS
 from tests.e2e.deployed import Hub, command, until
+from tests.e2e.disk import Disk
 
 
 def served(hub: Hub) -> str:
@@ -49,6 +50,22 @@ def test_status_says_what_is_up_who_is_connected_and_which_round(hub: Hub) -> No
     assert (mine["state"], mine["round"], mine["rounds"]) in (("running", 1, 1), ("finished", 1, 1))
     assert run.ended() == "finished"
     assert Path(command("fedfin-hub", "report", run.name, "--home", hub.directory)["report"]).is_file()
+
+
+def test_on_a_full_disk_the_hub_says_so_and_goes_on_when_there_is_room(hub: Hub, disk: Disk) -> None:
+    run = hub.run("run.rounds=1", "training.local_steps=50", "aggregation.quorum=3")
+    run.in_round(1)
+    said = hub.started.log.stat().st_size
+    with disk.full():
+        until(lambda: "(full): make room" in hub.started.log.read_text()[said:], "start says so", within=30)
+        assert command("fedfin-hub", "status", "--home", hub.directory)["disk"] == {"free_bytes": 0, "state": "full"}
+        assert (run.history(), run.file("outcome.json")) == ([], None)
+    assert run.ended() == "finished"
+    assert run.outcomes(1) == dict.fromkeys(BANKS, "contributed")
+    output = hub.started.log.read_text()[said:]
+    assert "(enough)" in output
+    assert "Traceback" not in output
+    assert run.name in command("fedfin-hub", "verify", "--home", hub.directory)["runs"]
 
 
 def test_a_second_start_and_unknown_names_are_one_line(hub: Hub) -> None:
