@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from common.errors import DataError
 
-__all__ = ["COMPRESSED", "expanded_bytes", "file_kind", "most_expanded"]
+__all__ = ["COMPRESSED", "Expansion", "expanded_bytes", "file_kind"]
 
 _OPENERS: Mapping[str, Callable[[Path], Any]] = MappingProxyType({".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open})
 COMPRESSED = (*_OPENERS, ".zip")
@@ -28,9 +28,32 @@ _HIGHEST_RATIO = 100
 _CHUNK = 2**20
 
 
-def most_expanded(compressed: int) -> int:
-    """Return the number of bytes to which a file of `compressed` bytes may expand."""
-    return min(_LARGEST, max(_ALWAYS_ALLOWED, _HIGHEST_RATIO * compressed))
+class Expansion:
+    """Counts the bytes to which a file expands, and refuses it beyond a limit that its size sets.
+
+    Args:
+        path: The file.
+        size: Its size in bytes.
+        remedy: What to do about a file that is refused.
+    """
+
+    def __init__(self, path: Path, size: int, remedy: str = "unpack it yourself if you trust it") -> None:
+        self._path, self._size, self._remedy = path, max(1, size), remedy
+        self._bytes = 0
+        self.most = min(_LARGEST, max(_ALWAYS_ALLOWED, _HIGHEST_RATIO * size))
+
+    def add(self, count: int) -> None:
+        """Count bytes. Raises DataError if they are too many together with those before."""
+        self._bytes += count
+        self.check(self._bytes)
+
+    def check(self, count: int) -> None:
+        """Raise DataError if so many bytes are too many."""
+        if count > self.most:
+            raise DataError(
+                f"{self._path}: it expands to more than {self.most // 2**20:,} MiB, "
+                f"{self.most // self._size:,} times its size: {self._remedy}"
+            )
 
 
 def file_kind(path: Path) -> str:
@@ -80,15 +103,11 @@ def expanded_bytes(path: Path) -> bytes:
 
 
 def _limited(path: Path, file: IO[bytes]) -> bytes:
-    most = most_expanded(path.stat().st_size)
+    expansion = Expansion(path, path.stat().st_size)
     content = io.BytesIO()
     while chunk := file.read(_CHUNK):
         content.write(chunk)
-        if content.tell() > most:
-            raise DataError(
-                f"{path}: it expands to more than {most // 2**20:,} MiB, {most // path.stat().st_size:,} times its "
-                "size: unpack it yourself if you trust it"
-            )
+        expansion.add(len(chunk))
     return content.getvalue()
 
 

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.data.compressed import most_expanded
+from common.data.compressed import Expansion
 from common.data.raw_text import read_bytes
 from common.data.table import Table, is_value, shown
 from common.errors import DataError
 
 __all__ = ["open_spreadsheet"]
 
+_MOST_ROWS = 2**20
+"""Number of rows of the largest sheet that a spreadsheet program makes."""
+_VALUE_BYTES = 8
+_REMEDY = "export the sheet as CSV if you trust it"
 _HEADER_ROWS = 50
 """Number of rows, from the top of a sheet, among which the header is sought. Titles and notes stand above it."""
 
@@ -75,7 +79,8 @@ def _open(path: Path, data: bytes, columns: Collection[str] | None) -> Table:
     every = list(header.names.values())
     if any(every.count(name) > 1 for name in (every if columns is None else columns)):
         raise DataError(f"{path}: the header has a repeated column name: give each column its own")
-    rows = list(_rows(_cells(book[header.sheet]), header))
+    expansion = Expansion(path, len(data), _REMEDY)
+    rows = list(_rows(_cells(book[header.sheet]), header, expansion))
     wanted = {place: name for place, name in header.names.items() if columns is None or name in columns}
     _refuse_errors(path, data, header, rows, wanted)
     return Table(
@@ -88,9 +93,7 @@ def _workbook(path: Path, data: bytes, *, values: bool) -> Any:
     import openpyxl
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > most_expanded(len(data)):
-        raise DataError(f"{path}: it expands to {size // 2**20:,} MiB, far more than rows would: export it again")
+        Expansion(path, len(data), _REMEDY).check(sum(member.file_size for member in archive.infolist()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about styles and rules for input, which are not read
         return openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=values)
@@ -98,7 +101,8 @@ def _workbook(path: Path, data: bytes, *, values: bool) -> Any:
 
 def _cells(sheet: Any) -> Iterator[Row]:
     sheet.reset_dimensions()  # some programs write a size that is too small, and rows beyond it would be lost
-    yield from sheet.iter_rows(values_only=True)
+    # A row that states the number one billion would be preceded by as many empty ones.
+    yield from itertools.islice(sheet.iter_rows(values_only=True), _MOST_ROWS)
 
 
 def _header(sheet: str, top: Sequence[Row], columns: Collection[str] | None) -> _Header | None:
@@ -124,8 +128,10 @@ def _is_row(header: _Header, top: Sequence[Row]) -> bool:
     return any(is_value(name, below[place]) for place, name in header.names.items())
 
 
-def _rows(cells: Iterator[Row], header: _Header) -> Iterator[tuple[int, Row]]:
+def _rows(cells: Iterator[Row], header: _Header, expansion: Expansion) -> Iterator[tuple[int, Row]]:
     for number, row in enumerate(cells, start=1):
+        # A text that many cells share is stored once, and a lone cell on the right makes a row of 16,384.
+        expansion.add(sum(_VALUE_BYTES + (len(value) if isinstance(value, str) else 0) for value in row))
         if number > header.row and any(_value(row, place) not in (None, "") for place in header.names):
             yield number, row
 

@@ -136,5 +136,43 @@ def test_a_workbook_that_expands_beyond_reason_is_refused(tmp_path: Path, monkey
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/worksheets/sheet1.xml", b"0" * 50_000_000)
     (tmp_path / "a.xlsx").write_bytes(target.getvalue())
-    with pytest.raises(DataError, match="it expands to 47 MiB"):
+    with pytest.raises(DataError, match=r"it expands to more than \d MiB"):
         read_rows(tmp_path / "a.xlsx")
+
+
+def sheet_of(path: Path, rows: str, shared: str = "") -> Path:
+    """A workbook whose only sheet has a header "text", "label" and these rows, in the format's XML."""
+    workbook(path, a=[["text", "label"], ["x", "up"]])
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name).decode() for name in archive.namelist()}
+    sheet, kinds = "xl/worksheets/sheet1.xml", "[Content_Types].xml"
+    parts[sheet] = parts[sheet].replace("</sheetData>", f"{rows}</sheetData>")
+    namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    parts["xl/sharedStrings.xml"] = f'<sst xmlns="{namespace}"><si><t>{shared}</t></si></sst>'
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    named = f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}"/></Types>'
+    parts[kinds] = parts[kinds].replace("</Types>", named)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_text_that_many_cells_share_is_counted_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compressed, "_ALWAYS_ALLOWED", 8 * 2**20)
+    shares_it = "".join(f'<row r="{n}"><c r="A{n}" t="s"><v>0</v></c></row>' for n in range(3, 1003))
+    path = sheet_of(tmp_path / "a.xlsx", shares_it, shared="x" * 10_000)
+    with pytest.raises(DataError, match="it expands to more than 8 MiB"):
+        read_rows(path)
+
+
+def test_rows_that_reach_far_to_the_right_are_counted_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compressed, "_ALWAYS_ALLOWED", 8 * 2**20)
+    far = "".join(f'<row r="{n}"><c r="A{n}"><v>1</v></c><c r="XFD{n}"><v>1</v></c></row>' for n in range(3, 103))
+    with pytest.raises(DataError, match="it expands to more than 8 MiB"):
+        read_rows(sheet_of(tmp_path / "a.xlsx", far))
+
+
+def test_a_row_with_an_endless_number_does_not_hang(tmp_path: Path) -> None:
+    path = sheet_of(tmp_path / "a.xlsx", '<row r="1000000000000"><c r="A1000000000000"><v>1</v></c></row>')
+    assert len(read_rows(path)) == 1
