@@ -63,6 +63,7 @@ def test_every_key_of_both_settings_files_is_documented_and_no_other() -> None:
         institution.LimitsConfig,
         institution.ReleaseConfig,
         institution.PersonalConfig,
+        institution.MetricsSettings,
     ]
     expected = {"institution.name"} | {f"{part.section}.{key}" for part in own for key in keys(part)}
     assert set(documented("institution.toml")) == expected

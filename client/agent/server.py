@@ -5,12 +5,14 @@ second question waits for its turn, because most often it is the first one asked
 outbox and costs nothing. A question whose asker has gone by then is dropped before anything is done for it.
 """
 
+import contextlib
 import json
 import logging
 import os
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +43,8 @@ class AgentService(Observer):
 
     Args:
         handle: `Agent.handle`.
-        progress: a small JSON file for `fedfin-institution status`, with the same facts as the log.
+        progress: a small JSON file for `fedfin-institution status`, with the same facts as the log, and the totals of
+            this process: answers by kind of message, or by what came instead of one, and their seconds.
     """
 
     def __init__(self, handle: Callable[[bytes], bytes], progress: Path) -> None:
@@ -49,6 +52,7 @@ class AgentService(Observer):
         self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(1 + WAITING)
         self._stopping = threading.Event()
         self._at: dict[str, Any] = {"state": "idle"}
+        self._outcomes, self._seconds = Counter[str](), 0.0
         self._told = 0.0
         self._tell()
 
@@ -95,18 +99,23 @@ class AgentService(Observer):
             self._tell()
 
     def _at_work(self, sealed: bytes) -> tuple[grpc.StatusCode, bytes]:
+        begun, outcome = time.monotonic(), "error"
         try:
             claimed = peek(sealed)
             self._at = {"state": "answering", "run": claimed.run_id, "round": claimed.round, "since": time.time()}
             log.info("%s: asked", self._place())
             self._tell()
-            started = time.monotonic()
             answer = self._handle(sealed)
-            log.info("%s: answered after %.1f s", self._place(), time.monotonic() - started)
+            outcome = "answered"
+            with contextlib.suppress(EnvelopeError):
+                outcome = peek(answer).kind
+            log.info("%s: answered after %.1f s", self._place(), time.monotonic() - begun)
         except (EnvelopeError, MessageError) as error:
+            outcome = "not_answered"
             log.warning("a question was not answered: %s", error)
             return grpc.StatusCode.INVALID_ARGUMENT, b""
         except Stopping:
+            outcome = "stopped"
             return grpc.StatusCode.CANCELLED, b""
         except Exception as error:
             # Place and type of the error, without its text, which may quote private values.
@@ -114,6 +123,8 @@ class AgentService(Observer):
             log.error("%s: failed with %s\n%s", self._place(), type(error).__name__, trace)
             return grpc.StatusCode.INTERNAL, b""
         finally:
+            self._outcomes[outcome] += 1
+            self._seconds += time.monotonic() - begun
             self._at = {"state": "idle"}
             self._tell()
         return grpc.StatusCode.OK, answer
@@ -123,7 +134,8 @@ class AgentService(Observer):
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        status = json.dumps({"pid": os.getpid(), "at": time.time(), **self._at})
+        totals = {"answers": dict(self._outcomes), "seconds": self._seconds}
+        status = json.dumps({"pid": os.getpid(), "at": time.time(), **totals, **self._at})
         write_atomic(self._progress, status.encode(), mode=0o600, sync=False)
 
 

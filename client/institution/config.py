@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from common.canonical import MAX_DECLARED_UNITS, is_name
+from common.config.metrics import MetricsSettings
 from common.config.personalisation import METHODS
 from common.config.sections import Range, Section, build, error_prefix, format_value, refuse_unknown
 from common.config.toml import load_toml
@@ -163,6 +164,7 @@ class InstitutionConfig:
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
     personalisation: PersonalConfig = field(default_factory=PersonalConfig)
     noise: Literal["system", "fixed"] = "system"
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
     @property
     def assumed_units(self) -> int:
@@ -173,7 +175,7 @@ class InstitutionConfig:
         return self.release.declared_units or UNDECLARED_UNITS
 
 
-_SECTIONS = ("institution", "data", "model", "limits", "release", "personalisation")
+_SECTIONS = ("institution", "data", "model", "limits", "release", "personalisation", "metrics")
 
 
 def load_institution_config(path: Path) -> InstitutionConfig:
@@ -201,6 +203,7 @@ def _parse(tables: Mapping[str, Any], start: Path) -> InstitutionConfig:
         limits=build(LimitsConfig, tables.get("limits", {})),
         release=build(ReleaseConfig, tables.get("release", {})),
         personalisation=build(PersonalConfig, tables.get("personalisation", {})),
+        metrics=build(MetricsSettings, tables.get("metrics", {})),
     )
 
 

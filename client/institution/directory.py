@@ -54,6 +54,10 @@ unit = "record"                # unit that max_epsilon protects: "record", or "c
 [personalisation]
 allowed = []                   # of "prior", "head", "proximal" and "after"
 allow_without_noise = false    # true allows a personal part without differential privacy. Its model must not leave
+
+# Figures for Prometheus at http://127.0.0.1:PORT/metrics. Every user of this machine can read them.
+# [metrics]
+# port = 9465
 """
 
 

@@ -1,13 +1,9 @@
 """`fedfin-hub start`: SuperLink, SuperExec and gateway, kept running until told to stop."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from common import cli
 from server.commands.options import add_home, open_home
-
-if TYPE_CHECKING:
-    from server.hub.directory import HubDirectory
 
 __all__ = ["add"]
 
@@ -52,7 +48,10 @@ def _start(args: argparse.Namespace) -> int:
         keeper, disk = Reconciler(home), DiskWatch(home.directory, log.error)
         try:
             if (port := home.settings().metrics.port) is not None:
-                _serve_metrics(home, port)
+                from common.processes.metrics import serve_metrics
+                from server.runs.metrics import HubCollector
+
+                serve_metrics(HubCollector(home), port, home.settings_path)
             supervisor.start()
             log.info("the hub is up: institutions dial %s", home.settings().gateway.address)
             while not stopping.wait(0.3):
@@ -68,15 +67,3 @@ def _start(args: argparse.Namespace) -> int:
             home.superlink_path.unlink(missing_ok=True)
     log.info("the hub is stopped; unfinished runs go on at the next start")
     return 0
-
-
-def _serve_metrics(home: "HubDirectory", port: int) -> None:
-    from common.errors import ServiceError
-    from server.runs.metrics import serve_metrics
-
-    try:
-        serve_metrics(home, port)
-    except OSError as error:
-        raise ServiceError(
-            f"{home.settings_path}: metrics.port: 127.0.0.1:{port} cannot be used ({error.strerror}): choose another"
-        ) from None

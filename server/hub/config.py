@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from common.config.metrics import MetricsSettings
 from common.config.sections import Range, Section, build, error_prefix, refuse_unknown
 from common.config.toml import load_toml
 from common.errors import ConfigurationError, EnrolmentError
@@ -72,14 +73,6 @@ class CertificateSettings(Section):
     server_days: Annotated[int, Range(1, 825)] = 90
     institution_days: Annotated[int, Range(1, 1825)] = 365
     warn_days: Annotated[int, Range(0, 365)] = WARN_DAYS
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricsSettings(Section):
-    """Section [metrics]: the port of loopback for Prometheus. None serves no figures."""
-
-    section = "metrics"
-    port: Annotated[int | None, Range(1, 65_535)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,33 +1,24 @@
-"""The figures that an operator watches, for Prometheus, on a port of loopback. They are read from files at each scrape.
+"""The figures of a hub for Prometheus. They are read from files at each scrape.
 
 They name institutions and runs. Every user of the machine can read them, so the port is off unless `hub.toml` names it.
-Requests are answered one after another in one thread, and each has a deadline. So no user of the machine can fill the
-hub's process with connections or threads.
 """
 
 import contextlib
-import socket
-import threading
 from collections.abc import Iterator
-from socketserver import BaseServer
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from common.errors import FedfinError
+from common.processes.metrics import machine_figures
 from common.processes.supervisor import running_services
 from server.hub.directory import HubDirectory
-from server.hub.disk import room
 from server.runs.run import Run
 from server.runs.status import certificates, institutions, run_status
 
-__all__ = ["HubCollector", "serve_metrics"]
+__all__ = ["HubCollector"]
 
 _LATEST_RUNS = 20
-_REQUEST_WITHIN_S = 2.0
-"""Seconds from the beginning of a connection to the end of its answer."""
 
 
 class HubCollector(Collector):
@@ -47,19 +38,8 @@ class HubCollector(Collector):
                 yield from part()
 
     def _machine(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily(
-            "fedfin_disk_free_bytes", "Free bytes on the disk of the hub.", value=room(self._home.directory).free_bytes
-        )
-        up = GaugeMetricFamily("fedfin_service_up", "1 if the process runs.", labels=["service"])
-        restarts = CounterMetricFamily("fedfin_service_restarts", "Restarts of the process.", labels=["service"])
-        for service in running_services(self._home.services_path):
-            up.add_metric([service["name"]], float(service["up"]))
-            restarts.add_metric([service["name"]], service["restarts"])
-        yield from (up, restarts)
-        days = GaugeMetricFamily("fedfin_certificate_days", "Days until the certificate expires.", labels=["name"])
-        for certificate in certificates(self._home):
-            days.add_metric([certificate["name"]], certificate["days_left"])
-        yield days
+        days = {each["name"]: each["days_left"] for each in certificates(self._home)}
+        yield from machine_figures(self._home.directory, running_services(self._home.services_path), days)
 
     def _institutions(self) -> Iterator[Metric]:
         connected = GaugeMetricFamily(
@@ -105,41 +85,3 @@ class HubCollector(Collector):
                 for name, value in sorted(stated.items()):
                     epsilon.add_metric([run.name, name], value)
         yield from (state, rounds, seconds, sent, outcomes, epsilon)
-
-
-class _Handler(WSGIRequestHandler):
-    def handle(self) -> None:
-        """Answer a request, or close its connection at the deadline, however slowly its bytes come."""
-        deadline = threading.Timer(_REQUEST_WITHIN_S, self._close)
-        deadline.daemon = True
-        deadline.start()
-        try:
-            super().handle()
-        finally:
-            deadline.cancel()
-
-    def _close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: every user of the machine can make requests."""
-
-
-class _Server(WSGIServer):
-    def handle_error(self, *_: object) -> None:
-        """Say nothing, as above."""
-
-
-def serve_metrics(home: HubDirectory, port: int) -> tuple[BaseServer, threading.Thread]:
-    """Serve the figures at http://127.0.0.1:`port`/metrics in a thread. Return the server and the thread.
-
-    Raises:
-        OSError: The port is taken.
-    """
-    registry = CollectorRegistry()
-    registry.register(HubCollector(home))
-    server = make_server("127.0.0.1", port, make_wsgi_app(registry), _Server, _Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    return server, thread
