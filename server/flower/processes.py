@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import logging
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -23,10 +22,11 @@ from common.errors import FedfinError, ServiceError
 from common.flower.bundle import bundle_sha256
 from common.flower.internals import prove_clients, prove_servers
 from common.processes.supervisor import end_with_parent
+from server.flower.run_executor import run_executor, say_ready
 from server.hub.clocks import MOST_S
 from server.hub.directory import HubDirectory
 
-__all__ = ["approved_only", "main", "run_executor", "run_serverapp", "run_superexec", "run_superlink"]
+__all__ = ["approved_only", "main", "run_serverapp", "run_superexec", "run_superlink"]
 
 _LATENCY_S = 5.0
 _MODULE = "server.flower.processes"
@@ -71,30 +71,6 @@ def run_superlink(home: HubDirectory, port: int) -> None:
     flower_superlink()
 
 
-def run_executor(home: HubDirectory) -> Any:
-    """Return an executor of Flower's tasks that hands each token to the run's process through a pipe."""
-    from flwr.supercore.superexec.executor import LaunchResult
-    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
-
-    class RunExecutor(SubprocessExecutor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._runs: list[subprocess.Popen[bytes]] = []
-
-        def launch(self, spec: Any) -> Any:
-            self._runs = [run for run in self._runs if run.poll() is None]  # reaps those that have ended
-            command = (sys.executable, "-P", "-m", _MODULE, "serverapp", str(home.directory))
-            # Its output goes to the SuperExec's own, which has a log.
-            run = subprocess.Popen(command, stdin=subprocess.PIPE)
-            task = {"address": spec.runtime_api_address, "token": spec.token, "parent_pid": spec.parent_pid}
-            if run.stdin is not None:
-                run.stdin.write(json.dumps(task).encode())
-                run.stdin.close()
-            self._runs.append(run)
-            return LaunchResult.accepted()
-
-    return RunExecutor()
-
-
 def run_superexec(home: HubDirectory, port: int) -> None:
     """Run Flower's `flower-superexec` for the SuperLink at `port`. It takes runs and no other kind of task."""
     from flwr.supercore.cli.flower_superexec import flower_superexec
@@ -104,7 +80,8 @@ def run_superexec(home: HubDirectory, port: int) -> None:
 
     prove_clients(home.loopback.client)
     AutoExecPlugin.supported_task_types = frozenset({TaskType.SERVER_APP})
-    superexec.get_executor = lambda *_, **__: run_executor(home)
+    command = (sys.executable, "-P", "-m", _MODULE, "serverapp", str(home.directory))
+    superexec.get_executor = lambda *_, **__: run_executor(command)
     sys.argv = [
         "flower-superexec",
         *("--runtime-api-address", f"127.0.0.1:{port}"),
@@ -114,16 +91,26 @@ def run_superexec(home: HubDirectory, port: int) -> None:
     flower_superexec()
 
 
-def run_serverapp(home: HubDirectory) -> None:
-    """Run the process of one run, whose task is one JSON object on standard input. It never returns."""
+def run_serverapp(home: HubDirectory, ready: int) -> None:
+    """Run the process of one run, whose task is one JSON object on standard input. It returns if there is none.
+
+    Args:
+        home: The hub's directory.
+        ready: Descriptor on which the process says that it waits for its task, see `run_executor`.
+    """
     # The package has a function of the module's name.
     serverapp: Any = import_module("flwr.superlink.runtime.run_serverapp")
+    import_module("server.flower.server_app")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("flwr").setLevel(logging.INFO)  # each line of its DEBUG is written twice
-    task = json.load(sys.stdin)
     prove_clients(home.loopback.client)
     serverapp.install_from_fab = approved_only(serverapp.install_from_fab)
+    say_ready(ready)
+    given = sys.stdin.read()
+    if not given:  # the executor has ended without a run
+        return
+    task = json.loads(given)
     serverapp.run_serverapp(
         runtime_api_address=task["address"],
         log_queue=Queue(),
@@ -135,21 +122,21 @@ def run_serverapp(home: HubDirectory) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `superlink DIR PORT`, `superexec DIR PORT` or `serverapp DIR`. Returns the exit code."""
+    """Run `superlink DIR PORT`, `superexec DIR PORT` or `serverapp DIR DESCRIPTOR`. Returns the exit code."""
     parser = argparse.ArgumentParser(prog=_MODULE, description=__doc__)
     parser.add_argument("part", choices=("superlink", "superexec", "serverapp"))
     parser.add_argument("directory", type=Path, metavar="DIR")
-    parser.add_argument("port", type=int, nargs="?", default=0)
+    parser.add_argument("number", type=int, metavar="PORT|DESCRIPTOR")
     args = parser.parse_args(arguments)
     end_with_parent()
     try:
         home = HubDirectory.open(args.directory)
         if args.part == "superlink":
-            run_superlink(home, args.port)
+            run_superlink(home, args.number)
         elif args.part == "superexec":
-            run_superexec(home, args.port)
+            run_superexec(home, args.number)
         else:
-            run_serverapp(home)
+            run_serverapp(home, args.number)
     except FedfinError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code

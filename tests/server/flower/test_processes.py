@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-import subprocess
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -17,7 +17,6 @@ from flwr.proto.fleet_pb2 import ActivateNodeRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes, sign_message
 from flwr.supercore.superexec import run_superexec as superexec
-from flwr.supercore.superexec.executor import ExecutionSpec
 from flwr.supercore.superexec.plugin import AutoExecPlugin
 from flwr.superlink.cli import flower_superlink
 
@@ -41,41 +40,39 @@ def test_only_the_installed_app_is_unpacked() -> None:
     assert install_approved(bundle(), skip_prompt=True) == Path("app")
 
 
-def test_a_runs_process_gets_its_token_through_a_pipe_and_checks_the_app(
+def test_a_runs_process_is_ready_before_it_has_a_task_and_then_checks_the_app(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[Any] = []
-
-    class Process:
-        def __init__(self, command: tuple[str, ...], stdin: int) -> None:
-            assert stdin == subprocess.PIPE
-            self.command, self.stdin, self.sent = command, self, b""
-            started.append(self)
-
-        def write(self, data: bytes) -> None:
-            self.sent += data
-
-        def close(self) -> None:
-            pass
-
-    monkeypatch.setattr("server.flower.processes.subprocess.Popen", Process)
     home = HubDirectory(tmp_path)
-    spec = ExecutionSpec(TaskType.SERVER_APP, "127.0.0.1:1", "t0ken", False, "ca.pem", False, 7, True, task_id=1)
-    processes.run_executor(home).launch(spec)
-    (process,) = started
-    assert not any("t0ken" in part for part in process.command)
-
     module = import_module("flwr.superlink.runtime.run_serverapp")
     given: dict[str, Any] = {}
     monkeypatch.setattr(module, "install_from_fab", lambda *_, **__: Path("app"))
     monkeypatch.setattr(module, "run_serverapp", lambda **arguments: given.update(arguments))
     monkeypatch.setattr(processes, "prove_clients", lambda _: None)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(process.sent.decode()))
-    processes.run_serverapp(home)
+    heard, ready = os.pipe()
+
+    class Input:
+        def read(self) -> str:
+            assert os.read(heard, 1), "it reads its task before it says that it is ready"
+            return json.dumps({"address": "127.0.0.1:1", "token": "t0ken", "parent_pid": 7})
+
+    monkeypatch.setattr(sys, "stdin", Input())
+    processes.run_serverapp(home, ready)
+    os.close(heard)
     assert (given["token"], given["runtime_api_address"], given["parent_pid"]) == ("t0ken", "127.0.0.1:1", 7)
     with pytest.raises(ServiceError, match="another app bundle"):
         module.install_from_fab(b"x", skip_prompt=True)
-    assert json.loads(process.sent) == {"address": "127.0.0.1:1", "token": "t0ken", "parent_pid": 7}
+
+
+def test_a_process_without_a_task_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("flwr.superlink.runtime.run_serverapp")
+    monkeypatch.setattr(module, "run_serverapp", lambda **_: pytest.fail("it had no task"))
+    monkeypatch.setattr(module, "install_from_fab", module.install_from_fab)
+    monkeypatch.setattr(processes, "prove_clients", lambda _: None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    heard, ready = os.pipe()
+    processes.run_serverapp(HubDirectory(tmp_path), ready)
+    os.close(heard)
 
 
 @pytest.mark.parametrize(("ahead_s", "is_taken"), [(-290, True), (10, True), (290, True), (400, False)])
