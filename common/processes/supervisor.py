@@ -27,7 +27,7 @@ __all__ = ["Service", "Supervisor", "end_with_parent", "running_services"]
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 _SETTLED_S = 30.0
-_READY_WITHIN_S = 90.0
+_READY_WITHIN_S = 300.0
 _END_WITHIN_S = 10.0
 _LOG_WITHIN_S = 2.0
 _PR_SET_PDEATHSIG = 1
