@@ -44,6 +44,38 @@ def test_a_table_of_scores_has_the_classes_of_sentiment(tmp_path: Path, caplog: 
     assert again.examples == rows.examples
 
 
+FIQA = {
+    "with a row for each target": (
+        "sentence,snippets,target,sentiment_score,aspects\n"
+        "\"Shares fall, sales rise\",\"['Shares fall']\",Acme,-0.374,\"['Stock/Price Action', 'Corporate/Sales']\"\n"
+        "Profit rose,['Profit rose'],Acme,4.5e-1,['Corporate/Sales']\n"
+        "A meeting was held,[],Other,0,[]\n",
+        "sentence",
+        "sentiment_score",
+    ),
+    "with titles and an index": (
+        ",title,aspects,score\n0,Shares fall,['Stock'],-1\n1,Profit rose,['Corporate'],.52\n2,A meeting,[],0.1\n",
+        "title",
+        "score",
+    ),
+    "from a spreadsheet with decimal commas": (
+        "sentence;aspect;score;type\n"
+        "Shares fall;Stock;-0,26;headline\nProfit rose;Sales;1;post\nA meeting;;0,05;post\n",
+        "sentence",
+        "score",
+    ),
+}
+"""The tables in which FiQA is passed on: their content, the column of texts and that of scores."""
+
+
+@pytest.mark.parametrize(("content", "text", "score"), FIQA.values(), ids=FIQA)
+def test_fiqa_as_a_table_has_the_classes_of_sentiment(tmp_path: Path, content: str, text: str, score: str) -> None:
+    (tmp_path / "fiqa.csv").write_text(content)
+    rows = read_labelled(tmp_path / "fiqa.csv", "sentiment_analysis", text, score)
+    assert rows.labels == ("negative", "neutral", "positive")
+    assert [example.label for example in rows.examples if isinstance(example, Example)] == [0, 2, 1]
+
+
 def test_scores_of_another_task_and_of_a_private_training_stay(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nprofit fell,-0.37\nprofit rose,0.9\nmeeting held,neutral\n")
     assert len(read_labelled(tmp_path / "a.csv", "sentiment_analysis").labels) == 3
