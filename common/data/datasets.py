@@ -71,6 +71,7 @@ class Dataset:
         left_out: How many parts of the files were not read, by their kind.
         respelled: Number of rows whose label differs from the label of the data set by case, blanks, gaps or invisible
             characters, and was read as that label.
+        by_number: Number of rows with a number that stands for a label.
     """
 
     examples: tuple[AnyExample, ...]
@@ -80,6 +81,7 @@ class Dataset:
     numbered: tuple[str, ...] = field(default=(), compare=False)
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     respelled: int = field(default=0, compare=False)
+    by_number: int = field(default=0, compare=False)
 
     @classmethod
     def of(

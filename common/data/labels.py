@@ -17,19 +17,22 @@ _JOINERS = "\u200c\u200d"
 """Zero-width joiners. Scripts such as Persian need them between two letters, so they stay in the name of a label."""
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 """Characters that print nothing and are of no category of invisible characters."""
-_WHOLE = re.compile(r"(-?\d+)\.0*")
+_WHOLE = re.compile(r"(?:[+](?=\d))?(-?\d+)(?:\.0*|,0{1,2})?")
+"""A whole number with a sign, or with an empty fraction. Data frames write 1.0, and in some countries 1,0."""
+_MINUS = "\u2212"
+_NUMBER = re.compile(r"\d+")
 
 
 @lru_cache(maxsize=65_536)  # every word of a corpus has a tag, and there are few tags
 def clean_label(label: str) -> str:
     """Return a label without invisible characters, with single blanks, and as a whole number if it is one.
 
-    >>> clean_label(" very\\u00a0 high\\u200b"), clean_label("3.0"), clean_label("2.5")
-    ('very high', '3', '2.5')
+    >>> clean_label(" very\\u00a0 high\\u200b"), clean_label("3.0"), clean_label("+1"), clean_label("2.5")
+    ('very high', '3', '1', '2.5')
     """
     visible = "".join(character for character in _INVISIBLE.sub("", label) if not _is_invisible(character))
     text = unicodedata.normalize("NFC", " ".join(_blanks(visible).split())).strip(_JOINERS)
-    whole = _WHOLE.fullmatch(text)
+    whole = _WHOLE.fullmatch(text.replace(_MINUS, "-"))
     return whole[1] if whole else text
 
 
@@ -77,7 +80,8 @@ class LabelSet:
         """Return the place of a label as a row has it, and whether it is spelled differently there.
 
         A spelling is a label's if it differs by case, blanks, gaps or invisible characters only, and is closer to no
-        other label. A whole number that is no label is a place in `numbered`.
+        other label. A whole number that is no label is a place in `numbered`. If there are no such names, and the names
+        hold the numbers from 0 or 1 on ("grade 1", "grade 2"), it is the label with this number.
 
         Args:
             label: The label of a row.
@@ -91,15 +95,38 @@ class LabelSet:
         exact = written.get(label.strip(), clean.get(text))
         if exact is not None:
             return exact, False
-        if not is_named and text.isascii() and text.isdecimal():
-            names = self.numbered or self.names
-            if int(text) < len(names) and not any(name.isdecimal() for name in names):
-                return self.index(names[int(text)], is_named=True)
-            return None, False
+        if not is_named and self.is_number(text):
+            return self._place_of(int(text)), False
         for places, form in ((folded, _key), (plain, plain_label)):
             if (place := places.get(form(text))) is not None:
                 return place, True
         return None, False
+
+    @cached_property
+    def _held(self) -> tuple[int, ...]:
+        """The number in each name, if these are the numbers from 0 or 1 on. Otherwise empty."""
+        found = [_NUMBER.findall(unicodedata.normalize("NFKC", name)) for name in self.names]
+        numbers = tuple(int(each[0]) for each in found if len(each) == 1)
+        ranges = (list(range(start, start + len(self.names))) for start in (0, 1))
+        return numbers if sorted(numbers) in ranges else ()
+
+    def is_number(self, label: str) -> bool:
+        """Return whether a label is a whole number that is no name, so that it stands for one."""
+        text = clean_label(label)
+        return text.isascii() and text.isdecimal() and text not in self._places[1]
+
+    def by_number(self) -> dict[int, str]:
+        """Return the labels that whole numbers stand for."""
+        places = {number: self._place_of(number) for number in range(1 + max(len(self.names), len(self.numbered)))}
+        return {number: self.names[place] for number, place in places.items() if place is not None}
+
+    def _place_of(self, number: int) -> int | None:
+        if self._held and not self.numbered:
+            return self._held.index(number) if number in self._held else None
+        names = self.numbered or self.names
+        if number >= len(names) or any(name.isdecimal() for name in names):
+            return None
+        return self.index(names[number], is_named=True)[0]
 
 
 def _places(names: Sequence[str], form: Callable[[str], str]) -> dict[str, int]:

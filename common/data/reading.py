@@ -30,6 +30,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_SHOWN_NUMBERS = 5
+"""Most numbers of which a note says the label."""
+
 _MOST_LISTED = 9
 _LINES = (".txt", ".md")
 _FLAT = (".csv", ".tsv")
@@ -95,12 +98,17 @@ def read_labelled(
 
 
 def reading_notes(dataset: Dataset) -> list[str]:
-    """Return a sentence on the rows that were left out, and one on labels that were spelled otherwise, in numbers."""
+    """Return a sentence each on rows that were left out, on other spellings of labels, and on numbers for labels."""
     notes = []
     if dataset.left_out:
         notes.append(f"left out: {', '.join(f'{count:,} {kind}' for kind, count in dataset.left_out.items())}")
     if dataset.respelled:
         notes.append(f"{dataset.respelled:,} rows spell a label in another way and are read as that label")
+    if dataset.by_number:
+        named = LabelSet(dataset.labels, dataset.numbered).by_number().items()
+        shown = ", ".join(f"{number} is {label}" for number, label in list(named)[:_SHOWN_NUMBERS])
+        more = ", ..." if len(named) > _SHOWN_NUMBERS else ""
+        notes.append(f"{dataset.by_number:,} rows have a number in place of a label: {shown}{more}")
     return notes
 
 
@@ -139,7 +147,7 @@ def to_dataset(
         return Dataset(tuple(summaries), (), name, left_out=left_out)
     known = _label_set(records, head, labels, usual, numbered)
     examples: list[AnyExample] = []
-    respelled = others = 0
+    respelled = others = by_number = 0
     for row in records.rows:
         tags = (row.label,) if isinstance(row.label, str) else row.label
         found = [_index(known, tag, head, is_named=row.is_named) for tag in tags]
@@ -151,6 +159,7 @@ def to_dataset(
             word = next(number for number, (place, _) in enumerate(found) if place is None)
             raise _unknown_label(row, records.columns[1], word, known, head)
         respelled += any(differs for _, differs in found)
+        by_number += not (row.is_named or known.numbered) and any(known.is_number(tag) for tag in tags)
         if isinstance(row.text, str):
             examples.append(Example(row.text, places[0], row.customer))
         else:
@@ -165,6 +174,7 @@ def to_dataset(
         numbered=known.numbered,
         left_out=left_out,
         respelled=respelled,
+        by_number=by_number,
     )
 
 

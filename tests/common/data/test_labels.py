@@ -1,5 +1,6 @@
 """Spellings of one label are one label, and whole numbers are equal however they are written."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def test_numeric_labels_are_ordered_as_numbers() -> None:
         ("1.0", "1"),
         ("-2.00", "-2"),
         ("3.", "3"),
+        ("2,0", "2"),
+        ("+1", "1"),
+        ("\u22121", "-1"),
+        ("1,000", "1,000"),
+        ("+-1", "+-1"),
         ("2.5", "2.5"),
         ("1.0.0", "1.0.0"),
         ("01", "01"),
@@ -65,6 +71,28 @@ def test_numbers_are_places_only_among_names_that_are_no_numbers() -> None:
     assert LabelSet(SENTIMENT).index("2", is_named=True) == (None, False)
     assert LabelSet(("2", "1")).index("1") == (1, False)
     assert LabelSet(SENTIMENT, ("positive", "neutral", "negative")).index("0") == (2, False)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("grade 1", "grade 2", "grade 3"), ("3 stars", "1 star", "2 stars"), ("01", "02", "03"), ("１", "２", "３")],
+)
+def test_a_number_is_the_label_that_holds_it(names: tuple[str, ...]) -> None:
+    labels = LabelSet(names)
+    for number in (1, 2, 3):
+        place, _ = labels.index(str(number))
+        assert place is not None
+        assert str(number) in unicodedata.normalize("NFKC", names[place])
+    assert labels.index("0") == (None, False)
+    assert labels.by_number() == {number: names[labels.index(str(number))[0] or 0] for number in (1, 2, 3)}
+
+
+def test_numbers_in_names_that_count_nothing_leave_numbers_positions() -> None:
+    forms = LabelSet(("8-K", "10-K", "20-F"))
+    assert [forms.index(number)[0] for number in "0123"] == [0, 1, 2, None]
+    assert forms.by_number() == {0: "8-K", 1: "10-K", 2: "20-F"}
+    assert LabelSet(("LABEL_1", "LABEL_0")).index("0") == (1, False)
+    assert LabelSet(("grade 1", "grade 2"), ("grade 1", "grade 2")).index("0") == (0, False)
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,27 @@ def test_spellings_of_a_label_are_one_label_and_are_counted(
     assert "text 3" not in caplog.text
 
 
+def test_numbers_that_stand_for_labels_are_told_with_their_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels = read_labelled(written(tmp_path, ["low", "medium", "high"]), DOCUMENT).labels
+    caplog.clear()
+    found = read_labelled(written(tmp_path, ["2", "0", "low"]), DOCUMENT, labels=levels)
+    assert [each.label for each in found.examples] == [2, 0, 1]
+    assert "2 rows have a number in place of a label: 0 is high, 1 is low, 2 is medium" in caplog.text
+    caplog.clear()
+    stars = read_labelled(written(tmp_path, ["1 star", "2 stars", "3 stars"]), DOCUMENT).labels
+    assert [each.label for each in read_labelled(written(tmp_path, ["1", "3"]), DOCUMENT, labels=stars).examples] == [
+        0,
+        2,
+    ]
+    assert "1 is 1 star, 2 is 2 stars" in caplog.text
+    caplog.clear()
+    declared = read_labelled(written(tmp_path, ["1", "0"]), DOCUMENT, labels=levels, numbered=("low", "medium", "high"))
+    assert [each.label for each in declared.examples] == [2, 1]
+    assert not caplog.text
+
+
 def test_labels_that_are_declared_apart_stay_apart(tmp_path: Path) -> None:
     path = written(tmp_path, ["US", "us"])
     assert read_labelled(path, DOCUMENT, labels=("US", "us")).label_counts() == (1, 1)
