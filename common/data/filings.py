@@ -252,7 +252,7 @@ def _has_columns(table: Any) -> bool:
 
 
 def _is_unread(element: Any, name: str) -> bool:
-    if name in _UNREAD:
+    if name in _UNREAD or element.get("hidden") is not None:
         return True
     style = element.get("style")
     return style is not None and _HIDDEN.search(style) is not None

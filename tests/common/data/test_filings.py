@@ -89,6 +89,17 @@ def test_inline_xbrl_gives_the_visible_text_and_counts_hidden_facts(encoding: st
     assert filing.left_out == {"hidden facts of inline XBRL": 2}
 
 
+@pytest.mark.parametrize(
+    "attribute", ["hidden", 'hidden="hidden"', 'style="DISPLAY: none"', "style='visibility:hidden'"]
+)
+def test_passages_that_a_browser_hides_are_left_out_and_counted(attribute: str) -> None:
+    filing = read_filing(
+        f"<html><body><p {attribute}>Nobody sees these words.</p><p>Sales rose in May.</p></body></html>".encode()
+    )
+    assert filing.paragraphs == ("Sales rose in May.",)
+    assert filing.left_out == {"hidden passages of HTML": 1}
+
+
 def test_every_document_of_a_submission_is_read_and_data_is_counted() -> None:
     filing = read_filing(SUBMISSION.replace("INLINE", INLINE.format(encoding="utf-8")).encode())
     first = ("Risk & return.", "Not closed.", "Plain text of two lines, AT&T.", "Sales 12")
