@@ -18,6 +18,7 @@ import simulation.cli
 from client.institution import config as institution
 from common.config import run
 from common.config.adapter import AdapterConfig, Method, PromptConfig
+from common.config.metrics import MetricsSettings
 from common.config.run import parse_run
 from common.config.sections import Range, Section
 from common.tasks import TASKS
@@ -63,11 +64,11 @@ def test_every_key_of_both_settings_files_is_documented_and_no_other() -> None:
         institution.LimitsConfig,
         institution.ReleaseConfig,
         institution.PersonalConfig,
-        institution.MetricsSettings,
+        MetricsSettings,
     ]
     expected = {"institution.name"} | {f"{part.section}.{key}" for part in own for key in keys(part)}
     assert set(documented("institution.toml")) == expected
-    theirs: list[type[Section]] = [hub.GatewaySettings, hub.CertificateSettings, hub.TestData, hub.MetricsSettings]
+    theirs: list[type[Section]] = [hub.GatewaySettings, hub.CertificateSettings, hub.TestData, MetricsSettings]
     assert set(documented("hub.toml")) == {f"{part.section}.{key}" for part in theirs for key in keys(part)}
 
 
