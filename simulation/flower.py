@@ -5,6 +5,7 @@ loaded in a worker. Ledger and outbox are on disk, as in a deployed institution.
 """
 
 import functools
+import importlib.util
 import os
 import time
 import warnings
@@ -16,7 +17,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from common.errors import FedfinError
+from common.errors import ConfigurationError, FedfinError
 from common.events import Observer
 from common.flower.records import RelayError, from_record, to_error, to_record
 from server.flower.grid import GridTransport
@@ -79,9 +80,15 @@ def run_on_flower(
     """Run the remaining rounds on Flower's engine. With fixed noise the adapter equals that of the in-process run.
 
     Raises:
+        ConfigurationError: Ray is not installed.
         QuorumError: Too few institutions contributed to a round. The state is saved.
     """
     from flwr.simulation import run_simulation
+
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigurationError(
+            "Flower's simulation engine: ray is not installed: pip install 'fedfin[simulation]', or leave out --engine"
+        )
 
     # By default Ray gives its workers a low priority, but the run waits for them.
     os.environ.setdefault("RAY_worker_niceness", "0")

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -115,9 +114,11 @@ def instruct(
     return watcher.history()
 
 
-def _dataset(rows: TokenizedSet) -> Dataset:
+def _dataset(rows: TokenizedSet) -> Any:
     """Return the rows in the Trainer's format: each label beside its own token. The model's loss shifts them."""
     labels = [[IGNORED, *row[:-1].tolist()] for row in rows.labels or ()]
+    from datasets import Dataset
+
     return Dataset.from_dict({"input_ids": [row.tolist() for row in rows.input_ids], "labels": labels})
 
 
