@@ -37,6 +37,10 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         hub.stop()
 
 
+def told(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - figures for the person who waits
+
+
 def call(hub: Hub, name: str) -> list[float]:
     """Open a connection and make its calls, which reach the SuperLink. Return the seconds of each."""
     seconds = []
@@ -63,9 +67,7 @@ def test_of_two_hundred_connections_at_once_every_honest_call_is_answered(eight:
         total = time.monotonic() - begun
     assert len(found) == len(honest) * CALLS
     middle, slowest = statistics.median(found), found[-1]
-    print(
-        f"{len(found)} calls on {CONNECTIONS} connections: {total:.1f} s, median {middle:.2f}, slowest {slowest:.2f} s"
-    )  # noqa: T201
+    told(f"{len(found)} calls, {CONNECTIONS} connections: {total:.1f} s, median {middle:.2f}, slowest {slowest:.2f} s")
     assert slowest < 60
     until(lambda: eight.connected() == set(NAMES), "all institutions are connected", within=60)
 
@@ -88,7 +90,6 @@ def test_twenty_runs_in_a_row_end_and_no_round_is_late(eight: Hub) -> None:
                 os.kill(agent, signal.SIGCONT)
         assert [set(record["contributed"]) for record in run.history()] == [answering] * 2
         late = [record["seconds"] - deadline for record in run.history()]
-        print(
-            f"run {number}: {time.monotonic() - begun:.0f} s, rounds end {[round(each, 1) for each in late]} s after the deadline"
-        )  # noqa: E501, T201
+        ends = ", ".join(f"{each:+.1f}" for each in late)
+        told(f"run {number}: {time.monotonic() - begun:.0f} s, rounds end {ends} s after the deadline")
         assert max(late) <= LATEST_S
