@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from client.budget.overview import overview, rows
 from client.budget.summary import read_ledger
 from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError, LedgerError
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
-from common.privacy.filter import Spending, steps_left
+from common.privacy.filter import Spending, filter_epsilon, steps_left
 from common.privacy.ledger import ChargeContext, PrivacyLedger
 
 EVENT = DpSgdEvent(2.0, 0.1, 20)
@@ -47,6 +48,16 @@ def test_it_says_what_was_spent_by_which_run_and_what_is_left(bank: Path) -> Non
     assert first.epsilon == ledger.epsilon(run_id="first")
     assert ledger.steps_left() == steps_left([Spending(EVENT)] * 3, Spending(EVENT), LIMIT)
     assert {path: path.read_bytes() for path in bank.rglob("*") if path.is_file()} == before
+
+
+def test_its_overview_has_the_same_figures_and_a_row_for_each_training(bank: Path) -> None:
+    ledger = read_ledger(bank)
+    found = overview(ledger)
+    assert (found["epsilon_spent"], found["max_epsilon"]) == (ledger.epsilon(), LIMIT.epsilon)
+    assert found["filter_epsilon_spent"] == filter_epsilon([EVENT] * 3, LIMIT)
+    assert found["steps_left"] == ledger.steps_left()
+    assert [row["steps_charged"] for row in rows(ledger)] == [20, 20, 20]
+    assert [row["steps_done"] for row in rows(ledger)] == [20, 20, None]
 
 
 def test_its_statement_is_typed_and_in_words(bank: Path) -> None:
