@@ -54,6 +54,8 @@ _FORWARDED = ("content-type", "accept", "user-agent")
 _FLOWER_HEADERS = "flwr-"
 _DROPPED = ("connection", "keep-alive", "transfer-encoding", "content-encoding", "content-length", "server", "date")
 _UPSTREAM_TIMEOUT_S = 60.0
+_UPSTREAM_IDLE_S = 2.0
+"""Seconds for which an idle connection to the SuperLink is kept. The SuperLink itself closes it after five."""
 _REQUEST_WITHIN_S = 120.0
 """Seconds from the head of a request to the end of the answer."""
 _LOOK_EVERY_S = 1.0
@@ -284,7 +286,7 @@ async def serve(home: HubDirectory, upstream: str) -> None:
     Raises:
         EnrolmentError, ConfigurationError: Certificate, key or configuration cannot be used.
     """
-    limits = httpx.Limits(max_connections=200)
+    limits = httpx.Limits(max_connections=200, keepalive_expiry=_UPSTREAM_IDLE_S)
     async with httpx.AsyncClient(
         base_url=f"https://{upstream}",
         verify=home.loopback.client(),

@@ -41,19 +41,24 @@ def told(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - figures for the person who waits
 
 
-def call(hub: Hub, name: str) -> list[float]:
-    """Open a connection and make its calls, which reach the SuperLink. Return the seconds of each."""
-    seconds = []
+def call(hub: Hub, name: str) -> list[tuple[float, int]]:
+    """Open a connection and make its calls, which reach the SuperLink. Return seconds and tries of each.
+
+    It tries again after 503, as Flower's node does.
+    """
+    found = []
     with node(hub, home(hub, name).tls, home(hub, name).node_key_path) as client:
         for _ in range(CALLS):
-            begun = time.monotonic()
-            # No node has this number, so that no message is taken from one.
-            with pytest.raises(httpx.HTTPStatusError) as answer:
-                client.PullMessages(PullMessagesRequest(node=Node(node_id=1)))
-            assert answer.value.response.status_code == 401
+            begun, status, tries = time.monotonic(), 503, 0
+            while status == 503:
+                # No node has this number, so that no message is taken from one.
+                with pytest.raises(httpx.HTTPStatusError) as answer:
+                    client.PullMessages(PullMessagesRequest(node=Node(node_id=1)))
+                status, tries = answer.value.response.status_code, tries + 1
+            assert status == 401
             assert "fedfin-refused" not in answer.value.response.headers
-            seconds.append(time.monotonic() - begun)
-    return seconds
+            found.append((time.monotonic() - begun, tries))
+    return found
 
 
 @pytest.mark.soak
@@ -63,11 +68,14 @@ def test_of_two_hundred_connections_at_once_every_honest_call_is_answered(eight:
         for _ in range(CONNECTIONS - len(honest)):
             stack.enter_context(socket.create_connection(("127.0.0.1", eight.wiretap.upstream), timeout=20))
         begun = time.monotonic()
-        found = sorted(second for calls in pool.map(lambda name: call(eight, name), honest) for second in calls)
+        found = [each for calls in pool.map(lambda name: call(eight, name), honest) for each in calls]
         total = time.monotonic() - begun
     assert len(found) == len(honest) * CALLS
-    middle, slowest = statistics.median(found), found[-1]
-    told(f"{len(found)} calls, {CONNECTIONS} connections: {total:.1f} s, median {middle:.2f}, slowest {slowest:.2f} s")
+    again, slowest = sum(tries - 1 for _, tries in found), max(seconds for seconds, _ in found)
+    middle = statistics.median(seconds for seconds, _ in found)
+    told(f"{CONNECTIONS} connections, {len(found)} calls in {total:.1f} s, {again} of them tried again")
+    told(f"an answer took {middle:.2f} s (median), and {slowest:.2f} s at most")
+    assert again < len(found) / 20
     assert slowest < 60
     until(lambda: eight.connected() == set(NAMES), "all institutions are connected", within=60)
 
