@@ -5,14 +5,16 @@ Hub and institutions are those of a deployment, each in a directory of its own u
 
 import functools
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from client.agent.agent import Agent, LocalModel
-from client.agent.models import readable_rows
+from client.agent.models import readable_rows, reads_in_pieces
 from client.dp.training import verify_training
 from client.federation.local_round import PreparedData, plan_training
+from client.inspection.look import look_at_rows
 from client.institution.config import (
     InstitutionConfig,
     LimitsConfig,
@@ -21,6 +23,7 @@ from client.institution.config import (
     ReleaseConfig,
     power_of_two_at_most,
 )
+from client.institution.paths import InstitutionPaths
 from client.personalisation.methods import method_of
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.travelling import travelling_spec
@@ -46,6 +49,8 @@ from simulation.models import Models
 from simulation.partition import Federation
 
 __all__ = ["Workspace"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,9 +124,18 @@ class Workspace:
             keys.save(directory / "keys")
             PrivacyLedger.open(directory / "ledger.jsonl", keys).close()
             write_json(directory / "settings.json", asdict(self.settings(name)))
+        self._look_at_rows()
         # Written last: a directory with run.json is a complete one.
         place = None if source is None else str(source.resolve())
         write_json(out / "run.json", {"run_id": self.run_id, "source": place, "data": self.data_digest()})
+
+    def _look_at_rows(self) -> None:
+        """Look at the rows of each institution once, for its own directory. The hub's files show nothing of it."""
+        tokenizer = None if reads_in_pieces(self.config) else self.models.base.tokenizer
+        for name, rows in self.federation.train.items():
+            found = look_at_rows(({name: rows},), log, tokenizer, self.config.model.max_tokens)
+            if found is not None:
+                write_json(InstitutionPaths(self.out / "institutions" / name).inspection_path, found, 0o600)
 
     @classmethod
     def reopen(cls, out: Path) -> "Workspace":

@@ -173,7 +173,8 @@ class Agent:
             begin(job, part)
         watch = RoundTracker(run_directory(self.directory, job.run_id), job.round, config.rounds)
         outcome = local_round.run(replace(job, observers=(*job.observers, watch)))
-        watch.finish(_facts(job.run_id, config, model, outcome))
+        findings = InstitutionPaths(self.directory).inspection_path
+        watch.finish(_facts(job.run_id, config, model, outcome), findings)
         sent, stays = method.send(shared, started, model.export())
         part.keep(job.round, stays)
         return Contribution(

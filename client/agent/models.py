@@ -18,11 +18,15 @@ from common.data.datasets import Dataset
 from common.errors import AssignmentRefused, ConfigurationError, ModelError
 from common.protocol.messages import RefusalCode
 from common.tasks import task
+from common.tokenization.batches import TokenizedSet
 from common.tokenization.windows import in_windows
 
-__all__ = ["LocalModels", "readable_rows"]
+__all__ = ["LocalModels", "readable_rows", "reads_in_pieces"]
 
 log = logging.getLogger("fedfin.institution")
+
+_NOTABLE = 0.01
+"""Share of cut rows above which the log has a warning."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class LocalModels:
         except (ModelError, ConfigurationError) as error:
             raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
         tokens = adapted.encode_dataset(readable_rows(dataset, adapted, config))
+        _log_cut(tokens, adapted, config)
         data = PreparedData(tokens, dataset.fingerprint(self._fingerprint_key), FeatureCache())
         test = None if rows.test is None else read_for_run(replace(rows, train=rows.test), config, labels)
         local = LocalModel(adapted, data, adapted.base.digest, labels, test)
@@ -99,6 +104,18 @@ class LocalModels:
 
 def readable_rows(dataset: Dataset, adapted: AdaptedModel, config: RunConfig) -> Dataset:
     """Return the rows as the model reads them: text without labels in pieces, unless a text is the protected record."""
-    if not task(config.task).head.is_language_modelling or config.privacy.mode != "none":
+    if not reads_in_pieces(config):
         return dataset
     return in_windows(dataset, adapted.base.tokenizer, adapted.base.max_tokens)
+
+
+def reads_in_pieces(config: RunConfig) -> bool:
+    """Return whether a run cuts long texts into pieces, so that they are read whole."""
+    return task(config.task).head.is_language_modelling and config.privacy.mode == "none"
+
+
+def _log_cut(tokens: TokenizedSet, adapted: AdaptedModel, config: RunConfig) -> None:
+    """Tell the institution's log how many rows fill the model's limit, beyond which nothing is read."""
+    most = adapted.base.max_tokens
+    if len(tokens) and not reads_in_pieces(config) and (share := float((tokens.lengths >= most).mean())) >= _NOTABLE:
+        log.warning("%.1f %% of the rows have %d tokens or more, and the rest of them is not read", 100 * share, most)

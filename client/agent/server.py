@@ -36,6 +36,7 @@ log = logging.getLogger("fedfin.institution")
 WAITING = 4  # questions that may wait beside the one at work
 _THREADS = WAITING + 4  # the health service answers whatever waits
 _TELL_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 0.5
 
 
 class AgentService(Observer):
@@ -50,7 +51,8 @@ class AgentService(Observer):
     def __init__(self, handle: Callable[[bytes], bytes], progress: Path) -> None:
         self._handle, self._progress = handle, progress
         self._turn, self._places = threading.Lock(), threading.BoundedSemaphore(1 + WAITING)
-        self._stopping = threading.Event()
+        self._stopping, self._idle = threading.Event(), threading.Event()
+        self._idle.set()
         self._at: dict[str, Any] = {"state": "idle"}
         self._outcomes, self._seconds = Counter[str](), 0.0
         self._told = 0.0
@@ -92,6 +94,17 @@ class AgentService(Observer):
             step = f" at step {self._at['step']} of {self._at['steps']}" if "step" in self._at else ""
             log.warning("stopping: %s in flight%s; what was charged stays charged", self._place(), step)
 
+    def give_way(self) -> None:
+        """Wait as long as a question is at work. Work in the background calls this several times a second.
+
+        Raises:
+            Stopping: `stop` was called.
+        """
+        while not self._idle.wait(_LOOK_AGAIN_SECONDS) and not self._stopping.is_set():
+            pass
+        if self._stopping.is_set():
+            raise Stopping
+
     def wait_until_idle(self) -> None:
         """Return when nothing is under way."""
         with self._turn:
@@ -102,6 +115,7 @@ class AgentService(Observer):
         begun, outcome = time.monotonic(), "error"
         try:
             claimed = peek(sealed)
+            self._idle.clear()
             self._at = {"state": "answering", "run": claimed.run_id, "round": claimed.round, "since": time.time()}
             log.info("%s: asked", self._place())
             self._tell()
@@ -126,6 +140,7 @@ class AgentService(Observer):
             self._outcomes[outcome] += 1
             self._seconds += time.monotonic() - begun
             self._at = {"state": "idle"}
+            self._idle.set()
             self._tell()
         return grpc.StatusCode.OK, answer
 

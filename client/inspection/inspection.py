@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from client.inspection.languages import languages
@@ -11,9 +12,10 @@ from client.inspection.near_duplicates import near_duplicates
 from client.inspection.personal_data import KINDS, personal_data
 from common.data.datasets import AnyExample, Dataset, Example, TokenExample
 
-__all__ = ["Inspection", "SplitInspection", "dataset_lengths", "inspect_rows", "label_variants"]
+__all__ = ["Inspection", "SplitInspection", "inspect_rows", "label_variants"]
 
 _LISTED_ROWS = 20
+_TEXTS_AT_ONCE = 500
 _MOST_LABELS, _MOST_SHARE = 200, 0.2
 """Number of labels, and its share of the rows, above which the column of labels may hold text."""
 
@@ -97,7 +99,7 @@ def inspect_rows(
     splits: Mapping[str, Dataset],
     tokenizer: Any = None,
     max_tokens: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Inspection:
     """Inspect rows.
 
@@ -105,17 +107,15 @@ def inspect_rows(
         splits: Data sets by their names, such as "train" and "test".
         tokenizer: Of the base model, for lengths in tokens.
         max_tokens: Tokens at which texts are cut.
-        progress: Called with the name of each step.
+        progress: Called with the name of the step, several times a second. It may wait, or end the look by an error.
     """
-    say = progress or (lambda _: None)
     texts = {name: [_text(example) for example in rows.examples] for name, rows in splits.items()}
-    say("comparing texts")
-    equal, near = _repeats(texts)
+    equal, near = _repeats(texts, partial(progress, "comparing texts"))
     found: dict[str, SplitInspection] = {}
     for name, rows in splits.items():
-        say(f"reading {name}")
-        lengths = None if tokenizer is None or not texts[name] else dataset_lengths(rows, tokenizer, max_tokens)
-        looked_up, looked_at = languages(texts[name])
+        tick = partial(progress, f"reading {name}")
+        lengths = None if tokenizer is None or not texts[name] else _lengths(rows, tokenizer, max_tokens, tick)
+        looked_up, looked_at = languages(texts[name], tick)
         own = equal.get((name, name), {})
         named = len(rows.labels) <= 20 or len(rows.labels) <= min(_MOST_LABELS, _MOST_SHARE * len(rows))
         found[name] = SplitInspection(
@@ -126,7 +126,7 @@ def inspect_rows(
             duplicates=_numbers(own),
             conflicts=_numbers({row for row, first in own.items() if _label(rows, row) != _label(rows, first)}),
             near_duplicates=_numbers(near.get((name, name), {})),
-            personal_data=_personal(texts[name]),
+            personal_data=_personal(texts[name], tick),
             languages=looked_up,
             languages_of=looked_at,
             lengths=lengths,
@@ -158,7 +158,7 @@ Repeats = dict[tuple[str, str], dict[int, int]]
 """By the split of the earlier row and that of the row: position of the row -> position of the earlier row."""
 
 
-def _repeats(texts: Mapping[str, Sequence[str]]) -> tuple[Repeats, Repeats]:
+def _repeats(texts: Mapping[str, Sequence[str]], tick: Callable[[], None]) -> tuple[Repeats, Repeats]:
     """Find rows that repeat an earlier one, and rows that almost do. Splits are searched in their order."""
     firsts: dict[str, dict[str, int]] = {}
     equal: Repeats = {}
@@ -179,24 +179,25 @@ def _repeats(texts: Mapping[str, Sequence[str]]) -> tuple[Repeats, Repeats]:
             places.setdefault(text, (name, place))
     where = list(places.values())
     near: Repeats = {}
-    for later, earlier in near_duplicates(list(places)).items():
+    for later, earlier in near_duplicates(list(places), tick).items():
         (name, place), (other, first) = where[later], where[earlier]
         near.setdefault((other, name), {})[place] = first
     return equal, near
 
 
-def _personal(texts: Sequence[str]) -> dict[str, Numbers]:
+def _personal(texts: Sequence[str], tick: Callable[[], None]) -> dict[str, Numbers]:
     found: dict[str, list[int]] = {kind: [] for kind in KINDS}
     for number, text in enumerate(texts, start=1):
+        if number % _TEXTS_AT_ONCE == 0:
+            tick()
         for kind in personal_data(text):
             found[kind].append(number)
     return {kind: tuple(rows) for kind, rows in found.items() if rows}
 
 
-def dataset_lengths(rows: Dataset, tokenizer: Any, max_tokens: int) -> TokenLengths:
-    """Return the lengths of the rows of a data set, which has at least one, in tokens."""
+def _lengths(rows: Dataset, tokenizer: Any, max_tokens: int, tick: Callable[[], None]) -> TokenLengths:
     read = [example.words if isinstance(example, TokenExample) else example.text for example in rows.examples]
-    return token_lengths(read, tokenizer, max_tokens)
+    return token_lengths(read, tokenizer, max_tokens, tick)
 
 
 def _text(example: AnyExample) -> str:

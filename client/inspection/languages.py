@@ -1,7 +1,7 @@
 """Languages of texts, by py3langid's model, which needs no network."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,15 +16,19 @@ _KNOWN = "ar bg cs da de el en es et fi fr he hi hr hu id it ja ko lt lv nl no p
 _SURE = 0.9
 _MOST_TEXTS = 5000
 _MOST_CHARACTERS = 300
+_TEXTS_AT_ONCE = 200
 
 
-def languages(texts: Sequence[str]) -> tuple[dict[str, int], int]:
+def languages(texts: Sequence[str], tick: Callable[[], None] = lambda: None) -> tuple[dict[str, int], int]:
     """Return how many texts are in each language, most frequent first, and how many texts were looked at.
 
-    At most 5,000 texts are looked at, evenly spaced.
+    At most 5,000 texts are looked at, evenly spaced. `tick` is called after every few texts.
     """
     looked_at = evenly_spaced(texts, _MOST_TEXTS)
-    found = Counter(_language(text[:_MOST_CHARACTERS]) for text in looked_at)
+    found: Counter[str] = Counter()
+    for start in range(0, len(looked_at), _TEXTS_AT_ONCE):
+        found.update(_language(text[:_MOST_CHARACTERS]) for text in looked_at[start : start + _TEXTS_AT_ONCE])
+        tick()
     return dict(found.most_common()), len(looked_at)
 
 

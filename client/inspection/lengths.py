@@ -1,6 +1,6 @@
 """Lengths of texts in tokens, and the share that a model does not read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +36,16 @@ class TokenLengths:
     measured: int
 
 
-def token_lengths(texts: Sequence[str | Sequence[str]], tokenizer: Any, limit: int) -> TokenLengths:
+def token_lengths(
+    texts: Sequence[str | Sequence[str]], tokenizer: Any, limit: int, tick: Callable[[], None] = lambda: None
+) -> TokenLengths:
     """Measure texts, or sentences of words.
 
     Args:
         texts: At least one.
         tokenizer: Of the base model.
         limit: Tokens at which texts are cut.
+        tick: Called after every few texts.
     """
     characters = sum(map(len, texts)) if isinstance(texts[0], str) else 0
     some = evenly_spaced(texts, max(1, int(len(texts) * min(1.0, _MOST_CHARACTERS / max(1, characters)))))
@@ -52,6 +55,7 @@ def token_lengths(texts: Sequence[str | Sequence[str]], tokenizer: Any, limit: i
         words = not isinstance(part[0], str)
         rows = tokenizer(part, is_split_into_words=words, return_attention_mask=False, verbose=False)["input_ids"]
         lengths += [len(row) for row in rows]
+        tick()
     sizes = np.array(lengths)
     return TokenLengths(
         limit=limit,

@@ -5,7 +5,7 @@ agree in a whole band of four numbers are compared, so the time grows with the n
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import xxhash
@@ -20,15 +20,16 @@ _SHINGLE = 3
 _NUMBERS, _BAND = 64, 4
 _ALIKE = 0.8
 """Smallest share of equal numbers (estimated Jaccard similarity) of two near-duplicates."""
-_TEXTS_AT_ONCE = 2000
+_TEXTS_AT_ONCE = 500
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
 
-def near_duplicates(texts: Sequence[str]) -> dict[int, int]:
+def near_duplicates(texts: Sequence[str], tick: Callable[[], None] = lambda: None) -> dict[int, int]:
     """Return, for each text that is almost an earlier one, the position of that text.
 
     Args:
         texts: Different texts. Only their first 200 words are compared, without case and punctuation.
+        tick: Called after every few texts.
 
     >>> near_duplicates([
     ...     "profit of the bank rose by four percent in the third quarter of the year on higher fees",
@@ -37,7 +38,7 @@ def near_duplicates(texts: Sequence[str]) -> dict[int, int]:
     ... ])
     {2: 0}
     """
-    signatures = _signatures(texts)
+    signatures = _signatures(texts, tick)
     found: dict[int, int] = {}
     for start in range(0, _NUMBERS, _BAND):
         band = np.ascontiguousarray(signatures[:, start : start + _BAND])
@@ -52,10 +53,11 @@ def near_duplicates(texts: Sequence[str]) -> dict[int, int]:
             alike = (signatures[later] == signatures[earlier]).mean(axis=1) >= _ALIKE
             for one, other in zip(later[alike].tolist(), earlier[alike].tolist(), strict=True):
                 found[one] = min(other, found.get(one, other))
+        tick()
     return dict(sorted(found.items()))
 
 
-def _signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
+def _signatures(texts: Sequence[str], tick: Callable[[], None]) -> NDArray[np.uint32]:
     """Return (N, 64) the least hash of each text's shingles under each of 64 hash functions."""
     random = np.random.default_rng(0)
     factors = random.integers(1, 2**63, _NUMBERS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -68,6 +70,7 @@ def _signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
         for number, factor in enumerate(factors):
             high = ((joined * factor) >> np.uint64(32)).astype(np.uint32)
             signatures[start : start + len(part), number] = np.minimum.reduceat(high, begins)
+        tick()
     return signatures
 
 

@@ -43,6 +43,11 @@ class InstitutionPaths:
         return self.directory / "personal" / _short(run_id)
 
     @property
+    def inspection_path(self) -> Path:
+        """`inspection.json`: findings about the rows when the agent was started (0600). It may be lost."""
+        return self.directory / "inspection.json"
+
+    @property
     def request_path(self) -> Path:
         """The enrolment request for the hub's operator."""
         return self.directory / "request.json"

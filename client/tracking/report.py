@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
+from client.inspection.report import section
 from client.tracking.advice import Recommendation
 from client.tracking.history import History, Summary, summarise
 from client.tracking.recommendations import recommend
@@ -35,7 +36,7 @@ def render(track: History) -> str:
                 ("Peak memory", format_bytes(summary.peak_memory)),
             ]
         ),
-        tag("main", _section(track), _what_was_run(track, summary)),
+        tag("main", _section(track), _rows(track), _what_was_run(track, summary)),
         tag("footer", "Made by fedfin from tracker.json; it holds nothing that that file does not."),
     )
 
@@ -63,6 +64,11 @@ def _section(track: History) -> Html:
         figure("Memory, GB", _by_second(track.usage, "memory", lambda u: u.memory / 1e9)),
         figure("Share of the time the GPU was busy", _by_second(track.usage, "GPU", lambda u: u.gpu)),
     )
+
+
+def _rows(track: History) -> Html:
+    found = track.setting("inspection")
+    return section(found) if found else Html("")
 
 
 def _banner(track: History) -> Html:

@@ -5,6 +5,7 @@ hub keeps a record of its own, of what it may see. A round counts as an epoch.
 """
 
 import contextlib
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -62,11 +63,12 @@ class RoundTracker(Observer):
         )
         self._write(lambda: self._tracker.on_step(self._last) if self._last else None)
 
-    def finish(self, run: Mapping[str, Any]) -> None:
+    def finish(self, run: Mapping[str, Any], findings: Path | None = None) -> None:
         """Close the round, and write both files.
 
         Args:
             run: Facts about the run and its settings, with the keys of `FineTuningResult.to_json`.
+            findings: File with the findings about the rows, which the report shows. It may be absent.
         """
         last = self._last
         if last is None:
@@ -81,7 +83,7 @@ class RoundTracker(Observer):
             seconds=last.seconds,
         )
         self._write(lambda: self._tracker.on_epoch(event))
-        self._write(lambda: self._tracker.finish(run))
+        self._write(lambda: self._tracker.finish(_with_findings(run, findings)))
 
     def _write(self, call: Callable[[], object]) -> None:
         if self._failed:
@@ -92,3 +94,11 @@ class RoundTracker(Observer):
             self._failed = True
             why = error if isinstance(error, OSError | CheckpointError) else type(error).__name__
             log.warning("the record of this run could not be written: %s", why)
+
+
+def _with_findings(run: Mapping[str, Any], path: Path | None) -> Mapping[str, Any]:
+    if path is None:
+        return run
+    with contextlib.suppress(OSError, ValueError):  # none yet, or a damaged file
+        return {**run, "settings": {**run["settings"], "inspection": json.loads(path.read_bytes())}}
+    return run

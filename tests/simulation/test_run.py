@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -61,6 +62,25 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path: Path) -> None:
         "south alone",
         "west alone",
     }
+
+
+def test_the_rows_of_each_institution_are_looked_at_once_for_its_own_directory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = write_simulation(tmp_path)
+    rows = tmp_path / "rows.csv"
+    rows.write_text(rows.read_text() + "anna@example.com tells of profit,positive,north,train\n")
+    out = tmp_path / "out"
+    run_simulation(Workspace.create(config, out), baselines=True)
+    assert [m for m in caplog.messages if "personal data" in m] == [
+        "north: 1 (row 33) seem to hold personal data (e-mail)"
+    ]
+    for name in SIZES:
+        kept = out / "institutions" / name / "inspection.json"
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert [split["name"] for split in json.loads(kept.read_text())["splits"]] == [name]
+    shared = [path for path in out.rglob("*") if path.is_file() and "institutions" not in path.parts]
+    assert not any(b"e-mail" in path.read_bytes() for path in shared)
 
 
 def test_what_a_run_leaves_predicts_and_merges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

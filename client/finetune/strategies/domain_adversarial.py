@@ -152,7 +152,7 @@ def run(job: AdversarialJob) -> FineTuningResult:
     Raises:
         FedfinError: One line that names the wrong input.
     """
-    session = open_session(job)
+    session = open_session(job, {"other": job.other})
     if session.done is not None:
         return session.done
     [part] = session.parts

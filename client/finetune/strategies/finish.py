@@ -84,6 +84,7 @@ def _settings(session: Session) -> dict[str, Any]:
         "data": session.fingerprints(),
         "rows": {part.data.task.name: part.sizes() for part in session.parts},
         "labels": {p.data.task.name: len(p.train.labels) for p in session.parts if p.data.task.head.labels_texts},
+        "inspection": session.inspection,
         "versions": package_versions(),
     }
 

@@ -1,9 +1,12 @@
 """Open a job: check it, divide its rows, resolve its settings, claim its directory and build its model."""
 
 import json
+import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from client.finetune.job import FineTuningJob
 from client.finetune.options.defaults import ResolvedSettings
@@ -13,14 +16,18 @@ from client.finetune.result import FineTuningResult
 from client.finetune.strategies.account import charge_without_privacy, check_job
 from client.finetune.strategies.output_directory import claim, identity_of, keys_of, refuse_another
 from client.finetune.strategies.split import SplitData, split_rows
+from client.inspection.look import look_at_rows
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest, build, load_adapter
 from common.base_models.check import check_base_model
 from common.base_models.device import select_device
+from common.data.datasets import Dataset
 from common.errors import CheckpointError
 from common.identity.keys import PrivateKeys
 
 __all__ = ["Session", "open_session", "prepare_session"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Session:
         keys: Of the institution, or of the output directory.
         parts: The rows of each task, divided.
         model: The model to train.
+        inspection: Findings about the rows, for the institution's own record. None if the job was finished before.
         started: Reading of the monotonic clock, in seconds, when the job was opened.
     """
 
@@ -42,6 +50,7 @@ class Session:
     parts: tuple[SplitData, ...]
     model: AdaptedModel
     started: float
+    inspection: Mapping[str, Any] | None = None
 
     @property
     def job(self) -> FineTuningJob:
@@ -103,8 +112,12 @@ class Session:
         return {p.data.task.name: p.data.train.fingerprint(self.keys.fingerprint_key()) for p in self.parts}
 
 
-def open_session(job: FineTuningJob) -> Session:
-    """Check everything that can be checked, then build the model. A wrong job leaves nothing behind.
+def open_session(job: FineTuningJob, others: Mapping[str, Dataset] | None = None) -> Session:
+    """Check everything that can be checked, then build the model and look at the rows. A wrong job leaves nothing.
+
+    Args:
+        job: The job.
+        others: More rows that the training reads, by name, to look at.
 
     Raises:
         FedfinError: One line that names the wrong input.
@@ -120,11 +133,23 @@ def open_session(job: FineTuningJob) -> Session:
     if resolved.settings.gradient_checkpointing:
         model.recompute()
     session = Session(resolved, identity, keys, parts, model, started)
+    if session.done is None:
+        session = replace(session, inspection=_look(session, others or {}))
     if job.privacy is None and job.institution is not None and session.done is None:
         charge_without_privacy(session)
     elif job.privacy is None:  # a private job is first compared with its limits
         session.begin()
     return session
+
+
+def _look(session: Session, others: Mapping[str, Dataset]) -> Mapping[str, Any] | None:
+    """Look at the rows as the caller gave them. Nothing of the training depends on the findings."""
+    groups = []
+    for part in session.parts:
+        prefix = f"{part.data.task.name} " if len(session.parts) > 1 else ""
+        groups.append({f"{prefix}train": part.data.train, f"{prefix}test": part.data.test, **others})
+    base = session.model.base
+    return look_at_rows(groups, log, base.tokenizer, base.max_tokens)
 
 
 def prepare_session(job: FineTuningJob) -> tuple[tuple[SplitData, ...], ResolvedJob]:

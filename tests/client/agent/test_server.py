@@ -15,14 +15,17 @@ from typing import Any
 import grpc
 import pytest
 
+from client.agent.look import look_in_background
 from client.agent.models import LocalModels
 from client.agent.server import WAITING, AgentService, serve
 from client.commands.status import is_serving
 from client.institution.directory import InstitutionDirectory
 from client.node.processes import single_instance_lock
+from client.tracking.rounds import run_directory
 from common.base_models.extend import write_extended_base
 from common.canonical import AGENT_METHOD
 from common.config.run import RunConfig, parse_run
+from common.data.datasets import Dataset
 from common.errors import AssignmentRefused, ConfigurationError
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import Charge, read_charges
@@ -137,6 +140,15 @@ def test_an_agent_answers_over_its_socket_and_keeps_the_model_for_the_next_round
     assert agent.progress()["state"] == "idle"
 
 
+def test_the_findings_about_the_rows_are_in_the_institutions_own_files_alone(agent: Agent) -> None:
+    agent.wait_for(agent.home.inspection_path.exists)
+    assert stat.S_IMODE(agent.home.inspection_path.stat().st_mode) == 0o600
+    [split] = json.loads(agent.home.inspection_path.read_text())["splits"]
+    assert (split["rows"], split["lengths"]) == (30, None)
+    assert isinstance(agent.ask(replace(agent.assignment(), run_id="looked at")), Contribution)
+    assert "near-duplicates" in (run_directory(agent.home.directory, "looked at") / "report.html").read_text()
+
+
 def test_what_is_no_assignment_of_the_hub_is_not_answered(agent: Agent) -> None:
     before = agent.charges()
     for foreign in (agent.sealed(agent.assignment(3), PrivateKeys.generate("hub")), b"", b"noise"):
@@ -200,6 +212,12 @@ federated.train = lambda *_, **__: os.kill(os.getpid(), 9)
 """
 
 
+ENDLESS_LOOK = """
+import time, client.inspection.look as look
+look.inspect_rows = lambda *_: time.sleep(600)
+"""
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., Agent]]:
     """Starts agents, and leaves none behind."""
@@ -249,6 +267,16 @@ def test_killed_or_stopped_at_any_moment_it_comes_back_owing_what_was_charged(
     assert call.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
     assert "round 2 in flight" in third.log.read_text()
     assert [charge.steps_done for charge in third.charges()] == [None, None, 5, None]
+
+
+def test_an_agent_is_ready_answers_and_stops_while_it_looks_at_its_rows(
+    tmp_path: Path, base: str, start: Callable[..., Agent]
+) -> None:
+    agent = start(enrol(tmp_path, base), base, ENDLESS_LOOK)
+    assert isinstance(agent.ask(agent.assignment()), Contribution)
+    assert not agent.home.inspection_path.exists()
+    agent.process.send_signal(signal.SIGTERM)
+    assert agent.process.wait(60) == 0
 
 
 def test_links_that_the_relays_side_leaves_are_not_followed(
@@ -334,6 +362,31 @@ def test_nothing_is_done_for_a_question_whose_asker_has_gone(held: Held) -> None
     held.go.set()
     assert [call.result() for call in (first, third)] == [b"answer"] * 2
     assert [sealed[-5:] for sealed in held.asked] == [b"first", b"third"]
+
+
+def test_the_look_at_the_rows_pauses_while_a_question_is_at_work(held: Held, tmp_path: Path) -> None:
+    call = held.ask("question")
+    held.wait_for(1)
+    rows, path = Dataset.of(["profit rises", "loss widens"], ["up", "down"]), tmp_path / "inspection.json"
+    look = look_in_background("rows.csv", rows, path, held.service)
+    look.join(1.0)
+    assert look.is_alive()
+    held.go.set()
+    assert call.result() == b"answer"
+    look.join(120)
+    assert json.loads(path.read_text())["splits"][0]["rows"] == 2
+
+
+def test_the_look_at_the_rows_ends_with_the_agent(held: Held, tmp_path: Path) -> None:
+    call = held.ask("question")
+    held.wait_for(1)
+    look = look_in_background("rows.csv", Dataset.of(["profit", "loss"], ["up", "down"]), tmp_path / "f", held.service)
+    held.service.stop()
+    look.join(120)
+    assert not look.is_alive()
+    assert not (tmp_path / "f").exists()
+    held.go.set()
+    assert call.result() == b"answer"
 
 
 def test_nothing_of_an_unexpected_error_but_its_kind_leaves_or_is_logged(

@@ -13,6 +13,7 @@ import transformers
 
 from client.commands import evaluate, finetune, merge, predict
 from client.inference.predictor import Predictor
+from client.inspection import look
 from client.institution.directory import InstitutionDirectory
 from client.tracking.progress_bar import ProgressBar
 from common.adapters.manifest import load_adapter
@@ -91,6 +92,51 @@ def said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """The one object on the last line."""
     found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return found
+
+
+def test_the_rows_are_looked_at_before_and_the_findings_are_in_the_report(desk: Desk) -> None:
+    out = desk.single()
+    found = json.loads((out / "result.json").read_text())["settings"]["inspection"]
+    assert [(split["name"], split["rows"]) for split in found["splits"]] == [("train", 64), ("test", 16)]
+    assert found["splits"][0]["lengths"]["measured"] == 64
+    page = (out / "report.html").read_text()
+    assert "The rows" in page
+    assert "near-duplicates" in page
+
+
+def test_no_finding_about_the_rows_changes_a_private_training_or_travels_with_its_adapter(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = desk.path(SENTIMENT, "train").read_text()
+    (tmp_path / "train.csv").write_text(rows + "anna@example.com reports a profit,positive\n")
+
+    def train(name: str) -> Path:
+        where = ["--train", str(tmp_path / "train.csv"), "--test", str(desk.path(SENTIMENT, "test"))]
+        quick = ["--base-model", desk.models("bert"), "--epochs", "1", "--target-epsilon", "4"]
+        out = tmp_path / name
+        assert main(["finetune", "--task", SENTIMENT, *where, *quick, "--out", str(out), "--json"]) == 0
+        return out
+
+    out = train("looked at")
+    result = json.loads((out / "result.json").read_text())
+    assert result["settings"]["inspection"]["splits"][0]["personal_data"]["e-mail"]["count"] == 1
+    for kept in ("result.json", "tracker.json", "report.html"):
+        assert stat.S_IMODE((out / kept).stat().st_mode) == 0o600
+    for travels in (out / "adapter").iterdir():
+        assert b"e-mail" not in travels.read_bytes()
+        assert b"inspection" not in travels.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(look, "inspect_rows", fail)
+    other = json.loads((train("not looked at") / "result.json").read_text())
+    assert other["settings"].pop("inspection") is None
+    result["settings"].pop("inspection")
+    same = ("adapter", "labels", "rows", "learning_rate", "batch_size", "epochs")
+    assert [other["settings"].get(name) for name in same] == [result["settings"].get(name) for name in same]
+    for name in ("noise_multiplier", "sampling_probability", "steps", "epsilon"):
+        assert other["privacy"][name] == result["privacy"][name]
 
 
 def test_finetune_says_where_the_adapter_is_how_well_it_does_and_what_it_took(

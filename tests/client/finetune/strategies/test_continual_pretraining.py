@@ -71,7 +71,11 @@ def test_the_domain_is_read_better_afterwards_and_everything_is_measured(tmp_pat
     assert after["domain"]["tokens_per_word"] < before["domain"]["tokens_per_word"]
     assert metrics["new_tokens"] == 2
     assert set(metrics["probes"]) == set(before["probes"]) == {"document_classification"}
-    assert json.loads((tmp_path / "out" / "result.json").read_text())["base_model"] == outcome.base_model
+    written = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert written["base_model"] == outcome.base_model
+    looked_at = written["settings"]["inspection"]["splits"]
+    assert [split["name"] for split in looked_at] == ["train", "test"]
+    assert [split["labels"] for split in looked_at] == [{}, {}]
     assert (outcome.adapter / "tokenizer.json").is_file()
     assert "ebitda" in (outcome.adapter / "tokenizer.json").read_text()
 

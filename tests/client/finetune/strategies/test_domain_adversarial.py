@@ -54,6 +54,7 @@ def test_the_domains_are_harder_to_tell_apart_and_the_task_is_learned(tmp_path: 
     apart = outcome.measured["domains_told_apart"]
     assert outcome.measured["accuracy"] > 0.9
     assert apart["before"] > 0.9
+    assert [split["name"] for split in outcome.settings["inspection"]["splits"]] == ["train", "test", "other"]
     plain = domain_adversarial.run(AdversarialJob(out=tmp_path / "plain", max_strength=0.0, **common))
     assert apart["after"] < plain.measured["domains_told_apart"]["after"] - 0.1
     again = domain_adversarial.run(AdversarialJob(out=tmp_path / "again", max_strength=1.0, **common))
