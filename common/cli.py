@@ -10,14 +10,25 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
-from common.errors import FedfinError
+from common.errors import ConfigurationError, FedfinError
 from common.files import json_text
 from common.flower.environment import QUIET
 from common.installation import foreign_package
 
-__all__ = ["Commands", "build_parser", "main", "print_json", "subcommand"]
+__all__ = [
+    "Commands",
+    "add_encrypt",
+    "add_passphrase",
+    "build_parser",
+    "changed_passphrase",
+    "chosen_passphrase",
+    "main",
+    "print_json",
+    "subcommand",
+]
 
 Commands = Any  # argparse's own type for the result of `add_subparsers` is private
 Add = Callable[[Commands], None]
@@ -73,6 +84,7 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
         print(f"{parser.prog}: {foreign}", file=sys.stderr)
         return 2
     try:
+        _use_passphrases(args)
         return int(args.run(args))
     except FedfinError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
@@ -92,6 +104,54 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
     except KeyboardInterrupt:
         print(f"{parser.prog}: {interrupted}", file=sys.stderr)
         return 130
+
+
+def add_passphrase(parser: argparse.ArgumentParser) -> None:
+    """Add `--passphrase-file FILE`. `main` lets the command read it."""
+    text = (
+        "file (mode 0600) with the passphrase of encrypted private keys, repeatable if agent and node have different "
+        "ones (default: the systemd credential fedfin-passphrase, or ask)"
+    )
+    parser.add_argument("--passphrase-file", type=Path, action="append", default=[], metavar="FILE", help=text)
+
+
+def add_encrypt(parser: argparse.ArgumentParser) -> None:
+    """Add `--encrypt` and `--passphrase-file FILE`, for a command that makes keys."""
+    text = "encrypt all private keys with a passphrase"
+    parser.add_argument("--encrypt", action="store_true", help=text)
+    add_passphrase(parser)
+
+
+def chosen_passphrase(args: argparse.Namespace) -> bytes | None:
+    """Return the passphrase for new keys. None if `--encrypt` is not given.
+
+    Raises:
+        ConfigurationError: There is a file with a passphrase, but no `--encrypt`.
+        PassphraseError: There is no passphrase, or it is too short.
+    """
+    from common.identity.passphrase import new_passphrase
+
+    if not args.encrypt and args.passphrase_file:
+        raise ConfigurationError("--passphrase-file: give --encrypt too, to encrypt the private keys")
+    return new_passphrase() if args.encrypt else None
+
+
+def changed_passphrase(args: argparse.Namespace) -> bytes:
+    """Return the passphrase in the file that `--new-passphrase-file` names, else the typed one.
+
+    Raises:
+        PassphraseError: There is none, or it is too short.
+    """
+    from common.identity.passphrase import changed_passphrase
+
+    return changed_passphrase(args.new_passphrase_file)
+
+
+def _use_passphrases(args: argparse.Namespace) -> None:
+    if getattr(args, "passphrase_file", None):
+        from common.identity.passphrase import read_passphrase_from
+
+        read_passphrase_from(args.passphrase_file)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "LedgerError",
     "MessageError",
     "ModelError",
+    "PassphraseError",
     "QuorumError",
     "ServiceError",
 ]
@@ -58,6 +59,10 @@ class QuorumError(FedfinError):
 
 class EnrolmentError(FedfinError):
     """A request, package, certificate or revocation list cannot be used."""
+
+
+class PassphraseError(FedfinError):
+    """Private keys are encrypted, and the passphrase is missing or wrong."""
 
 
 class ServiceError(FedfinError):

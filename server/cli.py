@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from common import cli
-from server.commands import approve, certs, init, institutions, revoke, run, start, status, verify
+from server.commands import approve, certs, init, institutions, passphrase, revoke, run, start, status, verify
 
 __all__ = ["main"]
 
@@ -14,6 +14,7 @@ ADDERS: tuple[cli.Add, ...] = (
     revoke.add,
     institutions.add,
     certs.add,
+    passphrase.add,
     start.add,
     status.add,
     run.add_run,

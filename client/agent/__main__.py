@@ -13,6 +13,7 @@ from client.institution.directory import InstitutionDirectory
 from client.node.processes import single_instance_lock
 from common import cli
 from common.errors import FedfinError
+from common.identity.keyring import receive
 from common.processes.inspection import forbid_inspection
 from common.processes.supervisor import end_with_parent
 
@@ -38,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        run_agent(InstitutionDirectory(given.directory), stop)
+        home = InstitutionDirectory(given.directory)
+        receive(home.lock_path)
+        run_agent(home, stop)
     except FedfinError as error:
         log.error("%s", error)
         return error.exit_code

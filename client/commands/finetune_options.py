@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from client.commands.options import LABELLED_TASKS, add_log_to, add_probe
+from common import cli
 
 __all__ = ["STRATEGIES", "add_finetune_options"]
 
@@ -97,3 +98,4 @@ def _add_privacy(parser: argparse.ArgumentParser) -> None:
         "$FEDFIN_INSTITUTION, or none)"
     )
     parser.add_argument("--home", type=Path, metavar="DIR", help=home)
+    cli.add_passphrase(parser)

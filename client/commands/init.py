@@ -20,14 +20,19 @@ def add(commands: cli.Commands) -> None:
     init.add_argument("--renew", action="store_true", help=renew)
     group = "group of the user that the node runs as, if agent and node are two users (default: one user)"
     init.add_argument("--node-group", metavar="GROUP", help=group)
+    cli.add_encrypt(init)
 
 
 def _run(args: argparse.Namespace) -> int:
     from client.institution.directory import InstitutionDirectory
     from client.institution.enrolment import make_request
+    from common.errors import ConfigurationError
     from common.identity.enrolment import format_fingerprint
 
-    request = make_request(args.home, args.name, args.renew, args.node_group)
+    if args.renew and args.encrypt:
+        raise ConfigurationError("--encrypt: run `fedfin-institution passphrase` to encrypt the keys that are there")
+    passphrase = None if args.renew else cli.chosen_passphrase(args)
+    request = make_request(args.home, args.name, args.renew, args.node_group, passphrase)
     home = InstitutionDirectory(args.home)
     if args.json:
         facts = {"name": args.name, "request": str(home.request_path), "fingerprint": request.fingerprint}

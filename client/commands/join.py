@@ -22,6 +22,7 @@ def add(commands: cli.Commands) -> None:
         help="the package's fingerprint, as the hub's operator reads it out by telephone",
     )
     add_home(join)
+    cli.add_passphrase(join)
 
 
 def _run(args: argparse.Namespace) -> int:

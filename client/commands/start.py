@@ -26,6 +26,7 @@ def add(commands: cli.Commands) -> None:
     text = "take part: keep the agent and the connection to the hub running until stopped"
     start = cli.subcommand(commands, "start", _run, text, "start --home /srv/fedfin")
     add_home(start)
+    cli.add_passphrase(start)
     only = "start only the agent (keys and rows) or only the node (network). Default: both"
     start.add_argument("--only", choices=("agent", "node"), default="all", help=only)
     proxy = "proxy for the connection to the hub (default: $FEDFIN_PROXY, which may hold a password, or none)"
@@ -33,8 +34,10 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from client.institution.paths import Slot
     from client.node.processes import agent_status, lock_path, single_instance_lock
     from common.errors import ServiceError
+    from common.identity.passphrase import forget
     from common.processes.inspection import forbid_inspection
 
     home = home_of(args)
@@ -44,6 +47,9 @@ def _run(args: argparse.Namespace) -> int:
         home.rows()
         home.keys()
     home.package()
+    if args.only != "agent" and home.secret(Slot.NODE) is not None:
+        forbid_inspection()
+    forget()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -17,6 +17,7 @@ def add(commands: cli.Commands) -> None:
     )
     status = cli.subcommand(commands, "status", _run, text, "status --home /srv/fedfin")
     add_home(status)
+    cli.add_passphrase(status)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.institution.config import DataConfig, InstitutionConfig, load_institution_config
-from client.institution.paths import InstitutionPaths
+from client.institution.paths import InstitutionPaths, Slot
 from common.errors import ConfigurationError
 from common.files import write_atomic
 from common.identity.enrolment import EnrolmentPackage
 from common.identity.keys import PrivateKeys, PublicKeys
+from common.identity.passphrase import Lock, unlock
 from common.privacy.ledger import PrivacyLedger
 
 __all__ = ["InstitutionDirectory"]
@@ -66,8 +67,13 @@ class InstitutionDirectory(InstitutionPaths):
     """The directory of one institution: its settings, keys, ledger and enrolment."""
 
     @classmethod
-    def create(cls, directory: Path, name: str) -> "InstitutionDirectory":
+    def create(cls, directory: Path, name: str, passphrase: bytes | None = None) -> "InstitutionDirectory":
         """Create the directory with keys (0600), an empty ledger (0600) and a commented `institution.toml`.
+
+        Args:
+            directory: The directory.
+            name: Name of the institution.
+            passphrase: Encrypts all private keys, if given.
 
         Raises:
             ConfigurationError: It is an institution's directory already.
@@ -78,7 +84,10 @@ class InstitutionDirectory(InstitutionPaths):
         if home.settings_path.exists() or home.keys_path.exists():
             raise ConfigurationError(f"{directory}: it holds an institution already: choose another directory")
         keys = PrivateKeys.generate(name)
-        keys.save(home.keys_path)
+        if passphrase is not None:
+            home.tls.mkdir(parents=True, exist_ok=True, mode=0o700)
+            Lock.create(home.lock_path, tuple(Slot), passphrase)
+        keys.save(home.keys_path, home.secret(Slot.KEYS))
         PrivacyLedger.open(home.ledger_path, keys).close()
         write_atomic(home.settings_path, TEMPLATE.format(name=name).encode(), mode=0o600)
         return home
@@ -133,10 +142,18 @@ class InstitutionDirectory(InstitutionPaths):
             )
         return EnrolmentPackage.from_json(self.package_path.read_bytes())
 
+    def secret(self, slot: Slot) -> bytes | None:
+        """Return the secret of encrypted key files. None if no key is encrypted.
+
+        Raises:
+            PassphraseError: There is no passphrase, or it is wrong.
+        """
+        return unlock(self.lock_path, slot)
+
     def keys(self) -> PrivateKeys:
         """Load the private keys.
 
         Raises:
-            EnvelopeError: See `PrivateKeys.load`.
+            EnvelopeError, PassphraseError: See `PrivateKeys.load`.
         """
-        return PrivateKeys.load(self.keys_path)
+        return PrivateKeys.load(self.keys_path, self.secret(Slot.KEYS))

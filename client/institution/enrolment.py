@@ -3,21 +3,29 @@
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from client.institution.directory import InstitutionDirectory
+from client.institution.node_keys import write_node_key
+from client.institution.paths import Slot
 from client.institution.sharing import directory_mode, secret_mode, share_with_node
 from common.errors import ConfigurationError, EnrolmentError
 from common.files import read_limited, write_atomic
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import WARN_DAYS, Certificate, check_name, new_key_and_request, node_key_text
 from common.identity.enrolment import MAX_FILE_BYTES, EnrolmentPackage, EnrolmentRequest, is_fingerprint
+from common.identity.x509 import load_key
 
 __all__ = ["accept", "expiring", "is_known", "make_request", "read_package"]
 
 
-def make_request(directory: Path, name: str, renew: bool = False, node_group: str | None = None) -> EnrolmentRequest:
+def make_request(
+    directory: Path,
+    name: str,
+    renew: bool = False,
+    node_group: str | None = None,
+    passphrase: bytes | None = None,
+) -> EnrolmentRequest:
     """Lay out an institution's directory (see `Home.create`) with keys of every kind, and its signed request.
 
     After an interruption it continues. The private keys never leave the directory.
@@ -26,16 +34,18 @@ def make_request(directory: Path, name: str, renew: bool = False, node_group: st
         renew: for an institution that is there already: new TLS and node keys and a new request. Its signing and
             sealing keys stay, and with them its ledger.
         node_group: the group of the user that the node runs as, if it is another user than the agent's.
+        passphrase: for a new institution: encrypts all private keys.
 
     Raises:
         ConfigurationError: it holds a complete institution already, or another one. Or the group cannot be used.
         EnrolmentError: a name that no certificate can carry.
         EnvelopeError: the keys cannot be written or read.
+        PassphraseError: the keys are encrypted, and the passphrase is missing or wrong.
     """
     check_name(name)
     home = InstitutionDirectory(directory)
     if not renew and (home.request_path.exists() or not home.settings_path.exists()):
-        home = InstitutionDirectory.create(directory, name)
+        home = InstitutionDirectory.create(directory, name, passphrase)
     keys = home.keys()
     if keys.name != name:
         raise ConfigurationError(f"{directory}: it holds institution {keys.name} already: choose another directory")
@@ -43,11 +53,11 @@ def make_request(directory: Path, name: str, renew: bool = False, node_group: st
     for each in (home.run, home.state, home.node_state, home.tls, node):  # mounted one by one if the node runs apart
         each.mkdir(mode=0o700, exist_ok=True)
     directory.chmod(directory_mode(home))
-    tls_key, csr = new_key_and_request(name)
+    secret = home.secret(Slot.NODE)
+    tls_key, csr = new_key_and_request(name, secret)
     node_key = ec.generate_private_key(ec.SECP384R1())
-    write_atomic(home.tls / "client.key", tls_key, mode=secret_mode(home.tls))
-    openssh = node_key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    write_atomic(home.node_key_path, openssh, mode=secret_mode(node))
+    write_atomic(home.tls_key_path, tls_key, mode=secret_mode(home.tls))
+    write_node_key(home, node_key, secret)
     if node_group is not None:
         share_with_node(home, node_group)
     request = EnrolmentRequest.make(keys, csr, node_key_text(node_key.public_key()))
@@ -90,6 +100,7 @@ def accept(home: InstitutionDirectory, package: EnrolmentPackage, fingerprint: s
     Raises:
         EnrolmentError: another fingerprint, another request, another key, or a hub that runs other code than is
             installed here. Nothing was changed.
+        PassphraseError: the keys are encrypted, and the passphrase is missing or wrong.
     """
     what = f"package for {package.institution}"
     if fingerprint is not None:
@@ -99,9 +110,9 @@ def accept(home: InstitutionDirectory, package: EnrolmentPackage, fingerprint: s
         raise EnrolmentError(f"{what}: give --fingerprint, as the hub's operator reads it out by telephone")
     package.check_answers(EnrolmentRequest.from_json(home.request_path.read_bytes()))
     certificate = load_pem_x509_certificate(package.certificate.encode())
-    key = load_pem_private_key((home.tls / "client.key").read_bytes(), password=None)
+    key = load_key(home.tls_key_path.read_bytes(), home.secret(Slot.NODE))
     if certificate.public_key() != key.public_key():
-        raise EnrolmentError(f"{what}: its certificate is for another key than {home.tls / 'client.key'}")
+        raise EnrolmentError(f"{what}: its certificate is for another key than {home.tls_key_path}")
     if package.app_sha256 != bundle_sha256():
         raise EnrolmentError(f"{what}: the hub runs other code than is installed here: install the release it names")
     write_atomic(home.tls / "ca.pem", package.authority.encode())

@@ -5,12 +5,22 @@ The node, which has no business with keys, rows and ledger, imports this module 
 
 import hashlib
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-__all__ = ["MAX_SOCKET_PATH", "InstitutionPaths"]
+__all__ = ["MAX_SOCKET_PATH", "InstitutionPaths", "Slot"]
 
 MAX_SOCKET_PATH = 100
 """The longest path of a Unix socket, in bytes. The kernel takes 107."""
+
+
+class Slot(StrEnum):
+    """The secrets of encrypted key files. Agent and node each get their own."""
+
+    KEYS = "keys"
+    """Opens the signing and sealing keys, for the agent."""
+    NODE = "node"
+    """Opens the keys of the client certificate and of the Flower node, for the node."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,19 @@ class InstitutionPaths:
     def tls(self) -> Path:
         """Directory of `client.key` (0600), `client.pem` and `ca.pem`, for the connection to the hub."""
         return self.directory / "tls"
+
+    @property
+    def tls_key_path(self) -> Path:
+        """The private key of the client certificate (0600)."""
+        return self.tls / "client.key"
+
+    @property
+    def lock_path(self) -> Path:
+        """The secrets of encrypted key files, wrapped by a passphrase. If it is absent, no key is encrypted.
+
+        The node reads it too.
+        """
+        return self.tls / "passphrase.json"
 
     @property
     def node_key_path(self) -> Path:

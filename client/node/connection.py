@@ -12,10 +12,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from client.institution.paths import InstitutionPaths
+from client.institution.paths import InstitutionPaths, Slot
 from client.node.proxy import PROXY, dial, unused_proxy
-from common.errors import EnrolmentError
+from common.errors import EnrolmentError, PassphraseError
 from common.files import read_limited, write_atomic
+from common.identity.keyring import recall
 from common.identity.tls import client_context, split_address
 
 __all__ = ["HubContact", "clock_ahead", "describe", "hung_for", "last_seen"]
@@ -129,7 +130,8 @@ def _obstacle(home: InstitutionPaths, address: str) -> str:
     """Try one TLS handshake. The hub may end it after it has seen our certificate."""
     host, port = split_address(address)
     try:
-        context = client_context(home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")
+        secret = recall(home.lock_path, Slot.NODE)
+        context = client_context(home.tls / "client.pem", home.tls_key_path, home.tls / "ca.pem", secret)
         with (
             dial(host, port, os.environ.get(PROXY), _TIMEOUT_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=host) as secured,
@@ -137,7 +139,7 @@ def _obstacle(home: InstitutionPaths, address: str) -> str:
             # In TLS 1.3 a refusal of our certificate comes with the first answer.
             secured.sendall(b"GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
             secured.recv(1)
-    except EnrolmentError as error:
+    except (EnrolmentError, PassphraseError) as error:
         return str(error)
     except ssl.SSLCertVerificationError as error:
         return f"its certificate is not accepted here ({error.verify_message})"

@@ -24,15 +24,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from client.institution.paths import MAX_SOCKET_PATH, InstitutionPaths
+from client.institution.paths import MAX_SOCKET_PATH, InstitutionPaths, Slot
 from client.node.approved_bundle import Approved, approved_only
 from client.node.connection import HubContact
 from client.node.proxy import PROXY
-from common.errors import ConfigurationError, FedfinError
+from common.errors import ConfigurationError, EnrolmentError, FedfinError
 from common.flower.bundle import bundle
 from common.flower.internals import shorten_pull_backoff
-from common.identity.tls import client_context
+from common.identity.keyring import recall, receive
+from common.identity.tls import client_context, load_chain
+from common.processes.inspection import forbid_inspection
 from common.processes.supervisor import end_with_parent
 
 __all__ = [
@@ -70,7 +73,8 @@ def mutual_tls(home: InstitutionPaths, contact: HubContact) -> type[Any]:
     """
     from flwr.supernode.fleet_http_client import FleetHttpClient
 
-    files = (home.tls / "client.pem", home.tls / "client.key", home.tls / "ca.pem")
+    files = (home.tls / "client.pem", home.tls_key_path, home.tls / "ca.pem")
+    secret = recall(home.lock_path, Slot.NODE)
 
     class MutualTlsClient(FleetHttpClient):  # type: ignore[misc]
         renewal: tuple[ssl.SSLContext, int]
@@ -79,7 +83,7 @@ def mutual_tls(home: InstitutionPaths, contact: HubContact) -> type[Any]:
         def from_server_address(
             cls, server_address: str, _insecure: bool, _roots: object, interceptors: Any, **_: Any
         ) -> Any:
-            context, stamp = client_context(*files), files[0].stat().st_mtime_ns
+            context, stamp = client_context(*files, secret), files[0].stat().st_mtime_ns
             watched = [*interceptors, _Watch(contact)]
             client = cls(f"https://{server_address}", interceptors=watched, verify=context)
             client._client.close()
@@ -91,7 +95,7 @@ def mutual_tls(home: InstitutionPaths, contact: HubContact) -> type[Any]:
         def _send(self, call: Any) -> Any:
             context, stamp = self.renewal
             if (now := files[0].stat().st_mtime_ns) != stamp:
-                context.load_cert_chain(*files[:2])
+                load_chain(context, files[0], files[1], secret)
                 self.renewal = (context, now)
             try:
                 return super()._send(call)
@@ -127,6 +131,26 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+def node_key_file(home: InstitutionPaths) -> str:
+    """Return a path at which Flower reads the node key once: the file, or a pipe that holds the decrypted key.
+
+    Raises:
+        EnrolmentError: The key cannot be decrypted.
+    """
+    secret = recall(home.lock_path, Slot.NODE)
+    data = home.node_key_path.read_bytes()
+    if secret is None or b"OPENSSH" in data.partition(b"\n")[0]:
+        return str(home.node_key_path)
+    try:
+        key = load_pem_private_key(data, secret.hex().encode())
+    except ValueError:
+        raise EnrolmentError(f"{home.node_key_path}: cannot be decrypted: restore it from its backup") from None
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as pipe:
+        pipe.write(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    return f"/dev/fd/{reader}"
+
+
 def run_supernode(home: InstitutionPaths, hub_address: str) -> None:
     """Run Flower's `flower-supernode` until it is ended or the hub refuses it. This process ends with it.
 
@@ -153,7 +177,7 @@ def run_supernode(home: InstitutionPaths, hub_address: str) -> None:
     sys.argv = [
         "flower-supernode",
         *("--superlink", hub_address, "--root-certificates", str(home.tls / "ca.pem")),
-        *("--auth-supernode-private-key", str(home.node_key_path)),
+        *("--auth-supernode-private-key", node_key_file(home)),
         *("--node-config", str(home.node_state / "node.toml")),
         *("--isolation", "process", "--superexec-auth-secret-file", str(home.node_state / "superexec.secret")),
     ]
@@ -227,6 +251,8 @@ def main() -> int:
     home = InstitutionPaths(args.directory)
     try:
         if args.part == "supernode":
+            if receive(home.lock_path):
+                forbid_inspection()
             run_supernode(home, args.hub_address)
         else:
             run_superexec(home)

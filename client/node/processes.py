@@ -7,14 +7,16 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from client.institution.paths import InstitutionPaths
+from client.institution.paths import InstitutionPaths, Slot
 from client.node.approved_bundle import install_bundle
 from common.errors import ConfigurationError
 from common.files import open_own, try_lock, write_atomic
 from common.flower.environment import flower_environment
+from common.identity.keyring import hand_over
 from common.processes.supervisor import Service
 
 __all__ = ["Part", "agent_status", "lock_path", "services", "single_instance_lock", "state_path"]
@@ -40,6 +42,9 @@ def services(home: InstitutionPaths, part: Part, hub_address: str) -> list[Servi
     Only the agent needs the keys, the rows and the ledger. Only the node needs the network. Each can run in its own
     container, or as its own user, with the agent's socket between them.
 
+    If the key files are encrypted, agent and SuperNode each get the secret of their own keys, which this process holds,
+    through a pipe. SuperExec and relays get none.
+
     Args:
         part: The processes that run on this machine.
         hub_address: "host:port" of the hub.
@@ -48,13 +53,16 @@ def services(home: InstitutionPaths, part: Part, hub_address: str) -> list[Servi
     if part in ("all", "agent"):
         for directory in (home.run, home.state):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        started.append(_service(home, home.state, "agent", ("client.agent", str(home.directory)), ready=True))
+        service = _service(home, home.state, "agent", ("client.agent", str(home.directory)), ready=True)
+        started.append(replace(service, given=hand_over(home.lock_path, [Slot.KEYS])))
     if part in ("all", "node"):
         home.node_state.mkdir(parents=True, exist_ok=True, mode=0o700)
         _prepare_node(home)
         for name in ("supernode", "superexec"):
             arguments = (name, str(home.directory), hub_address)
-            started.append(_service(home, home.node_state, name, ("client.node.flower_node", *arguments)))
+            service = _service(home, home.node_state, name, ("client.node.flower_node", *arguments))
+            given = hand_over(home.lock_path, [Slot.NODE]) if name == "supernode" else None
+            started.append(replace(service, given=given))
     return started
 
 

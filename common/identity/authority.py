@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.canonical import is_name
-from common.errors import EnrolmentError
+from common.errors import EnrolmentError, PassphraseError
 from common.files import write_atomic
 from common.identity.x509 import (
     certificate_builder,
@@ -27,6 +27,7 @@ from common.identity.x509 import (
     key_digest,
     key_usage,
     load_certificate,
+    load_key,
     load_request,
     private_pem,
 )
@@ -111,8 +112,8 @@ class Authority:
     _key: ec.EllipticCurvePrivateKey = field(repr=False)
 
     @classmethod
-    def create(cls, directory: Path, name: str) -> Self:
-        """A new authority in `directory` (0700): `ca.key` (0600) and `ca.pem`.
+    def create(cls, directory: Path, name: str, secret: bytes | None = None) -> Self:
+        """A new authority in `directory` (0700): `ca.key` (0600, encrypted if there is a secret) and `ca.pem`.
 
         Raises:
             EnrolmentError: there is one already, or it cannot be written.
@@ -130,30 +131,33 @@ class Authority:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.chmod(0o700)
-            write_atomic(directory / _KEY, private_pem(key), mode=0o600)
+            write_atomic(directory / _KEY, private_pem(key, secret), mode=0o600)
             write_atomic(directory / _CERTIFICATE, pem)
         except OSError as error:
             raise _bad(str(directory), f"cannot be written ({error.strerror})") from None
         return cls(pem.decode(), key)
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
+    def load(cls, directory: Path, secret: bytes | None = None) -> Self:
         """Read the authority that `create` wrote.
 
         Raises:
             EnrolmentError: absent, damaged, or readable by others than its owner.
+            PassphraseError: encrypted, and the secret is missing or another one.
         """
         path = directory / _KEY
         try:
             if path.stat().st_mode & 0o077:
                 raise _bad(str(path), "others may read it: run chmod 600 on it")
-            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+            key = load_key(path.read_bytes(), secret)
             pem = (directory / _CERTIFICATE).read_text(encoding="ascii")
         except OSError as error:
             raise _bad(str(path), f"cannot be read ({error.strerror}): restore it from its backup") from None
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except PassphraseError as error:
+            raise PassphraseError(f"{path}: {error}") from None
+        except ValueError:
             raise _bad(str(path), "damaged: restore it from its backup") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or load_certificate(pem).public_key() != key.public_key():
+        if load_certificate(pem).public_key() != key.public_key():
             raise _bad(str(path), f"not the key of {_CERTIFICATE}: restore both from their backup")
         return cls(pem, key)
 
@@ -200,8 +204,12 @@ class Authority:
         return builder.sign(self._key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
 
 
-def new_key_and_request(name: str) -> tuple[bytes, str]:
+def new_key_and_request(name: str, secret: bytes | None = None) -> tuple[bytes, str]:
     """A fresh P-256 key (PEM, to be kept 0600) and the request for its certificate (PEM).
+
+    Args:
+        name: common name of the request.
+        secret: encrypts the key, if given.
 
     Raises:
         EnrolmentError: a name that no certificate can carry.
@@ -210,7 +218,7 @@ def new_key_and_request(name: str) -> tuple[bytes, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return private_pem(key), request.public_bytes(serialization.Encoding.PEM).decode()
+    return private_pem(key, secret), request.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def check_request(request: str | bytes, name: str) -> None:

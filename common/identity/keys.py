@@ -1,31 +1,37 @@
 """A party's keys: one to sign with, one to be sealed to. Private ones never leave their directory.
 
-Files: `private.json` (0600) and `public.json` (to hand out) in a directory of mode 0700.
+Files: `private.json` (0600) and `public.json` (to hand out) in a directory of mode 0700. An encrypted `private.json`
+holds the same text under AES-256-GCM.
 """
 
 import hashlib
 import os
+import secrets
 import stat
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from common.canonical import canonical, is_name, parse_object
-from common.errors import EnvelopeError
+from common.errors import EnvelopeError, PassphraseError
 from common.files import write_atomic
 
 __all__ = ["PrivateKeys", "PublicKeys"]
 
 _PRIVATE, _PUBLIC = "private.json", "public.json"
 _FORMAT = "fedfin-keys-1"
+_ENCRYPTED = "fedfin-encrypted-keys-1"
+_NONCE_BYTES = 12
 _MLKEM_PUBLIC_BYTES = 1184
 _MAX_FILE_BYTES = 16_384
 
@@ -156,11 +162,16 @@ class PrivateKeys:
         """32 bytes derived from the signing seed, to key this institution's data fingerprints with."""
         return HKDF(SHA256(), length=32, salt=None, info=b"fedfin data fingerprint 1").derive(self.signing)
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, secret: bytes | None = None) -> None:
         """Write both files. `directory` gets mode 0700. Other keys already there are never overwritten.
+
+        Args:
+            directory: Directory of both files.
+            secret: 32 bytes that encrypt the private file, if given.
 
         Raises:
             EnvelopeError: code "keys": other keys are there, or the files cannot be written.
+            PassphraseError: encrypted keys are there, and the secret does not open them.
         """
         path = directory / _PRIVATE
         fields = {"name": self.name, "signing": self.signing, "mlkem768": self.mlkem768, "x25519": self.x25519}
@@ -168,23 +179,28 @@ class PrivateKeys:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.chmod(0o700)
-            if path.exists() and path.read_bytes() != text:
+            if path.exists() and _decrypted(path, path.read_bytes(), secret) != text:
                 raise _bad(str(path), "other keys are there already: choose another directory")
-            write_atomic(path, text, mode=0o600)
+            write_atomic(path, _encrypted(text, secret) if secret else text, mode=0o600)
             write_atomic(directory / _PUBLIC, self.public.to_json().encode() + b"\n", mode=0o644)
         except OSError as error:
             raise _bad(str(path), f"cannot be written ({error.strerror})") from None
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
+    def load(cls, directory: Path, secret: bytes | None = None) -> Self:
         """Read the keys that `save` wrote.
+
+        Args:
+            directory: Directory of the files.
+            secret: 32 bytes that open the private file if it is encrypted.
 
         Raises:
             EnvelopeError: code "permissions" if anyone but the owner may touch the file, "keys" if it is absent,
                 unreadable or damaged.
+            PassphraseError: it is encrypted, and the secret is missing or another one.
         """
         path = directory / _PRIVATE
-        text = _read_private(path)
+        text = _decrypted(path, _read_private(path), secret)
         try:
             fields = _fields(text, {"signing", "mlkem768", "x25519"})
             return cls(**fields)
@@ -206,6 +222,31 @@ def _read_private(path: Path) -> bytes:
             return file.read(_MAX_FILE_BYTES)
     except OSError as error:
         raise _bad(str(path), f"cannot be read ({error.strerror}): generate keys, or correct the path") from None
+
+
+def _encrypted(text: bytes, secret: bytes) -> bytes:
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    sealed = AESGCM(secret).encrypt(nonce, text, _ENCRYPTED.encode())
+    return canonical({"format": _ENCRYPTED, "nonce": nonce.hex(), "sealed": sealed.hex()})
+
+
+def _decrypted(path: Path, data: bytes, secret: bytes | None) -> bytes:
+    """Return the text of a private file. It is `data` itself if that is not encrypted."""
+    try:
+        fields = parse_object(data[:_MAX_FILE_BYTES])
+        if fields.get("format") != _ENCRYPTED:
+            return data
+        nonce, sealed = bytes.fromhex(fields["nonce"]), bytes.fromhex(fields["sealed"])
+    except (ValueError, KeyError, TypeError):
+        return data
+    if secret is None:
+        raise PassphraseError(f"{path}: encrypted, and its passphrase.json is absent: restore that from its backup")
+    try:
+        return AESGCM(secret).decrypt(nonce, sealed, _ENCRYPTED.encode())
+    except (InvalidTag, ValueError):
+        raise PassphraseError(
+            f"{path}: damaged, or of another passphrase.json: restore both from their backup"
+        ) from None
 
 
 def _fields(text: str | bytes, keys: set[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import NameOID
 
-from common.errors import EnrolmentError
+from common.errors import EnrolmentError, PassphraseError
 
 __all__ = [
     "certificate_builder",
@@ -21,6 +21,7 @@ __all__ = [
     "key_digest",
     "key_usage",
     "load_certificate",
+    "load_key",
     "load_request",
     "private_pem",
 ]
@@ -127,8 +128,32 @@ def common_name(subject: x509.Name) -> str:
     return found[0].value
 
 
-def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A private key as unencrypted PKCS #8, to be kept 0600."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def private_pem(key: ec.EllipticCurvePrivateKey, secret: bytes | None = None) -> bytes:
+    """A private key as PKCS #8, to be kept 0600. It is encrypted if there is a secret.
+
+    The password of the file is the secret in hex. A passphrase would not do: OpenSSL's default, which `cryptography`
+    uses here, stretches a password by 2,048 rounds of PBKDF2, so it must not be one that can be guessed.
+    """
+    scheme = serialization.BestAvailableEncryption(secret.hex().encode()) if secret else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, scheme)
+
+
+def load_key(pem: bytes, secret: bytes | None = None) -> ec.EllipticCurvePrivateKey:
+    """Read a private key that `private_pem` wrote, encrypted or not.
+
+    Raises:
+        PassphraseError: It is encrypted, and the secret is missing or another one.
+        ValueError: It is damaged, or no key on a curve.
+    """
+    encrypted = b"ENCRYPTED" in pem.partition(b"\n")[0]
+    if encrypted and secret is None:
+        raise PassphraseError("encrypted, and passphrase.json beside the keys is absent: restore it from its backup")
+    try:
+        key = serialization.load_pem_private_key(pem, secret.hex().encode() if encrypted and secret else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        if encrypted:
+            raise PassphraseError("damaged, or of another passphrase.json: restore both from their backup") from None
+        raise ValueError("damaged") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("no key on a curve")
+    return key

@@ -43,6 +43,7 @@ class Service:
         log: its output, appended. See `RotatingLog`.
         environment: on top of the supervisor's own.
         ready: when given, `start` waits until it says yes, and fails when the process ends before.
+        given: its standard input, at most 4096 bytes, at every start. It may hold secrets.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Service:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], bool] | None = None
+    given: bytes | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -144,7 +146,7 @@ class Supervisor:
                 service.command,
                 cwd=service.directory,
                 env={**os.environ, **service.environment},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if service.given is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -153,6 +155,9 @@ class Supervisor:
             raise ServiceError(
                 f"{service.name}: {service.command[0]} cannot be started ({error.strerror}): is it installed?"
             ) from None
+        if child.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), child.process.stdin as pipe:
+                pipe.write(service.given or b"")
         if child.process.stdout is not None:
             child.copying = copy_to_log(child.process.stdout, service.log)
         child.since = time.monotonic()

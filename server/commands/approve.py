@@ -29,6 +29,7 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--declared-units", type=_units, metavar="N", help=units)
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the package here")
     add_home(parser)
+    cli.add_passphrase(parser)
 
 
 def _approve(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ def add(commands: cli.Commands) -> None:
     rotation = "renew the certificate of the gateway (server) or of the institution NAME (repeatable)"
     parser.add_argument("--rotate", action="append", default=[], metavar="server|NAME", help=rotation)
     add_home(parser)
+    cli.add_passphrase(parser)
 
 
 def _certs(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--address", default="127.0.0.1:8443", metavar="HOST:PORT", help=address)
     names = "another host name or IP address in the server certificate (subject alternative name), repeatable"
     parser.add_argument("--san", action="append", default=[], metavar="NAME", help=names)
+    cli.add_encrypt(parser)
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -26,8 +27,8 @@ def _init(args: argparse.Namespace) -> int:
     from server.hub.audit_log import note
     from server.hub.directory import HubDirectory
 
-    home = HubDirectory.create(args.home, args.name, args.address, args.san)
-    public = home.keys().public
+    home = HubDirectory.create(args.home, args.name, args.address, args.san, cli.chosen_passphrase(args))
+    public = home.public_keys()
     note(home, "hub_created", {"hub": public.name, "keys": public.fingerprint})
     if args.json:
         cli.print_json({"hub": str(home.directory), "fingerprint": public.fingerprint})

@@ -14,6 +14,7 @@ def add(commands: cli.Commands) -> None:
     parser = cli.subcommand(commands, "revoke", _revoke, text, "revoke bank-one")
     parser.add_argument("name", metavar="NAME", help="an enrolled institution")
     add_home(parser)
+    cli.add_passphrase(parser)
 
 
 def _revoke(args: argparse.Namespace) -> int:

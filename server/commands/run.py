@@ -25,6 +25,7 @@ def add_run(commands: cli.Commands) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=change)
     _add_detach(parser)
     add_home(parser)
+    cli.add_passphrase(parser)
 
 
 def add_resume(commands: cli.Commands) -> None:
@@ -34,6 +35,7 @@ def add_resume(commands: cli.Commands) -> None:
     parser.add_argument("run_name", metavar="RUN", help="name of the run")
     _add_detach(parser)
     add_home(parser)
+    cli.add_passphrase(parser)
 
 
 def add_stop(commands: cli.Commands) -> None:
@@ -42,6 +44,7 @@ def add_stop(commands: cli.Commands) -> None:
     parser = cli.subcommand(commands, "stop", _stop, text, "stop headlines-1a2b3c4d")
     parser.add_argument("run_name", metavar="RUN", help="name of the run")
     add_home(parser)
+    cli.add_passphrase(parser)
 
 
 def add_report(commands: cli.Commands) -> None:
@@ -65,6 +68,7 @@ def _run(args: argparse.Namespace) -> int:
     home = open_home(args)
     if not args.config.is_file():
         raise ConfigurationError(f"{args.config}: no such configuration file: give the path of a TOML file")
+    home.keys()
     with home.control() as control:
         control.nodes()  # the hub answers, before anything is written
         run = Run.create(home, args.config, args.name, args.set)
@@ -100,6 +104,7 @@ def _stop(args: argparse.Namespace) -> int:
     ending = run.ending()
     if ending is not None:
         raise CheckpointError(f"run {run.name}: it has ended already ({ending.state})")
+    run.home.keys()
     with run.home.control() as control:
         control.nodes()
         # First, so that nobody starts it again.

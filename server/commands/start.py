@@ -15,6 +15,7 @@ def add(commands: cli.Commands) -> None:
     words = "write each line as one JSON object, for a collector of logs"
     parser.add_argument("--json-logs", action="store_true", help=words)
     add_home(parser)
+    cli.add_passphrase(parser)
 
 
 def _start(args: argparse.Namespace) -> int:

@@ -21,10 +21,12 @@ from typing import Any
 from common.errors import FedfinError, ServiceError
 from common.flower.bundle import bundle_sha256
 from common.flower.internals import prove_clients, prove_servers
+from common.identity.keyring import hand_over, receive, remember_given
+from common.processes.inspection import forbid_inspection
 from common.processes.supervisor import end_with_parent
 from server.flower.run_executor import run_executor, say_ready
 from server.hub.clocks import MOST_S
-from server.hub.directory import HubDirectory
+from server.hub.directory import HubDirectory, Slot
 
 __all__ = ["approved_only", "main", "run_serverapp", "run_superexec", "run_superlink"]
 
@@ -81,7 +83,7 @@ def run_superexec(home: HubDirectory, port: int) -> None:
     prove_clients(home.loopback.client)
     AutoExecPlugin.supported_task_types = frozenset({TaskType.SERVER_APP})
     command = (sys.executable, "-P", "-m", _MODULE, "serverapp", str(home.directory))
-    superexec.get_executor = lambda *_, **__: run_executor(command)
+    superexec.get_executor = lambda *_, **__: run_executor(command, hand_over(home.lock_path, [Slot.KEYS]))
     sys.argv = [
         "flower-superexec",
         *("--runtime-api-address", f"127.0.0.1:{port}"),
@@ -111,6 +113,8 @@ def run_serverapp(home: HubDirectory, ready: int) -> None:
     if not given:  # the executor has ended without a run
         return
     task = json.loads(given)
+    if remember_given(home.lock_path, task.get("secrets", "")):
+        forbid_inspection()
     serverapp.run_serverapp(
         runtime_api_address=task["address"],
         log_queue=Queue(),
@@ -134,6 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
         if args.part == "superlink":
             run_superlink(home, args.number)
         elif args.part == "superexec":
+            if receive(home.lock_path):
+                forbid_inspection()
             run_superexec(home, args.number)
         else:
             run_serverapp(home, args.number)

@@ -85,11 +85,12 @@ class SpareProcess:
             self._answers = -1
 
 
-def run_executor(command: Sequence[str]) -> Any:
+def run_executor(command: Sequence[str], secrets: bytes | None = None) -> Any:
     """Return an executor of Flower's tasks that hands each one to a process that is ready, through a pipe.
 
     Args:
         command: The process of a run, see `SpareProcess`.
+        secrets: The result of `hand_over` with the secrets that the process of a run needs, which go with its task.
     """
     from flwr.supercore.superexec.executor import LaunchResult
     from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
@@ -105,6 +106,8 @@ def run_executor(command: Sequence[str]) -> Any:
 
         def launch(self, spec: Any) -> Any:
             task = {"address": spec.runtime_api_address, "token": spec.token, "parent_pid": spec.parent_pid}
+            if secrets is not None:
+                task["secrets"] = secrets.decode()
             try:
                 self._spare.give(task)
             except OSError as error:

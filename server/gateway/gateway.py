@@ -11,7 +11,6 @@ import base64
 import binascii
 import logging
 import resource
-import ssl
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -23,13 +22,15 @@ import uvicorn
 from common.errors import FedfinError
 from common.flower.internals import NODE_KEY_HEADER, TIMESTAMP_HEADER
 from common.identity.authority import Certificate
+from common.identity.keyring import receive
 from common.identity.revocations import Revocations
-from common.identity.tls import server_context, split_address
+from common.identity.tls import load_chain, server_context, split_address
+from common.processes.inspection import forbid_inspection
 from common.processes.logs import RateLimit
 from common.processes.supervisor import end_with_parent
 from server.gateway.connections import Entrance, door, refusal
 from server.hub.clocks import ClockWatch
-from server.hub.directory import HubDirectory
+from server.hub.directory import HubDirectory, Slot
 from server.hub.uploads import UploadQuota
 
 __all__ = ["ALLOWED", "Doorkeeper", "Gateway", "main", "make_server", "serve"]
@@ -257,7 +258,8 @@ def make_server(home: HubDirectory, upstream: httpx.AsyncClient) -> tuple[uvicor
         EnrolmentError, ConfigurationError: Certificate, key or configuration cannot be used.
     """
     settings = home.settings().gateway
-    context = server_context(home.server_certificate, home.server_key, home.authority_certificate)
+    secret = home.secret(Slot.GATEWAY)
+    context = server_context(home.server_certificate, home.server_key, home.authority_certificate, secret)
     host, port = split_address(settings.listen)
     doorkeeper = Doorkeeper(home)
     entrance = Entrance(context, doorkeeper.objection_to)
@@ -314,10 +316,10 @@ async def _watch(home: HubDirectory, entrance: Entrance) -> None:
         try:
             changed = home.server_certificate.stat().st_mtime_ns
             if changed != loaded:
-                entrance.context.load_cert_chain(home.server_certificate, home.server_key)
+                load_chain(entrance.context, home.server_certificate, home.server_key, home.secret(Slot.GATEWAY))
                 loaded = changed
                 log.info("the new server certificate is in use")
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, FedfinError) as error:
             log.error("the new server certificate cannot be used (%s): the old one stays", type(error).__name__)
 
 
@@ -340,8 +342,11 @@ def main(arguments: list[str] | None = None) -> int:
     for handler in logging.getLogger().handlers:
         handler.addFilter(RateLimit())
     try:
+        home = HubDirectory.open(args.home)
+        if receive(home.lock_path):
+            forbid_inspection()
         _allow_many_connections()
-        asyncio.run(serve(HubDirectory.open(args.home), args.upstream))
+        asyncio.run(serve(home, args.upstream))
     except FedfinError as error:
         log.error("%s", error)
         return error.exit_code

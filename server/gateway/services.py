@@ -12,10 +12,12 @@ import httpx
 from common.errors import ServiceError
 from common.files import write_atomic, write_json
 from common.flower.environment import flower_environment
+from common.identity.keyring import hand_over
+from common.identity.passphrase import forget
 from common.identity.tls import split_address
 from common.processes.ports import free_port
 from common.processes.supervisor import Service
-from server.hub.directory import ENVIRONMENT, HubDirectory
+from server.hub.directory import ENVIRONMENT, HubDirectory, Slot
 
 __all__ = ["prepare_services"]
 
@@ -30,10 +32,14 @@ def prepare_services(home: HubDirectory) -> list[Service]:
     Raises:
         ServiceError: The gateway's port is taken.
         EnrolmentError, ConfigurationError: The hub's own files cannot be used.
+        PassphraseError: The private keys are encrypted, and the passphrase is missing or wrong.
     """
     settings = home.settings().gateway
     listen = split_address(settings.listen)
     _check_free(*listen, home)
+    for slot in (Slot.KEYS, Slot.GATEWAY):
+        home.secret(slot)
+    forget()
     state, port = home.state, free_port()
     for name in ("logs", "flwr", "work"):
         (state / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -46,10 +52,13 @@ def prepare_services(home: HubDirectory) -> list[Service]:
     environment, work, logs = _environment(home), state / "work", state / "logs"
     healthy = partial(_is_healthy, upstream, home)
     superlink, superexec, gateway = _commands(home, port, upstream)
+    # The SuperExec passes its secret on to the processes of runs.
+    signing, tls = (hand_over(home.lock_path, [slot]) for slot in (Slot.KEYS, Slot.GATEWAY))
+    listening = partial(_is_listening, *listen)
     return [
         Service("superlink", superlink, work, logs / "superlink.log", environment, healthy),
-        Service("superexec", superexec, work, logs / "superexec.log", environment),
-        Service("gateway", gateway, work, logs / "gateway.log", environment, partial(_is_listening, *listen)),
+        Service("superexec", superexec, work, logs / "superexec.log", environment, given=signing),
+        Service("gateway", gateway, work, logs / "gateway.log", environment, listening, tls),
     ]
 
 

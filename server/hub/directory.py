@@ -1,7 +1,8 @@
 """The hub's directory: keys, authority, enrolled institutions, runs. Back up everything except `state/`.
 
-hub.toml  keys/  ca/  tls/  institutions/NAME/  revoked.json  audit.jsonl  runs/RUN/    back these up
-state/                                                                                  made anew by every `start`
+hub.toml  keys/  ca/  tls/  passphrase.json  revoked.json       back these up
+institutions/NAME/  audit.jsonl  runs/RUN/                      these too
+state/                                                          made anew by every `start`
 """
 
 import ipaddress
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from common.identity.authority import Authority, Certificate, check_addresses, c
 from common.identity.enrolment import EnrolmentRequest
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.loopback import LoopbackIdentity
+from common.identity.passphrase import Lock, unlock
 from common.identity.revocations import Revocations
 from common.identity.tls import split_address
 from server.hub.config import TEMPLATE, HubConfig, load_hub_config
@@ -28,7 +31,7 @@ from server.hub.config import TEMPLATE, HubConfig, load_hub_config
 if TYPE_CHECKING:
     from common.flower.internals import Control
 
-__all__ = ["APPROVED_UNITS", "ENVIRONMENT", "Enrolled", "HubDirectory"]
+__all__ = ["APPROVED_UNITS", "ENVIRONMENT", "Enrolled", "HubDirectory", "Slot"]
 
 ENVIRONMENT = "FEDFIN_HUB"
 """The environment variable that names the hub's directory if a command line does not."""
@@ -37,6 +40,17 @@ ENVIRONMENT = "FEDFIN_HUB"
 APPROVED_UNITS = 1024
 """Number of units with which an institution counts at most, if the operator approved no larger one."""
 _LARGEST_FILE = 4096
+
+
+class Slot(StrEnum):
+    """The secrets of encrypted key files. Each process of the hub gets only those that it needs."""
+
+    KEYS = "keys"
+    """Opens the signing and sealing keys: the process of a run, and the commands that write to the audit log."""
+    AUTHORITY = "authority"
+    """Opens the authority's key: `approve` and `certs`, and no process of a started hub."""
+    GATEWAY = "gateway"
+    """Opens the key of the server certificate."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,9 @@ class HubDirectory:
     directory: Path
 
     @classmethod
-    def create(cls, directory: Path, name: str, address: str, names: Sequence[str]) -> "HubDirectory":
+    def create(
+        cls, directory: Path, name: str, address: str, names: Sequence[str], passphrase: bytes | None = None
+    ) -> "HubDirectory":
         """Create a hub: authority, server certificate, keys (0600) and a commented `hub.toml`.
 
         Args:
@@ -72,6 +88,7 @@ class HubDirectory:
             name: Name of the hub, for its keys and its authority.
             address: host:port that institutions connect to.
             names: Further names and IP addresses for the server certificate, beside that host.
+            passphrase: Encrypts all private keys, if given.
 
         Raises:
             ConfigurationError: The directory is not empty.
@@ -86,13 +103,16 @@ class HubDirectory:
         bound = host if _is_loopback(host) else "0.0.0.0"  # noqa: S104 - a hub that others dial listens for them
         listen = f"[{bound}]:{port}" if ":" in bound else f"{bound}:{port}"
         quoted = ", ".join(json.dumps(entry) for entry in certified)
-        key, request = new_key_and_request("server")
-        Authority.create(home.directory / "ca", f"{name} authority"[:64])
+        if passphrase is not None:
+            home.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            Lock.create(home.lock_path, tuple(Slot), passphrase)
+        key, request = new_key_and_request("server", home.secret(Slot.GATEWAY))
+        Authority.create(home.directory / "ca", f"{name} authority"[:64], home.secret(Slot.AUTHORITY))
         certificate = home.authority().issue_server(request, certified, timedelta(days=90))
         home.directory.chmod(0o700)
         write_atomic(home.server_key, key, mode=0o600)
         write_atomic(home.server_certificate, certificate.encode())
-        PrivateKeys.generate(name).save(home.keys_path)
+        PrivateKeys.generate(name).save(home.keys_path, home.secret(Slot.KEYS))
         write_atomic(home.settings_path, TEMPLATE.format(address=address, listen=listen, names=quoted).encode())
         return home
 
@@ -119,6 +139,11 @@ class HubDirectory:
     @property
     def keys_path(self) -> Path:
         return self.directory / "keys"
+
+    @property
+    def lock_path(self) -> Path:
+        """The secrets of encrypted key files, wrapped by the passphrase. If it is absent, no key is encrypted."""
+        return self.directory / "passphrase.json"
 
     @property
     def authority_certificate(self) -> Path:
@@ -182,13 +207,21 @@ class HubDirectory:
         """Read `hub.toml`. Raises ConfigurationError as `load_hub_config` does."""
         return load_hub_config(self.settings_path)
 
+    def secret(self, slot: Slot) -> bytes | None:
+        """Return the secret of encrypted key files. None if no key is encrypted. Raises PassphraseError."""
+        return unlock(self.lock_path, slot)
+
+    def public_keys(self) -> PublicKeys:
+        """Read the hub's public keys. Raises EnvelopeError if they are absent or damaged."""
+        return PublicKeys.load(self.keys_path / "public.json")
+
     def keys(self) -> PrivateKeys:
-        """Load the hub's private keys. Raises EnvelopeError as `PrivateKeys.load` does."""
-        return PrivateKeys.load(self.keys_path)
+        """Load the hub's private keys. Raises EnvelopeError and PassphraseError as `PrivateKeys.load` does."""
+        return PrivateKeys.load(self.keys_path, self.secret(Slot.KEYS))
 
     def authority(self) -> Authority:
-        """Load the certificate authority with its key. Raises EnrolmentError as `Authority.load` does."""
-        return Authority.load(self.directory / "ca")
+        """Load the authority with its key. Raises EnrolmentError and PassphraseError as `Authority.load` does."""
+        return Authority.load(self.directory / "ca", self.secret(Slot.AUTHORITY))
 
     def revocations(self) -> Revocations:
         """Load the list of revocations. Raises EnrolmentError if it is damaged: then no institution may connect."""

@@ -9,7 +9,7 @@ from common.flower.bundle import bundle_sha256
 from common.identity.authority import Certificate, new_key_and_request
 from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
 from server.hub.audit_log import note
-from server.hub.directory import Enrolled, HubDirectory
+from server.hub.directory import Enrolled, HubDirectory, Slot
 
 _ALIKE = str.maketrans("01i", "oll", " _.-")
 """Digits and letters that look alike, and the separators, which nobody reads aloud."""
@@ -34,7 +34,7 @@ def approve(
         EnrolmentError: The name is taken, or a key of the request belongs to another institution or was revoked.
     """
     name, enrolled = request.keys.name, home.enrolled()
-    if name == home.keys().name:
+    if name == home.public_keys().name:
         raise EnrolmentError(f"request of {name}: this is the hub's own name: the institution must choose another one")
     before = enrolled.get(name)
     same = before is not None and before.request == request
@@ -53,6 +53,7 @@ def approve(
             raise EnrolmentError(
                 f"request of {name}: one of its keys belongs to {other}: the institution must make its own"
             )
+    _open_keys(home)
     if before is not None and before.revoked:
         home.revocations().readmit(name).save(home.revocations_path)
     write_atomic(home.institutions_path / name / "request.json", request.to_json().encode() + b"\n")
@@ -84,7 +85,8 @@ def renew_institution(home: HubDirectory, name: str) -> tuple[EnrolmentPackage, 
 def renew_server(home: HubDirectory) -> Certificate:
     """Make a new key and certificate for the gateway, which uses them for every new connection without a restart."""
     settings = home.settings()
-    key, request = new_key_and_request("server")
+    _open_keys(home)
+    key, request = new_key_and_request("server", home.secret(Slot.GATEWAY))
     lifetime = timedelta(days=settings.certificates.server_days)
     certificate = home.authority().issue_server(request, settings.gateway.names, lifetime)
     write_atomic(home.server_key, key, mode=0o600)
@@ -101,9 +103,16 @@ def revoke(home: HubDirectory, name: str) -> None:
         EnrolmentError: No institution of that name is enrolled.
     """
     entry = _member(home, name)
+    home.keys()
     revoked = home.revocations().revoke(name, [entry.certificate.serial], entry.request.machine_keys)
     revoked.save(home.revocations_path)
     note(home, "institution_revoked", {"institution": name, "serial": entry.certificate.serial})
+
+
+def _open_keys(home: HubDirectory) -> None:
+    """Fail before anything is written if a private key cannot be used. Raises as `keys` and `authority` do."""
+    home.keys()
+    home.authority()
 
 
 def _issue(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPackage, Path]:
