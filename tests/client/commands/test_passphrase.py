@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from client.commands import finetune, init, join, passphrase, start
 from client.institution import passphrase as institution_passphrase
 from client.institution.directory import InstitutionDirectory
 from client.institution.enrolment import make_request
+from client.institution.node_keys import load_node_key
 from client.institution.paths import Slot
 from client.node import connection
 from client.node.flower_node import node_key_file
@@ -98,7 +99,9 @@ def test_commands_that_need_a_key_say_so_in_one_line(
     package = tmp_path / "package.json"
     package.write_bytes(home.package_path.read_bytes())
     rows = home.directory / "rows.csv"
-    tune = ("finetune", "--task", "sentiment_analysis", "--train", rows, "--test", rows, "--out", tmp_path / "out")
+    test = tmp_path / "test.csv"
+    test.write_text("text,label\nloss of the quarter,negative\nprofit of the quarter,positive\n")
+    tune = ("finetune", "--task", "sentiment_analysis", "--train", rows, "--test", test, "--out", tmp_path / "out")
     tune = (*tune, "--target-epsilon", 4)
     for add, arguments in ((join.add, ("join", package)), (start.add, ("start",)), (finetune.add, tune)):
         assert "are encrypted" in refusal(capsys, add, *arguments, "--home", home.directory)
@@ -178,7 +181,7 @@ def test_flower_reads_the_decrypted_node_key_from_a_pipe_once(
     read_passphrase_from([files[0]])
     home.secret(Slot.NODE)
     place = node_key_file(home)
-    key = load_ssh_private_key(Path(place).read_bytes(), None)
+    key = load_node_key(Path(place).read_bytes())
     assert place.startswith("/dev/fd/")
     assert node_key_text(key.public_key()) == public_node_key(home)
     with pytest.raises(ValueError, match="decrypt"):
