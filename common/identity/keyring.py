@@ -6,8 +6,10 @@ Each of their processes gets the secrets that it needs as one JSON object on sta
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+
+from common.errors import PassphraseError
 
 __all__ = ["hand_over", "recall", "receive", "remember", "remember_given"]
 
@@ -32,15 +34,20 @@ def recall(lock: Path, slot: str) -> bytes | None:
     return _held.get((lock, slot))
 
 
-def hand_over(lock: Path, slots: Iterable[str]) -> bytes | None:
+def hand_over(lock: Path, slots: Sequence[str]) -> bytes | None:
     """Return the standard input with which a process gets these secrets. None if the key files are not encrypted.
 
     Args:
         lock: The file of wrapped secrets. If it is absent, no key file is encrypted.
-        slots: Names of the secrets that the process needs, all of which this process holds.
+        slots: Names of the secrets that the process needs.
+
+    Raises:
+        PassphraseError: This process does not hold one of them.
     """
     if not lock.exists():
         return None
+    if any((lock, slot) not in _held for slot in slots):
+        raise PassphraseError(f"{lock}: the private keys are encrypted, and this process was not given their secret")
     return json.dumps({slot: _held[lock, slot].hex() for slot in slots}).encode()
 
 

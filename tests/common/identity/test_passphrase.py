@@ -197,6 +197,8 @@ def test_a_process_gets_the_secrets_that_it_needs_and_no_other(lock: Path, monke
     assert keyring.receive(lock)
     assert keyring.recall(lock, "node") == secret
     assert keyring.recall(lock, "keys") is None
+    with pytest.raises(PassphraseError, match="was not given their secret"):
+        keyring.hand_over(lock, ["node", "keys"])
 
 
 def test_other_text_on_standard_input_is_no_secret(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,20 @@ def test_the_task_goes_through_the_pipe_and_the_next_process_begins_to_start(tmp
     until(lambda: executor.get_eligible_capacity(TYPES)[0])
 
 
+def test_the_secret_of_encrypted_keys_goes_with_the_task_alone(tmp_path: Path) -> None:
+    (tmp_path / "may-start").touch()
+    executor = run_executor((sys.executable, "-c", PROCESS, str(tmp_path)), b'{"keys": "5ec4e7"}')
+    try:
+        until(lambda: executor.get_eligible_capacity(TYPES)[0])
+        run = executor._spare.process
+        executor.launch(SPEC)
+        assert run.wait(30) == 0
+    finally:
+        executor.close()
+    assert json.loads(json.loads((tmp_path / "task.json").read_text())["secrets"]) == {"keys": "5ec4e7"}
+    assert "5ec4e7" not in (tmp_path / "arguments.txt").read_text()
+
+
 def test_a_process_that_ends_before_its_task_is_replaced(
     tmp_path: Path, executor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
