@@ -83,12 +83,11 @@ def run_on_flower(
         ConfigurationError: Ray is not installed.
         QuorumError: Too few institutions contributed to a round. The state is saved.
     """
-    from flwr.simulation import run_simulation
-
     if importlib.util.find_spec("ray") is None:
         raise ConfigurationError(
             "Flower's simulation engine: ray is not installed: pip install 'fedfin[simulation]', or leave out --engine"
         )
+    from flwr.simulation import run_simulation
 
     # By default Ray gives its workers a low priority, but the run waits for them.
     os.environ.setdefault("RAY_worker_niceness", "0")

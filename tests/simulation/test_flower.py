@@ -1,5 +1,6 @@
 """Flower's simulation engine carries the same run."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from common.errors import ConfigurationError
 from common.flower.records import RelayError, from_record, to_error, to_record
-from simulation.flower import client_app, nodes_by_name
+from simulation.flower import client_app, nodes_by_name, run_on_flower
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 from tests.simulation.helpers import write_simulation
@@ -83,3 +85,10 @@ def test_nodes_are_asked_for_their_names_once_all_are_connected() -> None:
     grid = Nodes()
     assert nodes_by_name(grid, 3) == {"north": 3, "south": 5}
     assert grid.calls == 3
+
+
+def test_without_ray_the_engine_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "ray" else find(name, *more))
+    with pytest.raises(ConfigurationError, match=r"pip install 'fedfin\[simulation\]'"):
+        run_on_flower(None, None, None, ())
