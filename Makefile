@@ -17,7 +17,7 @@ help:
 	@echo "make test   the test suite (about 6 minutes)"
 	@echo "make matrix every combination in docs/matrix.md, for a nightly run (long)"
 	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 8 minutes)"
-	@echo "make soak   twenty runs in a row with eight institutions (long)"
+	@echo "make soak   eight institutions: 200 connections at once, and twenty runs in a row (long)"
 	@echo "make lint   ruff, mypy --strict, import contracts, and the limits of make prose"
 	@echo "make prose  how plain docstrings, comments and pages are, and the limits they have to keep"
 	@echo "make docs   the documentation site, in site/: open site/index.html"
