@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from client.agent.agent import Agent
-from common.errors import FedfinError
+from common.errors import CheckpointError, FedfinError
 from common.events import Observer, StepEvent, tell_step
 from common.journal.journal import Journal
 from common.protocol.outcomes import RoundOutcome
 from server.results.artifacts import save_round
 from server.results.evaluation import HubEvaluator
 from server.rounds import coordinator
+from server.rounds.assignments import assignments
 from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import Failure, Transport
 from simulation.workspace import Workspace
@@ -58,8 +59,9 @@ def coordinate(
 
     Raises:
         QuorumError: Too few institutions contributed to a round. The state is saved.
-        CheckpointError: The state does not fit the run.
+        CheckpointError: The state does not fit the run, or institutions have answered its round to other code.
     """
+    _refuse_lost_answers(workspace, state)
     with Journal.open(workspace.out / "audit.jsonl", workspace.hub_keys) as journal:
         return coordinator.run(
             state,
@@ -70,6 +72,21 @@ def coordinate(
             save=functools.partial(save_round, workspace.out),
             audit=lambda kind, body: journal.append(kind, body),
             observers=observers,
+        )
+
+
+def _refuse_lost_answers(workspace: Workspace, state: RunState) -> None:
+    """Refuse to go on without contributions that an uninterrupted run would have.
+
+    An institution answers no round twice. If the code changed after it answered the round that is due, its answer does
+    not count, and the next one would be refused as a replay.
+    """
+    written = assignments(state, workspace.hub(), tuple(sorted(workspace.federation.train)))
+    lost = [name for name, assignment in written.items() if workspace.institution(name).is_replay(assignment)]
+    if lost:
+        raise CheckpointError(
+            f"{workspace.out}: {', '.join(lost)} answered round {state.next_round} under other code or from another "
+            "checkpoint, and no round is answered twice: resume with that code, or start a new run"
         )
 
 

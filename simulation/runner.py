@@ -63,7 +63,8 @@ def run_simulation(
     state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace, observers)
     evaluator = HubEvaluator(workspace.models.adapted, workspace.federation.test_by_institution)
     started = time.monotonic()
-    if state.next_round <= workspace.config.rounds:
+    undelivered = workspace.config.personalisation.method != "none" and not state.delivered
+    if state.next_round <= workspace.config.rounds or undelivered:
         if engine == "flower":
             from simulation.flower import run_on_flower
 

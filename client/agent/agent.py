@@ -97,12 +97,13 @@ class Agent:
         if (assignment.run_id, assignment.round) != (context.run_id, context.round):
             raise MessageError("the assignment inside the envelope is for another run or round: nothing was done")
         outbox = InstitutionPaths(self.directory).outbox(assignment.run_id)
-        question = hashlib.sha256(payload).hexdigest()
-        name = f"{assignment.round:010d}-{question}"
+        name = _answer_name(assignment.round, payload)
         if (outbox / name).exists():
             return (outbox / name).read_bytes()
         try:
-            self._refuse_replay(outbox, assignment.round)
+            latest = _latest_answered(outbox)
+            if assignment.round <= latest:
+                raise AssignmentRefused(RefusalCode.REPLAY, f"round {latest} of this run was answered already")
             config = RunConfig.from_json(assignment.config_json)
             answer = self._answer(assignment, config, outbox)
         except AssignmentRefused as refused:
@@ -124,12 +125,11 @@ class Agent:
                 old.unlink()
         return reply
 
-    def _refuse_replay(self, outbox: Path, round_: int) -> None:
-        answered = (
-            [int(path.name[:10]) for path in outbox.iterdir() if path.name[:10].isdigit()] if outbox.is_dir() else []
-        )
-        if answered and round_ <= max(answered):
-            raise AssignmentRefused(RefusalCode.REPLAY, f"round {max(answered)} of this run was answered already")
+    def is_replay(self, assignment: Assignment) -> bool:
+        """Return whether this or a later round of the run was answered, and not to this assignment."""
+        outbox = InstitutionPaths(self.directory).outbox(assignment.run_id)
+        kept = outbox / _answer_name(assignment.round, assignment.to_bytes())
+        return assignment.round <= _latest_answered(outbox) and not kept.exists()
 
     def _answer(self, assignment: Assignment, config: RunConfig, outbox: Path) -> Contribution | Receipt:
         if assignment.code_digest != code_digest():
@@ -190,6 +190,17 @@ class Agent:
     def _seal(self, payload: bytes, context: MessageContext, kind: str) -> bytes:
         answer = replace(context, kind=kind, sender=self.keys.name, recipient=self.hub.name)
         return seal(payload, self.keys, self.hub, answer)
+
+
+def _answer_name(round_: int, payload: bytes) -> str:
+    """Return the name of the file in the outbox that holds the answer to an assignment."""
+    return f"{round_:010d}-{hashlib.sha256(payload).hexdigest()}"
+
+
+def _latest_answered(outbox: Path) -> int:
+    """Return the last round that was answered. -1 without any."""
+    names = [path.name[:10] for path in outbox.iterdir()] if outbox.is_dir() else []
+    return max((int(name) for name in names if name.isdigit()), default=-1)
 
 
 def _make_personal(job: local_round.FederatedJob, part: PersonalPart, shared: Tensors, local: LocalModel) -> None:

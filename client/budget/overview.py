@@ -37,6 +37,7 @@ def overview(ledger: VerifiedLedger) -> dict[str, Any]:
         "steps_left": ledger.steps_left() if private else None,
         "last_kind": private[-1].to_json() if private else None,
         "trainings_without_privacy": len(events) - len(private),
+        "trainings_with_fixed_noise": sum(charge.reservation.use.noise == "fixed" for charge in ledger.charges),
         "runs": [asdict(run) for run in ledger.runs],
         "data": _data(ledger.charges),
     }

@@ -94,6 +94,9 @@ def _balance(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"NO PRIVACY: {_count(summary['trainings_without_privacy'], 'training')} without it; epsilon is infinite"
         )
+    if summary["trainings_with_fixed_noise"]:
+        trainings = _count(summary["trainings_with_fixed_noise"], "training")
+        lines.append(f"NOT PRIVATE: {trainings} with noise from a fixed seed; epsilon is that of real noise")
     if summary["steps_left"] is not None:
         kind = summary["last_kind"]
         lines.append(

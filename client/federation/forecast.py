@@ -122,7 +122,9 @@ def _in_global_models(event: DpSgdEvent, config: RunConfig) -> dict[str, Any]:
     keeps = config.personalisation.keeps_tensors
     if not others or delta is None or config.training.optimizer != "sgd" or keeps:
         return {}
-    seen = seen_in_global_models([(event, alike(others))] * config.rounds)
+    # Steps of the personal part are in no global model. They count in full, so that no later figure is higher.
+    after = replace(event, steps=config.personalisation.noised_steps)
+    seen = [*seen_in_global_models([(event, alike(others))] * config.rounds), after]
     return {"others": others, "epsilon_global_model": epsilon(seen, delta)}
 
 

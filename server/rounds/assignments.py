@@ -13,7 +13,7 @@ from common.report.by_institution import mean_shares
 from common.source import code_digest
 from server.rounds.checkpoint import RunState
 
-__all__ = ["FederationContext", "sample_institutions", "sealed_assignments"]
+__all__ = ["FederationContext", "assignments", "sample_institutions", "sealed_assignments"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,15 @@ def sample_institutions(state: RunState, federation: FederationContext) -> tuple
 
 
 def sealed_assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Return the sealed assignment of each institution. It holds the institution's own share in the weights."""
+    """Return the sealed assignment of each institution."""
+    written = assignments(state, federation, names)
+    return {name: _seal(assignment.to_bytes(), state, federation, name) for name, assignment in written.items()}
+
+
+def assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> dict[str, Assignment]:
+    """Return the assignment of each institution. It holds the institution's own share in the weights."""
     assignment, shares = _assignment(state, federation), mean_shares(state.history)
-    own = {name: replace(assignment, share=shares.get(name, 0.0), members=len(shares)) for name in names}
-    return {name: _seal(own[name].to_bytes(), state, federation, name) for name in names}
+    return {name: replace(assignment, share=shares.get(name, 0.0), members=len(shares)) for name in names}
 
 
 def _assignment(state: RunState, federation: FederationContext) -> Assignment:

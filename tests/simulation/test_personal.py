@@ -66,6 +66,24 @@ def test_each_method_gives_every_institution_a_model_and_the_report_draws_all_th
     assert json.loads((out / "institutions" / "west" / "statement.json").read_text())["personal"] == method
 
 
+def test_a_run_cut_while_the_final_adapter_is_delivered_still_gives_every_institution_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = personal(tmp_path, "after", noise="fixed")
+    expected = run_simulation(Workspace.create(config, tmp_path / "plain"))
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("client.agent.agent.finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_simulation(Workspace.create(config, tmp_path / "cut"))
+    resumed = run_simulation(Workspace.reopen(tmp_path / "cut"))
+    assert models(tmp_path / "cut") == models(tmp_path / "plain") != {}
+    assert resumed.adapter_digest == expected.adapter_digest
+
+
 def test_flower_and_a_resumed_run_end_in_the_same_personal_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

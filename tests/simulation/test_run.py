@@ -208,6 +208,35 @@ def test_kill_9_then_resume_ends_in_the_same_bytes(tmp_path: Path, wait_s: float
     assert all(resumed.epsilon[name] >= expected.epsilon[name] - 1e-9 for name in expected.epsilon)
 
 
+def test_a_run_cut_after_the_answers_goes_on_with_all_of_them_and_under_other_code_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An institution answers no round twice, so a changed code would cost the run contributions in silence."""
+    config, out = write_simulation(tmp_path, noise="fixed"), tmp_path / "cut"
+    expected = run_simulation(Workspace.create(config, tmp_path / "whole"))
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("simulation.in_process.save_round", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_simulation(Workspace.create(config, out))
+    ledgers = [out / "institutions" / name / "ledger.jsonl" for name in SIZES]
+    charged = [path.read_bytes() for path in ledgers]
+    with monkeypatch.context() as patch:
+        for module in ("server.rounds.assignments", "server.rounds.coordinator", "client.agent.agent"):
+            patch.setattr(f"{module}.code_digest", lambda: "0" * 64)
+        with pytest.raises(CheckpointError, match="north, south, west answered round 1 under other code"):
+            run_simulation(Workspace.reopen(out))
+    assert [path.read_bytes() for path in ledgers] == charged
+    resumed = run_simulation(Workspace.reopen(out))
+    assert resumed.adapter_digest == expected.adapter_digest
+    for record in checkpoint.load(out / "checkpoint").history:
+        assert set(record.contributed) == set(SIZES)
+    assert resumed.epsilon == expected.epsilon
+
+
 def test_the_last_line_of_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(write_simulation(tmp_path)), "--out", str(tmp_path / "out"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -185,6 +185,16 @@ def test_a_training_without_privacy_is_shown_as_what_it_is(
     assert "NO PRIVACY: 1 training" in words
 
 
+def test_noise_from_a_fixed_seed_is_shown_as_what_it_is(
+    home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        ledger.reserve(EVENT, use(), LIMIT)
+        ledger.reserve(EVENT, use(round=2, noise="fixed"), LIMIT)
+    assert told(capsys, "show", "--home", home.directory)["trainings_with_fixed_noise"] == 1
+    assert "NOT PRIVATE: 1 training with noise from a fixed seed" in said(capsys, "show", "--home", home.directory)
+
+
 def test_an_untouched_institution_has_spent_nothing(
     home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,6 +308,11 @@ def test_the_quorums_noise_gives_a_second_figure_against_those_who_see_only_the_
     assert found["epsilon_global_model"] == pytest.approx(expected, rel=1e-3)
     assert found["epsilon_global_model"] < found["epsilon_run"] == alone["epsilon_run"]
     assert "if 4 others or more each add" in said(capsys, "forecast", path, "--home", home.directory)
+    configure(home, "allowed = []                   # of", 'allowed = ["after"]  # of')
+    path.write_text(path.read_text() + '\n[personalisation]\nmethod = "after"\nsteps = 9\n')
+    later = told(capsys, "forecast", path, "--home", home.directory)
+    expected = epsilon([replace(event, steps=3 * (event.steps - 1) + 9), shared], later["delta_run"])
+    assert later["epsilon_global_model"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_ledger_of_records_foretells_that_customers_are_refused(spent: InstitutionDirectory) -> None:
