@@ -43,8 +43,8 @@ demo: env
 	@$(BIN)/fedfin-simulate demo --out $(OUT)
 
 test: env
-	@# One thread: the models of most tests are too small for two to pay.
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+	@# Two processes of one thread each: the models of most tests are too small for two threads to pay.
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 matrix: env
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "matrix or not matrix" tests/client/finetune/test_matrix.py
