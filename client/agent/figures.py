@@ -16,7 +16,6 @@ from client.institution.directory import InstitutionDirectory
 from client.node.connection import clock_ahead, last_seen
 from client.node.processes import Part, agent_status, state_path
 from common.errors import FedfinError
-from common.identity.authority import Certificate
 from common.privacy.filter import filter_epsilon, is_kept_for_one_mechanism
 from common.privacy.ledger import spendings
 from common.processes.metrics import machine_figures
@@ -47,8 +46,7 @@ class InstitutionCollector(Collector):
                 yield from part()
 
     def _machine(self) -> Iterator[Metric]:
-        package = self._home.package()
-        days = {self._home.settings().name: Certificate.read(package.certificate).days_left()}
+        days = {self._home.settings().name: self._home.certificate().days_left()}
         services = running_services(state_path(self._home, self._part))
         yield from machine_figures(self._home.directory, services, days)
 

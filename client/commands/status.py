@@ -24,7 +24,6 @@ def _run(args: argparse.Namespace) -> int:
     from client.institution.enrolment import expiring
     from client.node.connection import clock_ahead, describe, hung_for, last_seen
     from client.node.processes import agent_status, state_path
-    from common.identity.authority import Certificate
     from common.processes.supervisor import running_services
 
     home = open_home(args)
@@ -32,7 +31,7 @@ def _run(args: argparse.Namespace) -> int:
     running = [each for part in ("all", "agent", "node") for each in running_services(state_path(home, part))]
     for each in running:
         each["hung"] = each["name"] == "supernode" and each["up"] and hung_for(home) is not None
-    days = Certificate.read(package.certificate).days_left()
+    days = home.certificate().days_left()
     facts: dict[str, Any] = {
         "institution": name,
         "hub": package.address,

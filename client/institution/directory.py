@@ -7,6 +7,7 @@ from client.institution.config import DataConfig, InstitutionConfig, load_instit
 from client.institution.paths import InstitutionPaths, Slot
 from common.errors import ConfigurationError
 from common.files import write_atomic
+from common.identity.authority import Certificate
 from common.identity.enrolment import EnrolmentPackage
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.passphrase import Lock, unlock
@@ -141,6 +142,15 @@ class InstitutionDirectory(InstitutionPaths):
                 f"then run `fedfin-institution join PACKAGE --home {self.directory}`"
             )
         return EnrolmentPackage.from_json(self.package_path.read_bytes())
+
+    def certificate(self) -> Certificate:
+        """Return the certificate that the node shows, which may be newer than the package's.
+
+        Raises:
+            ConfigurationError, EnrolmentError: See `package`. Or the certificate is damaged.
+        """
+        path = self.tls / "client.pem"
+        return Certificate.read(path.read_bytes() if path.exists() else self.package().certificate)
 
     def secret(self, slot: Slot) -> bytes | None:
         """Return the secret of encrypted key files. None if no key is encrypted.

@@ -12,11 +12,12 @@ from client.institution.sharing import directory_mode, secret_mode, share_with_n
 from common.errors import ConfigurationError, EnrolmentError
 from common.files import read_limited, write_atomic
 from common.flower.bundle import bundle_sha256
-from common.identity.authority import WARN_DAYS, Certificate, check_name, new_key_and_request, node_key_text
+from common.identity.authority import WARN_DAYS, check_name, new_key_and_request, node_key_text
+from common.identity.chains import authority_of, check_dates
 from common.identity.enrolment import MAX_FILE_BYTES, EnrolmentPackage, EnrolmentRequest, is_fingerprint
 from common.identity.x509 import load_key
 
-__all__ = ["accept", "expiring", "is_known", "make_request", "read_package"]
+__all__ = ["accept", "bring_certificate", "expiring", "is_known", "make_request", "read_chain", "read_package"]
 
 
 def make_request(
@@ -61,9 +62,52 @@ def make_request(
     if node_group is not None:
         share_with_node(home, node_group)
     request = EnrolmentRequest.make(keys, csr, node_key_text(node_key.public_key()))
+    write_atomic(home.csr_path, csr.encode())
     # Written last: a directory with a request is a complete one.
     write_atomic(home.request_path, request.to_json().encode() + b"\n")
     return request
+
+
+def bring_certificate(home: InstitutionDirectory, chain: str) -> tuple[EnrolmentRequest, bool]:
+    """Put a certificate of the institution's own authority into its request, and use it if the hub needs no notice.
+
+    The hub needs none if it has approved the authority: then the institution has joined with a certificate of it.
+
+    Args:
+        home: The institution's directory.
+        chain: The certificate for the key of `client.csr`, with its issuers up to the authority (PEM).
+
+    Returns:
+        The new request, and whether the certificate is in use.
+
+    Raises:
+        EnrolmentError: It cannot be used. Nothing was changed.
+        PassphraseError: The keys are encrypted, and the passphrase is missing or wrong.
+    """
+    before = EnrolmentRequest.from_json(home.request_path.read_bytes())
+    request = EnrolmentRequest.make(home.keys(), before.csr, before.node_key, chain)
+    check_dates(chain)
+    joined = home.package_path.exists() and home.package().request_fingerprint == before.fingerprint
+    is_approved = joined and before.own_authority == request.own_authority
+    if is_approved:
+        write_atomic(home.tls / "client.pem", chain.encode())
+        return before, True
+    write_atomic(home.request_path, request.to_json().encode() + b"\n")
+    return request, False
+
+
+def read_chain(path: Path) -> str:
+    """Return the text of a file of certificates.
+
+    Raises:
+        EnrolmentError: absent, unreadable, too long or no text.
+    """
+    try:
+        return read_limited(path, MAX_FILE_BYTES).decode("ascii")
+    except OSError as error:
+        raise EnrolmentError(f"{path}: cannot be read ({error.strerror}): give a file of certificates") from None
+    except ValueError:
+        raise EnrolmentError(f"{path}: no certificates in PEM: give the file that the authority issued") from None
 
 
 def read_package(path: Path) -> EnrolmentPackage:
@@ -115,7 +159,7 @@ def accept(home: InstitutionDirectory, package: EnrolmentPackage, fingerprint: s
         raise EnrolmentError(f"{what}: its certificate is for another key than {home.tls_key_path}")
     if package.app_sha256 != bundle_sha256():
         raise EnrolmentError(f"{what}: the hub runs other code than is installed here: install the release it names")
-    write_atomic(home.tls / "ca.pem", package.authority.encode())
+    write_atomic(home.tls / "ca.pem", (package.authority + package.server_authority).encode())
     write_atomic(home.tls / "client.pem", package.certificate.encode())
     write_atomic(home.package_path, package.to_json().encode() + b"\n")
 
@@ -126,7 +170,9 @@ def expiring(home: InstitutionDirectory) -> list[str]:
     Raises:
         ConfigurationError, EnrolmentError: See `InstitutionDirectory.package`.
     """
-    when = Certificate.read(home.package().certificate).expiry(WARN_DAYS)
+    when = home.certificate().expiry(WARN_DAYS)
     if not when:
         return []
+    if authority_of(home.package().certificate):
+        return [f"this institution's certificate {when}: renew it, and run `fedfin-institution certificate` with it"]
     return [f"this institution's certificate {when}: ask the hub's operator for a new package, and join with it"]

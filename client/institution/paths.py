@@ -63,6 +63,11 @@ class InstitutionPaths:
         return self.directory / "request.json"
 
     @property
+    def csr_path(self) -> Path:
+        """The request for a client certificate (PEM), for an authority of the institution's own."""
+        return self.directory / "client.csr"
+
+    @property
     def package_path(self) -> Path:
         """The verified enrolment package of the hub's operator."""
         return self.directory / "hub.json"

@@ -75,11 +75,13 @@ class Certificate:
 
     @classmethod
     def of_der(cls, der: bytes) -> Self:
-        """The same from DER, as a TLS connection gives its peer's."""
+        """The same from DER, as a TLS connection gives its peer's. Its name can stand in a line of a log."""
         try:
-            return cls._of(x509.load_der_x509_certificate(der))
+            certificate = cls._of(x509.load_der_x509_certificate(der))
         except ValueError:
             raise _bad("certificate", "not an X.509 certificate") from None
+        check_name(certificate.name)
+        return certificate
 
     @classmethod
     def _of(cls, certificate: x509.Certificate) -> Self:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from common.canonical import canonical, parse_object
 from common.errors import EnrolmentError, EnvelopeError
 from common.identity.authority import Certificate, check_name, check_request, is_issued_by, node_key_text
+from common.identity.chains import authority_of, check_client_chain, read_authorities
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.tls import split_address
 from common.identity.x509 import key_digest, load_request
@@ -43,6 +44,8 @@ class EnrolmentRequest:
         keys: its public signing and sealing keys, with its name.
         csr: the request (PEM) for its TLS client certificate.
         node_key: its Flower node's public key (PEM, see `pki.node_key_text`).
+        chain: a certificate for the key of `csr` by the institution's own authority, with its issuers (PEM). Without
+            it the hub's authority certifies the key.
         signature: by `keys` over all of this, in hex.
 
     Raises:
@@ -52,6 +55,7 @@ class EnrolmentRequest:
     keys: PublicKeys
     csr: str
     node_key: str
+    chain: str = field(default="", kw_only=True)
     signature: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
@@ -60,13 +64,15 @@ class EnrolmentRequest:
         check_request(self.csr, self.keys.name)
         if _node_key(self.node_key) != self.node_key:
             raise _bad(what, "its Flower key is not a P-256, P-384 or P-521 key as Flower registers it")
+        if self.chain:
+            check_client_chain(self.chain, self.keys.name, self.tls_key)
         if self.signature:
             _verify(what, self.keys, self._signed(), self.signature)
 
     @classmethod
-    def make(cls, keys: PrivateKeys, csr: str, node_key: str) -> Self:
+    def make(cls, keys: PrivateKeys, csr: str, node_key: str, chain: str = "") -> Self:
         """A request of the owner of `keys`, signed."""
-        bare = cls(keys.public, csr, node_key)
+        bare = cls(keys.public, csr, node_key, chain=chain)
         return replace(bare, signature=keys.signing_key.sign(bare._signed()).hex())
 
     @cached_property
@@ -85,6 +91,15 @@ class EnrolmentRequest:
         """Digest of the key that its certificates are for."""
         return key_digest(load_request(self.csr)[1])
 
+    @property
+    def own_authority(self) -> str:
+        """The authority (PEM) that the institution brings. Empty if it leaves its certificate to the hub."""
+        return authority_of(self.chain) if self.chain else ""
+
+    def has_keys_of(self, other: "EnrolmentRequest") -> bool:
+        """Whether both are of one institution with the same keys of every kind. Their certificates may differ."""
+        return (self.keys, self.tls_key, self.node_key) == (other.keys, other.tls_key, other.node_key)
+
     def to_json(self) -> str:
         """Return canonical JSON. Equal requests give equal text."""
         return canonical(self._fields() | {"signature": self.signature}).decode()
@@ -96,7 +111,7 @@ class EnrolmentRequest:
         Raises:
             EnrolmentError: any other text, or its signature does not verify.
         """
-        fields = _read(text, "request", {"keys", "csr", "node_key", "signature"})
+        fields = _read(text, "request", {"keys", "csr", "node_key", "signature"}, "chain")
         return cls(_public(fields.pop("keys"), "request"), **fields)
 
     def _fields(self) -> dict[str, Any]:
@@ -105,6 +120,7 @@ class EnrolmentRequest:
             "keys": parse_object(self.keys.to_json()),
             "csr": self.csr,
             "node_key": self.node_key,
+            **({"chain": self.chain} if self.chain else {}),
         }
 
     def _signed(self) -> bytes:
@@ -117,10 +133,11 @@ class EnrolmentPackage:
 
     Attributes:
         institution: its name. `request_fingerprint`: the fingerprint of the request that this package answers.
-        certificate: its TLS client certificate (PEM), issued by `authority` (PEM).
+        certificate: its TLS client certificate (PEM), issued by `authority` (PEM), or else the chain of the request.
         hub: the public keys that assignments are signed with and answers sealed to.
         address: where the hub's gateway listens, as host:port.
         app_sha256: SHA-256, in hex, of the app bundle that this hub runs. The institution builds its own and compares.
+        server_authority: authorities (PEM), beside `authority`, whose certificates the hub's gateway may show.
         signature: by `hub` over all of this, in hex.
 
     Raises:
@@ -134,6 +151,7 @@ class EnrolmentPackage:
     hub: PublicKeys
     address: str
     app_sha256: str
+    server_authority: str = field(default="", kw_only=True)
     signature: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
@@ -143,9 +161,12 @@ class EnrolmentPackage:
             if not _SHA256.fullmatch(getattr(self, name)):
                 raise _bad(what, f"{name} is not a SHA-256 digest")
         certificate = Certificate.read(self.certificate)
-        if certificate.name != self.institution or not is_issued_by(certificate, self.authority):
+        is_own = authority_of(self.certificate)  # `check_answers` compares it with the request
+        if certificate.name != self.institution or not (is_own or is_issued_by(certificate, self.authority)):
             raise _bad(what, "its certificate is another's, or not of its authority: ask the hub for it again")
         split_address(self.address)
+        if self.server_authority:
+            read_authorities(self.server_authority)
         if self.signature:
             _verify(what, self.hub, self._signed(), self.signature)
 
@@ -158,10 +179,12 @@ class EnrolmentPackage:
         authority: str,
         address: str,
         app_sha256: str,
+        server_authority: str = "",
     ) -> Self:
         """The hub's answer to `request`, signed."""
         bare = cls(
-            request.keys.name, request.fingerprint, certificate, authority, hub.public, address, app_sha256
+            request.keys.name, request.fingerprint, certificate, authority, hub.public, address, app_sha256,
+            server_authority=server_authority,
         )  # fmt: skip
         return replace(bare, signature=hub.signing_key.sign(bare._signed()).hex())
 
@@ -178,6 +201,10 @@ class EnrolmentPackage:
         """
         if self.institution != request.keys.name or self.request_fingerprint != request.fingerprint:
             raise _bad(f"package for {self.institution}", "it answers another request: send the hub yours again")
+        if request.chain and self.certificate != request.chain:
+            raise _bad(f"package for {self.institution}", "its certificate is not the request's: ask for it again")
+        if not request.chain and not is_issued_by(Certificate.read(self.certificate), self.authority):
+            raise _bad(f"package for {self.institution}", "its certificate is not of the hub: ask for it again")
 
     def to_json(self) -> str:
         """Return canonical JSON. Equal packages give equal text."""
@@ -191,12 +218,14 @@ class EnrolmentPackage:
             EnrolmentError: any other text, or its signature does not verify.
         """
         keys = {"institution", "request_fingerprint", "certificate", "authority", "hub", "address", "app_sha256"}
-        fields = _read(text, "package", keys | {"signature"})
+        fields = _read(text, "package", keys | {"signature"}, "server_authority")
         return cls(hub=_public(fields.pop("hub"), "package"), **fields)
 
     def _fields(self) -> dict[str, Any]:
         names = ("institution", "request_fingerprint", "certificate", "authority", "address", "app_sha256")
         texts = {name: getattr(self, name) for name in names}
+        if self.server_authority:
+            texts["server_authority"] = self.server_authority
         return {"format": "fedfin-package-1", "hub": parse_object(self.hub.to_json()), **texts}
 
     def _signed(self) -> bytes:
@@ -222,8 +251,11 @@ def is_fingerprint(fingerprint: str, heard: str) -> bool:
     return secrets.compare_digest(fingerprint[: len(digits)], digits)
 
 
-def _read(text: str | bytes, kind: str, keys: set[str]) -> dict[str, Any]:
-    """Return the fields of a file. Each is a text, except for the keys. Raise EnrolmentError for anything else."""
+def _read(text: str | bytes, kind: str, keys: set[str], optional: str) -> dict[str, Any]:
+    """Return the fields of a file. Each is a text, except for the keys. Raise EnrolmentError for anything else.
+
+    The field `optional` may be absent, but not empty.
+    """
     what = f"not a {kind} of this version: ask for it again"
     try:
         if len(text) > MAX_FILE_BYTES:
@@ -231,9 +263,11 @@ def _read(text: str | bytes, kind: str, keys: set[str]) -> dict[str, Any]:
         fields = parse_object(text)
     except ValueError:
         raise _bad(kind, what) from None
-    if fields.pop("format", None) != f"fedfin-{kind}-1" or set(fields) != keys:
+    if fields.pop("format", None) != f"fedfin-{kind}-1" or set(fields) - {optional} != keys:
         raise _bad(kind, what)
     if not all(isinstance(value, str) for name, value in fields.items() if name not in ("keys", "hub")):
+        raise _bad(kind, what)
+    if fields.get(optional) == "":
         raise _bad(kind, what)
     if not fields["signature"]:
         raise _bad(kind, "it is not signed: ask for it again")

@@ -2,12 +2,12 @@
 
 import hashlib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import NameOID
@@ -24,6 +24,7 @@ __all__ = [
     "load_key",
     "load_request",
     "private_pem",
+    "server_request",
 ]
 
 _MAX_PEM = 16_384
@@ -71,6 +72,19 @@ def general_name(text: str) -> x509.GeneralName:
     if not plain or not all(part.replace("-", "").isalnum() for part in labels):
         raise EnrolmentError(f"server certificate: {text[:80]!r} is neither a host name nor an IP address")
     return x509.DNSName(text)
+
+
+def server_request(key: ec.EllipticCurvePrivateKey, names: Sequence[str]) -> str:
+    """A request (PEM) for a server certificate that is valid for `names`: host names and IP addresses.
+
+    Raises:
+        EnrolmentError: one of them is neither.
+    """
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    alternatives = x509.SubjectAlternativeName([general_name(name) for name in names])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    request = builder.add_extension(alternatives, critical=False).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def load_request(request: str | bytes) -> tuple[x509.Name, ec.EllipticCurvePublicKey]:

@@ -27,6 +27,8 @@ def add(commands: cli.Commands) -> None:
         "(default: 1024, or the one approved before)"
     )
     parser.add_argument("--declared-units", type=_units, metavar="N", help=units)
+    own = "approve the authority of the certificate that the request brings, for this institution"
+    parser.add_argument("--own-authority", action="store_true", help=own)
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the package here")
     add_home(parser)
     cli.add_passphrase(parser)
@@ -40,7 +42,7 @@ def _approve(args: argparse.Namespace) -> int:
     home = open_home(args)
     request = _read(args.request)
     _compare(request.keys.name, request.fingerprint, args.fingerprint)
-    package, path = approve(home, request, args.declared_units)
+    package, path = approve(home, request, args.declared_units, args.own_authority)
     if args.out is not None:
         write_atomic(args.out, package.to_json().encode() + b"\n")
         path = args.out

@@ -11,6 +11,7 @@ import base64
 import binascii
 import logging
 import resource
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -260,6 +261,9 @@ def make_server(home: HubDirectory, upstream: httpx.AsyncClient) -> tuple[uvicor
     settings = home.settings().gateway
     secret = home.secret(Slot.GATEWAY)
     context = server_context(home.server_certificate, home.server_key, home.authority_certificate, secret)
+    # An approved authority may be an issuing one, whose root is not known here.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=home.client_authorities())
     host, port = split_address(settings.listen)
     doorkeeper = Doorkeeper(home)
     entrance = Entrance(context, doorkeeper.objection_to)
@@ -305,12 +309,18 @@ async def serve(home: HubDirectory, upstream: str) -> None:
 
 
 async def _watch(home: HubDirectory, entrance: Entrance) -> None:
-    """Load a rotated server certificate into the TLS context in use, and close connections that were revoked."""
-    loaded = home.server_certificate.stat().st_mtime_ns
+    """Load a rotated server certificate and newly approved authorities into the TLS context in use, and close
+    connections that were revoked.
+    """
+    loaded, stamp = home.server_certificate.stat().st_mtime_ns, None
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
         try:
             entrance.close_objectionable()
+            if (now := home.enrolment_stamp()) != stamp:
+                # That of an institution which was revoked stays until a restart. Its name and keys are refused.
+                entrance.context.load_verify_locations(cadata=home.client_authorities())
+                stamp = now
         except Exception:  # the next look must take place
             log.exception("connections could not be compared with the revocations")
         try:

@@ -20,6 +20,7 @@ from common.canonical import MAX_DECLARED_UNITS
 from common.errors import ConfigurationError, EnrolmentError, ServiceError
 from common.files import write_atomic
 from common.identity.authority import Authority, Certificate, check_addresses, check_name, new_key_and_request
+from common.identity.chains import authority_of, read_authorities
 from common.identity.enrolment import EnrolmentRequest
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.loopback import LoopbackIdentity
@@ -57,13 +58,15 @@ class Slot(StrEnum):
 class Enrolled:
     """One institution: its request, its latest certificate, and whether it is revoked.
 
-    `approved_units` is the largest number of units with which its declared size counts in weights.
+    `approved_units` is the largest number of units with which its declared size counts in weights. `own_authority` is
+    the approved authority (PEM) of an institution that brings its own certificates, and empty for the others.
     """
 
     request: EnrolmentRequest
     certificate: Certificate
     revoked: bool
     approved_units: int = APPROVED_UNITS
+    own_authority: str = ""
 
     @property
     def keys(self) -> PublicKeys:
@@ -150,6 +153,11 @@ class HubDirectory:
         return self.directory / "ca" / "ca.pem"
 
     @property
+    def server_authority_path(self) -> Path:
+        """Outside authorities whose certificates the gateway may show, if there are any."""
+        return self.directory / "tls" / "authority.pem"
+
+    @property
     def server_certificate(self) -> Path:
         return self.directory / "tls" / "server.pem"
 
@@ -223,6 +231,24 @@ class HubDirectory:
         """Load the authority with its key. Raises EnrolmentError and PassphraseError as `Authority.load` does."""
         return Authority.load(self.directory / "ca", self.secret(Slot.AUTHORITY))
 
+    def server_authority(self) -> str:
+        """Return the outside authorities (PEM) that institutions accept for the gateway. Empty if there are none.
+
+        Raises:
+            EnrolmentError: The file is damaged.
+        """
+        path = self.server_authority_path
+        return read_authorities(path.read_bytes()) if path.exists() else ""
+
+    def client_authorities(self) -> str:
+        """Return the authorities (PEM) of clients: the hub's own, and those of the members that bring one.
+
+        Raises:
+            EnrolmentError: A file is damaged.
+        """
+        own = {entry.own_authority for entry in self.members().values()}
+        return "".join([self.authority_certificate.read_text(), *sorted(own)])
+
     def revocations(self) -> Revocations:
         """Load the list of revocations. Raises EnrolmentError if it is damaged: then no institution may connect."""
         return Revocations.load(self.revocations_path)
@@ -236,9 +262,10 @@ class HubDirectory:
         revocations, enrolled = self.revocations(), {}
         for path in sorted(self.institutions_path.glob("*/certificate.pem")):
             request = self._request(path.parent)
-            certificate, is_revoked = Certificate.read(path.read_bytes()), request.keys.name in revocations.names
+            chain, is_revoked = path.read_bytes(), request.keys.name in revocations.names
             units = _approved_units(path.with_name("approved.json"))
-            enrolled[request.keys.name] = Enrolled(request, certificate, is_revoked, units)
+            certificate = Certificate.read(chain)
+            enrolled[request.keys.name] = Enrolled(request, certificate, is_revoked, units, authority_of(chain))
         return enrolled
 
     def members(self) -> dict[str, Enrolled]:

@@ -1,5 +1,6 @@
 """Enrol, renew and revoke institutions in the hub's directory, for `approve`, `revoke` and `certs`."""
 
+import hashlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,18 +8,28 @@ from common.errors import EnrolmentError
 from common.files import write_atomic, write_json
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import Certificate, new_key_and_request
+from common.identity.chains import check_dates, check_server_chain, read_authorities, subject_of
 from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
+from common.identity.x509 import load_key, server_request
 from server.hub.audit_log import note
 from server.hub.directory import Enrolled, HubDirectory, Slot
 
 _ALIKE = str.maketrans("01i", "oll", " _.-")
 """Digits and letters that look alike, and the separators, which nobody reads aloud."""
 
-__all__ = ["approve", "renew_institution", "renew_server", "revoke"]
+__all__ = [
+    "approve",
+    "install_server",
+    "renew_institution",
+    "renew_server",
+    "request_server",
+    "revoke",
+    "trust_server_authority",
+]
 
 
 def approve(
-    home: HubDirectory, request: EnrolmentRequest, approved_units: int | None = None
+    home: HubDirectory, request: EnrolmentRequest, approved_units: int | None = None, own_authority: bool = False
 ) -> tuple[EnrolmentPackage, Path]:
     """Enrol an institution and return its package with the path of the written file.
 
@@ -29,6 +40,7 @@ def approve(
         home: The hub's directory.
         request: The request of the institution.
         approved_units: Largest number of units with which its declared size counts. None leaves it as it is.
+        own_authority: The operator approves the authority of the certificate that the request brings.
 
     Raises:
         EnrolmentError: The name is taken, or a key of the request belongs to another institution or was revoked.
@@ -37,7 +49,15 @@ def approve(
     if name == home.public_keys().name:
         raise EnrolmentError(f"request of {name}: this is the hub's own name: the institution must choose another one")
     before = enrolled.get(name)
-    same = before is not None and before.request == request
+    same = before is not None and before.request.has_keys_of(request)
+    if request.chain:
+        check_dates(request.chain)
+    known = before.own_authority if before is not None and same else ""
+    if request.own_authority not in ("", known) and not own_authority:
+        raise EnrolmentError(
+            f"request of {name}: it brings a certificate of its own authority {subject_of(request.own_authority)!r}: "
+            "compare that with the institution, and give --own-authority"
+        )
     if before is not None and not before.revoked and not same:
         raise EnrolmentError(f"request of {name}: it is enrolled with other keys: run `fedfin-hub revoke {name}` first")
     shut_out = home.revocations().keys | (before.request.machine_keys if before and before.revoked else frozenset())
@@ -76,6 +96,8 @@ def approve(
 def renew_institution(home: HubDirectory, name: str) -> tuple[EnrolmentPackage, Path]:
     """Issue a new certificate for the same keys. The old one stays valid until it expires, so that no run is lost.
 
+    An institution with an authority of its own gets a new package with its present certificate.
+
     Raises:
         EnrolmentError: No institution of that name is enrolled.
     """
@@ -93,6 +115,54 @@ def renew_server(home: HubDirectory) -> Certificate:
     write_atomic(home.server_certificate, certificate.encode())
     issued = Certificate.read(certificate)
     note(home, "server_certificate_renewed", {"serial": issued.serial})
+    return issued
+
+
+def trust_server_authority(home: HubDirectory, authorities: bytes) -> None:
+    """Name outside authorities for the gateway's certificate in every package from now on. The hub's own stays.
+
+    Raises:
+        EnrolmentError: They cannot be used.
+    """
+    home.keys()
+    pem = read_authorities(authorities)
+    check_dates(pem)
+    write_atomic(home.server_authority_path, pem.encode())
+    digest = hashlib.sha256(pem.encode()).hexdigest()
+    note(home, "server_authority_trusted", {"sha256": digest, "subject": subject_of(pem)})
+
+
+def request_server(home: HubDirectory) -> str:
+    """Return a request (PEM) for a certificate of the gateway's present key, for an outside authority.
+
+    Raises:
+        EnrolmentError, PassphraseError: The key cannot be used.
+    """
+    try:
+        key = load_key(home.server_key.read_bytes(), home.secret(Slot.GATEWAY))
+    except (OSError, ValueError):
+        raise EnrolmentError(f"{home.server_key}: damaged: run `fedfin-hub certs --rotate server`") from None
+    return server_request(key, home.settings().gateway.names)
+
+
+def install_server(home: HubDirectory, chain: bytes) -> Certificate:
+    """Let the gateway show a certificate of an outside authority, for every new connection without a restart.
+
+    Raises:
+        EnrolmentError: Institutions would not accept it.
+    """
+    home.keys()
+    authorities = home.server_authority()
+    if not authorities:
+        raise EnrolmentError(
+            "server certificate: no outside authority is trusted: run `fedfin-hub certs --trust` first"
+        )
+    present = Certificate.read(home.server_certificate.read_bytes())
+    check_dates(chain)
+    check_server_chain(chain, home.settings().gateway.names, present.key, authorities)
+    write_atomic(home.server_certificate, chain)
+    issued = Certificate.read(chain)
+    note(home, "server_certificate_installed", {"serial": issued.serial})
     return issued
 
 
@@ -118,9 +188,10 @@ def _open_keys(home: HubDirectory) -> None:
 def _issue(home: HubDirectory, request: EnrolmentRequest) -> tuple[EnrolmentPackage, Path]:
     name, settings, authority = request.keys.name, home.settings(), home.authority()
     lifetime = timedelta(days=settings.certificates.institution_days)
-    certificate = authority.issue_client(request.csr, name, lifetime)
+    certificate = request.chain or authority.issue_client(request.csr, name, lifetime)
     package = EnrolmentPackage.make(
-        home.keys(), request, certificate, authority.pem, settings.gateway.address, bundle_sha256()
+        home.keys(), request, certificate, authority.pem, settings.gateway.address, bundle_sha256(),
+        home.server_authority(),
     )  # fmt: skip
     directory = home.institutions_path / name
     path = directory / f"{name}.package.json"

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.errors import CheckpointError, ConfigurationError, FedfinError, ServiceError
 from common.files import try_lock
-from common.identity.authority import Certificate
+from common.identity.authority import Certificate, is_issued_by
 from common.processes.supervisor import running_services
 from server.hub.clocks import read_clocks
 from server.hub.directory import HubDirectory
@@ -80,12 +80,14 @@ def institutions(home: HubDirectory) -> list[dict[str, Any]]:
 def certificates(home: HubDirectory) -> list[dict[str, Any]]:
     """Return a row for each certificate, soonest expiry first.
 
-    A row has `name`, `until` (UTC), `days_left` and `state` ("valid", "soon" or "expired").
+    A row has `name`, `until` (UTC), `days_left` and `state` ("valid", "soon", "expired", or "own" for the certificate
+    with which an institution enrolled that renews it by its own authority).
     """
+    own = {name for name, entry in home.members().items() if entry.own_authority}
     settings, rows = home.settings().certificates, []
     for name, certificate in _certificates(home).items():
         left, when = certificate.days_left(), certificate.expiry(settings.warn_days)
-        state = "valid" if not when else "soon" if left > 0 else "expired"
+        state = "own" if name in own else "valid" if not when else "soon" if left > 0 else "expired"
         until = certificate.not_after.isoformat(timespec="seconds")
         rows.append({"name": name, "until": until, "days_left": round(left, 1), "state": state})
     return sorted(rows, key=lambda row: (row["days_left"], row["name"]))
@@ -95,11 +97,14 @@ def expiring(home: HubDirectory) -> list[str]:
     """Return a line for each certificate that expires within `certificates.warn_days` or has expired."""
     warn_days = home.settings().certificates.warn_days
     lines = []
+    own = {name for name, entry in home.members().items() if entry.own_authority}
     for name, certificate in sorted(_certificates(home).items(), key=lambda entry: (entry[1].not_after, entry[0])):
-        if when := certificate.expiry(warn_days):
+        if name not in own and (when := certificate.expiry(warn_days)):
             renewal = (
                 "create a new hub and enrol every institution again"
                 if name == "authority"
+                else "have it renewed by its authority: fedfin-hub certs --request"
+                if name == "server" and not is_issued_by(certificate, home.authority_certificate.read_bytes())
                 else f"fedfin-hub certs --rotate {name}"
             )
             lines.append(f"the certificate of {name} {when}: {renewal}")
