@@ -1,6 +1,7 @@
 """A federation with encrypted keys on both sides: no passphrase, secret or plain key is where others could find it."""
 
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from tests.e2e.deployed import Hub, Run, command, run_toml, until
 
 BANKS = ("north", "south")
 HUB, AGENT, NODE = "passphrase of the hub", "passphrase of the agent", "passphrase of the node"
+_WORDS = "|".join((HUB, AGENT, NODE)).encode()
+PLAIN = re.compile(rb'-----BEGIN (OPENSSH )?PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}|"mlkem768": ?"[0-9a-f]{32}|' + _WORDS)
+"""A private key in a file, and the passphrases. The installed app and its code hold neither."""
 
 
 def written(path: Path, text: str) -> Path:
@@ -58,20 +62,19 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 def secrets_seen(hub: Hub) -> list[str]:
     """Every place of this federation on disk or in /proc that shows a plain key or a passphrase."""
     root, seen = hub.directory.parent, []
-    plain = (b"BEGIN PRIVATE KEY", b"BEGIN OPENSSH", b'"mlkem768"', *(word.encode() for word in (HUB, AGENT, NODE)))
     own = {root / "agent", root / "node", root / "credentials" / "fedfin-passphrase"}
     for path in root.rglob("*"):
-        # The installed app names the fields of keys. The key of loopback is made anew at every start.
-        if path in own or path.suffix == ".py" or path.name == "loopback.key" or not stat.S_ISREG(path.stat().st_mode):
+        # The key of loopback is made anew at every start.
+        if path in own or path.name == "loopback.key" or not stat.S_ISREG(path.stat().st_mode):
             continue
-        if any(words in path.read_bytes() for words in plain):
+        if PLAIN.search(path.read_bytes()):
             seen.append(str(path))
     for process in Path("/proc").glob("[0-9]*"):
         try:
             shown = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
         except OSError:
             continue
-        if str(root).encode() in shown and any(word in shown for word in plain[3:]):
+        if str(root).encode() in shown and PLAIN.search(shown):
             seen.append(str(process))
     return seen
 

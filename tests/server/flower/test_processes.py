@@ -20,10 +20,12 @@ from flwr.supercore.superexec import run_superexec as superexec
 from flwr.supercore.superexec.plugin import AutoExecPlugin
 from flwr.superlink.cli import flower_superlink
 
-from common.errors import ServiceError
+from common.errors import PassphraseError, ServiceError
 from common.flower.bundle import bundle
+from common.identity.keyring import hand_over
 from server.flower import processes
-from server.hub.directory import HubDirectory
+from server.hub.directory import HubDirectory, Slot
+from tests.passphrases import fresh_process
 
 
 def test_only_the_installed_app_is_unpacked() -> None:
@@ -62,6 +64,29 @@ def test_a_runs_process_is_ready_before_it_has_a_task_and_then_checks_the_app(
     assert (given["token"], given["runtime_api_address"], given["parent_pid"]) == ("t0ken", "127.0.0.1:1", 7)
     with pytest.raises(ServiceError, match="another app bundle"):
         module.install_from_fab(b"x", skip_prompt=True)
+
+
+def test_a_runs_process_opens_the_encrypted_signing_keys_and_no_other_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh_process(monkeypatch)
+    home = HubDirectory.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [], b"a passphrase of the hub")
+    home.secret(Slot.KEYS)
+    secrets = hand_over(home.lock_path, [Slot.KEYS]) or b""
+    fresh_process(monkeypatch)
+    module, opened, closed = import_module("flwr.superlink.runtime.run_serverapp"), list[str](), list[bool]()
+    monkeypatch.setattr(module, "install_from_fab", module.install_from_fab)
+    monkeypatch.setattr(module, "run_serverapp", lambda **_: opened.append(home.keys().name))
+    monkeypatch.setattr(processes, "prove_clients", lambda _: None)
+    monkeypatch.setattr(processes, "forbid_inspection", lambda: closed.append(True))
+    task = {"address": "127.0.0.1:1", "token": "t0ken", "parent_pid": 7, "secrets": secrets.decode()}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(task)))
+    heard, ready = os.pipe()
+    processes.run_serverapp(home, ready)
+    os.close(heard)
+    assert (opened, closed) == (["hub"], [True])
+    with pytest.raises(PassphraseError):
+        home.authority()
 
 
 def test_a_process_without_a_task_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
