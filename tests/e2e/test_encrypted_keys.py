@@ -15,7 +15,7 @@ from common.processes.supervisor import running_services
 from tests.e2e.deployed import Hub, Run, command, run_toml, until
 
 BANKS = ("north", "south")
-HUB, AGENT, NODE = "passphrase of the hub", "passphrase of the agent", "passphrase of the node"
+HUB, AGENT, NODE = "oak maple birch larch", "hazel willow rowan elm", "alder aspen beech yew"
 _WORDS = "|".join((HUB, AGENT, NODE)).encode()
 PLAIN = re.compile(rb'-----BEGIN (OPENSSH )?PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}|"mlkem768": ?"[0-9a-f]{32}|' + _WORDS)
 """A private key in a file, and the passphrases. The installed app and its code hold neither."""
