@@ -40,7 +40,7 @@ def set_passphrase(
             unlock(home.lock_path, slot)
         Lock.read(home.lock_path).change(slots, choose())
     else:
-        if any(running_services(state_path(home, part)) for part in ("all", "agent", "node")):  # type: ignore[arg-type]
+        if any(running_services(state_path(home, part)) for part in ("all", "agent", "node")):
             raise ServiceError(f"{home.directory}: it is started: stop it, and encrypt its keys then")
         home.keys()
         Lock.create(home.lock_path, tuple(Slot), choose(), mode=secret_mode(home.tls))
