@@ -115,6 +115,11 @@ def load_classifier(
 
 def _load_native(auto: Any, base: str, path: str, labels: int, **kwargs: Any) -> nn.Module:
     """The architecture's own classifier, its head untrained."""
+    config = read_config(base, path)
+    if type(config) not in auto._model_mapping:
+        words = auto is transformers.AutoModelForTokenClassification
+        advice = "words: choose another base model" if words else "texts: set model.pooling to 'mean'"
+        raise ModelError(f"base model {base} ({config.model_type}): transformers has no head that labels its {advice}")
     with quiet(), torch.random.fork_rng(), one_line_errors(base):
         model, info = auto.from_pretrained(
             path, output_loading_info=True, trust_remote_code=False, num_labels=labels, **kwargs

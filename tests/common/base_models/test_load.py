@@ -61,6 +61,12 @@ def test_an_absent_or_empty_base_is_one_line(tmp_path: Path, monkeypatch: pytest
         assert "\n" not in str(caught.value)
 
 
+def test_an_architecture_without_a_head_for_words_is_one_line(tmp_path: Path) -> None:
+    bart = save_tiny_model(tmp_path / "bart", "bart")
+    with pytest.raises(ModelError, match=r"\(bart\): transformers has no head that labels its words: choose another"):
+        load_base(ModelConfig(max_tokens=64, base=str(bart)), task("financial_ner"), 3)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
