@@ -223,9 +223,11 @@ def _refuse_unruled(module: nn.Module, optimizer: torch.optim.Optimizer) -> None
         for name, parameter in part.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            if type(part) not in GradSampleModule.GRAD_SAMPLERS:
+            without_bias = isinstance(part, nn.LayerNorm) and part.bias is None  # Opacus' rule reads its bias
+            if type(part) not in GradSampleModule.GRAD_SAMPLERS or without_bias:
+                kind = f"{type(part).__name__} without a bias" if without_bias else type(part).__name__
                 raise ModelError(
-                    f"trainable parameter {path}.{name}: {type(part).__name__} has no per-example gradient rule: "
+                    f"trainable parameter {path}.{name}: {kind} has no per-example gradient rule: "
                     "freeze it, or train without privacy"
                 )
             if id(parameter) not in held:

@@ -327,6 +327,13 @@ def test_a_parameter_without_a_per_example_rule_stops_the_training_at_its_start(
         enter(Scaled())
 
 
+def test_a_layer_norm_without_a_bias_stops_the_training_at_its_start_in_one_line():
+    model = Net()
+    model.norm = nn.LayerNorm(4, bias=False)  # ModernBERT's head for words has one
+    with pytest.raises(ModelError, match=r"norm\.weight: LayerNorm without a bias has no per-example gradient rule"):
+        enter(model)
+
+
 def test_a_parameter_that_the_forward_pass_does_not_use_stops_the_training_at_its_start():
     with pytest.raises(ModelError, match=r"spare\.weight"):
         enter(Unused())
