@@ -3,11 +3,14 @@
 python -m tests.client.finetune.matrix > docs/matrix.md
 """
 
+import json
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 from common.tasks import MULTI_TASK, TASKS
+from tests.client.finetune.families import FAMILIES as MODELS
+from tests.client.finetune.families import RESULTS, WORKS
 from tests.tiny_models import TOKENIZER_OF
 
 METHODS = ("lora", "qlora", "prefix_tuning", "p_tuning")
@@ -153,7 +156,28 @@ def matrix() -> str:
     for head in dict.fromkeys(head for head, _ in PRIVATE):
         row = [f"{PRIVATE[head, method]:g}" for method in METHODS]
         lines.append(f"| {head} | " + " | ".join(row) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_families()]) + "\n"
+
+
+def _families() -> list[str]:
+    outcomes: dict[str, dict[str, str]] = json.loads(RESULTS.read_text())
+    columns = list(next(iter(outcomes.values())))
+    refusals = list(dict.fromkeys(each for row in outcomes.values() for each in row.values() if each != WORKS))
+    lines = [
+        "",
+        "## Families of base models",
+        "",
+        "Outcomes of `python -m tests.client.finetune.families` with `lora`, on a tiny random model of each family.",
+        f'"{WORKS}": it trains and predicts, it is merged, and transformers loads the merged model, whose outputs are',
+        "those of the adapter. A number: it is refused with the line below the table.",
+        "",
+        "| family | tokenizer | " + " | ".join(columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for family, row in outcomes.items():
+        cells = [WORKS if each == WORKS else str(1 + refusals.index(each)) for each in row.values()]
+        lines.append(f"| {family} | {_TOKENIZERS[MODELS[family][0]]} | " + " | ".join(cells) + " |")
+    return [*lines, "", *(f"{number}. {each}" for number, each in enumerate(refusals, start=1))]
 
 
 def _said(family: str, head: str, method: str) -> str:

@@ -1,5 +1,6 @@
 """Every adapter method x task x strategy that is claimed, from rows to a saved adapter that loads and predicts."""
 
+import json
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -37,6 +38,7 @@ from common.privacy.ledger import PrivacyLedger
 from common.tasks import TASKS, Task
 from common.tokenization.batches import IGNORED
 from tests.client.finetune.example_data import TinyModels, labels_of, task_data
+from tests.client.finetune.families import FAMILIES, FAULT, RESULTS, outcome, save_family
 from tests.client.finetune.matrix import (
     HEADS,
     METHODS,
@@ -139,6 +141,25 @@ def test_each_base_model_takes_the_methods_that_are_claimed_and_else_one_line_na
     logits = model.logits(batch)
     logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.trainable().values())
+
+
+def family_cells() -> list[tuple[str, str]]:
+    return [(family, column) for family, row in json.loads(RESULTS.read_text()).items() for column in row]
+
+
+@pytest.mark.parametrize(
+    ("family", "column"), nightly(family_cells(), [("DeBERTa-v3", "text, private"), ("Qwen 3", "words")])
+)
+def test_each_family_does_what_the_page_says(tmp_path: Path, family: str, column: str) -> None:
+    kind, _, private = column.partition(", ")
+    found = outcome(save_family(family, tmp_path / "base"), kind, bool(private), tmp_path)
+    assert found == json.loads(RESULTS.read_text())[family][column]
+
+
+def test_every_family_is_on_the_page() -> None:
+    outcomes = json.loads(RESULTS.read_text())
+    assert list(outcomes) == list(FAMILIES)
+    assert not [each for row in outcomes.values() for each in row.values() if each.startswith(FAULT)]
 
 
 def recipe(base: str, task: str, method: str, pooling: str = "mean", **other: object) -> Manifest:
