@@ -61,7 +61,7 @@ class OutsideAuthority:
     @staticmethod
     def _builder(subject: x509.Name, issuer: x509.Name, key: object, days: int) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)  # type: ignore[arg-type]
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
         builder = builder.serial_number(x509.random_serial_number())
         return builder.not_valid_before(min(now, now + days * _DAY) - _DAY).not_valid_after(now + days * _DAY)
 

@@ -13,7 +13,7 @@ from client.commands import finetune, init, join, passphrase, start
 from client.institution import passphrase as institution_passphrase
 from client.institution.directory import InstitutionDirectory
 from client.institution.enrolment import make_request
-from client.institution.node_keys import load_node_key
+from client.institution.node_keys import load_node_key, write_node_key
 from client.institution.paths import Slot
 from client.node import connection
 from client.node.flower_node import node_key_file
@@ -102,8 +102,8 @@ def test_commands_that_need_a_key_say_so_in_one_line(
     test = tmp_path / "test.csv"
     test.write_text("text,label\nloss of the quarter,negative\nprofit of the quarter,positive\n")
     tune = ("finetune", "--task", "sentiment_analysis", "--train", rows, "--test", test, "--out", tmp_path / "out")
-    tune = (*tune, "--target-epsilon", 4)
-    for add, arguments in ((join.add, ("join", package)), (start.add, ("start",)), (finetune.add, tune)):
+    private = (*tune, "--target-epsilon", "4")
+    for add, arguments in ((join.add, ("join", package)), (start.add, ("start",)), (finetune.add, private)):
         assert "are encrypted" in refusal(capsys, add, *arguments, "--home", home.directory)
         given = ("--passphrase-file", files[1])
         assert "does not open" in refusal(capsys, add, *arguments, "--home", home.directory, *given)
@@ -138,7 +138,7 @@ def test_an_interrupted_encryption_leaves_an_institution_that_works_and_is_conti
     def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
-    whole = institution_passphrase.write_node_key
+    whole = write_node_key
     monkeypatch.setattr(institution_passphrase, "write_node_key", broken)
     with pytest.raises(KeyboardInterrupt):
         institution_passphrase.set_passphrase(plain, OLD.encode)

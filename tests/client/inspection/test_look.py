@@ -55,7 +55,7 @@ def test_a_look_can_be_ended_at_each_step() -> None:
 
 def test_no_random_number_is_drawn() -> None:
     def states() -> tuple[object, object, object]:
-        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 
     before = states()
     look_at_rows(({"train": TRAIN, "test": TEST},), log, tiny_tokenizer(), 64)

@@ -99,7 +99,12 @@ def test_the_terminal_is_asked_once_for_all_secrets_of_one_passphrase(
     fresh_process(monkeypatch)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     asked: list[str] = []
-    monkeypatch.setattr("getpass.getpass", lambda prompt: asked.append(prompt) or RIGHT)
+
+    def answer(prompt: str) -> str:
+        asked.append(prompt)
+        return RIGHT
+
+    monkeypatch.setattr("getpass.getpass", answer)
     assert unlock(lock, "keys")
     assert unlock(lock, "node")
     assert len(asked) == 1

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.cli import Add
 from common.errors import FedfinError
+from common.files import write_atomic
 from common.identity.authority import new_key_and_request, node_key_text
 from common.identity.enrolment import EnrolmentRequest
 from common.identity.keys import PrivateKeys
@@ -126,7 +127,7 @@ def test_an_interrupted_encryption_leaves_a_hub_that_works_and_is_continued(
 ) -> None:
     home = HubDirectory.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [])
     public = home.keys().public
-    whole = hub_passphrase.write_atomic
+    whole = write_atomic
 
     def broken(path: Path, *arguments: object, **named: object) -> None:
         if path == home.server_key:

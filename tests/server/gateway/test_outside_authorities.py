@@ -53,7 +53,7 @@ class Own:
 def status(served: Served, own: Own) -> int:
     """The status of a call, and 0 if the connection is refused."""
     try:
-        return served.status(own)  # type: ignore[arg-type]
+        return served.status(own)
     except (ssl.SSLError, ConnectionError, IndexError):
         return 0
 
