@@ -23,7 +23,8 @@ from benchmarks.encoder import Case, prepared
 from benchmarks.float_step import PaddedFeatureCache, train_in_float
 from client.dp.mechanism import DpSettings
 from client.dp.noise import SystemNoise
-from client.dp.training import DpTrainingPlan, train, verify_training
+from client.dp.plan import DpTrainingPlan
+from client.dp.training import train, verify_training
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.tokenization.batches import TokenizedSet

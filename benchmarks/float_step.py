@@ -11,7 +11,8 @@ from torch import Tensor
 
 from client.dp.mechanism import DpSettings, PrivateOptimizer, make_private
 from client.dp.noise import SystemNoise
-from client.dp.training import DpTrainingPlan, optimizer_for, training_mode
+from client.dp.plan import DpTrainingPlan, optimizer_for
+from client.dp.training import training_mode
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.frozen_blocks import FrozenFeatures

@@ -17,8 +17,8 @@ from benchmarks.encoder import Case, adapted
 from benchmarks.float_step import PaddedFeatureCache, float_sum
 from client.audit.sensitivity import Neighbours, hostile_adapters, movement
 from client.dp.mechanism import DpSettings
+from client.dp.plan import DpTrainingPlan
 from client.dp.random_examples import random_examples
-from client.dp.training import DpTrainingPlan
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.tokenization.batches import TokenizedSet

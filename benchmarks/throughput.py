@@ -19,7 +19,8 @@ import torch
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from benchmarks.encoder import LABELS, Case, headlines, prepared
-from client.dp.training import DpTrainingPlan, train
+from client.dp.plan import DpTrainingPlan
+from client.dp.training import train
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.base_models.load import load_classifier

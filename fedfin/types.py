@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from client.inference.predictor import Label, Predictor
     from common.evaluation.task_metrics import Metrics
     from common.privacy.accounting import DpSgdEvent, PrivacyLimit
-    from common.privacy.ledger import Charge
+    from common.privacy.charges import Charge
     from common.report.records import AuditResult, Baseline, RoundRecord
     from simulation.result import SimulationResult
 
@@ -41,7 +41,7 @@ _PLACES = {
     "AdaptationResult": "client.finetune.domain:AdaptationResult",
     "AuditResult": "common.report.records:AuditResult",
     "Baseline": "common.report.records:Baseline",
-    "Charge": "common.privacy.ledger:Charge",
+    "Charge": "common.privacy.charges:Charge",
     "DpSgdEvent": "common.privacy.accounting:DpSgdEvent",
     "FineTuningResult": "client.finetune.result:FineTuningResult",
     "Label": "client.inference.predictor:Label",

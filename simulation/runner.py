@@ -15,8 +15,8 @@ from common.errors import ConfigurationError
 from common.events import Observer, tell_stage
 from common.files import write_json
 from common.privacy.accounting import DpSgdEvent
+from common.privacy.charges import Charge, read_charges
 from common.privacy.global_model import Share, noise_ratio, seen_in_global_models
-from common.privacy.ledger import Charge, read_charges
 from common.report.by_institution import mean_shares
 from common.report.json_reader import read_json
 from common.report.records import ResultRecord, RoundRecord

@@ -86,7 +86,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a training that never finished is free",
-        "common/privacy/ledger.py",
+        "common/privacy/charges.py",
         "return event if self.steps_done is None else replace(event, steps=self.steps_done)",
         "return replace(event, steps=self.steps_done or 0)",
         ("tests/common/privacy/test_ledger.py", "kill_9_at_200_random_moments_never_loses_a_step"),
@@ -177,8 +177,8 @@ MUTATIONS = (
     Mutation(
         "a long gradient is rounded to the nearest integers, not toward zero",
         "client/dp/grid.py",
-        "whole = (gradients * (1 / self.step)).trunc_()",
-        "whole = (gradients * (1 / self.step)).round_()",
+        "torch.mul(gradient, _SHORTER * self.radius * finer / norm, out=target).trunc_()",
+        "torch.mul(gradient, _SHORTER * self.radius * finer / norm, out=target).round_()",
         ("tests/client/dp/test_grid.py", "a_long_gradient_keeps_its_direction"),
     ),
     Mutation(

@@ -16,8 +16,8 @@ from client.institution.directory import InstitutionDirectory
 from client.node.connection import clock_ahead, last_seen
 from client.node.processes import Part, agent_status, state_path
 from common.errors import FedfinError
+from common.privacy.charges import spendings
 from common.privacy.filter import filter_epsilon, is_kept_for_one_mechanism
-from common.privacy.ledger import spendings
 from common.processes.metrics import machine_figures
 from common.processes.supervisor import running_services
 

@@ -17,7 +17,8 @@ from scipy import stats
 from client.audit.sensitivity import Neighbours, hostile_adapters, movement
 from client.audit.subject import Subject, perturb, random_texts, step_sum
 from client.dp.noise import SystemNoise
-from client.dp.training import DpTrainingPlan, train
+from client.dp.plan import DpTrainingPlan
+from client.dp.training import train
 from common.adapters.feature_cache import FeatureCache
 from common.events import Observer, StepEvent
 from common.report.records import Check

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from client.audit.subject import Subject
 from client.dp.noise import SystemNoise
-from client.dp.training import DpTrainingPlan, train
+from client.dp.plan import DpTrainingPlan
+from client.dp.training import train
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.tensors import seeded

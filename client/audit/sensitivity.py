@@ -17,8 +17,9 @@ from client.audit.subject import units_of
 from client.dp.grid import Grid
 from client.dp.mechanism import make_private
 from client.dp.noise import SystemNoise
+from client.dp.plan import DpTrainingPlan, optimizer_for
 from client.dp.threads import one_thread
-from client.dp.training import DpTrainingPlan, accumulate_batch, optimizer_for, training_mode
+from client.dp.training import accumulate_batch, training_mode
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.protocol.adapter_codec import Tensors

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.dp.mechanism import DpSettings
+from client.dp.plan import DpTrainingPlan
 from client.dp.random_examples import random_examples
-from client.dp.training import DpTrainingPlan
 from client.federation.local_round import plan_training
 from client.institution.config import (
     InstitutionConfig,

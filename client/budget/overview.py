@@ -9,8 +9,8 @@ from client.budget.summary import VerifiedLedger
 from client.institution.directory import InstitutionDirectory
 from client.personalisation.record import read_record
 from common.privacy.accounting import DpSgdEvent, epsilon
+from common.privacy.charges import Charge, spendings
 from common.privacy.filter import filter_epsilon, is_kept_for_one_mechanism
-from common.privacy.ledger import Charge, spendings
 
 __all__ = ["overview", "rows"]
 

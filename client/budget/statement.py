@@ -14,7 +14,7 @@ from client.budget.global_models import ASSUMES, by_others, keeps_tensors
 from client.institution.say import Say
 from client.personalisation.record import PersonalRecord
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon_rdp, loss_distribution
-from common.privacy.ledger import Charge, Unit
+from common.privacy.charges import Charge, Unit
 from common.privacy.tradeoff import profile
 from common.report.statement_record import (
     Adversary,

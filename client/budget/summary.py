@@ -16,8 +16,8 @@ from common.identity.keys import PublicKeys
 from common.journal.journal import verify
 from common.journal.line_format import Entry
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.charges import PURPOSE, Charge, Unit, charges, spendings, unit_of
 from common.privacy.filter import Spending, steps_left
-from common.privacy.ledger import PURPOSE, Charge, Unit, charges, spendings, unit_of
 from common.report.privacy_statement import paragraphs
 from common.report.statement_record import StatementRecord
 

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,23 +19,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.dp.gradient_check import verify_exactness, verify_model
-from client.dp.mechanism import DpSettings, PrivateOptimizer, make_private
+from client.dp.mechanism import PrivateOptimizer, make_private
 from client.dp.noise import NoiseSource, SystemNoise
+from client.dp.plan import DpTrainingPlan, DpTrainingStats, optimizer_for
 from client.dp.threads import one_thread
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
-from common.adapters.optimizer import OPTIMIZERS, make_optimizer, parameter_groups
 from common.errors import ConfigurationError, DataError
 from common.events import Observer, StepEvent, tell_step
 from common.tokenization.batches import TokenizedSet, minibatches, token_batches
 
 __all__ = [
-    "DpTrainingPlan",
-    "DpTrainingStats",
     "Gradients",
     "accumulate_batch",
-    "optimizer_for",
     "train",
     "training_mode",
     "verify_training",
@@ -45,59 +42,6 @@ Rows = NDArray[np.int64]
 Gradients = Callable[[Rows], Tensor]
 _UNITS_AT_ONCE = 64  # of gradients that stand in for the model's
 _OPEN_NUMBERS = 2**26  # of the customers' gradients that are added up at the same time: 256 MiB
-
-
-@dataclass(frozen=True)
-class DpTrainingPlan:
-    """One local training.
-
-    steps: logical batches, each followed by one optimiser step.
-    sampling_probability: with `dp`, each unit's chance to be in a step's batch; without, the share of the examples
-        in each shuffled minibatch.
-    head_learning_rate: of the task head; `learning_rate` is that of the adapter.
-    optimizer: "sgd", "adam" or "adamw"; its state begins and ends with the training.
-    max_batch_tokens: padded tokens of a physical batch.
-    dp: None trains without privacy.
-    seed: without `dp`, of the order of the minibatches and of dropout; privacy's randomness never comes from it.
-    adam_noise_correction: with `dp` and Adam, take the noise's known variance out of the second moment.
-
-    Raises:
-        ConfigurationError: what would be trained is not what `dp` says, or the optimiser is unknown.
-    """
-
-    steps: int
-    sampling_probability: float
-    learning_rate: float
-    head_learning_rate: float
-    optimizer: str
-    max_batch_tokens: int
-    dp: DpSettings | None
-    seed: int
-    adam_noise_correction: bool = False
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ConfigurationError(f"training.optimizer is {self.optimizer!r}: use one of {', '.join(OPTIMIZERS)}")
-        if self.steps < 1 or not 0 < self.sampling_probability <= 1:
-            raise ConfigurationError(
-                "training: steps must be 1 or more, the sampling probability above 0 and at most 1"
-            )
-        dp = self.dp
-        if dp is not None and (dp.steps, dp.sampling_probability) != (self.steps, self.sampling_probability):
-            raise ConfigurationError("training: steps and sampling probability differ from those that are accounted")
-        if self.adam_noise_correction and (dp is None or self.optimizer == "sgd"):
-            raise ConfigurationError("training: Adam's second moment is corrected with privacy and adam or adamw only")
-
-
-@dataclass(frozen=True)
-class DpTrainingStats:
-    """What happened, one entry a step. All of it is private: it stays inside the institution."""
-
-    steps: int
-    examples_drawn: tuple[int, ...]
-    loss: tuple[float, ...]
-    clip_fraction: tuple[float, ...]
-    seconds: float
 
 
 def train(
@@ -322,15 +266,6 @@ def _logical_batches(
                 yield np.flatnonzero(noise.uniform_mask(int(owners.max()) + 1, plan.sampling_probability)[owners])
         return
     yield from minibatches(examples, _minibatch_size(examples, plan), plan.steps, plan.seed)
-
-
-def optimizer_for(model: AdaptedModel, plan: DpTrainingPlan) -> torch.optim.Optimizer:
-    """Return a new optimiser of the plan's kind over the trained parameters of `model`."""
-    groups = parameter_groups(model, plan.learning_rate, plan.head_learning_rate)
-    noise = None
-    if plan.adam_noise_correction and plan.dp is not None:
-        noise = (plan.dp.noise_multiplier * plan.dp.clipping_norm / plan.dp.expected_batch_size) ** 2
-    return make_optimizer(plan.optimizer, groups, device=model.base.device, noise_variance=noise)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from client.institution.config import InstitutionConfig
 from common.config.run import RunConfig
 from common.errors import AssignmentRefused
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.charges import Charge, spendings, unit_of
 from common.privacy.filter import Spending, filter_epsilon, is_kept_for_one_mechanism, steps_left
 from common.privacy.global_model import alike, seen_in_global_models
-from common.privacy.ledger import Charge, spendings, unit_of
 from common.protocol.messages import RefusalCode
 from common.report.by_institution import has_little_say
 from common.weighting import noise_equivalent_units, weights

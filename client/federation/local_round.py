@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, NoiseSource, SystemNoise
-from client.dp.training import DpTrainingPlan, DpTrainingStats, train, verify_training
+from client.dp.plan import DpTrainingPlan, DpTrainingStats
+from client.dp.training import train, verify_training
 from client.federation.planning import event_of_round, propose_training, steps_of_run, steps_per_round
 from client.institution.config import InstitutionConfig
 from client.institution.limits import charge_training
@@ -19,7 +20,8 @@ from common.config.run import RunConfig
 from common.errors import AssignmentRefused, ModelError
 from common.events import Observer
 from common.privacy.accounting import DpSgdEvent
-from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
+from common.privacy.charges import Charge, ChargeContext
+from common.privacy.ledger import PrivacyLedger
 from common.protocol.messages import PrivacyStatement, RefusalCode
 from common.tokenization.batches import TokenizedSet
 

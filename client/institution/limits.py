@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from client.institution.config import InstitutionConfig
 from common.errors import AssignmentRefused
 from common.privacy.accounting import DpSgdEvent, epsilon
-from common.privacy.ledger import ChargeContext, PrivacyLedger, Reservation, Unit
+from common.privacy.charges import ChargeContext, Reservation, Unit
+from common.privacy.ledger import PrivacyLedger
 from common.protocol.messages import RefusalCode
 
 __all__ = ["ProposedTraining", "charge_training", "check_charge", "check_limits"]

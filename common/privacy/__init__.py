@@ -10,8 +10,9 @@ from common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from common.privacy.accounting import DpSgdEvent, PrivacyLimit, calibrate, epsilon
+    from common.privacy.charges import ChargeContext, read_charges
     from common.privacy.filter import filter_epsilon, steps_left
-    from common.privacy.ledger import ChargeContext, PrivacyLedger, read_charges
+    from common.privacy.ledger import PrivacyLedger
 
 __all__ = [
     "ChargeContext",
@@ -26,14 +27,14 @@ __all__ = [
 ]
 
 _PLACES = {
-    "ChargeContext": "common.privacy.ledger:ChargeContext",
+    "ChargeContext": "common.privacy.charges:ChargeContext",
     "DpSgdEvent": "common.privacy.accounting:DpSgdEvent",
     "PrivacyLedger": "common.privacy.ledger:PrivacyLedger",
     "PrivacyLimit": "common.privacy.accounting:PrivacyLimit",
     "calibrate": "common.privacy.accounting:calibrate",
     "epsilon": "common.privacy.accounting:epsilon",
     "filter_epsilon": "common.privacy.filter:filter_epsilon",
-    "read_charges": "common.privacy.ledger:read_charges",
+    "read_charges": "common.privacy.charges:read_charges",
     "steps_left": "common.privacy.filter:steps_left",
 }
 

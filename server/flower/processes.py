@@ -26,7 +26,8 @@ from common.processes.inspection import forbid_inspection
 from common.processes.supervisor import end_with_parent
 from server.flower.run_executor import run_executor, say_ready
 from server.hub.clocks import MOST_S
-from server.hub.directory import HubDirectory, Slot
+from server.hub.directory import HubDirectory
+from server.hub.paths import Slot
 
 __all__ = ["approved_only", "main", "run_serverapp", "run_superexec", "run_superlink"]
 

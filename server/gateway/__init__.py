@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from common.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from server.gateway.gateway import Doorkeeper, Gateway, serve
+    from server.gateway.doorkeeper import Doorkeeper
+    from server.gateway.gateway import Gateway, serve
     from server.gateway.services import prepare_services
 
 __all__ = ["Doorkeeper", "Gateway", "prepare_services", "serve"]
 
 _PLACES = {
-    "Doorkeeper": "server.gateway.gateway:Doorkeeper",
+    "Doorkeeper": "server.gateway.doorkeeper:Doorkeeper",
     "Gateway": "server.gateway.gateway:Gateway",
     "prepare_services": "server.gateway.services:prepare_services",
     "serve": "server.gateway.gateway:serve",

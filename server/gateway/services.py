@@ -17,7 +17,8 @@ from common.identity.passphrase import forget
 from common.identity.tls import split_address
 from common.processes.ports import free_port
 from common.processes.supervisor import Service
-from server.hub.directory import ENVIRONMENT, HubDirectory, Slot
+from server.hub.directory import ENVIRONMENT, HubDirectory
+from server.hub.paths import Slot
 
 __all__ = ["prepare_services"]
 

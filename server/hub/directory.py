@@ -1,9 +1,4 @@
-"""The hub's directory: keys, authority, enrolled institutions, runs. Back up everything except `state/`.
-
-hub.toml  keys/  ca/  tls/  passphrase.json  revoked.json       back these up
-institutions/NAME/  audit.jsonl  runs/RUN/                      these too
-state/                                                          made anew by every `start`
-"""
+"""The hub's directory: its keys, its authority, the enrolled institutions, and readers for them."""
 
 import ipaddress
 import json
@@ -12,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +17,16 @@ from common.identity.authority import Authority, Certificate, check_addresses, c
 from common.identity.chains import authority_of, read_authorities
 from common.identity.enrolment import EnrolmentRequest
 from common.identity.keys import PrivateKeys, PublicKeys
-from common.identity.loopback import LoopbackIdentity
 from common.identity.passphrase import Lock, unlock
 from common.identity.revocations import Revocations
 from common.identity.tls import split_address
 from server.hub.config import TEMPLATE, HubConfig, load_hub_config
+from server.hub.paths import HubPaths, Slot
 
 if TYPE_CHECKING:
     from common.flower.internals import Control
 
-__all__ = ["APPROVED_UNITS", "ENVIRONMENT", "Enrolled", "HubDirectory", "Slot"]
+__all__ = ["APPROVED_UNITS", "ENVIRONMENT", "Enrolled", "HubDirectory"]
 
 ENVIRONMENT = "FEDFIN_HUB"
 """The environment variable that names the hub's directory if a command line does not."""
@@ -41,17 +35,6 @@ ENVIRONMENT = "FEDFIN_HUB"
 APPROVED_UNITS = 1024
 """Number of units with which an institution counts at most, if the operator approved no larger one."""
 _LARGEST_FILE = 4096
-
-
-class Slot(StrEnum):
-    """The secrets of encrypted key files. Each process of the hub gets only those that it needs."""
-
-    KEYS = "keys"
-    """Opens the signing and sealing keys: the process of a run, and the commands that write to the audit log."""
-    AUTHORITY = "authority"
-    """Opens the authority's key: `approve` and `certs`, and no process of a started hub."""
-    GATEWAY = "gateway"
-    """Opens the key of the server certificate."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +58,8 @@ class Enrolled:
 
 
 @dataclass(frozen=True)
-class HubDirectory:
-    """The paths in the directory of one hub, and readers for the files there."""
-
-    directory: Path
+class HubDirectory(HubPaths):
+    """The directory of one hub, with readers for the files there."""
 
     @classmethod
     def create(
@@ -134,82 +115,6 @@ class HubDirectory:
                 "`fedfin-hub init --home DIR`"
             )
         return home
-
-    @property
-    def settings_path(self) -> Path:
-        return self.directory / "hub.toml"
-
-    @property
-    def keys_path(self) -> Path:
-        return self.directory / "keys"
-
-    @property
-    def lock_path(self) -> Path:
-        """The secrets of encrypted key files, wrapped by the passphrase. If it is absent, no key is encrypted."""
-        return self.directory / "passphrase.json"
-
-    @property
-    def authority_certificate(self) -> Path:
-        return self.directory / "ca" / "ca.pem"
-
-    @property
-    def server_authority_path(self) -> Path:
-        """Outside authorities whose certificates the gateway may show, if there are any."""
-        return self.directory / "tls" / "authority.pem"
-
-    @property
-    def server_certificate(self) -> Path:
-        return self.directory / "tls" / "server.pem"
-
-    @property
-    def server_key(self) -> Path:
-        return self.directory / "tls" / "server.key"
-
-    @property
-    def institutions_path(self) -> Path:
-        return self.directory / "institutions"
-
-    @property
-    def revocations_path(self) -> Path:
-        return self.directory / "revoked.json"
-
-    @property
-    def audit_path(self) -> Path:
-        return self.directory / "audit.jsonl"
-
-    @property
-    def runs_path(self) -> Path:
-        return self.directory / "runs"
-
-    @property
-    def state(self) -> Path:
-        """Files of the running hub. They may be deleted while it is stopped."""
-        return self.directory / "state"
-
-    @property
-    def services_path(self) -> Path:
-        """The state of the processes of `start`. See `supervisor.running_services`."""
-        return self.state / "services.json"
-
-    @property
-    def uploads_path(self) -> Path:
-        """The allowances of the runs under way. See `server.hub.uploads`."""
-        return self.state / "uploads"
-
-    @property
-    def clocks_path(self) -> Path:
-        """The clocks of the institutions. See `server.hub.clocks`."""
-        return self.state / "clocks.json"
-
-    @property
-    def superlink_path(self) -> Path:
-        """The SuperLink's address on loopback, while it runs."""
-        return self.state / "superlink.json"
-
-    @property
-    def loopback(self) -> LoopbackIdentity:
-        """The identity that the hub's processes prove to each other on loopback. It is new at every start."""
-        return LoopbackIdentity(self.state)
 
     def settings(self) -> HubConfig:
         """Read `hub.toml`. Raises ConfigurationError as `load_hub_config` does."""

@@ -12,7 +12,8 @@ from common.identity.chains import check_dates, check_server_chain, read_authori
 from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
 from common.identity.x509 import load_key, server_request
 from server.hub.audit_log import note
-from server.hub.directory import Enrolled, HubDirectory, Slot
+from server.hub.directory import Enrolled, HubDirectory
+from server.hub.paths import Slot
 
 _ALIKE = str.maketrans("01i", "oll", " _.-")
 """Digits and letters that look alike, and the separators, which nobody reads aloud."""

@@ -7,7 +7,8 @@ from common.files import write_atomic
 from common.identity.passphrase import Lock, is_encrypted, unlock
 from common.identity.x509 import load_key, private_pem
 from server.hub.audit_log import note
-from server.hub.directory import HubDirectory, Slot
+from server.hub.directory import HubDirectory
+from server.hub.paths import Slot
 from server.runs.status import is_started
 
 __all__ = ["set_passphrase"]

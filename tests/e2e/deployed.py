@@ -19,7 +19,7 @@ from typing import Any
 
 from client.institution.directory import InstitutionDirectory
 from client.node.processes import state_path
-from common.privacy.ledger import Charge, read_charges
+from common.privacy.charges import Charge, read_charges
 from common.processes.supervisor import running_services
 from server.hub.directory import HubDirectory
 from server.runs.status import institutions

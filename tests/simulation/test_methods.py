@@ -13,7 +13,7 @@ from common.config.adapter import METHODS
 from common.config.run import RunConfig
 from common.errors import AssignmentRefused, ConfigurationError, ModelError, QuorumError
 from common.identity.keys import PrivateKeys
-from common.privacy.ledger import read_charges
+from common.privacy.charges import read_charges
 from common.protocol.messages import RefusalCode
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace

@@ -16,7 +16,8 @@ from client.institution.limits import ProposedTraining, charge_training, check_c
 from common.adapters.manifest import read_manifest
 from common.config.privacy import LEVELS
 from common.privacy.accounting import DpSgdEvent
-from common.privacy.ledger import ChargeContext, PrivacyLedger, Reservation
+from common.privacy.charges import ChargeContext, Reservation
+from common.privacy.ledger import PrivacyLedger
 
 if TYPE_CHECKING:
     from client.finetune.strategies.session import Session

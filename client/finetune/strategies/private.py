@@ -8,7 +8,8 @@ import math
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import SystemNoise
-from client.dp.training import DpTrainingPlan, DpTrainingStats, train, verify_training
+from client.dp.plan import DpTrainingPlan, DpTrainingStats
+from client.dp.training import train, verify_training
 from client.finetune.job import PrivacyOptions
 from client.finetune.result import PrivacyGuarantee
 from client.finetune.strategies.account import institution_of, open_account
@@ -20,7 +21,8 @@ from common.base_models.provenance import read_provenance
 from common.config.privacy import LEVELS
 from common.errors import ConfigurationError, DataError
 from common.privacy.accounting import DpSgdEvent, calibrate
-from common.privacy.ledger import PrivacyLedger, Reservation
+from common.privacy.charges import Reservation
+from common.privacy.ledger import PrivacyLedger
 from common.tokenization.batches import TokenizedSet
 
 __all__ = ["train_privately"]

@@ -17,7 +17,8 @@ from common.adapters.feature_cache import FeatureCache
 from common.config.run import RunConfig, parse_run
 from common.errors import AssignmentRefused, EnvelopeError, MessageError
 from common.identity.keys import PrivateKeys
-from common.privacy.ledger import Charge, PrivacyLedger, read_charges
+from common.privacy.charges import Charge, read_charges
+from common.privacy.ledger import PrivacyLedger
 from common.protocol.adapter_codec import decode, encode
 from common.protocol.envelope import MessageContext, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode

@@ -14,8 +14,9 @@ from client.institution.directory import InstitutionDirectory
 from client.node.connection import HubContact
 from client.node.processes import state_path
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit
+from common.privacy.charges import ChargeContext
 from common.privacy.filter import filter_epsilon
-from common.privacy.ledger import ChargeContext, PrivacyLedger
+from common.privacy.ledger import PrivacyLedger
 from common.processes.metrics import serve_metrics
 from common.processes.ports import free_port
 from tests.client.enrolled import enrol

@@ -28,7 +28,7 @@ from common.config.run import RunConfig, parse_run
 from common.data.datasets import Dataset
 from common.errors import AssignmentRefused, ConfigurationError
 from common.identity.keys import PrivateKeys
-from common.privacy.ledger import Charge, read_charges
+from common.privacy.charges import Charge, read_charges
 from common.protocol.adapter_codec import encode
 from common.protocol.envelope import MessageContext, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, Refusal, RefusalCode

@@ -16,6 +16,7 @@ from client.audit.subject import Subject, default_run, load_subject, random_text
 from client.commands import audit
 from client.dp.mechanism import PrivateOptimizer
 from client.dp.noise import FixedNoise, SystemNoise
+from client.dp.plan import DpTrainingPlan
 from common.adapters.soft_prompts import adapt_prompt
 from common.base_models.load import load_base
 from common.config.adapter import PromptConfig
@@ -142,7 +143,7 @@ def test_a_sum_divided_by_the_drawn_batch_is_found(subject: Subject, monkeypatch
 
 
 def sampler(rows: Callable[[int, float, int], np.ndarray]) -> Callable[..., Iterator[np.ndarray]]:
-    def batches(examples: int, owners: object, plan: loop.DpTrainingPlan, noise: object) -> Iterator[np.ndarray]:
+    def batches(examples: int, owners: object, plan: DpTrainingPlan, noise: object) -> Iterator[np.ndarray]:
         for step in range(plan.steps):
             yield np.sort(rows(examples, plan.sampling_probability, step))
 

@@ -14,7 +14,8 @@ from client.budget.statement import GROUPS, RATES, statement
 from common.files import json_text
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon_rdp
-from common.privacy.ledger import Charge, ChargeContext, PrivacyLedger
+from common.privacy.charges import Charge, ChargeContext
+from common.privacy.ledger import PrivacyLedger
 from common.report.formatting import format_epsilon as in_words
 from common.report.privacy_statement import paragraphs
 from common.report.statement_record import Mechanism

@@ -10,8 +10,9 @@ from client.budget.summary import read_ledger
 from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError, LedgerError
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.charges import ChargeContext
 from common.privacy.filter import Spending, filter_epsilon, steps_left
-from common.privacy.ledger import ChargeContext, PrivacyLedger
+from common.privacy.ledger import PrivacyLedger
 
 EVENT = DpSgdEvent(2.0, 0.1, 20)
 LIMIT = PrivacyLimit(8.0, 1e-6)

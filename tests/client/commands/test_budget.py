@@ -22,8 +22,9 @@ from common.config.run import parse_run
 from common.errors import BudgetExceeded
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.charges import ChargeContext, read_charges
 from common.privacy.filter import filter_epsilon
-from common.privacy.ledger import ChargeContext, PrivacyLedger, read_charges
+from common.privacy.ledger import PrivacyLedger
 from tests.client.commands.institution_commands import command_line
 
 main = command_line(budget.add)

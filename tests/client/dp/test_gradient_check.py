@@ -11,7 +11,8 @@ import torch
 from client.dp import training
 from client.dp.mechanism import DpSettings
 from client.dp.noise import SystemNoise
-from client.dp.training import DpTrainingPlan, train, verify_training
+from client.dp.plan import DpTrainingPlan
+from client.dp.training import train, verify_training
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.feature_cache import FeatureCache
 from common.base_models.load import load_base

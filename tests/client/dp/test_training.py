@@ -13,7 +13,8 @@ from scipy import stats
 from client.audit.sensitivity import Neighbours, hostile_adapters, integer_sum, movement
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, SystemNoise
-from client.dp.training import DpTrainingPlan, train
+from client.dp.plan import DpTrainingPlan
+from client.dp.training import train
 from common.adapters.adapted_model import adapt
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import example_losses

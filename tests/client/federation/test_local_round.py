@@ -18,7 +18,8 @@ from common.config.run import RunConfig, parse_run
 from common.errors import AssignmentRefused, ModelError
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent, epsilon
-from common.privacy.ledger import PrivacyLedger, read_charges
+from common.privacy.charges import read_charges
+from common.privacy.ledger import PrivacyLedger
 from common.protocol.adapter_codec import encode
 from common.protocol.messages import RefusalCode
 from tests.client.institution.example_config import institution_config

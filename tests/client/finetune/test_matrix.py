@@ -13,7 +13,8 @@ import torch
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise
-from client.dp.training import DpTrainingPlan, train
+from client.dp.plan import DpTrainingPlan
+from client.dp.training import train
 from client.finetune import (
     AdapterOptions,
     FineTuningJob,

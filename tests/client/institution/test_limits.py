@@ -11,7 +11,8 @@ from client.institution.limits import ProposedTraining, charge_training, check_l
 from common.errors import AssignmentRefused, BudgetExceeded
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent
-from common.privacy.ledger import ChargeContext, PrivacyLedger
+from common.privacy.charges import ChargeContext
+from common.privacy.ledger import PrivacyLedger
 from common.protocol.messages import RefusalCode
 from tests.client.institution.example_config import institution_config
 

@@ -22,7 +22,8 @@ from common.data.datasets import Dataset
 from common.events import Stopping
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import epsilon
-from common.privacy.ledger import Charge, PrivacyLedger, read_charges
+from common.privacy.charges import Charge, read_charges
+from common.privacy.ledger import PrivacyLedger
 from common.protocol.adapter_codec import Tensors, decode, encode
 from common.protocol.envelope import MessageContext, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, Receipt, Refusal, RefusalCode

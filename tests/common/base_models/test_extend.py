@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from client.dp.training import DpTrainingPlan, train
+from client.dp.plan import DpTrainingPlan
+from client.dp.training import train
 from common.base_models.extend import extend, save_base, tokens_per_word, write_extended_base
 from common.base_models.pretrained import load_pretrained
 from common.base_models.provenance import Provenance, read_provenance, refuse_private_base

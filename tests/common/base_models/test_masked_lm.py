@@ -9,7 +9,8 @@ from transformers import AutoModelForMaskedLM
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise
-from client.dp.training import DpTrainingPlan, train
+from client.dp.plan import DpTrainingPlan
+from client.dp.training import train
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.losses import example_losses
 from common.adapters.tensors import NEW_ROWS, seeded

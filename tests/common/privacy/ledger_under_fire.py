@@ -16,7 +16,8 @@ from pathlib import Path
 
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import DpSgdEvent
-from common.privacy.ledger import ChargeContext, PrivacyLedger, read_charges
+from common.privacy.charges import ChargeContext, read_charges
+from common.privacy.ledger import PrivacyLedger
 
 KILLS_A_LEDGER = 20  # so that reading it back stays cheap
 STEPS_RESERVED, STEPS_DONE = 3, 2

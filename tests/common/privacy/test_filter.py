@@ -14,6 +14,7 @@ from scipy.special import ndtr, roots_legendre
 from common.errors import BudgetExceeded
 from common.identity.keys import PrivateKeys
 from common.privacy.accounting import MAX_STEPS, DpSgdEvent, PrivacyLimit, calibrate, epsilon
+from common.privacy.charges import ChargeContext
 from common.privacy.filter import (
     Spending,
     filter_epsilon,
@@ -22,7 +23,7 @@ from common.privacy.filter import (
     renyi_divergence,
     steps_left,
 )
-from common.privacy.ledger import ChargeContext, PrivacyLedger
+from common.privacy.ledger import PrivacyLedger
 
 LIMIT = PrivacyLimit(8.0, 1e-6)
 FIRST = DpSgdEvent(1.0, 1.0, 2)

@@ -21,8 +21,9 @@ from common.errors import BudgetExceeded, LedgerError
 from common.identity.keys import PrivateKeys
 from common.journal.journal import Journal
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, calibrate, epsilon
+from common.privacy.charges import PURPOSE, ChargeContext, read_charges
 from common.privacy.filter import filter_epsilon
-from common.privacy.ledger import PURPOSE, ChargeContext, PrivacyLedger, read_charges
+from common.privacy.ledger import PrivacyLedger
 
 ROOT = Path(__file__).parents[3]
 KEYS = PrivateKeys.generate("bank")

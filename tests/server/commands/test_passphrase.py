@@ -16,7 +16,8 @@ from common.identity.tls import server_context
 from server.commands import approve, certs, init, passphrase, revoke, start
 from server.gateway.services import prepare_services
 from server.hub import passphrase as hub_passphrase
-from server.hub.directory import HubDirectory, Slot
+from server.hub.directory import HubDirectory
+from server.hub.paths import Slot
 from tests.passphrases import fresh_process, passphrase_file
 from tests.server.commands.hub_commands import contents, printed, refusal
 

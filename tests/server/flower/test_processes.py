@@ -24,7 +24,8 @@ from common.errors import PassphraseError, ServiceError
 from common.flower.bundle import bundle
 from common.identity.keyring import hand_over
 from server.flower import processes
-from server.hub.directory import HubDirectory, Slot
+from server.hub.directory import HubDirectory
+from server.hub.paths import Slot
 from tests.passphrases import fresh_process
 
 

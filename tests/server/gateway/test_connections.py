@@ -22,6 +22,7 @@ from common.processes.logs import RateLimit
 from common.processes.ports import free_port
 from server.gateway import connections, gateway
 from server.gateway.connections import Limit
+from server.gateway.doorkeeper import Doorkeeper
 from server.gateway.gateway import make_server
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve, revoke
@@ -97,7 +98,7 @@ def is_closed(connection: socket.socket) -> bool:
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(gateway, "_LOOK_EVERY_S", 0.1)
     # The node key has a test of its own. Here every certificate that may pass gets through to the SuperLink.
-    monkeypatch.setattr(gateway.Doorkeeper, "objection", lambda self, peer, _: self.objection_to(peer))
+    monkeypatch.setattr(Doorkeeper, "objection", lambda self, peer, _: self.objection_to(peer))
     made = Served(HubDirectory.create(tmp_path / "hub", "hub", f"127.0.0.1:{free_port()}", []))
     made.start()
     yield made
@@ -235,7 +236,7 @@ def test_a_fault_of_the_hub_is_503(served: Served, north: Member, monkeypatch: p
     def fails(*_: object) -> str:
         raise RuntimeError
 
-    monkeypatch.setattr(gateway.Doorkeeper, "objection", fails)
+    monkeypatch.setattr(Doorkeeper, "objection", fails)
     assert served.status(north) == 503
 
 

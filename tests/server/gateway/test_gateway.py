@@ -12,7 +12,8 @@ import pytest
 from flwr.superlink.routers.fleet.router import router
 
 from common.identity.authority import Certificate
-from server.gateway.gateway import ALLOWED, Doorkeeper, Gateway
+from server.gateway.doorkeeper import Doorkeeper
+from server.gateway.gateway import ALLOWED, Gateway
 from server.hub.clocks import ClockWatch
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve

@@ -17,6 +17,7 @@ from common.processes.ports import free_port
 from server.commands import approve as approve_command
 from server.commands import certs
 from server.gateway import gateway
+from server.gateway.doorkeeper import Doorkeeper
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve, install_server, renew_server, revoke, trust_server_authority
 from server.runs.status import certificates, expiring
@@ -61,7 +62,7 @@ def status(served: Served, own: Own) -> int:
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(gateway, "_LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr(gateway.Doorkeeper, "objection", lambda self, peer, _: self.objection_to(peer))
+    monkeypatch.setattr(Doorkeeper, "objection", lambda self, peer, _: self.objection_to(peer))
     made = Served(HubDirectory.create(tmp_path / "hub", "hub", f"127.0.0.1:{free_port()}", []))
     made.start()
     yield made

@@ -12,7 +12,7 @@ from common.identity.authority import Authority, Certificate, new_key_and_reques
 from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
 from common.identity.keys import PrivateKeys
 from common.journal.journal import verify
-from server.gateway.gateway import Doorkeeper
+from server.gateway.doorkeeper import Doorkeeper
 from server.hub.audit_log import HUB_PURPOSE, note, verify_all
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve, renew_institution, renew_server, revoke

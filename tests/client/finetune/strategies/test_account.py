@@ -12,7 +12,7 @@ from client.finetune.strategies.session import Session, open_session
 from client.institution.directory import InstitutionDirectory
 from common.errors import AssignmentRefused, ConfigurationError
 from common.privacy.accounting import DpSgdEvent
-from common.privacy.ledger import Charge, read_charges
+from common.privacy.charges import Charge, read_charges
 from tests.client.finetune.example_data import TinyModels, task_data
 
 EVENT = DpSgdEvent(1.5, 0.1, 20)

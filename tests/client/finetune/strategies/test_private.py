@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from client.dp.noise import SystemNoise
-from client.dp.training import DpTrainingPlan
+from client.dp.plan import DpTrainingPlan
 from client.finetune import AdapterOptions, FineTuningJob, FineTuningResult, PrivacyOptions, TrainingOptions, finetune
 from client.finetune.strategies import private
 from client.institution.directory import InstitutionDirectory
 from common.errors import BudgetExceeded, ConfigurationError, FedfinError, LedgerError
-from common.privacy.ledger import Charge, read_charges
+from common.privacy.charges import Charge, read_charges
 from tests.client.finetune.example_data import TinyModels, task_data
 
 LIMITS = "max_epsilon = 4.0\ndelta = 1e-3\nmin_noise_multiplier = 0.3\n"
