@@ -83,6 +83,7 @@ def _split_json(split: SplitInspection) -> dict[str, Any]:
     record = asdict(split)
     for name in ("duplicates", "conflicts", "near_duplicates"):
         record[name] = _rows_json(record[name])
+    record["label_variants"] = [list(variants) for variants in split.label_variants]
     record["personal_data"] = {kind: _rows_json(rows) for kind, rows in split.personal_data.items()}
     return record
 

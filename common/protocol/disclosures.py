@@ -51,6 +51,10 @@ DISCLOSURES: Mapping[str, tuple[Basis, str]] = MappingProxyType(
         "EnrolmentRequest.keys": (Basis.CHOSEN, "public keys, and the institution's name"),
         "EnrolmentRequest.csr": (Basis.CHOSEN, "a public key and the institution's name"),
         "EnrolmentRequest.node_key": (Basis.CHOSEN, "a public key"),
-        "EnrolmentRequest.signature": (Basis.CHOSEN, "over the three above"),
+        "EnrolmentRequest.chain": (
+            Basis.CHOSEN,
+            "certificates of the institution's own authority for that key, or none",
+        ),
+        "EnrolmentRequest.signature": (Basis.CHOSEN, "over all of the above"),
     }
 )
