@@ -53,7 +53,7 @@ DISCLOSURES: Mapping[str, tuple[Basis, str]] = MappingProxyType(
         "EnrolmentRequest.node_key": (Basis.CHOSEN, "a public key"),
         "EnrolmentRequest.chain": (
             Basis.CHOSEN,
-            "certificates of the institution's own authority for that key, or none",
+            "certificates of its own authority for that key, or none",
         ),
         "EnrolmentRequest.signature": (Basis.CHOSEN, "over all of the above"),
     }
