@@ -81,11 +81,12 @@ def checked_tokenizer(name: str, path: str | Path, config: Any, head: Head = Hea
     try:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            pieces, encoded = set(tokenizer.tokenize(_PLAIN_TEXT)), tokenizer(_PLAIN_TEXT)["input_ids"]
     except MemoryError:
         raise
     except Exception as error:  # the readers of its file kinds each raise their own
         raise ModelError(f"base model {name}: its tokenizer could not be loaded: copy its files there again") from error
-    pieces = set(tokenizer.tokenize(_PLAIN_TEXT)) - {tokenizer.unk_token}
+    pieces.discard(tokenizer.unk_token)
     if not any(piece.strip("\u2581\u0120 ") for piece in pieces):  # the marks of a space in SentencePiece and in BPE
         raise ModelError(
             f"base model {name}: its tokenizer knows no word of a plain sentence: copy the model's own tokenizer there"
@@ -93,7 +94,10 @@ def checked_tokenizer(name: str, path: str | Path, config: Any, head: Head = Hea
     special = set(tokenizer.all_special_ids) | {
         token for token, added in getattr(tokenizer, "added_tokens_decoder", {}).items() if added.special
     }
-    highest = max((token for token in tokenizer.get_vocab().values() if token not in special), default=-1)
+    # A special token may stand above the embeddings, if it is in no text of a batch.
+    padding = () if tokenizer.pad_token_id is None else (tokenizer.pad_token_id,)
+    plain = (token for token in tokenizer.get_vocab().values() if token not in special)
+    highest = max((*plain, *encoded, *padding), default=-1)
     refuse_small_embeddings(name, highest, _embedding_rows(config))
     if head is Head.MASKED and tokenizer.mask_token_id is None:
         raise ModelError(f"base model {name}: its tokenizer has no mask token: choose an encoder, such as minilm")

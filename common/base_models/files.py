@@ -16,6 +16,7 @@ MERGED_CODE = "modeling_fedfin"
 """Name of the module that `merge` writes beside a merged model, for other programs. It is never run here either."""
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+_POINTER = b"version https://git-lfs"
 _WITHOUT_VOCABULARY = frozenset(("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"))
 """Tokenizers of bytes or characters. They need no vocabulary file."""
 
@@ -36,14 +37,30 @@ def check_files(name: str, path: Path) -> None:
         )
     if not (path / "config.json").is_file():
         raise ModelError(f"base model {name}: no config.json in its directory: save it there with save_pretrained")
-    if not any(list(path.glob(pattern)) for pattern in WEIGHTS):
+    weights = [file for pattern in WEIGHTS for file in sorted(path.glob(pattern))]
+    if not weights:
         raise ModelError(f"base model {name}: no weights (*.safetensors) in its directory: copy them there")
+    for file in weights:
+        if _is_pointer(file):
+            raise ModelError(
+                f"base model {name}: {file.name} is a pointer of Git LFS, not the file itself: run `git lfs pull` in "
+                "its directory, or copy the file there"
+            )
     if any(list(path.glob(pattern)) for pattern in _VOCABULARIES):
         return
     if json_object(path / "tokenizer_config.json").get("tokenizer_class") not in _WITHOUT_VOCABULARY:
         raise ModelError(
             f"base model {name}: no tokenizer (tokenizer.json, vocab.txt or *.model) in its directory: copy it there"
         )
+
+
+def _is_pointer(file: Path) -> bool:
+    """Return whether a file only names the file that Git LFS keeps elsewhere (specification 1)."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
 
 
 def check_sizes(name: str, path: Path, max_tokens: int = 0) -> None:

@@ -149,3 +149,29 @@ def test_a_longer_maximum_of_tokens_is_refused_when_a_run_is_made_and_when_a_mod
     for check in (lambda: pinned(config), lambda: load_base(config, TASKS["sentiment_analysis"], 3)):
         with pytest.raises(ModelError, match=r"max_tokens is 73: base model .* reads at most 72"):
             check()
+
+
+def test_a_pointer_in_place_of_the_weights_is_named_with_its_remedy(tiny: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny, tmp_path / "pointer"))
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 90868376\n"
+    (path / "model.safetensors").write_text(pointer)
+    with pytest.raises(ModelError, match=r"model.safetensors is a pointer of Git LFS.*git lfs pull"):
+        check_base_model(str(path))
+
+
+def test_a_padding_token_without_a_row_in_the_embeddings_is_refused(tiny: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny, tmp_path / "padding"))
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer.add_special_tokens({"pad_token": "<new padding>"})
+    tokenizer.save_pretrained(path)
+    with pytest.raises(ModelError, match="resize the embeddings"):
+        check_base_model(str(path))
+
+
+def test_an_unknown_token_that_is_not_in_the_vocabulary_is_one_line(tiny: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny, tmp_path / "unknown"))
+    content = json.loads((path / "tokenizer.json").read_text())
+    content["model"]["unk_token"] = "<absent>"
+    (path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="its tokenizer could not be loaded"):
+        check_base_model(str(path))
