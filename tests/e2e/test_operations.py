@@ -1,6 +1,7 @@
 """An operator's work while a run goes on: look, rotate certificates, verify, and make mistakes."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -8,7 +9,7 @@ import ssl
 from pathlib import Path
 
 from tests.e2e.conftest import BANKS
-from tests.e2e.deployed import Hub, command, until
+from tests.e2e.deployed import Hub, charges, command, until
 from tests.e2e.disk import Disk
 
 
@@ -54,9 +55,12 @@ def test_status_says_what_is_up_who_is_connected_and_which_round(hub: Hub) -> No
 
 def test_on_a_full_disk_the_hub_says_so_and_goes_on_when_there_is_room(hub: Hub, disk: Disk) -> None:
     run = hub.run("run.rounds=1", "training.local_steps=50", "aggregation.quorum=3")
-    run.in_round(1)
+    until(lambda: charges(hub, "west", run), "west has taken the question", every=0.05)
+    agent = hub.institutions["west"].pid("agent")
+    os.kill(agent, signal.SIGSTOP)  # its answer comes to the full disk
     said = hub.started.log.stat().st_size
     with disk.full():
+        os.kill(agent, signal.SIGCONT)
         until(lambda: "(full): make room" in hub.started.log.read_text()[said:], "start says so", within=30)
         assert command("fedfin-hub", "status", "--home", hub.directory)["disk"] == {"free_bytes": 0, "state": "full"}
         assert (run.history(), run.file("outcome.json")) == ([], None)
