@@ -25,9 +25,10 @@ from common.protocol.messages import Assignment, Contribution
 from common.report.records import RoundRecord
 from common.source import code_digest
 from server.rounds import checkpoint, coordinator
+from server.rounds.admission import Failure
 from server.rounds.assignments import FederationContext
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import Evaluation, Failure
+from server.rounds.coordinator import Evaluation
 
 ROUNDS = 30
 INSTITUTIONS = 4

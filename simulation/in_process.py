@@ -12,9 +12,10 @@ from common.protocol.outcomes import RoundOutcome
 from server.results.artifacts import save_round
 from server.results.evaluation import HubEvaluator
 from server.rounds import coordinator
+from server.rounds.admission import Failure
 from server.rounds.assignments import assignments
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import Failure, Transport
+from server.rounds.coordinator import Transport
 from simulation.workspace import Workspace
 
 __all__ = ["InProcessTransport", "Named", "coordinate", "run_in_process"]

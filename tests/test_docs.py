@@ -16,11 +16,14 @@ import client.cli
 import server.cli
 import simulation.cli
 from client.institution import config as institution
-from common.config import run
 from common.config.adapter import AdapterConfig, Method, PromptConfig
+from common.config.aggregation import AggregationConfig, EvaluationConfig
 from common.config.metrics import MetricsSettings
+from common.config.personalisation import PersonalisationConfig
+from common.config.privacy import PrivacyConfig
 from common.config.run import parse_run
 from common.config.sections import Range, Section
+from common.config.training import ModelConfig, TrainingConfig
 from common.tasks import TASKS
 from server.hub import config as hub
 from simulation.config import DataConfig, InstitutionsConfig, load_simulation
@@ -29,8 +32,8 @@ from tests.mutations import MUTATIONS
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 RUN_SECTIONS = (
-    run.ModelConfig, AdapterConfig, run.TrainingConfig, run.PrivacyConfig, run.AggregationConfig,
-    run.EvaluationConfig, run.PersonalisationConfig, DataConfig, InstitutionsConfig,
+    ModelConfig, AdapterConfig, TrainingConfig, PrivacyConfig, AggregationConfig,
+    EvaluationConfig, PersonalisationConfig, DataConfig, InstitutionsConfig,
 )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from common.adapters.feature_cache import FeatureCache
 from common.base_models.device import select_device
 from common.base_models.load import LoadedBase
 from common.base_models.provenance import refuse_private_base
-from common.config.run import ModelConfig, RunConfig
+from common.config.run import RunConfig
+from common.config.training import ModelConfig
 from common.data.datasets import Dataset
 from common.errors import AssignmentRefused, ConfigurationError, ModelError
 from common.protocol.messages import RefusalCode

@@ -24,18 +24,7 @@ from common.errors import ConfigurationError
 from common.presets import preset
 from common.tasks import MULTI_TASK, Task, task, tasks_of
 
-__all__ = [
-    "RUN_SECTIONS",
-    "AggregationConfig",
-    "EvaluationConfig",
-    "ModelConfig",
-    "PersonalisationConfig",
-    "PrivacyConfig",
-    "RunConfig",
-    "TrainingConfig",
-    "load_toml",
-    "parse_run",
-]
+__all__ = ["RUN_SECTIONS", "RunConfig", "parse_run"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from common.errors import ConfigurationError, EnrolmentError
 from common.identity.authority import WARN_DAYS
 from common.identity.tls import split_address
 
-__all__ = ["CertificateSettings", "GatewaySettings", "HubConfig", "MetricsSettings", "TestData", "load_hub_config"]
+__all__ = ["CertificateSettings", "GatewaySettings", "HubConfig", "TestData", "load_hub_config"]
 
 TEMPLATE = """\
 # The settings of this hub. Restart `fedfin-hub start` after a change. All keys: docs/configuration.md

@@ -25,7 +25,7 @@ from server.rounds.aggregation import optimizer_of_round
 from server.rounds.assignments import FederationContext, sample_institutions, sealed_assignments
 from server.rounds.checkpoint import RunState
 
-__all__ = ["Evaluation", "Failure", "Transport", "run"]
+__all__ = ["Evaluation", "Transport", "run"]
 
 log = logging.getLogger("fedfin.run")
 

@@ -15,9 +15,10 @@ from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, se
 from common.protocol.messages import Assignment, Contribution, PrivacyStatement, Receipt
 from common.source import code_digest
 from server.rounds import coordinator
+from server.rounds.admission import Failure
 from server.rounds.assignments import FederationContext
 from server.rounds.checkpoint import RunState
-from server.rounds.coordinator import Evaluation, Failure
+from server.rounds.coordinator import Evaluation
 
 RUN_ID = "run-1"
 Reply = bytes | Failure | None

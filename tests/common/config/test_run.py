@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from common.config import run as run_module
 from common.config.personalisation import PersonalisationConfig
 from common.config.privacy import LEVELS
-from common.config.run import RunConfig, load_toml, parse_run
+from common.config.run import RunConfig, parse_run
 from common.config.sections import Section
+from common.config.toml import load_toml
 from common.errors import ConfigurationError
 from common.tasks import TASKS
 from tests.common.toml_text import to_toml

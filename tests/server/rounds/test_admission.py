@@ -12,7 +12,7 @@ from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, decode, encode
 from common.protocol.messages import Assignment, Contribution, PrivacyStatement, Refusal, RefusalCode
 from common.protocol.outcomes import RoundOutcome
-from server.rounds.coordinator import Failure
+from server.rounds.admission import Failure
 
 BAD = "bank-b"
 Change = Callable[[Contribution], Contribution]
