@@ -15,7 +15,6 @@ from common.data.datasets import AnyExample, Dataset, Example, TokenExample
 __all__ = ["Inspection", "SplitInspection", "inspect_rows", "label_variants"]
 
 _LISTED_ROWS = 20
-_TEXTS_AT_ONCE = 500
 _MOST_LABELS, _MOST_SHARE = 200, 0.2
 """Number of labels, and its share of the rows, above which the column of labels may hold text."""
 
@@ -189,8 +188,7 @@ def _repeats(texts: Mapping[str, Sequence[str]], tick: Callable[[], None]) -> tu
 def _personal(texts: Sequence[str], tick: Callable[[], None]) -> dict[str, Numbers]:
     found: dict[str, list[int]] = {kind: [] for kind in KINDS}
     for number, text in enumerate(texts, start=1):
-        if number % _TEXTS_AT_ONCE == 0:
-            tick()
+        tick()
         for kind in personal_data(text):
             found[kind].append(number)
     return {kind: tuple(rows) for kind, rows in found.items() if rows}

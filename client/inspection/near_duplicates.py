@@ -29,7 +29,7 @@ def near_duplicates(texts: Sequence[str], tick: Callable[[], None] = lambda: Non
 
     Args:
         texts: Different texts. Only their first 200 words are compared, without case and punctuation.
-        tick: Called after every few texts.
+        tick: Called after each text, and between two comparisons.
 
     >>> near_duplicates([
     ...     "profit of the bank rose by four percent in the third quarter of the year on higher fees",
@@ -64,13 +64,15 @@ def _signatures(texts: Sequence[str], tick: Callable[[], None]) -> NDArray[np.ui
     hashes: dict[str, int] = {}
     signatures = np.empty((len(texts), _NUMBERS), dtype=np.uint32)
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        part = [_shingles(text, hashes) for text in texts[start : start + _TEXTS_AT_ONCE]]
+        part = []
+        for text in texts[start : start + _TEXTS_AT_ONCE]:
+            part.append(_shingles(text, hashes))
+            tick()
         ends = np.cumsum([len(shingles) for shingles in part])
         joined, begins = np.concatenate(part), ends - [len(shingles) for shingles in part]
         for number, factor in enumerate(factors):
             high = ((joined * factor) >> np.uint64(32)).astype(np.uint32)
             signatures[start : start + len(part), number] = np.minimum.reduceat(high, begins)
-        tick()
     return signatures
 
 

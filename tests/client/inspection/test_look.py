@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -51,6 +52,13 @@ def test_a_look_can_be_ended_at_each_step() -> None:
 
     with pytest.raises(Stopping):
         look_at_rows(({"train": TRAIN},), log, progress=end)
+
+
+def test_the_look_can_pause_after_each_text() -> None:
+    """The agent's look waits there while a question is at work, however long the texts are."""
+    steps: Counter[str] = Counter()
+    look_at_rows(({"train": TRAIN},), log, progress=lambda step: steps.update([step]))
+    assert min(steps["comparing texts"], steps["reading train"]) > len(TRAIN)
 
 
 def test_no_random_number_is_drawn() -> None:

@@ -1,5 +1,7 @@
 """Personal data is told from the figures of financial text."""
 
+import time
+
 import pytest
 
 from client.inspection.personal_data import personal_data
@@ -29,3 +31,11 @@ from client.inspection.personal_data import personal_data
 )
 def test_kinds_of_personal_data(text: str, kinds: tuple[str, ...]) -> None:
     assert personal_data(text) == kinds
+
+
+@pytest.mark.parametrize("line", ["-" * 60_000 + " @", "@" + "a." * 30_000, "@ " + "a" * 60_000])
+def test_a_long_line_without_blanks_takes_no_time(line: str) -> None:
+    personal_data("+49 30 901820")  # imports
+    began = time.monotonic()
+    assert personal_data(line) == ()
+    assert time.monotonic() - began < 2.0
