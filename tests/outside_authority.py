@@ -41,11 +41,12 @@ class OutsideAuthority:
         purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
         days: int = 30,
         up_to: str = "root",
+        serial: int | None = None,
     ) -> str:
         """Return the chain for a request: its certificate, the issuing authority, and the root if `up_to` says so."""
         request = x509.load_pem_x509_csr(csr.encode())
         subject = request.subject if name is None else _subject(name)
-        builder = self._builder(subject, self._issuing.subject, request.public_key(), days)
+        builder = self._builder(subject, self._issuing.subject, request.public_key(), days, serial)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         for extension in request.extensions:
@@ -59,10 +60,12 @@ class OutsideAuthority:
         return builder.sign(self._root_key, hashes.SHA256())
 
     @staticmethod
-    def _builder(subject: x509.Name, issuer: x509.Name, key: object, days: int) -> x509.CertificateBuilder:
+    def _builder(
+        subject: x509.Name, issuer: x509.Name, key: object, days: int, serial: int | None = None
+    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.serial_number(serial or x509.random_serial_number())
         return builder.not_valid_before(min(now, now + days * _DAY) - _DAY).not_valid_after(now + days * _DAY)
 
 

@@ -175,7 +175,9 @@ def revoke(home: HubDirectory, name: str) -> None:
     """
     entry = _member(home, name)
     home.keys()
-    revoked = home.revocations().revoke(name, [entry.certificate.serial], entry.request.machine_keys)
+    # An outside authority chooses its serials, and could choose that of another institution's certificate.
+    serials = [] if entry.own_authority else [entry.certificate.serial]
+    revoked = home.revocations().revoke(name, serials, entry.request.machine_keys)
     revoked.save(home.revocations_path)
     note(home, "institution_revoked", {"institution": name, "serial": entry.certificate.serial})
 

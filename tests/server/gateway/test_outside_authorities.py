@@ -126,6 +126,21 @@ def test_a_revocation_ends_every_certificate_for_the_key(served: Served, authori
         approve(served.home, north.request(BANK.issue(north.csr)), own_authority=True)
 
 
+def test_a_revocation_shuts_out_no_other_institution_whose_serial_an_outside_authority_has_copied(
+    served: Served, authority: str, tmp_path: Path
+) -> None:
+    north, south = Own(tmp_path / "north"), Own(tmp_path / "south", "south")
+    package, _ = approve(served.home, south.request(""))
+    victim = Certificate.read(package.certificate)
+    copied = BANK.issue(north.csr, serial=int(victim.serial, 16))
+    approve(served.home, north.request(copied), own_authority=True)
+    revoke(served.home, "north")
+    revoked = served.home.revocations()
+    assert revoked.covers(Certificate.read(copied))
+    assert not revoked.covers(victim)
+    assert status(served, south.shows(package.certificate, authority)) == 200
+
+
 def test_another_authority_or_an_expired_certificate_is_approved_anew(served: Served, tmp_path: Path) -> None:
     north = Own(tmp_path / "north")
     approve(served.home, north.request(BANK.issue(north.csr)), own_authority=True)
