@@ -93,7 +93,7 @@ def _keep_running(home: "InstitutionDirectory", part: "Part", stop: threading.Ev
     supervisor = Supervisor(services(home, part, package.address), state_path(home, part), _say, stop.is_set)
     try:
         if part != "node" and (port := home.settings().metrics.port) is not None:
-            from client.agent.figures import InstitutionCollector
+            from client.agent.metrics import InstitutionCollector
             from common.processes.metrics import serve_metrics
 
             serve_metrics(InstitutionCollector(home, part), port, home.settings_path)

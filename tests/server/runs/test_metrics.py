@@ -24,9 +24,8 @@ from server.hub.clocks import ClockWatch
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve
 from server.runs.metrics import HubCollector
+from tests.metrics_page import figures_of_alerts, names_on, scrape
 from tests.server.hub.test_directory import make_request
-
-ALERTS = Path(__file__).parents[3] / "deploy" / "prometheus-alerts.yml"
 
 
 @pytest.fixture
@@ -46,15 +45,7 @@ def figures(tmp_path: Path) -> str:
     write_json(run / "outcome.json", {"version": 1, "state": "failed", "message": ""})
     services = {"services": [{"name": "gateway", "pid": None, "restarts": 2, "log": ""}], "supervisor": 1}
     write_json(home.services_path, services)
-    port = free_port()
-    server, thread = serve_metrics(HubCollector(home), port, home.settings_path)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
-            return str(page.read().decode())
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return scrape(HubCollector(home))
 
 
 def test_every_figure_is_there(figures: str) -> None:
@@ -77,10 +68,9 @@ def test_every_figure_is_there(figures: str) -> None:
 
 
 def test_the_example_alerts_use_figures_that_exist(figures: str) -> None:
-    [own] = [text for text in ALERTS.read_text().split("- name: ") if text.startswith("fedfin-hub")]
-    used = set(re.findall(r"fedfin_[a-z_]+", own))
+    used = figures_of_alerts("fedfin-hub")
     assert used
-    assert used <= set(re.findall(r"^fedfin_[a-z_]+", figures, re.MULTILINE))
+    assert used <= names_on(figures)
 
 
 def test_connections_of_other_users_fill_the_hubs_process_with_no_threads(
