@@ -51,6 +51,7 @@ def test_every_other_chain_is_refused() -> None:
         "does not allow this use": BANK.issue(CSR, purpose=SERVER),
         "not a text of 1 to 6": "no certificate",
         "not a text of 1 to 6 ": leaf * 7,
+        "not a text of 1 to 6  ": BANK.issue(CSR) + "x" * 32_768,
     }
     for message, chain in wrong.items():
         with pytest.raises(EnrolmentError, match=message.strip()) as error:

@@ -155,11 +155,18 @@ def test_a_change_keeps_the_secrets_and_ends_the_old_passphrase(
     assert unlock(lock, "keys") == before["keys"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'{"format":"fedfin-passphrase-1","keys":3}', None])
-def test_a_damaged_lock_is_one_line(lock: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{}", b'{"format":"fedfin-passphrase-1","keys":3}', {"cost": 2**30}, {"cost": 3}, {"nonce": "xy"}],
+    ids=["empty", "no format", "no secret", "1 TiB of memory", "no power of two", "no hex"],
+)
+def test_a_damaged_lock_is_one_line(
+    lock: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | dict[str, Any]
+) -> None:
     fields: dict[str, Any] = json.loads(lock.read_text())
-    fields["keys"]["cost"] = 2**30  # 1 TiB of memory
-    lock.write_bytes(json.dumps(fields).encode() if damage is None else damage)
+    if isinstance(damage, dict):
+        fields["keys"] |= damage
+    lock.write_bytes(json.dumps(fields).encode() if isinstance(damage, dict) else damage)
     fresh_process(monkeypatch)
     with pytest.raises(PassphraseError, match="restore it from its backup"):
         unlock(lock, "keys")
@@ -212,3 +219,15 @@ def test_other_text_on_standard_input_is_no_secret(lock: Path, monkeypatch: pyte
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
         assert not keyring.receive(lock)
     assert keyring.hand_over(lock.with_name("absent.json"), ["keys"]) is None
+
+
+def test_no_secret_is_read_from_a_terminal(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = keyring.hand_over(lock, ["keys"]) or b""
+    fresh_process(monkeypatch)
+    terminal = io.StringIO(given.decode())
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    assert not keyring.receive(lock)
+    assert keyring.recall(lock, "keys") is None
+    monkeypatch.setattr("sys.stdin", io.StringIO(given.decode()))
+    assert keyring.receive(lock)

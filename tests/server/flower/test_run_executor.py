@@ -57,7 +57,10 @@ def test_the_task_goes_through_the_pipe_and_the_next_process_begins_to_start(tmp
     (tmp_path / "may-start").unlink()
     run = executor._spare.process
     assert executor.launch(SPEC).status == LaunchResultStatus.ACCEPTED
+    assert executor._runs == [run]
     assert run.wait(30) == 0
+    executor.reconcile()
+    assert executor._runs == []
     assert json.loads((tmp_path / "task.json").read_text()) == {
         "address": "127.0.0.1:1", "token": "t0ken", "parent_pid": 7
     }  # fmt: skip
