@@ -1,16 +1,11 @@
 """Connections of the gateway, with real TLS: idle, slow, half-finished and revoked ones cost nobody else a place."""
 
-import asyncio
 import contextlib
 import socket
-import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -19,13 +14,12 @@ from common.identity.enrolment import EnrolmentRequest
 from common.identity.keys import PrivateKeys
 from common.identity.tls import client_context
 from common.processes.logs import RateLimit
-from common.processes.ports import free_port
 from server.gateway import connections, gateway
 from server.gateway.connections import Limit
 from server.gateway.doorkeeper import Doorkeeper
-from server.gateway.gateway import make_server
 from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve, revoke
+from tests.server.gateway.served import Served, until
 
 
 class Member:
@@ -41,48 +35,6 @@ class Member:
         self.context = client_context(directory / "client.pem", directory / "client.key", home.authority_certificate)
 
 
-class Served:
-    """A gateway that serves in a thread, in front of a SuperLink that answers everything with 200."""
-
-    def __init__(self, home: HubDirectory) -> None:
-        self.home, self.port = home, int(home.settings().gateway.listen.rpartition(":")[2])
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-
-    def start(self) -> None:
-        self._thread.start()
-        until(lambda: hasattr(self, "server") and self.server.started)
-
-    async def _serve(self) -> None:
-        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=b"fine"))
-        async with httpx.AsyncClient(base_url="https://superlink", transport=transport) as client:
-            self.server, self.entrance = make_server(self.home, client)
-            watch = asyncio.create_task(gateway._watch(self.home, self.entrance))
-            await self.server.serve()
-            watch.cancel()
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self._thread.join()
-
-    def plain(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
-
-    def secured(self, member: Member) -> ssl.SSLSocket:
-        return member.context.wrap_socket(self.plain(), server_hostname="127.0.0.1")
-
-    def status(self, member: Member) -> int:
-        with self.secured(member) as tls:
-            tls.sendall(b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
-            return int(tls.recv(4096).split()[1])
-
-
-def until(holds: Callable[[], bool], within: float = 10.0) -> None:
-    end = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def is_closed(connection: socket.socket) -> bool:
     """Whether the other side has closed the connection."""
     connection.settimeout(0.01)
@@ -92,17 +44,6 @@ def is_closed(connection: socket.socket) -> bool:
         return False
     except OSError:
         return True
-
-
-@pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(gateway, "_LOOK_EVERY_S", 0.1)
-    # The node key has a test of its own. Here every certificate that may pass gets through to the SuperLink.
-    monkeypatch.setattr(Doorkeeper, "objection", lambda self, peer, _: self.objection_to(peer))
-    made = Served(HubDirectory.create(tmp_path / "hub", "hub", f"127.0.0.1:{free_port()}", []))
-    made.start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The gateway takes an approved authority's certificates for its institution's key alone, and shows an outside one."""
 
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,13 @@ from common.identity.authority import Certificate, new_key_and_request, node_key
 from common.identity.enrolment import EnrolmentRequest
 from common.identity.keys import PrivateKeys
 from common.identity.tls import client_context
-from common.processes.ports import free_port
 from server.commands import approve as approve_command
 from server.commands import certs
-from server.gateway import gateway
-from server.gateway.doorkeeper import Doorkeeper
-from server.hub.directory import HubDirectory
 from server.hub.enrolment import approve, install_server, renew_server, revoke, trust_server_authority
 from server.runs.status import certificates, expiring
 from tests.outside_authority import OutsideAuthority
 from tests.server.commands.hub_commands import contents, printed, refusal
-from tests.server.gateway.test_connections import Served, until
+from tests.server.gateway.served import Served, until
 
 BANK, OTHER, HUBS = OutsideAuthority("bank"), OutsideAuthority("other"), OutsideAuthority("hub operator")
 SERVER = ExtendedKeyUsageOID.SERVER_AUTH
@@ -57,16 +52,6 @@ def status(served: Served, own: Own) -> int:
         return served.status(own)
     except (ssl.SSLError, ConnectionError, IndexError):
         return 0
-
-
-@pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(gateway, "_LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr(Doorkeeper, "objection", lambda self, peer, _: self.objection_to(peer))
-    made = Served(HubDirectory.create(tmp_path / "hub", "hub", f"127.0.0.1:{free_port()}", []))
-    made.start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture
