@@ -21,6 +21,7 @@ from common.installation import foreign_package
 __all__ = [
     "Commands",
     "add_encrypt",
+    "add_new_passphrase",
     "add_passphrase",
     "build_parser",
     "changed_passphrase",
@@ -134,6 +135,12 @@ def chosen_passphrase(args: argparse.Namespace) -> bytes | None:
     if not args.encrypt and args.passphrase_file:
         raise ConfigurationError("--passphrase-file: give --encrypt too, to encrypt the private keys")
     return new_passphrase() if args.encrypt else None
+
+
+def add_new_passphrase(parser: argparse.ArgumentParser) -> None:
+    """Add `--new-passphrase-file FILE`, for `changed_passphrase`."""
+    text = "file (mode 0600) with the new passphrase (default: ask for it)"
+    parser.add_argument("--new-passphrase-file", type=Path, metavar="FILE", help=text)
 
 
 def changed_passphrase(args: argparse.Namespace) -> bytes:

@@ -1,7 +1,6 @@
 """fedfin-institution passphrase: encrypt the private keys, or change their passphrase."""
 
 import argparse
-from pathlib import Path
 
 from client.commands.options import add_home, open_home
 from common import cli
@@ -13,8 +12,7 @@ def add(commands: cli.Commands) -> None:
     """`passphrase`."""
     text = "encrypt the private keys with a passphrase, or change it (a change needs no restart)"
     parser = cli.subcommand(commands, "passphrase", _run, text, "passphrase --home /srv/fedfin")
-    words = "file (mode 0600) with the new passphrase (default: ask for it)"
-    parser.add_argument("--new-passphrase-file", type=Path, metavar="FILE", help=words)
+    cli.add_new_passphrase(parser)
     only = "change only the passphrase of the agent's keys, or of the node's. Default: both"
     parser.add_argument("--only", choices=("agent", "node"), help=only)
     add_home(parser)

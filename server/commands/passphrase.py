@@ -1,7 +1,6 @@
 """`fedfin-hub passphrase`: encrypt the hub's private keys, or change their passphrase."""
 
 import argparse
-from pathlib import Path
 
 from common import cli
 from server.commands.options import add_home, open_home
@@ -13,8 +12,7 @@ def add(commands: cli.Commands) -> None:
     """`passphrase`."""
     text = "encrypt the hub's private keys with a passphrase, or change it (a change needs no restart)"
     parser = cli.subcommand(commands, "passphrase", _passphrase, text, "passphrase --home /srv/fedfin-hub")
-    words = "file (mode 0600) with the new passphrase (default: ask for it)"
-    parser.add_argument("--new-passphrase-file", type=Path, metavar="FILE", help=words)
+    cli.add_new_passphrase(parser)
     add_home(parser)
     cli.add_passphrase(parser)
 
