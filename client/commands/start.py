@@ -47,8 +47,9 @@ def _run(args: argparse.Namespace) -> int:
         home.rows()
         home.keys()
     home.package()
-    if args.only != "agent" and home.secret(Slot.NODE) is not None:
+    if args.only != "agent" and home.lock_path.exists():
         forbid_inspection()
+        home.secret(Slot.NODE)
     forget()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -44,6 +44,7 @@ __all__ = [
 CREDENTIAL = "fedfin-passphrase"
 """Name of the systemd credential that holds the passphrase."""
 LEAST_CHARACTERS = 12
+_CREDENTIALS = "CREDENTIALS_DIRECTORY"
 _FORMAT = "fedfin-passphrase-1"
 _MOST_BYTES = 1024
 _HEAD_BYTES = 48
@@ -192,9 +193,13 @@ def unlock(lock: Path, slot: str) -> bytes | None:
 
 
 def forget() -> None:
-    """Hold no passphrase any longer, typed or stretched. The secrets that were opened stay."""
+    """Hold no passphrase any longer, typed or stretched, and name the place of none to the processes that are started.
+
+    The secrets that were opened stay.
+    """
     _typed.clear()
     _stretch.cache_clear()
+    os.environ.pop(_CREDENTIALS, None)
 
 
 def new_passphrase() -> bytes:
@@ -237,7 +242,7 @@ def _given() -> list[bytes]:
     """Return the passphrases that can be had without asking: those of the named files, else the credential's."""
     if _files:
         return [_read_file(path) for path in _files]
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    directory = os.environ.get(_CREDENTIALS)
     path = Path(directory) / CREDENTIAL if directory else None
     # systemd sets the owner and mode of a credential.
     return [_read_file(path, private=False)] if path is not None and path.exists() else []

@@ -26,6 +26,7 @@ def _start(args: argparse.Namespace) -> int:
 
     from common.errors import ServiceError
     from common.processes.daily import DailyReminder
+    from common.processes.inspection import forbid_inspection
     from common.processes.logs import JsonFormatter
     from common.processes.supervisor import Supervisor
     from server.gateway.services import prepare_services
@@ -43,6 +44,8 @@ def _start(args: argparse.Namespace) -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
+    if home.lock_path.exists():
+        forbid_inspection()  # it will hold secrets of encrypted keys
     with starting(home):
         expiry = DailyReminder(partial(expiring, home), log.warning)
         supervisor = Supervisor(prepare_services(home), home.services_path, log.info, stopping.is_set)

@@ -109,13 +109,14 @@ def run_serverapp(home: HubDirectory, ready: int) -> None:
     logging.getLogger("flwr").setLevel(logging.INFO)  # each line of its DEBUG is written twice
     prove_clients(home.loopback.client)
     serverapp.install_from_fab = approved_only(serverapp.install_from_fab)
+    if home.lock_path.exists():
+        forbid_inspection()  # before it has the secret of encrypted keys: it may wait for hours
     say_ready(ready)
     given = sys.stdin.read()
     if not given:  # the executor has ended without a run
         return
     task = json.loads(given)
-    if remember_given(home.lock_path, task.get("secrets", "")):
-        forbid_inspection()
+    remember_given(home.lock_path, task.get("secrets", ""))
     serverapp.run_serverapp(
         runtime_api_address=task["address"],
         log_queue=Queue(),

@@ -18,7 +18,7 @@ from client.institution.paths import Slot
 from client.node import connection
 from client.node.flower_node import node_key_file
 from client.node.processes import services
-from common.errors import PassphraseError
+from common.errors import PassphraseError, ServiceError
 from common.identity.authority import node_key_text
 from common.identity.enrolment import EnrolmentRequest
 from common.identity.keyring import recall
@@ -173,6 +173,27 @@ def test_a_node_alone_needs_no_passphrase_of_the_agents_keys(
     assert home.secret(Slot.NODE)
     assert recall(home.lock_path, Slot.KEYS) is None
     assert [each.name for each in services(home, "node", "127.0.0.1:1")] == ["supernode", "superexec"]
+
+
+def test_the_start_of_a_node_closes_its_memory_before_it_opens_a_secret(
+    home: InstitutionDirectory, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    held: list[bytes | None] = []
+
+    def close() -> None:
+        held.append(recall(home.lock_path, Slot.NODE))
+
+    def begin(*_: object) -> None:
+        assert recall(home.lock_path, Slot.NODE)
+        raise ServiceError("enough was started")
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("common.processes.inspection.forbid_inspection", close)
+    monkeypatch.setattr(start, "_keep_running", begin)
+    given = ("--home", home.directory, "--only", "node", "--passphrase-file", files[0])
+    assert "enough" in refusal(capsys, start.add, "start", *given)
+    assert held == [None]
 
 
 def test_flower_reads_the_decrypted_node_key_from_a_pipe_once(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from common.identity.keys import PrivateKeys
 from common.identity.passphrase import (
     Lock,
     changed_passphrase,
+    forget,
     is_encrypted,
     new_passphrase,
     read_passphrase_from,
@@ -83,6 +85,15 @@ def test_systemd_gives_the_passphrase_and_an_option_goes_before_it(
     read_passphrase_from([passphrase_file(tmp_path / "wrong", WRONG)])
     with pytest.raises(PassphraseError):
         unlock(lock, "keys")
+
+
+def test_a_process_that_is_started_later_is_not_told_where_the_passphrase_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh_process(monkeypatch)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    forget()
+    assert str(tmp_path) not in os.environ.values()
 
 
 def test_the_passphrase_itself_is_not_taken_from_the_environment(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:

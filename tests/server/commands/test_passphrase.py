@@ -6,10 +6,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.cli import Add
-from common.errors import FedfinError
+from common.errors import FedfinError, ServiceError
 from common.files import write_atomic
 from common.identity.authority import new_key_and_request, node_key_text
 from common.identity.enrolment import EnrolmentRequest
+from common.identity.keyring import recall
 from common.identity.keys import PrivateKeys
 from common.identity.passphrase import is_encrypted, read_passphrase_from
 from common.identity.tls import server_context
@@ -165,3 +166,23 @@ def test_no_process_of_the_hub_gets_the_passphrase_or_a_secret_that_it_does_not_
             secret.decode() in " ".join([*each.command, *each.environment.values(), repr(each)])
             for secret in secrets.values()
         )
+
+
+def test_start_closes_its_memory_before_it_opens_a_secret(
+    home: HubDirectory, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bytes | None] = []
+
+    def close() -> None:
+        held.append(recall(home.lock_path, Slot.KEYS))
+
+    def prepare(_: HubDirectory) -> None:
+        home.secret(Slot.KEYS)
+        raise ServiceError("enough was started")
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("common.processes.inspection.forbid_inspection", close)
+    monkeypatch.setattr("server.gateway.services.prepare_services", prepare)
+    given = ("--home", home.directory, "--passphrase-file", files[0])
+    assert "enough" in refusal(capsys, start.add, "start", *given)
+    assert held == [None]

@@ -81,7 +81,13 @@ def test_a_runs_process_opens_the_encrypted_signing_keys_and_no_other_key(
     monkeypatch.setattr(processes, "prove_clients", lambda _: None)
     monkeypatch.setattr(processes, "forbid_inspection", lambda: closed.append(True))
     task = {"address": "127.0.0.1:1", "token": "t0ken", "parent_pid": 7, "secrets": secrets.decode()}
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(task)))
+
+    class Input(io.StringIO):
+        def read(self, _: int | None = -1) -> str:
+            assert closed, "it waits for the secret while other processes can still trace it"
+            return json.dumps(task)
+
+    monkeypatch.setattr(sys, "stdin", Input())
     heard, ready = os.pipe()
     processes.run_serverapp(home, ready)
     os.close(heard)
