@@ -75,7 +75,7 @@ def _fact(home: InstitutionPaths, name: str) -> float | None:
     try:
         value: Any = json.loads(read_limited(home.hub_contact_path, _MOST_BYTES))
         return float(value[name])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

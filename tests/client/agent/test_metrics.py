@@ -126,6 +126,14 @@ def test_a_ledger_that_was_edited_leaves_out_its_figures_alone(home: Institution
     assert figure(found, 'fedfin_answers_total{outcome="refusal"}') == 1
 
 
+@pytest.mark.parametrize("written", ['{"seen": 1' + "0" * 400 + "}", "[" * 4000, '{"seen": "x"}', "[]", '{"seen": []}'])
+def test_nothing_that_the_node_writes_leaves_out_the_figures_of_the_ledger(
+    home: InstitutionDirectory, written: str
+) -> None:
+    home.hub_contact_path.write_text(written)
+    assert values(InstitutionCollector(home, "all"))["fedfin_epsilon_left"] > 0
+
+
 def test_the_example_alerts_use_figures_that_exist(home: InstitutionDirectory) -> None:
     used = figures_of_alerts("fedfin-institution")
     assert used
