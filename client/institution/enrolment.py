@@ -13,7 +13,7 @@ from common.errors import ConfigurationError, EnrolmentError
 from common.files import read_limited, write_atomic
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import WARN_DAYS, check_name, new_key_and_request, node_key_text
-from common.identity.chains import authority_of, check_dates
+from common.identity.chains import authority_of, certificates_of, check_dates
 from common.identity.enrolment import MAX_FILE_BYTES, EnrolmentPackage, EnrolmentRequest, is_fingerprint
 from common.identity.x509 import load_key
 
@@ -84,6 +84,7 @@ def bring_certificate(home: InstitutionDirectory, chain: str) -> tuple[Enrolment
         EnrolmentError: It cannot be used. Nothing was changed.
         PassphraseError: The keys are encrypted, and the passphrase is missing or wrong.
     """
+    chain = certificates_of(chain)  # The request leaves the institution, and the file may hold the private key too.
     before = EnrolmentRequest.from_json(home.request_path.read_bytes())
     request = EnrolmentRequest.make(home.keys(), before.csr, before.node_key, chain)
     check_dates(chain)

@@ -18,6 +18,7 @@ from common.identity.x509 import common_name, general_name, key_digest
 
 __all__ = [
     "authority_of",
+    "certificates_of",
     "check_client_chain",
     "check_dates",
     "check_server_chain",
@@ -37,6 +38,15 @@ def authority_of(chain: str | bytes) -> str:
     """
     certificates = _read(chain)
     return _pem(certificates[-1]) if len(certificates) > 1 else ""
+
+
+def certificates_of(pem: str | bytes) -> str:
+    """Return the certificates in a text (PEM) and nothing else that it holds, such as a private key.
+
+    Raises:
+        EnrolmentError: The text has no certificate, too many, or a damaged one.
+    """
+    return "".join(map(_pem, _read(pem)))
 
 
 def subject_of(authority: str) -> str:

@@ -8,7 +8,7 @@ from common.errors import EnrolmentError
 from common.files import write_atomic, write_json
 from common.flower.bundle import bundle_sha256
 from common.identity.authority import Certificate, new_key_and_request
-from common.identity.chains import check_dates, check_server_chain, read_authorities, subject_of
+from common.identity.chains import certificates_of, check_dates, check_server_chain, read_authorities, subject_of
 from common.identity.enrolment import EnrolmentPackage, EnrolmentRequest
 from common.identity.x509 import load_key, server_request
 from server.hub.audit_log import note
@@ -161,8 +161,9 @@ def install_server(home: HubDirectory, chain: bytes) -> Certificate:
     present = Certificate.read(home.server_certificate.read_bytes())
     check_dates(chain)
     check_server_chain(chain, home.settings().gateway.names, present.key, authorities)
-    write_atomic(home.server_certificate, chain)
-    issued = Certificate.read(chain)
+    certificates = certificates_of(chain)  # Others may read this file, and the text may hold the private key too.
+    write_atomic(home.server_certificate, certificates.encode())
+    issued = Certificate.read(certificates)
     note(home, "server_certificate_installed", {"serial": issued.serial})
     return issued
 

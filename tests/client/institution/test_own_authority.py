@@ -56,6 +56,18 @@ def test_the_hub_approves_the_authority_once_and_renewals_need_no_package(
     home.package()
 
 
+def test_a_private_key_beside_the_certificates_stays_where_it_is(enrolled: Enrolled) -> None:
+    home = enrolled.home
+    private = home.tls_key_path.read_text()
+    chain = BANK.issue(home.csr_path.read_text())
+    request, _ = bring_certificate(home, private + chain)
+    assert request.chain == chain
+    assert "PRIVATE" not in home.request_path.read_text()
+    accept(home, answer(enrolled, request), None)
+    bring_certificate(home, chain + private)
+    assert shown(home) == chain
+
+
 def test_another_authority_needs_the_hub_again(enrolled: Enrolled) -> None:
     home = enrolled.home
     request, _ = bring_certificate(home, BANK.issue(home.csr_path.read_text()))

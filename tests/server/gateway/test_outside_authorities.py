@@ -14,7 +14,14 @@ from common.identity.keys import PrivateKeys
 from common.identity.tls import client_context
 from server.commands import approve as approve_command
 from server.commands import certs
-from server.hub.enrolment import approve, install_server, renew_server, revoke, trust_server_authority
+from server.hub.enrolment import (
+    approve,
+    install_server,
+    renew_server,
+    request_server,
+    revoke,
+    trust_server_authority,
+)
 from server.runs.status import certificates, expiring
 from tests.outside_authority import OutsideAuthority
 from tests.server.commands.hub_commands import contents, printed, refusal
@@ -171,6 +178,14 @@ def test_the_gateway_shows_a_certificate_of_the_operators_authority(
     # Back to the hub's own authority.
     renew_server(served.home)
     until(lambda: status(served, own.shows(second.certificate, old)) == 200)
+
+
+def test_the_file_of_the_servers_certificate_never_holds_its_private_key(served: Served) -> None:
+    home = served.home
+    trust_server_authority(home, HUBS.root.encode())
+    chain = HUBS.issue(request_server(home), purpose=SERVER)
+    install_server(home, home.server_key.read_bytes() + chain.encode())
+    assert home.server_certificate.read_text() == chain
 
 
 def test_a_server_certificate_that_institutions_would_refuse_is_not_installed(served: Served) -> None:
