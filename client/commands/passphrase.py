@@ -13,7 +13,7 @@ def add(commands: cli.Commands) -> None:
     text = "encrypt the private keys with a passphrase, or change it (a change needs no restart)"
     parser = cli.subcommand(commands, "passphrase", _run, text, "passphrase --home /srv/fedfin")
     cli.add_new_passphrase(parser)
-    only = "change only the passphrase of the agent's keys, or of the node's. Default: both"
+    only = "change only the passphrase of the agent's keys, or of the node's. Default, and the first time: both"
     parser.add_argument("--only", choices=("agent", "node"), help=only)
     add_home(parser)
     cli.add_passphrase(parser)

@@ -43,6 +43,7 @@ def set_passphrase(
         if any(running_services(state_path(home, part)) for part in ("all", "agent", "node")):
             raise ServiceError(f"{home.directory}: it is started: stop it, and encrypt its keys then")
         home.keys()
+        slots = tuple(Slot)
         Lock.create(home.lock_path, tuple(Slot), choose(), mode=secret_mode(home.tls))
     _encrypt(home, slots)
 

@@ -132,6 +132,15 @@ def test_agent_and_node_can_have_different_passphrases(
     assert home.keys().public == home.public_keys()
 
 
+@pytest.mark.parametrize("only", ["agent", "node"])
+def test_a_first_passphrase_leaves_no_plain_private_key(
+    plain: InstitutionDirectory, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], only: str
+) -> None:
+    change = ("passphrase", "--only", only, "--home", plain.directory, "--new-passphrase-file", files[1])
+    printed(capsys, passphrase.add, *change)
+    assert all(is_encrypted(path) for path in key_files(plain))
+
+
 def test_an_interrupted_encryption_leaves_an_institution_that_works_and_is_continued(
     plain: InstitutionDirectory, monkeypatch: pytest.MonkeyPatch, files: tuple[Path, Path]
 ) -> None:
