@@ -52,7 +52,7 @@ _MOST_LOCK_BYTES = 16_384
 _COST = 2**16
 """Cost n of scrypt (RFC 7914), with r = 8 and p = 1: 64 MiB of memory for each guess of a passphrase."""
 _LARGEST_COST = 2**20
-_SECRET_BYTES, _SALT_BYTES, _NONCE_BYTES = 32, 16, 12
+_SECRET_BYTES, _SALT_BYTES, _NONCE_BYTES, _TAG_BYTES = 32, 16, 12, 16
 
 _files: list[Path] = []
 _typed: list[bytes] = []
@@ -122,8 +122,9 @@ class Lock:
             for each in slots.values():
                 if type(each.cost) is not int or not 1 < each.cost <= _LARGEST_COST or each.cost & (each.cost - 1):
                     raise ValueError
-                for text in (each.salt, each.nonce, each.sealed):
-                    bytes.fromhex(text)
+                lengths = [len(bytes.fromhex(text)) for text in (each.salt, each.nonce, each.sealed)]
+                if lengths != [_SALT_BYTES, _NONCE_BYTES, _SECRET_BYTES + _TAG_BYTES]:
+                    raise ValueError
         except OSError as error:
             raise PassphraseError(f"{path}: cannot be read ({error.strerror}): restore it from its backup") from None
         except (ValueError, KeyError, TypeError):
@@ -179,12 +180,12 @@ def unlock(lock: Path, slot: str) -> bytes | None:
             return secret
     if given:
         raise PassphraseError(f"{lock}: the passphrase does not open the private keys: give the right one")
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         raise PassphraseError(
             f"{lock}: the private keys are encrypted: give --passphrase-file FILE, set the systemd credential "
             f"{CREDENTIAL}, or run the command at a terminal"
         )
-    typed = getpass.getpass(f"Passphrase of {lock.parent} ({slot}): ").encode()
+    typed = _ask(f"Passphrase of {lock.parent} ({slot}): ")
     if (secret := wrapped.open(slot, typed)) is None:
         raise PassphraseError(f"{lock}: the passphrase does not open the private keys: try again")
     _typed.append(typed)
@@ -219,9 +220,9 @@ def changed_passphrase(file: Path | None) -> bytes:
 def _chosen(given: list[bytes]) -> bytes:
     if given:
         chosen = given[0]
-    elif sys.stdin.isatty():
-        chosen = getpass.getpass("New passphrase: ").encode()
-        if getpass.getpass("Again: ").encode() != chosen:
+    elif _has_terminal():
+        chosen = _ask("New passphrase: ")
+        if _ask("Again: ") != chosen:
             raise PassphraseError("passphrase: the two differ: try again")
     else:
         raise PassphraseError(
@@ -230,6 +231,18 @@ def _chosen(given: list[bytes]) -> bytes:
     if len(chosen) < LEAST_CHARACTERS:
         raise PassphraseError(f"passphrase: too short: use at least {LEAST_CHARACTERS} characters")
     return chosen
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _ask(prompt: str) -> bytes:
+    """Return the passphrase that is typed. Raises PassphraseError for the end of the input or for no text in UTF-8."""
+    try:
+        return getpass.getpass(prompt).encode()
+    except (EOFError, UnicodeError):
+        raise PassphraseError("no passphrase was typed, or it is no text in UTF-8: try again") from None
 
 
 def is_encrypted(key_file: Path) -> bool:

@@ -139,8 +139,9 @@ def request_server(home: HubDirectory) -> str:
     Raises:
         EnrolmentError, PassphraseError: The key cannot be used.
     """
+    secret = home.secret(Slot.GATEWAY)
     try:
-        key = load_key(home.server_key.read_bytes(), home.secret(Slot.GATEWAY))
+        key = load_key(home.server_key.read_bytes(), secret)
     except (OSError, ValueError):
         raise EnrolmentError(f"{home.server_key}: damaged: run `fedfin-hub certs --rotate server`") from None
     return server_request(key, home.settings().gateway.names)

@@ -125,6 +125,34 @@ def test_the_terminal_is_asked_once_for_all_secrets_of_one_passphrase(
         unlock(lock, "keys")
 
 
+@pytest.mark.parametrize("stop", [EOFError(), UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid"), "pass\udce9"])
+def test_a_terminal_that_gives_no_text_is_one_line(
+    lock: Path, monkeypatch: pytest.MonkeyPatch, stop: Exception | str
+) -> None:
+    def answer(prompt: str) -> str:
+        if isinstance(stop, str):
+            return stop
+        raise stop
+
+    fresh_process(monkeypatch)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", answer)
+    for ask in (new_passphrase, lambda: unlock(lock, "keys")):
+        with pytest.raises(PassphraseError, match="no passphrase was typed"):
+            ask()
+
+
+def test_without_a_standard_input_a_missing_passphrase_is_one_line(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh_process(monkeypatch)
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(PassphraseError, match="give --passphrase-file"):
+        unlock(lock, "keys")
+    with pytest.raises(PassphraseError, match="no new one is given"):
+        new_passphrase()
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "message"),
     [(RIGHT, 0o640, "chmod 600"), ("", 0o600, "empty"), ("x" * 5000, 0o600, "no file of one line")],
@@ -180,6 +208,17 @@ def test_a_damaged_lock_is_one_line(
     lock.write_bytes(json.dumps(fields).encode() if isinstance(damage, dict) else damage)
     fresh_process(monkeypatch)
     with pytest.raises(PassphraseError, match="restore it from its backup"):
+        unlock(lock, "keys")
+
+
+@pytest.mark.parametrize("field", ["salt", "nonce", "sealed"])
+def test_a_lock_with_a_shortened_field_is_damaged(lock: Path, monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    fields: dict[str, Any] = json.loads(lock.read_text())
+    fields["keys"][field] = fields["keys"][field][:6]
+    lock.write_text(json.dumps(fields))
+    fresh_process(monkeypatch)
+    read_passphrase_from([passphrase_file(lock.with_name("right"), RIGHT)])
+    with pytest.raises(PassphraseError, match="damaged: restore it from its backup"):
         unlock(lock, "keys")
 
 
