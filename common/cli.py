@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from common.errors import ConfigurationError, FedfinError
-from common.files import json_text
+from common.files import json_text, write_atomic
 from common.flower.environment import QUIET
 from common.installation import foreign_package
 
@@ -29,6 +29,7 @@ __all__ = [
     "main",
     "print_json",
     "subcommand",
+    "write_output",
 ]
 
 Commands = Any  # argparse's own type for the result of `add_subparsers` is private
@@ -152,6 +153,25 @@ def changed_passphrase(args: argparse.Namespace) -> bytes:
     from common.identity.passphrase import changed_passphrase
 
     return changed_passphrase(args.new_passphrase_file)
+
+
+def write_output(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write the file that an option names.
+
+    Args:
+        path: The file.
+        data: Its new content.
+        mode: Its mode.
+
+    Raises:
+        ConfigurationError: It cannot be written.
+    """
+    try:
+        write_atomic(path, data, mode=mode)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigurationError(f"{path}: cannot be written ({error.strerror}): choose another file") from None
 
 
 def _use_passphrases(args: argparse.Namespace) -> None:

@@ -38,13 +38,12 @@ def add(commands: cli.Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     texts = _texts(args)
     from client.inference.predictor import load_adapter
-    from common.files import write_atomic
 
     predictor = load_adapter(args.adapter, args.task, args.device, args.base_model)
     rows = _rows(predictor, texts)
     content = _csv(rows) if args.format == "csv" else "".join(json.dumps(row) + "\n" for row in rows)
     if args.out is not None:
-        write_atomic(args.out, content.encode(), mode=0o600)
+        cli.write_output(args.out, content.encode(), mode=0o600)
     elif not args.json:
         sys.stdout.write(content)
     if args.json:

@@ -35,7 +35,6 @@ def add(commands: cli.Commands) -> None:
 
 
 def _approve(args: argparse.Namespace) -> int:
-    from common.files import write_atomic
     from common.identity.enrolment import format_fingerprint
     from server.hub.enrolment import approve
 
@@ -44,7 +43,7 @@ def _approve(args: argparse.Namespace) -> int:
     _compare(request.keys.name, request.fingerprint, args.fingerprint)
     package, path = approve(home, request, args.declared_units, args.own_authority)
     if args.out is not None:
-        write_atomic(args.out, package.to_json().encode() + b"\n")
+        cli.write_output(args.out, package.to_json().encode() + b"\n")
         path = args.out
     if args.json:
         facts = {"institution": package.institution, "package": str(path), "fingerprint": package.fingerprint}

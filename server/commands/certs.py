@@ -9,7 +9,7 @@ from server.commands.options import add_home, open_home
 __all__ = ["add"]
 
 _MOST_BYTES = 32_768
-_WARNINGS = {"valid": "", "soon": "  <- renew it", "expired": "  <- EXPIRED", "own": "  (its own authority)"}
+_WARNINGS = {"valid": "", "soon": "  <- renew it", "expired": "  <- EXPIRED", "own": "  (own authority)"}
 
 
 def add(commands: cli.Commands) -> None:
@@ -29,7 +29,6 @@ def add(commands: cli.Commands) -> None:
 
 
 def _certs(args: argparse.Namespace) -> int:
-    from common.files import write_atomic
     from server.hub.enrolment import (
         install_server,
         renew_institution,
@@ -44,7 +43,7 @@ def _certs(args: argparse.Namespace) -> int:
     if args.trust is not None:
         trust_server_authority(home, _read(args.trust))
     if args.request is not None:
-        write_atomic(args.request, request_server(home).encode())
+        cli.write_output(args.request, request_server(home).encode())
     if args.install is not None:
         install_server(home, _read(args.install))
     for name in args.rotate:
@@ -57,10 +56,7 @@ def _certs(args: argparse.Namespace) -> int:
         cli.print_json({"certificates": rows, "packages": packages})
         return 0
     for row in rows:
-        warning = {"valid": "", "soon": "  <- renew it", "expired": "  <- EXPIRED", "own": "  (own authority)"}[
-            row["state"]
-        ]
-        print(f"{row['name']:24} {row['until'][:10]}  {row['days_left']:6.0f} days{warning}")
+        print(f"{row['name']:24} {row['until'][:10]}  {row['days_left']:6.0f} days{_WARNINGS[row['state']]}")
     for name, path in packages.items():
         print(f"hand {name} its new package, to `fedfin-institution join`: {path}")
     return 0

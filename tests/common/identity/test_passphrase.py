@@ -142,9 +142,7 @@ def test_a_terminal_that_gives_no_text_is_one_line(
             ask()
 
 
-def test_without_a_standard_input_a_missing_passphrase_is_one_line(
-    lock: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_standard_input_a_missing_passphrase_is_one_line(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh_process(monkeypatch)
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(PassphraseError, match="give --passphrase-file"):

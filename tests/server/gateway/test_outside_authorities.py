@@ -188,6 +188,16 @@ def test_the_file_of_the_servers_certificate_never_holds_its_private_key(served:
     assert home.server_certificate.read_text() == chain
 
 
+def test_a_request_that_cannot_be_written_is_one_line(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "server.csr"):
+        line = refusal(capsys, certs.add, "certs", "--request", path, "--home", served.home.directory)
+        assert "cannot be written" in line
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
 def test_a_server_certificate_that_institutions_would_refuse_is_not_installed(served: Served) -> None:
     home = served.home
     trust_server_authority(home, HUBS.root.encode())
