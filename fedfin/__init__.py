@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from client.audit.findings import audit
-    from client.budget.summary import read_ledger
+    from client.budget.verified_ledger import read_ledger
     from client.finetune import finetune
     from client.finetune.domain import adapt_to_domain
     from client.finetune.job import AdapterOptions, FineTuningJob, PrivacyOptions, TaskData, TrainingOptions
@@ -73,7 +73,7 @@ _PLACES = {
     "finetune": "client.finetune:finetune",
     "load_adapter": "client.inference.predictor:load_adapter",
     "read_labelled": "common.data.reading:read_labelled",
-    "read_ledger": "client.budget.summary:read_ledger",
+    "read_ledger": "client.budget.verified_ledger:read_ledger",
     "simulate": "simulation.in_memory:simulate",
 }
 

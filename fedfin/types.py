@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from common.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from client.budget.summary import LedgerRun, RunStatement
-    from client.budget.summary import VerifiedLedger as Ledger
+    from client.budget.verified_ledger import LedgerRun, RunStatement
+    from client.budget.verified_ledger import VerifiedLedger as Ledger
     from client.finetune.domain import AdaptationResult, TextMeasures
     from client.finetune.result import FineTuningResult, PrivacyGuarantee, TrainingSummary
     from client.inference.predictor import Label, Predictor
@@ -45,14 +45,14 @@ _PLACES = {
     "DpSgdEvent": "common.privacy.accounting:DpSgdEvent",
     "FineTuningResult": "client.finetune.result:FineTuningResult",
     "Label": "client.inference.predictor:Label",
-    "Ledger": "client.budget.summary:VerifiedLedger",
-    "LedgerRun": "client.budget.summary:LedgerRun",
+    "Ledger": "client.budget.verified_ledger:VerifiedLedger",
+    "LedgerRun": "client.budget.verified_ledger:LedgerRun",
     "Metrics": "common.evaluation.task_metrics:Metrics",
     "Predictor": "client.inference.predictor:Predictor",
     "PrivacyGuarantee": "client.finetune.result:PrivacyGuarantee",
     "PrivacyLimit": "common.privacy.accounting:PrivacyLimit",
     "RoundRecord": "common.report.records:RoundRecord",
-    "RunStatement": "client.budget.summary:RunStatement",
+    "RunStatement": "client.budget.verified_ledger:RunStatement",
     "SimulationResult": "simulation.result:SimulationResult",
     "TextMeasures": "client.finetune.domain:TextMeasures",
     "TrainingSummary": "client.finetune.result:TrainingSummary",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from client.budget.summary import VerifiedLedger, read_ledger
+from client.budget.verified_ledger import VerifiedLedger, read_ledger
 from client.institution.directory import InstitutionDirectory
 from client.node.connection import clock_ahead, last_seen
 from client.node.processes import Part, agent_status, state_path

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from client.budget.global_models import ASSUMES, by_others, keeps_tensors
-from client.budget.summary import VerifiedLedger
+from client.budget.second_figure import ASSUMES, by_others, keeps_tensors
+from client.budget.verified_ledger import VerifiedLedger
 from client.institution.directory import InstitutionDirectory
 from client.personalisation.record import read_record
 from common.privacy.accounting import DpSgdEvent, epsilon

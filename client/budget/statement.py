@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from client.budget.global_models import ASSUMES, by_others, keeps_tensors
+from client.budget.second_figure import ASSUMES, by_others, keeps_tensors
 from client.institution.say import Say
 from client.personalisation.record import PersonalRecord
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon, epsilon_rdp, loss_distribution

@@ -51,7 +51,7 @@ def add(commands: cli.Commands) -> None:
 
 def _show(args: argparse.Namespace) -> int:
     from client.budget.overview import overview
-    from client.budget.summary import read_ledger
+    from client.budget.verified_ledger import read_ledger
 
     ledger = read_ledger(home_of(args).directory)
     summary = overview(ledger)
@@ -133,7 +133,7 @@ def _admission(tight: float | None, proven: float, kept_for_one_mechanism: bool)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from client.budget.summary import verify_ledger
+    from client.budget.verified_ledger import verify_ledger
     from common.identity.keys import PublicKeys
 
     home = home_of(args)
@@ -160,7 +160,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _forecast(args: argparse.Namespace) -> int:
-    from client.budget.summary import read_ledger
+    from client.budget.verified_ledger import read_ledger
     from client.federation.forecast import forecast
     from client.institution.directory import InstitutionDirectory
     from common.config.run import RunConfig
@@ -236,7 +236,7 @@ def _forecast(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from client.budget.overview import rows
-    from client.budget.summary import read_ledger
+    from client.budget.verified_ledger import read_ledger
     from common.files import write_atomic, write_json
 
     out: Path = args.out
@@ -270,7 +270,7 @@ def _csv(table: list[dict[str, Any]]) -> str:
 
 
 def _statement(args: argparse.Namespace) -> int:
-    from client.budget.summary import read_ledger
+    from client.budget.verified_ledger import read_ledger
 
     made = read_ledger(home_of(args).directory).statement(args.run_id, prv=True)
     if args.json:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from client.budget.summary import read_ledger
+from client.budget.verified_ledger import read_ledger
 from client.inference.predictor import load_adapter
 from common.config.run import RunConfig
 from common.data.datasets import Dataset

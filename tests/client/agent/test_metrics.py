@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from client.agent.metrics import InstitutionCollector
-from client.budget.summary import read_ledger
+from client.budget.verified_ledger import read_ledger
 from client.institution.directory import InstitutionDirectory
 from client.node.connection import HubContact
 from client.node.processes import state_path

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from client.budget.global_models import OTHERS
+from client.budget.second_figure import OTHERS
 from client.budget.statement import GROUPS, RATES, statement
 from common.files import json_text
 from common.identity.keys import PrivateKeys

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from client.budget.overview import overview, rows
-from client.budget.summary import read_ledger
+from client.budget.verified_ledger import read_ledger
 from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError, LedgerError
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon

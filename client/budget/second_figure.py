@@ -1,4 +1,7 @@
-"""Epsilon against those who see only the global models, by the number of other institutions that added their noise."""
+"""The second figure of a statement: epsilon against parties that see only the global models.
+
+It depends on the number of other institutions that added their noise. See `common.privacy.global_model`.
+"""
 
 from collections.abc import Iterable, Sequence
 
