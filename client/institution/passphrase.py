@@ -6,11 +6,10 @@ from client.institution.directory import InstitutionDirectory
 from client.institution.node_keys import load_node_key, write_node_key, write_tls_key
 from client.institution.paths import Slot
 from client.institution.sharing import secret_mode
-from client.node.processes import state_path
+from client.node.processes import is_started
 from common.errors import ServiceError
 from common.identity.passphrase import Lock, is_encrypted, unlock
 from common.identity.x509 import load_key
-from common.processes.supervisor import running_services
 
 __all__ = ["set_passphrase"]
 
@@ -40,7 +39,7 @@ def set_passphrase(
             unlock(home.lock_path, slot)
         Lock.read(home.lock_path).change(slots, choose())
     else:
-        if any(running_services(state_path(home, part)) for part in ("all", "agent", "node")):
+        if is_started(home):
             raise ServiceError(f"{home.directory}: it is started: stop it, and encrypt its keys then")
         home.keys()
         slots = tuple(Slot)

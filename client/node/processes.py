@@ -19,7 +19,7 @@ from common.flower.environment import flower_environment
 from common.identity.keyring import hand_over
 from common.processes.supervisor import Service
 
-__all__ = ["Part", "agent_status", "lock_path", "services", "single_instance_lock", "state_path"]
+__all__ = ["Part", "agent_status", "is_started", "lock_path", "services", "single_instance_lock", "state_path"]
 
 Part = Literal["all", "agent", "node"]
 _POLL_S = 0.1
@@ -91,6 +91,21 @@ def single_instance_lock(lock: Path, service: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def is_started(home: InstitutionPaths) -> bool:
+    """Return whether a `start` holds the institution now. Locks that this user may not read do not count."""
+    for part in ("agent", "node"):
+        try:
+            handle = os.open(lock_path(home, part), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if not try_lock(handle, shared=True):
+                return True
+        finally:
+            os.close(handle)
+    return False
 
 
 def agent_status(home: InstitutionPaths) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from client.institution.node_keys import load_node_key, write_node_key
 from client.institution.paths import Slot
 from client.node import connection
 from client.node.flower_node import node_key_file
-from client.node.processes import services
+from client.node.processes import Part, lock_path, services, single_instance_lock, state_path
 from common.errors import PassphraseError, ServiceError
 from common.identity.authority import node_key_text
 from common.identity.enrolment import EnrolmentRequest
@@ -159,6 +160,29 @@ def test_an_interrupted_encryption_leaves_an_institution_that_works_and_is_conti
     assert node_key_file(plain) == str(plain.node_key_path)
     monkeypatch.setattr(institution_passphrase, "write_node_key", whole)
     institution_passphrase.set_passphrase(plain, NEW.encode)
+    assert all(is_encrypted(path) for path in key_files(plain))
+
+
+@pytest.mark.parametrize("part", ["all", "agent", "node"])
+def test_keys_are_not_encrypted_below_processes_that_would_not_know_the_passphrase(
+    plain: InstitutionDirectory, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], part: Part
+) -> None:
+    command = ("passphrase", "--home", plain.directory, "--new-passphrase-file", files[0])
+    before = [path.read_bytes() for path in key_files(plain)]
+    with single_instance_lock(lock_path(plain, part), "this institution"):
+        assert "it is started: stop it" in refusal(capsys, passphrase.add, *command)
+    assert not plain.lock_path.exists()
+    assert [path.read_bytes() for path in key_files(plain)] == before
+
+
+def test_the_state_that_a_killed_start_left_behind_does_not_count_as_started(plain: InstitutionDirectory) -> None:
+    with subprocess.Popen(["true"]) as killed:
+        pass
+    path = state_path(plain, "all")
+    path.parent.mkdir(exist_ok=True)
+    services = [{"name": "agent", "pid": killed.pid, "restarts": 0, "log": ""}]
+    path.write_text(json.dumps({"supervisor": killed.pid, "services": services}))
+    institution_passphrase.set_passphrase(plain, OLD.encode)
     assert all(is_encrypted(path) for path in key_files(plain))
 
 

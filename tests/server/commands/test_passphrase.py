@@ -19,6 +19,7 @@ from server.gateway.services import prepare_services
 from server.hub import passphrase as hub_passphrase
 from server.hub.directory import HubDirectory
 from server.hub.paths import Slot
+from server.runs.status import starting
 from tests.passphrases import fresh_process, passphrase_file
 from tests.server.commands.hub_commands import contents, printed, refusal
 
@@ -122,6 +123,18 @@ def test_a_change_of_the_passphrase_replaces_one_file(
         home.keys()
     read_passphrase_from([new])
     assert home.keys().public == home.public_keys()
+
+
+def test_the_keys_of_a_started_hub_are_not_encrypted(
+    tmp_path: Path, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = HubDirectory.create(tmp_path / "hub", "hub", "127.0.0.1:8443", [])
+    before = [path.read_bytes() for path in key_files(home)]
+    command = ("passphrase", "--home", home.directory, "--new-passphrase-file", files[0])
+    with starting(home):
+        assert "the hub is started: stop it" in refusal(capsys, passphrase.add, *command)
+    assert not home.lock_path.exists()
+    assert [path.read_bytes() for path in key_files(home)] == before
 
 
 def test_an_interrupted_encryption_leaves_a_hub_that_works_and_is_continued(
