@@ -16,18 +16,21 @@ __all__ = ["DpTrainingPlan", "DpTrainingStats", "optimizer_for"]
 class DpTrainingPlan:
     """One local training.
 
-    steps: logical batches, each followed by one optimiser step.
-    sampling_probability: with `dp`, each unit's chance to be in a step's batch; without, the share of the examples
-        in each shuffled minibatch.
-    head_learning_rate: of the task head; `learning_rate` is that of the adapter.
-    optimizer: "sgd", "adam" or "adamw"; its state begins and ends with the training.
-    max_batch_tokens: padded tokens of a physical batch.
-    dp: None trains without privacy.
-    seed: without `dp`, of the order of the minibatches and of dropout; privacy's randomness never comes from it.
-    adam_noise_correction: with `dp` and Adam, take the noise's known variance out of the second moment.
+    Attributes:
+        steps: Number of logical batches, each followed by one optimiser step.
+        sampling_probability: With `dp`, the chance of each unit to be in the batch of a step. Without `dp`, the share
+            of the examples in each shuffled minibatch.
+        learning_rate: Of the adapter.
+        head_learning_rate: Of the task head.
+        optimizer: "sgd", "adam" or "adamw". Its state begins and ends with the training.
+        max_batch_tokens: Padded tokens of a physical batch.
+        dp: Settings of the mechanism. None trains without privacy.
+        seed: Without `dp`, seed of the order of the minibatches and of dropout. Privacy's randomness never comes from
+            it.
+        adam_noise_correction: With `dp` and Adam, take the noise's known variance out of the second moment.
 
     Raises:
-        ConfigurationError: what would be trained is not what `dp` says, or the optimiser is unknown.
+        ConfigurationError: The steps or the sampling probability differ from those of `dp`, or a value is unusable.
     """
 
     steps: int
@@ -56,7 +59,7 @@ class DpTrainingPlan:
 
 @dataclass(frozen=True)
 class DpTrainingStats:
-    """What happened, one entry a step. All of it is private: it stays inside the institution."""
+    """The course of a training, one entry a step. All of it is private: it stays inside the institution."""
 
     steps: int
     examples_drawn: tuple[int, ...]

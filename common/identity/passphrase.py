@@ -246,7 +246,7 @@ def _ask(prompt: str) -> bytes:
 
 
 def is_encrypted(key_file: Path) -> bool:
-    """Whether a key file is encrypted: a `private.json`, or a key in PEM. Raises OSError."""
+    """Return whether a key file is encrypted: a `private.json`, or a key in PEM. Raises OSError."""
     with key_file.open("rb") as file:
         return b"encrypted" in file.read(_HEAD_BYTES).lower()
 

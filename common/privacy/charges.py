@@ -1,4 +1,4 @@
-"""The charges of a privacy ledger: what each entry says, and the charges that follow from all of them."""
+"""The charges of a privacy ledger: the content of its entries, and the charges that follow from all of them."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Who may pass the gateway, by the files of the hub: enrolments, revocations and the keys of certificates."""
+"""Decide which requests pass the gateway, from the hub's enrolments, revocations and the keys of certificates."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""The section of the report on participation: who was asked, contributed or was refused."""
+"""The section of the report on participation: the institutions that were asked, contributed or were refused."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ __all__ = ["participation"]
 
 
 def participation(run: RunFiles) -> Html:
-    """Return the section on participation: who was asked, contributed or was refused, with bytes and seconds."""
+    """Return the section on participation: a row for each round, with institutions, bytes and seconds."""
     head = tag("h2", "Rounds", id="rounds")
     if not run.rounds:
         return join(head, tag("p", "No history was found.", class_="note"))

@@ -1,4 +1,4 @@
-"""The look within a training says what matters once, draws no random number, and never fails a training."""
+"""The look within a training logs each finding that matters once, draws no random number, and never fails."""
 
 import logging
 import random

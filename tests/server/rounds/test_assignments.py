@@ -1,4 +1,4 @@
-"""Who is asked in a round, and the message that each institution gets."""
+"""The institutions that a round asks, and the message that each one gets."""
 
 import itertools
 from collections import Counter
@@ -43,13 +43,12 @@ def test_another_attempt_at_a_round_asks_another_sample(federate: Any) -> None:
     federation.meddle[first[0]] = lambda institution, round_, reply: None
     with pytest.raises(QuorumError):
         federation.run()
-    seen = {first}
     for _ in range(20):
         try:
             federation.run(federation.states[-1])
             break
         except QuorumError:
-            seen.add(federation.states[-1].missed[-1].asked)
+            continue
     assert federation.states[-1].history, "no sample without the absent institution was ever drawn"
 
 
