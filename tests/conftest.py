@@ -5,3 +5,8 @@ from hypothesis import HealthCheck, settings
 # A busy machine generates inputs slowly. That says nothing about the code under test.
 settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("any machine")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """The name of a test tells bytes by their number: a compressed file holds the time, and processes must agree."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
