@@ -7,6 +7,7 @@ faults they find, and how many healthy trainings they disturb.
 """
 
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,9 +157,12 @@ def _stop_earlier(course: _Course) -> Recommendation | None:
 
 
 def _least_loss(course: _Course) -> float:
-    """Return the loss of the metric that is more than chance: two of the held-out rows, and 0.005."""
+    """Return the loss of the metric that is more than chance: its standard error on the held-out rows, and 0.005."""
     held = [sizes["validation"] for sizes in (course.track.setting("rows") or {}).values() if sizes["validation"]]
-    return max(0.005 - 1e-9, 2 / min(held) if held else 0.0)
+    best = course.summary.best_validation
+    if not held or best is None or course.summary.metric == "loss":
+        return 0.005 - 1e-9
+    return max(0.005 - 1e-9, math.sqrt(best * (1 - best) / min(held)))
 
 
 def _train_longer(course: _Course) -> Recommendation | None:
