@@ -11,10 +11,11 @@ export TOKENIZERS_PARALLELISM = false
 # Threads that wait by spinning make a machine that does other work too several times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help env demo test matrix e2e soak lint prose docs bench sbom hashes clean
+.PHONY: help env demo test fuzz matrix e2e soak lint prose docs bench sbom hashes clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
 	@echo "make test   the test suite (about 6 minutes)"
+	@echo "make fuzz   the property tests with inputs that are drawn anew (about 2 minutes)"
 	@echo "make matrix every combination in docs/matrix.md, for a nightly run (long)"
 	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 8 minutes)"
 	@echo "make soak   eight institutions: 200 connections at once, and twenty runs in a row (long)"
@@ -45,6 +46,9 @@ demo: env
 test: env
 	@# Two processes of one thread each: the models of most tests are too small for two threads to pay.
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+fuzz: env
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --hypothesis-profile random -m hypothesis
 
 matrix: env
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "matrix or not matrix" tests/client/finetune/test_matrix.py
