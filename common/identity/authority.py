@@ -21,6 +21,7 @@ from common.canonical import is_name
 from common.errors import EnrolmentError, PassphraseError
 from common.files import write_atomic
 from common.identity.x509 import (
+    UNREADABLE,
     certificate_builder,
     common_name,
     general_name,
@@ -30,6 +31,7 @@ from common.identity.x509 import (
     load_key,
     load_request,
     private_pem,
+    read_whole,
 )
 
 __all__ = [
@@ -77,8 +79,8 @@ class Certificate:
     def of_der(cls, der: bytes) -> Self:
         """The same from DER, as a TLS connection gives its peer's. Its name can stand in a line of a log."""
         try:
-            certificate = cls._of(x509.load_der_x509_certificate(der))
-        except ValueError:
+            certificate = cls._of(read_whole(x509.load_der_x509_certificate(der)))
+        except UNREADABLE:
             raise _bad("certificate", "not an X.509 certificate") from None
         check_name(certificate.name)
         return certificate

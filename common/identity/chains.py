@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from common.errors import EnrolmentError
-from common.identity.x509 import common_name, general_name, key_digest
+from common.identity.x509 import UNREADABLE, common_name, general_name, key_digest, read_whole
 
 __all__ = [
     "authority_of",
@@ -127,8 +127,9 @@ def check_server_chain(chain: str | bytes, names: Sequence[str], key: str, autho
 def _read(pem: str | bytes) -> list[x509.Certificate]:
     data = pem.encode() if isinstance(pem, str) else pem
     try:
-        certificates = x509.load_pem_x509_certificates(data) if len(data) <= _MOST_BYTES else []
-    except (ValueError, TypeError):
+        found = x509.load_pem_x509_certificates(data) if len(data) <= _MOST_BYTES else []
+        certificates = [read_whole(each) for each in found]
+    except UNREADABLE:
         certificates = []
     if not 1 <= len(certificates) <= _MOST_CERTIFICATES:
         raise _bad(f"it is not a text of 1 to {_MOST_CERTIFICATES} X.509 certificates in PEM")
@@ -149,7 +150,7 @@ def _check_links(certificates: Sequence[x509.Certificate], authorities: Sequence
 def _check_authority(certificate: x509.Certificate) -> None:
     try:
         is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         is_authority = False
     if not is_authority:
         raise _bad(f"{_name(certificate)} is no certificate of an authority: give the authority's own")
@@ -157,13 +158,10 @@ def _check_authority(certificate: x509.Certificate) -> None:
 
 def _check_leaf(certificate: x509.Certificate, key: str, purpose: x509.ObjectIdentifier) -> None:
     try:
-        digest = key_digest(certificate.public_key())
         found = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         found = None
-    except (ValueError, UnsupportedAlgorithm):
-        digest = ""
-    if digest != key:
+    if key_digest(certificate.public_key()) != key:
         raise _bad("it is for another key: have the certificate request of this key signed")
     if found is not None and purpose not in found:
         raise _bad("its extended key usage does not allow this use: have it issued for TLS client or server")

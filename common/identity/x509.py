@@ -9,12 +9,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PublicKeyTypes
 from cryptography.x509.oid import NameOID
 
 from common.errors import EnrolmentError, PassphraseError
 
 __all__ = [
+    "UNREADABLE",
     "certificate_builder",
     "common_name",
     "general_name",
@@ -24,9 +25,19 @@ __all__ = [
     "load_key",
     "load_request",
     "private_pem",
+    "read_whole",
     "server_request",
 ]
 
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""The errors of `cryptography` for a certificate or request that it cannot read. They have no common class."""
 _MAX_PEM = 16_384
 # A clock that is up to five minutes behind must not refuse a certificate made just now.
 _CLOCK_SLACK = timedelta(minutes=10)
@@ -95,10 +106,10 @@ def load_request(request: str | bytes) -> tuple[x509.Name, ec.EllipticCurvePubli
     """
     try:
         csr = x509.load_pem_x509_csr(_pem_bytes(request))
+        key = _read_parts(csr)
         if not csr.is_signature_valid:
             raise ValueError
-        key = csr.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise EnrolmentError("certificate request: damaged, or not made with its own key: make it again") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
         raise EnrolmentError("certificate request: its key is not on the curves P-256 or P-384: make it again")
@@ -112,9 +123,26 @@ def load_certificate(pem: str | bytes) -> x509.Certificate:
         EnrolmentError: not an X.509 certificate in PEM, or one of more than 16 KiB.
     """
     try:
-        return x509.load_pem_x509_certificate(_pem_bytes(pem))
-    except (ValueError, TypeError):
+        return read_whole(x509.load_pem_x509_certificate(_pem_bytes(pem)))
+    except UNREADABLE:
         raise EnrolmentError("certificate: not an X.509 certificate in PEM") from None
+
+
+def read_whole(certificate: x509.Certificate) -> x509.Certificate:
+    """Return the certificate after its lazy parts were read once.
+
+    Raises:
+        UNREADABLE: a part is damaged or of an unknown kind.
+    """
+    _read_parts(certificate)
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return certificate
+
+
+def _read_parts(found: x509.Certificate | x509.CertificateSigningRequest) -> PublicKeyTypes | CertificatePublicKeyTypes:
+    """Read the subject and the extensions, and return the public key."""
+    _ = found.subject, found.extensions
+    return found.public_key()
 
 
 def _pem_bytes(pem: str | bytes) -> bytes:
