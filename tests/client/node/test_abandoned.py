@@ -18,7 +18,7 @@ from common.identity.tls import server_context
 from tests.client.enrolled import enrol
 
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)  # flwr 1.41 pins such a typer
+    warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)  # flwr pins such a typer
     from flwr.proto.fleet_pb2 import ActivateNodeResponse
     from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatResponse
 

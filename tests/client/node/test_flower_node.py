@@ -25,7 +25,7 @@ from common.flower.bundle import bundle, bundle_sha256
 from tests.client.enrolled import enrol
 
 with warnings.catch_warnings():
-    # flwr 1.41 pins a typer that uses a name click 8.5 deprecates. Not ours to mend, and only while importing.
+    # flwr pins a typer that uses a name click 8.5 deprecates. Not ours to mend, and only while importing.
     warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)
     from flwr.app import ConfigRecord, Error, Message, RecordDict
     from flwr.supercore.fab import Fab

@@ -24,7 +24,7 @@ from common.flower.bundle import bundle
 from tests.client.enrolled import enrol
 
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)  # flwr 1.41 pins such a typer
+    warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)  # flwr pins such a typer
     from flwr.app import ConfigRecord, Message, RecordDict
     from flwr.supercore.fab import Fab
     from flwr.supercore.object_store import ObjectStoreFactory

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from common.errors import MessageError
 
 with warnings.catch_warnings():
-    # flwr 1.41 pins a typer that uses a name click 8.5 deprecates. Not ours to mend, and only while importing.
+    # flwr pins a typer that uses a name click 8.5 deprecates. Not ours to mend, and only while importing.
     warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)
     from flwr.app import ConfigRecord, Error, MetricRecord, RecordDict
 
