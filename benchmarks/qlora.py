@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common.data.datasets import Dataset, SummaryExample
+from common.data.datasets import Dataset, ResponseExample
 from common.data.reading import read_labelled
 
 DATA = Path(os.environ.get("FEDFIN_DATA", "../shared/data")) / "beige_book"
@@ -40,8 +40,8 @@ def rows(count: int, start: int) -> Dataset:
     """Return shortened sections of reports with the first sentences of their summaries."""
     file = DATA / "beige_book_summary_pairs_2017_2020.jsonl.gz"
     found = read_labelled(file, "document_summarization", "document").examples
-    pairs = [example for example in found if isinstance(example, SummaryExample)][start : start + count]
-    short = (SummaryExample(p.text[:800], ". ".join(p.summary.split(". ")[:2])) for p in pairs)
+    pairs = [example for example in found if isinstance(example, ResponseExample)][start : start + count]
+    short = (ResponseExample(p.text[:800], ". ".join(p.response.split(". ")[:2])) for p in pairs)
     return Dataset(tuple(short), (), "beige_book")
 
 

@@ -27,6 +27,7 @@ class Head(StrEnum):
     SEQUENCE = "sequence"
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     SUMMARY = "summary"
+    INSTRUCTION = "instruction"
     MASKED = "masked"
     CAUSAL = "causal"
 
@@ -42,8 +43,8 @@ class Head(StrEnum):
 
     @property
     def writes_text(self) -> bool:
-        """A new text for each text: a summary."""
-        return self is Head.SUMMARY
+        """A new text for each text: a summary, or the response to a prompt."""
+        return self in (Head.SUMMARY, Head.INSTRUCTION)
 
     @property
     def is_language_modelling(self) -> bool:
@@ -58,12 +59,17 @@ class Head(StrEnum):
     @property
     def generates(self) -> bool:
         """A score for each entry of the vocabulary at every token, from the base model's own generating head."""
-        return self in (Head.SUMMARY, Head.CAUSAL)
+        return self.writes_text or self is Head.CAUSAL
 
     @property
     def columns(self) -> tuple[str, str]:
         """The usual names of the text column and the target column in data sets of such tasks."""
-        return {Head.TOKEN: ("tokens", "ner_tags"), Head.SUMMARY: ("text", "summary")}.get(self, ("text", "label"))
+        own = {
+            Head.TOKEN: ("tokens", "ner_tags"),
+            Head.SUMMARY: ("text", "summary"),
+            Head.INSTRUCTION: ("prompt", "completion"),
+        }
+        return own.get(self, ("text", "label"))
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,18 @@ _ALL = (
         target_modules=("query", "key", "value", "out"),
         dropout=0.1,
         metric="rouge_l",
+    ),
+    # Prompts and responses of any kind. The epoch is chosen by the loss on the responses, because to write the
+    # responses of all held-out rows after every epoch would take longer than to train.
+    Task(
+        name="instruction_tuning",
+        head=Head.INSTRUCTION,
+        labels=(),
+        rank=16,
+        alpha=32,
+        target_modules=("query", "key", "value", "out"),
+        dropout=0.05,
+        metric="log_likelihood",
     ),
     # Continual pretraining on unlabelled text. Dropout stays off, so that the same masks give the same loss.
     Task(

@@ -173,7 +173,7 @@ def _epsilon_range(record: RoundRecord) -> str:
 
 def _rounds_table(workspace: "Workspace", history: Sequence[RoundRecord]) -> Table:
     table = Table(title="By round: the hub's test set, and epsilon spent by the institutions so far")
-    second = "perplexity" if task(workspace.config.task).head.is_language_modelling else "weighted_f1"
+    second = "perplexity" if not task(workspace.config.task).head.is_linear else "weighted_f1"
     for column in ("round", "members", "accuracy", second.replace("_f1", " F1"), "epsilon", "MB sent"):
         table.add_column(column, justify="right", no_wrap=True)
     for record in history:

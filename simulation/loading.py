@@ -70,8 +70,6 @@ def load_federation(
     kind = Head(head)
     if kind.is_language_modelling:
         return leave_test_rows_out(_texts(cfg, cfg.train, seed))
-    if not kind.is_linear:
-        raise ConfigurationError(f'task.name: "{task}" cannot be simulated: choose one that labels texts or words')
     return leave_test_rows_out(_labelled(cfg, cfg.train, kind, tuple(labels), seed))
 
 
@@ -86,11 +84,11 @@ def _labelled(cfg: "DataConfig", source: Path, head: Head, labels: tuple[str, ..
     if cfg.test is not None:
         test = read_records(cfg.test, head, _columns(cfg, None, None, None))
     # Labels are those of the whole file: a rare one may be in the test rows alone.
-    known = labels or labels_of_records(every, head)
+    known = labels or (() if head.writes_text else labels_of_records(every, head))
 
     def dataset(records: Records, name: str) -> Dataset:
         made = to_dataset(records, head, known, numbered=every.own_labels, name=name)
-        return replace(made, labels_from_rows=not labels)
+        return replace(made, labels_from_rows=bool(known) and not labels)
 
     return _federation(cfg, train, test, dataset, seed)
 

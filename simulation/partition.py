@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.data.datasets import AnyExample, Dataset, Example, SummaryExample, TokenExample, merge, text_of
+from common.data.datasets import AnyExample, Dataset, Example, ResponseExample, TokenExample, merge, text_of
 from common.data.labels import clean_label
 from common.data.records import Record, Records
 from common.data.splits import remove_test_rows
@@ -136,7 +136,7 @@ def dirichlet_split(dataset: Dataset, institutions: int, alpha: float | None, se
 
 
 def _skew_label(example: AnyExample) -> int:
-    if isinstance(example, SummaryExample):
+    if isinstance(example, ResponseExample):
         return 0
     return example.label if isinstance(example, Example) else max(example.labels)
 

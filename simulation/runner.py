@@ -50,14 +50,14 @@ def run_simulation(
         observers: Called during the run.
 
     Raises:
-        ConfigurationError: Baselines of a language model are asked for.
+        ConfigurationError: Baselines of a model that predicts or writes text are asked for.
         CheckpointError: The saved state is damaged or belongs to another run.
         QuorumError: Too few institutions contributed to a round. The rounds before it are saved.
     """
-    if baselines and task(workspace.config.task).head.is_language_modelling:
+    if baselines and not task(workspace.config.task).head.is_linear:
         raise ConfigurationError(
-            "--baselines: a language model is compared with itself before round 1, and the result holds that: "
-            "leave it out"
+            "--baselines: a model that predicts or writes text is compared with itself before round 1, and the result "
+            "holds that: leave it out"
         )
     saved = workspace.out / "checkpoint"
     state = checkpoint.load(saved) if checkpoint.exists(saved) else first_state(workspace, observers)

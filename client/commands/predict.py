@@ -11,36 +11,51 @@ from typing import TYPE_CHECKING, Any
 from common import cli
 from common.data.conll import split_words
 from common.errors import ConfigurationError, DataError
+from common.tasks import Head
 
 if TYPE_CHECKING:
     from client.inference.predictor import Predictor
+    from common.data.datasets import Turn
 
 __all__ = ["add"]
 
 
 def add(commands: cli.Commands) -> None:
     """`predict`."""
-    text = "label the texts of a file, or of standard input, with a trained adapter"
+    text = "label the texts of a file or of standard input with a trained adapter, or write the responses to prompts"
     parser = cli.subcommand(commands, "predict", _run, text, "predict --adapter runs/sentiment news.csv")
-    lines = "a table with a column of texts or words, .txt with a text a line, or CoNLL (default: standard input)"
+    lines = "a table with a column of texts, words or prompts, .txt with one a line, or CoNLL (default: standard input)"
     parser.add_argument("input", nargs="?", default="-", metavar="FILE", help=lines)
     parser.add_argument(
         "--adapter", required=True, type=Path, metavar="DIR", help="the directory that finetune or a run wrote"
     )
     parser.add_argument("--base-model", metavar="DIR", help="place of the base model, if it was moved")
     parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
-    parser.add_argument("--text-column", metavar="NAME", help="column of the texts (default: text, or tokens)")
+    column = "column of the texts or prompts (default: the usual ones)"
+    parser.add_argument("--text-column", metavar="NAME", help=column)
+    length = "length of a response at most, in tokens (default: 256)"
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help=length)
     parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="format of the output (default: csv)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="output file (default: standard output)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
 
 
 def _run(args: argparse.Namespace) -> int:
-    texts = _texts(args)
-    from client.inference.predictor import load_adapter
+    from common.adapters.manifest import read_manifest
+
+    responds = read_manifest(args.adapter)[0].head is Head.INSTRUCTION
+    if args.max_new_tokens is not None and not responds:
+        raise ConfigurationError("--max-new-tokens: this adapter does not respond to prompts: leave it out")
+    prompts = _prompts(args) if responds else []
+    texts = [] if responds else _texts(args)
+    from client.inference.predictor import RESPONSE_TOKENS, load_adapter
 
     predictor = load_adapter(args.adapter, args.task, args.device, args.base_model)
-    rows = _rows(predictor, texts)
+    if responds:
+        written = predictor.respond(prompts, args.max_new_tokens or RESPONSE_TOKENS)
+        rows: list[dict[str, Any]] = [{"row": row, "response": each} for row, each in enumerate(written, start=1)]
+    else:
+        rows = _rows(predictor, texts)
     content = _csv(rows) if args.format == "csv" else "".join(json.dumps(row) + "\n" for row in rows)
     if args.out is not None:
         cli.write_output(args.out, content.encode(), mode=0o600)
@@ -51,18 +66,32 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _prompts(args: argparse.Namespace) -> "list[tuple[Turn, ...]]":
+    from common.data.reading import read_prompts
+
+    if args.input != "-":
+        return read_prompts(Path(args.input), args.text_column)
+    return [(("user", text),) for text in _lines_of_standard_input()]
+
+
 def _texts(args: argparse.Namespace) -> "list[str | tuple[str, ...]]":
-    from common.data.reading import read_texts, texts_of_lines
+    from common.data.reading import read_texts
 
     if args.input != "-":
         return read_texts(Path(args.input), args.text_column)
+    return list(_lines_of_standard_input())
+
+
+def _lines_of_standard_input() -> list[str]:
+    from common.data.reading import texts_of_lines
+
     if sys.stdin.isatty():
         raise ConfigurationError("predict: name a file, or send texts to standard input, one a line")
     try:
         lines = [line.rstrip("\n") for line in sys.stdin]
     except UnicodeDecodeError:
         raise DataError("standard input: it is not UTF-8: convert it") from None
-    return list(texts_of_lines(lines, "standard input"))
+    return texts_of_lines(lines, "standard input")
 
 
 def _rows(predictor: "Predictor", rows: "list[str | tuple[str, ...]]") -> list[dict[str, Any]]:

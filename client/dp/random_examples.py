@@ -10,7 +10,7 @@ from common.tokenization.batches import IGNORED, TokenizedSet
 
 __all__ = ["random_examples"]
 
-_SUMMARY = 5  # tokens of a random summary
+_RESPONSE = 5  # tokens of a random response
 
 
 def random_examples(model: AdaptedModel, lengths: Sequence[int], rng: np.random.Generator) -> TokenizedSet:
@@ -38,7 +38,7 @@ def random_examples(model: AdaptedModel, lengths: Sequence[int], rng: np.random.
         elif head.labels_words:
             labels.append(np.where(np.isin(row, frame), IGNORED, rng.integers(0, model.base.labels, row.size)))
         elif model.base.is_encoder_decoder:
-            labels.append(rng.choice(words, _SUMMARY).astype(np.int64))
+            labels.append(rng.choice(words, _RESPONSE).astype(np.int64))
         else:
-            labels.append(row)
+            labels.append(np.where(np.arange(row.size) < row.size - _RESPONSE, IGNORED, row))
     return TokenizedSet(tokens.input_ids, tuple(labels), tokens.pad_id)

@@ -49,7 +49,7 @@ def select_rows(institution: InstitutionConfig, config: RunConfig) -> DataConfig
         raise AssignmentRefused(
             RefusalCode.TASK, f"the run's task, {config.task}, cannot be trained on rows of this kind of file"
         )
-    if not head.is_language_modelling and not config.labels:
+    if head.is_linear and not config.labels:
         raise AssignmentRefused(RefusalCode.CONFIG, "the run does not say which labels there are")
     names_customers = data.customer_column is not None or is_conll(data.train, head)
     if config.privacy.unit == "customer" and (head.is_language_modelling or not names_customers):
@@ -73,7 +73,7 @@ def probe_data(institution: InstitutionConfig, data: DataConfig) -> Dataset:
     allowed = {task(name).head for name in institution.limits.tasks}
     if all(head.is_language_modelling for head in allowed):
         return read_text_dataset(data.train, data.text_column)
-    labelled = [head for head in Head if head.is_linear and head in allowed and _may_hold(data, head)]
+    labelled = [head for head in Head if not head.is_language_modelling and head in allowed and _may_hold(data, head)]
     faults: list[DataError] = []
     for head in labelled or [Head.SEQUENCE]:
         try:
@@ -120,7 +120,8 @@ def _read_records(data: DataConfig, head: Head) -> Records:
     """
     columns = Columns(text=data.text_column, label=data.label_column, customer=data.customer_column)
     records = read_records(data.train, head, columns)
-    if len({label for row in records.rows for label in ((row.label,) if head.labels_texts else row.label)}) < 2:
+    labels = {label for row in records.rows for label in (row.label if head.labels_words else (row.label,))}
+    if head.is_linear and len(labels) < 2:
         raise DataError(f"{records.name}: all rows carry one label: give at least two labels to tell apart")
     return records
 

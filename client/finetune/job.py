@@ -10,7 +10,7 @@ from common.config.sections import Range, Section, check_value
 from common.data.datasets import Dataset
 from common.errors import ConfigurationError, DataError
 from common.events import Observer
-from common.tasks import Task, as_task, task
+from common.tasks import Head, Task, as_task, task
 
 __all__ = ["AdapterOptions", "FineTuningJob", "Previous", "PrivacyOptions", "TaskData", "TrainingOptions"]
 
@@ -237,7 +237,7 @@ class FineTuningJob:
             raise ConfigurationError(
                 "max_hours does not go with privacy, whose steps are charged beforehand: leave it out"
             )
-        if self.max_hours is not None and self.adapter.method == "qlora" and self.data[0].task.head.writes_text:
+        if self.max_hours is not None and self.adapter.method == "qlora" and self.data[0].task.head is Head.SUMMARY:
             raise ConfigurationError("max_hours does not go with qlora summaries, which TRL trains: leave it out")
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise ConfigurationError(f"max_memory_gb is {self.max_memory_gb}: use a number above 0")

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from safetensors.numpy import load_file
 from torch import nn
 
 from client.inference import merged_head
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Manifest, adapter_directory, at_base_model, build, read_manifest, unprotected
+from common.adapters.manifest import Manifest, at_base_model, build, read_manifest, restore_adapter, unprotected
 from common.base_models.files import MERGED_CODE
 from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.provenance import Provenance, read_provenance, write_provenance
@@ -46,7 +45,7 @@ def merge_adapter(adapter: Path, out: Path, task: str | None = None, base_model:
         raise ConfigurationError(f"{out}: it is not an empty directory: choose another output directory")
     recipe = at_base_model(adapter, recipe, digest, base_model)
     model = build(replace(recipe, adapter=replace(settings, method="lora")))
-    model.restore(load_file(adapter_directory(adapter) / "adapter_model.safetensors"))
+    restore_adapter(model, adapter)
     before = read_provenance(recipe.base_model)
     # Rows shape weights as they shape an adapter: without differential privacy no federation may take it as its base.
     private = before.private_text or unprotected(facts)

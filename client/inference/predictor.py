@@ -8,19 +8,23 @@ from client.inference.merge import chosen_task
 from common.adapters import manifest as manifests
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest
+from common.base_models.architecture import max_positions
 from common.base_models.device import select_device
 from common.base_models.heads import SharedEncoder
 from common.data.conll import split_words
-from common.data.datasets import Dataset, Example
+from common.data.datasets import Dataset, Example, Turn
 from common.errors import ConfigurationError, DataError
 from common.evaluation.evaluate import predict_words, probabilities
 from common.evaluation.evaluator import make_evaluator
 from common.evaluation.metrics import ConfusionMatrix
-from common.evaluation.summaries import summarise
 from common.evaluation.task_metrics import Metrics, task_metrics
-from common.tasks import MULTI_TASK, Task, task
+from common.evaluation.writing import summarise, write
+from common.tasks import MULTI_TASK, Head, Task, task
 
-__all__ = ["Label", "Predictor", "load_adapter"]
+__all__ = ["RESPONSE_TOKENS", "Label", "Predictor", "load_adapter"]
+
+RESPONSE_TOKENS = 256
+"""The longest response that is written unless another length is asked for."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +92,38 @@ class Predictor:
         outside = self.labels.index("O") if "O" in self.labels else 0
         return [[self.labels[tag] for tag in row] for row in predict_words(self.model, sentences, outside)]
 
-    def summarise(self, texts: Sequence[str]) -> list[str]:
-        """A summary of each text."""
-        return summarise(self.model, texts)
+    def respond(self, prompts: Sequence[Sequence[Turn]], max_new_tokens: int = RESPONSE_TOKENS) -> list[str]:
+        """Return the response to each prompt. A prompt that is too long loses its middle, as in training.
+
+        Args:
+            prompts: Conversations: turns of (role, content), the last one of the user. The roles are "system", "user"
+                and "assistant".
+            max_new_tokens: Length of a response at most, in tokens.
+
+        Raises:
+            ConfigurationError: The adapter was trained for another task, or `max_new_tokens` leaves no room.
+        """
+        if self.task.head is not Head.INSTRUCTION:
+            raise ConfigurationError(f"{self.task.name}: it does not respond to prompts: use predict")
+        most = max_positions(self.model.base.model.config)
+        if not 1 <= max_new_tokens < most:
+            raise ConfigurationError(
+                f"max_new_tokens is {max_new_tokens}: base model {self.model.base.name} reads {most} tokens in all: "
+                "use a number from 1 to half of that"
+            )
+        return write(self.model, self.model.head.encode_prompts(prompts, most - max_new_tokens), max_new_tokens)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """Return one string for each text: its label, its words' labels with spaces between them, or its summary.
+        """Return one string for each text: its label, its words' labels, its summary, or the response to it.
 
         Raises:
             DataError: `texts` is one text, or holds something that is no text. Give a list.
         """
         _refuse_others(texts)
+        if self.task.head is Head.INSTRUCTION:
+            return self.respond([(("user", text),) for text in texts])
         if self.task.head.writes_text:
-            return self.summarise(texts)
+            return summarise(self.model, texts)
         if self.task.head.labels_words:
             return [" ".join(tags) for tags in self.tag([split_words(text) for text in texts])]
         return [each.label for each in self.classify(texts)]

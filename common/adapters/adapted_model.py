@@ -185,18 +185,19 @@ class AdaptedModel:
 
         Returns:
             (B, C), or (B, T, C) if words are labelled. Of a language model (M, V): one row for each of the M tokens
-            that have a label. Of a summary (B, T, V): each token of `batch.labels` from those before it. If there are
-            several tasks and labels, the labels of other tasks than an example's own get the lowest score.
+            that have a label. So it is for the responses of a decoder. Of a text that an encoder-decoder writes
+            (B, T, V): each token of `batch.labels` from those before it. If there are several tasks and labels, the
+            labels of other tasks than an example's own get the lowest score.
         """
-        if batch.hidden is not None:
-            scored = self.head.scored_tokens(batch)
-            return self.head.select(
-                self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids, scored), batch
-            )
-        output = self.base.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, **self.head.inputs(batch)
-        )
-        return self.head.select(output.logits, batch)
+        with self.head.scoring(batch):
+            if batch.hidden is not None:
+                scored = self.head.scored_tokens(batch)
+                logits = self.logits_from(batch.hidden, batch.attention_mask, batch.input_ids, scored)
+            else:
+                logits = self.base.model(
+                    input_ids=batch.input_ids, attention_mask=batch.attention_mask, **self.head.inputs(batch)
+                ).logits
+        return self.head.select(logits, batch)
 
     def frozen_output(self, batch: Batch) -> Tensor | None:
         """Return the output of the frozen part below the first trained parameter, or None if there is no such part.

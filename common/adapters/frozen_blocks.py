@@ -208,11 +208,11 @@ def split(base: LoadedBase, trained_blocks: int | None) -> BlockSplit | HeadSpli
         return None
     model: Any = base.model
     wrapped = isinstance(model, MeanPoolClassifier | MaskedLanguageModel)
-    if isinstance(model, SharedEncoder) or base.head.generates:
+    if isinstance(model, SharedEncoder) or (base.head.generates and (base.is_encoder_decoder or not trained_blocks)):
         return None
     pad = int(model.config.pad_token_id)
-    head = getattr(model, base.head_names[0])
-    if trained_blocks == 0 and len(base.head_names) == 1 and _is_linear(head):
+    head = getattr(model, base.head_names[0]) if base.head_names else None
+    if trained_blocks == 0 and head is not None and len(base.head_names) == 1 and _is_linear(head):
         token = base.head in (Head.TOKEN, Head.MASKED)
         # A decoder's head sees every position, and the model picks the last real one afterwards.
         last_token = not token and base.head_names[0] == "score"

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.attach import attach
+from common.adapters.saving import TEMPLATE
 from common.base_models.digest import base_digest
 from common.base_models.load import load_base, load_shared_base
 from common.base_models.provenance import read_provenance
@@ -28,6 +29,7 @@ __all__ = [
     "build",
     "load_adapter",
     "read_manifest",
+    "restore_adapter",
     "unprotected",
     "write_manifest",
 ]
@@ -163,13 +165,25 @@ def load_adapter(
     recipe, digest, facts = read_manifest(directory)
     recipe = at_base_model(directory, recipe, digest, base_model)
     model = build(recipe, device)
+    restore_adapter(model, directory)
+    return model, recipe, facts
+
+
+def restore_adapter(model: AdaptedModel, directory: Path) -> None:
+    """Give a model that `build` made the weights in `directory`, and its tokenizer the template of the prompts there.
+
+    Raises:
+        ModelError: A file is absent or damaged, or the weights are not those of this model.
+    """
+    files = adapter_directory(directory)
     try:
-        model.restore(load_file(adapter_directory(directory) / "adapter_model.safetensors"))
-    except (OSError, SafetensorError):
+        if model.base.head.writes_text and (files / TEMPLATE).is_file():
+            model.base.tokenizer.chat_template = (files / TEMPLATE).read_text(encoding="utf-8")
+        model.restore(load_file(files / "adapter_model.safetensors"))
+    except (OSError, UnicodeDecodeError, SafetensorError):
         raise ModelError(
             f"{directory}: the adapter's weights are absent or damaged: copy the directory again"
         ) from None
-    return model, recipe, facts
 
 
 def at_base_model(directory: Path, recipe: Manifest, digest: str, base_model: str | None = None) -> Manifest:

@@ -11,8 +11,12 @@ from common.base_models.heads import SharedEncoder
 from common.base_models.load import LoadedBase
 from common.files import replace_directory, write_atomic
 from common.protocol.adapter_codec import Tensors, encode
+from common.tasks import Head
 
-__all__ = ["write_adapter"]
+__all__ = ["TEMPLATE", "write_adapter"]
+
+TEMPLATE = "chat_template.jinja"
+"""Name of the file with the template of the prompts that an adapter was trained on, as transformers names it."""
 
 
 def write_adapter(
@@ -40,6 +44,8 @@ def write_adapter(
         write_atomic(draft / "adapter_model.safetensors", encode(tensors))
         write_atomic(draft / "adapter_config.json", _config_json(config).encode())
         write_atomic(draft / "README.md", _card(base, config, card).encode())
+        if base.head.writes_text and base.tokenizer.chat_template:
+            write_atomic(draft / TEMPLATE, base.tokenizer.get_chat_template().encode())
         for name, content in beside.items():
             write_atomic(draft / name, content)
 
@@ -57,7 +63,8 @@ def _loading_lines(base: LoadedBase) -> str:
         return "Fine-tune its base model on a task: `fedfin.FineTuningJob(..., base_model=DIRECTORY)`.\n"
     several = list(base.model.kinds) if isinstance(base.model, SharedEncoder) else list(dict.fromkeys(base.tasks))
     task = f', task="{several[0]}"' if several else ""
-    lines = f'import fedfin\n\nmodel = fedfin.load_adapter("THIS DIRECTORY"{task})\nmodel.predict(["Profit rose."])\n'
+    text = "Did profit rise or fall? Profit rose." if base.head is Head.INSTRUCTION else "Profit rose."
+    lines = f'import fedfin\n\nmodel = fedfin.load_adapter("THIS DIRECTORY"{task})\nmodel.predict(["{text}"])\n'
     others = f"\nIts tasks: {', '.join(several)}.\n" if several else ""
     return f"```python\n{lines}```\n{others}"
 

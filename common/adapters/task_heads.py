@@ -3,17 +3,20 @@
 One class for each kind of head. `AdaptedModel` asks its own and has no case of a kind itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import peft
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.base_models.load import LoadedBase
-from common.data.datasets import Dataset, SummaryExample
+from common.data.datasets import Dataset, ResponseExample, Turn
 from common.tasks import Head
-from common.tokenization.batches import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts
+from common.tokenization.batches import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts, with_owners
 from common.tokenization.language_modelling import mask_tokens, next_token_labels
+from common.tokenization.responses import cut_prompts, prompt_ids, response_rows, settle_template
 from common.tokenization.summary_prompt import instruction_prompts, summary_prompts
 
 __all__ = ["TaskHead", "task_head"]
@@ -47,6 +50,11 @@ class TaskHead:
         """Return the ids and labels of the examples, in their order."""
         return tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
 
+    def encode_prompts(self, prompts: Sequence[Sequence[Turn]], max_tokens: int) -> TokenizedSet:
+        """Return the ids of conversations that wait for a response, cut at `max_tokens`."""
+        texts = ["\n\n".join(content for _, content in turns) for turns in prompts]
+        return tokenize_texts(self.base.tokenizer, texts, min(max_tokens, self.base.max_tokens))
+
     def with_lm_labels(self, tokens: TokenizedSet, seed: int) -> TokenizedSet:
         """Return `tokens` with masked tokens as labels (BERT). `seed` chooses which tokens are masked."""
         return mask_tokens(tokens, self.base.tokenizer, seed)
@@ -55,6 +63,12 @@ class TaskHead:
         """Return the (B, T) mask of the tokens that the model scores, or None if it scores all outputs."""
         del batch
         return None
+
+    @contextmanager
+    def scoring(self, batch: Batch) -> Iterator[None]:
+        """Let the forward pass inside score the tokens that the loss needs, if the model itself cannot be told them."""
+        del batch
+        yield
 
     def inputs(self, batch: Batch) -> dict[str, Tensor | None]:
         """Return the arguments of the model's forward pass beside ids and attention mask."""
@@ -72,8 +86,8 @@ class TaskHead:
         return logits.masked_fill(~own, torch.finfo(logits.dtype).min)
 
 
-class _SummaryHead(TaskHead):
-    """Write a summary with an encoder-decoder. It scores each token of the summary from those before it."""
+class _WriterHead(TaskHead):
+    """Write a text with an encoder-decoder. It scores each token of the text from those before it."""
 
     peft_type = peft.TaskType.SEQ_2_SEQ_LM
 
@@ -81,10 +95,50 @@ class _SummaryHead(TaskHead):
         return {"labels": batch.labels}
 
 
-class _AnswerHead(TaskHead):
-    """Write a summary with a decoder, as the answer to an instruction."""
+class _ResponseHead(TaskHead):
+    """Respond to a prompt with a decoder. It scores the tokens of the response alone."""
 
     peft_type = peft.TaskType.CAUSAL_LM
+    scores_some_tokens = True
+
+    def __init__(self, base: LoadedBase) -> None:
+        super().__init__(base)
+        settle_template(base.tokenizer)
+
+    @contextmanager
+    def scoring(self, batch: Batch) -> Iterator[None]:
+        if batch.labels is None:
+            yield
+            return
+        scored = batch.labels != IGNORED if batch.chosen is None else batch.chosen
+
+        def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            """Give the scoring layer the (M, H) states of the scored tokens in place of the (B, T, H) of all."""
+            return (inputs[0][scored],)
+
+        model: Any = self.base.model
+        # The scores of one token over the whole vocabulary cost as much as several blocks.
+        handle = model.get_output_embeddings().register_forward_pre_hook(select)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
+        del labels
+        return self.encode_prompts([(("user", text),) for text in texts], self.base.max_tokens)
+
+    def encode_prompts(self, prompts: Sequence[Sequence[Turn]], max_tokens: int) -> TokenizedSet:
+        ids = cut_prompts(prompt_ids(self.base.tokenizer, prompts, self.base.name), max_tokens)
+        return TokenizedSet(tuple(ids), None, self.base.tokenizer.pad_token_id)
+
+    def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
+        rows = response_rows(self.base.tokenizer, dataset, self.base.max_tokens, self.base.name)
+        return with_owners(rows, dataset)
+
+
+class _AnswerHead(_ResponseHead):
+    """Write a summary with a decoder, as the response to an instruction."""
 
     def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
         del labels
@@ -92,10 +146,11 @@ class _AnswerHead(TaskHead):
         return TokenizedSet(tuple(prompts), None, self.base.tokenizer.pad_token_id)
 
     def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
-        pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
-        return instruction_prompts(
-            self.base.tokenizer, [e.text for e in pairs], [e.summary for e in pairs], self.base.max_tokens
+        pairs = [example for example in dataset.examples if isinstance(example, ResponseExample)]
+        rows = instruction_prompts(
+            self.base.tokenizer, [e.text for e in pairs], [e.response for e in pairs], self.base.max_tokens
         )
+        return with_owners(rows, dataset)
 
 
 class _MaskedHead(TaskHead):
@@ -133,6 +188,7 @@ _KINDS: dict[Head, type[TaskHead]] = {
     Head.SEQUENCE: TaskHead,
     Head.TOKEN: TaskHead,
     Head.SUMMARY: _AnswerHead,
+    Head.INSTRUCTION: _ResponseHead,
     Head.MASKED: _MaskedHead,
     Head.CAUSAL: _CausalHead,
 }
@@ -141,5 +197,5 @@ _KINDS: dict[Head, type[TaskHead]] = {
 def task_head(base: LoadedBase) -> TaskHead:
     """Return the head object of a loaded base model."""
     if base.head.writes_text and base.is_encoder_decoder:
-        return _SummaryHead(base)
+        return _WriterHead(base)
     return _KINDS[base.head](base)

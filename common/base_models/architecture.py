@@ -80,6 +80,6 @@ def generator_class(name: str, config: Any) -> Any:
     if is_decoder(config):
         return transformers.AutoModelForCausalLM
     raise ModelError(
-        f"base model {name} ({config.model_type}): it cannot write summaries: use a decoder such as smollm2, or an "
+        f"base model {name} ({config.model_type}): it cannot write text: use a decoder such as smollm2, or an "
         "encoder-decoder such as t5 or bart"
     )

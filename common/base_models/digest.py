@@ -11,6 +11,7 @@ OTHER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "chat_template.jinja",
     "added_tokens.json",
     "vocab.txt",
     "vocab.json",

@@ -186,6 +186,7 @@ def _load_generator(base: str, path: str, **kwargs: Any) -> nn.Module:
 
 _LANGUAGE_MODELS: dict[Head, Callable[..., nn.Module]] = {
     Head.SUMMARY: _load_generator,
+    Head.INSTRUCTION: _load_generator,
     Head.MASKED: _load_masked,
     Head.CAUSAL: _load_decoder,
 }

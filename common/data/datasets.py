@@ -14,8 +14,9 @@ __all__ = [
     "AnyExample",
     "Dataset",
     "Example",
-    "SummaryExample",
+    "ResponseExample",
     "TokenExample",
+    "Turn",
     "duplicates",
     "labels_present",
     "merge",
@@ -25,6 +26,10 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+
+Turn = tuple[str, str]
+"""The role of a speaker, and the text that is spoken."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,29 @@ class TokenExample:
 
 
 @dataclass(frozen=True)
-class SummaryExample:
-    """One text and its summary."""
+class ResponseExample:
+    """One text, and the text to be written for it: a summary, or the response to a prompt.
+
+    Attributes:
+        text: The text, or the last turn of the user.
+        response: The text to be written.
+        before: The turns before the last one, as (role, content). The roles are "system", "user" and "assistant".
+        kind: The instruction that rows of one kind share. Answers of one kind may form a closed set of labels.
+    """
 
     text: str
-    summary: str
+    response: str
     customer: str | None = None
+    before: tuple[Turn, ...] = ()
+    kind: str = ""
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """All turns of the prompt."""
+        return (*self.before, ("user", self.text))
 
 
-AnyExample = Example | TokenExample | SummaryExample
+AnyExample = Example | TokenExample | ResponseExample
 
 
 @dataclass(frozen=True)
@@ -151,8 +170,8 @@ class Dataset:
         return hmac.new(key, b"dataset" + b"".join(rows), "sha256").hexdigest()
 
     def _row(self, example: AnyExample) -> bytes:
-        if isinstance(example, SummaryExample):
-            return json.dumps(["summary", example.text, example.summary]).encode()
+        if isinstance(example, ResponseExample):
+            return json.dumps(["summary", example.text, example.response, *example.before]).encode()
         if isinstance(example, Example):
             return json.dumps(["text", example.text, *self.labels[example.label : example.label + 1]]).encode()
         return json.dumps(["words", example.words, [self.labels[label] for label in example.labels]]).encode()
@@ -238,6 +257,8 @@ def duplicates(dataset: Dataset) -> int:
 
 def text_of(example: AnyExample) -> str | tuple[str, ...]:
     """Return the text or the words of an example. Examples with equal ones are the same text."""
+    if isinstance(example, ResponseExample):
+        return "\n\n".join(content for _, content in example.turns)
     return example.words if isinstance(example, TokenExample) else example.text
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from common.data.cells import as_text, as_texts
 from common.data.conll import open_conll
-from common.data.datasets import AnyExample, Dataset, Example, SummaryExample, TokenExample
+from common.data.conversations import find_form
+from common.data.datasets import AnyExample, Dataset, Example, ResponseExample, TokenExample, Turn
 from common.data.files import OPENERS, data_files, open_table
 from common.data.labels import LabelSet, iob, label_set
 from common.data.raw_text import file_kind, read_text
@@ -22,6 +23,7 @@ __all__ = [
     "labels_of_records",
     "log_notes",
     "read_labelled",
+    "read_prompts",
     "read_texts",
     "reading_notes",
     "texts_of_lines",
@@ -66,7 +68,8 @@ def read_labelled(
         path: The file, folder or pattern.
         task: The task, or its name.
         text_column: Name of the column of texts or words. None takes the first of `task.head.columns`.
-        label_column: Name of the column of labels, summaries or tags. None takes the second of `task.head.columns`.
+        label_column: Name of the column of labels, summaries, responses or tags. None takes the second of
+            `task.head.columns`. For the columns of prompts and responses see `common.data.conversations`.
         labels: The label set, in the order of the model's outputs.
         customer_column: Name of the column of the customer, if customers are the unit of privacy.
         numbered: The labels that 0, 1, ... stand for in a file that does not name its numbers. If empty, `labels`.
@@ -143,8 +146,10 @@ def to_dataset(
     name = records.name if name is None else name
     left_out = {"rows without any value": records.num_blank} if records.num_blank else {}
     if head.writes_text:
-        summaries = (SummaryExample(str(row.text), str(row.label), row.customer) for row in records.rows)
-        return Dataset(tuple(summaries), (), name, left_out=left_out)
+        responses = (
+            ResponseExample(str(row.text), str(row.label), row.customer, row.before, row.kind) for row in records.rows
+        )
+        return Dataset(tuple(responses), (), name, left_out=left_out)
     known = _label_set(records, head, labels, usual, numbered)
     examples: list[AnyExample] = []
     respelled = others = by_number = 0
@@ -229,6 +234,28 @@ def read_texts(path: Path, text_column: str | None = None) -> list[str | tuple[s
         return list(texts_of_lines(read_text(path).splitlines(), str(path)))
     files = data_files(path, Head.TOKEN if file_kind(path) not in _FLAT else Head.SEQUENCE)
     return [text for file in files for text in _texts(file, text_column)]
+
+
+def read_prompts(path: Path, text_column: str | None = None) -> list[tuple[Turn, ...]]:
+    """Return the prompts of a file as turns. Responses in it are left out.
+
+    Args:
+        path: A table in one of the forms of `common.data.conversations`, or a `.txt` file with a prompt a line.
+        text_column: Name of the column of a table that holds the prompts, if it has none of the usual columns.
+
+    Raises:
+        DataError: The file cannot be used, or a row has no prompt.
+    """
+    if file_kind(path) in _LINES:
+        return [(("user", text),) for text in texts_of_lines(read_text(path).splitlines(), str(path))]
+    found: list[tuple[Turn, ...]] = []
+    for file in data_files(path, Head.INSTRUCTION):
+        table = open_table(file)
+        form = find_form(file, table, text_column, answered=False)
+        found += [form.read(file, number, row, answered=False).turns for number, row in table.rows]
+    if not found:
+        raise DataError(f"{path}: there are no prompts")
+    return found
 
 
 def texts_of_lines(lines: Sequence[str], source: str) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from common.data.cells import as_text, as_texts
 from common.data.conll import DOCUMENT
+from common.data.conversations import Form, find_form
+from common.data.datasets import Turn
 from common.data.files import data_files, known_formats, opener_of
 from common.data.labels import clean_label
 from common.data.raw_text import file_kind, read_text, visible_files
@@ -51,6 +53,7 @@ class Record:
         customer: Whose row it is.
         other: The values of the other columns that were asked for.
         row_is_word: Whether the file has a line for each word, and the number is that of the first.
+        before, kind: Of a prompt, see `common.data.datasets.ResponseExample`.
     """
 
     place: tuple[str, int]
@@ -60,6 +63,8 @@ class Record:
     customer: str | None = None
     other: Mapping[str, str] = field(default_factory=dict)
     row_is_word: bool = False
+    before: tuple[Turn, ...] = ()
+    kind: str = ""
 
     def where(self, column: str, word: int = 0) -> str:
         """Return the beginning of a message about a value: file, row and column."""
@@ -156,7 +161,12 @@ class _File:
         if opener is None:
             raise DataError(f"{path}: unknown format: name it {known_formats()}")
         wanted = [name for name in (text, label, columns.customer, *columns.other) if name is not None]
-        self.table: Table = opener(path, wanted)
+        # The columns of prompts are known once the table is open.
+        self.table: Table = opener(path, None if head is Head.INSTRUCTION else wanted)
+        self.form = find_form(path, self.table, columns.text, columns.label) if head is Head.INSTRUCTION else None
+        if self.form is not None:
+            text, label = self.form.columns
+            wanted = [name for name in (columns.customer, *columns.other) if name is not None]
         if self.table.row_is_word:
             text, label = self.table.columns[:2]
             wanted = [text, label, *columns.other]
@@ -175,7 +185,22 @@ class _File:
             if all(value is None or (isinstance(value, str) and not value.strip()) for value in row.values()):
                 self.num_blank += 1
                 continue
-            yield self._words(number, row) if self.head.labels_words else self._text(number, row)
+            if self.form is not None:
+                yield self._conversation(self.form, number, row)
+            else:
+                yield self._words(number, row) if self.head.labels_words else self._text(number, row)
+
+    def _conversation(self, form: Form, number: int, row: Mapping[str, object]) -> Record:
+        read = form.read(self.path, number, row)
+        return Record(
+            (str(self.path), number),
+            read.turns[-1][1],
+            read.response,
+            customer=self._customer(number, row),
+            other=self._others(number, row),
+            before=read.turns[:-1],
+            kind=read.kind,
+        )
 
     def _text(self, number: int, row: Mapping[str, object]) -> Record:
         text = self._filled(number, row, self.text)

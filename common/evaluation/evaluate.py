@@ -1,7 +1,7 @@
 """A model and examples to counts. Needs no gradient, and nothing that differs between hub and institution."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.frozen_blocks import FrozenFeatures
-from common.data.datasets import Dataset, Example, TokenExample
+from common.data.datasets import Dataset, Example, ResponseExample, TokenExample
 from common.errors import DataError
+from common.evaluation.answers import Answer, ResponseCounts
 from common.evaluation.entities import EntityCounts
 from common.evaluation.metrics import AnyCounts, ConfusionMatrix, TokenCounts
-from common.tokenization.batches import IGNORED, Batch, TokenizedSet, token_batches
+from common.evaluation.writing import prompts_of, write
+from common.tasks import Head
+from common.tokenization.batches import IGNORED, SUMMARY_TOKENS, Batch, TokenizedSet, token_batches
 
 __all__ = [
     "Prepared",
@@ -31,6 +34,8 @@ _BATCH_TOKENS = 2048
 _SCORED_TOKENS = 1024
 """Tasks in which every token gets a score for each word of the vocabulary."""
 _OUTSIDE = "O"
+_MORE_TOKENS = 8
+"""Tokens that a written text may have beyond the longest expected one."""
 
 FloatArray = NDArray[np.float32]
 
@@ -50,14 +55,25 @@ def prepare(model: AdaptedModel, dataset: Dataset) -> Prepared:
     return Prepared(dataset, tokens, model.features(tokens, _BATCH_TOKENS))
 
 
-def evaluate(model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: int = _BATCH_TOKENS) -> AnyCounts:
+def evaluate(
+    model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: int = _BATCH_TOKENS, *, writes: bool = True
+) -> AnyCounts:
     """Counts of `data` under the weights now loaded: a confusion matrix, entity counts for a token head, token counts
-    for a language model.
+    for a language model, response counts for a model that writes text.
 
     Words beyond the model's maximum of tokens count as predicted outside every entity.
+
+    Args:
+        model: The model.
+        data: The examples.
+        max_batch_tokens: Padded tokens that are computed at once.
+        writes: Whether a model that writes text writes it. Otherwise the loss of the expected texts alone is measured,
+            which takes much less time.
     """
     prepared = data if isinstance(data, Prepared) else prepare(model, data)
     dataset = prepared.dataset
+    if model.base.head.writes_text:
+        return _evaluate_responses(model, prepared, max_batch_tokens, writes)
     if model.base.head.is_language_modelling:
         return evaluate_language_model(model, prepared.tokens, prepared.features, max_batch_tokens)
     outputs = _outputs(model, prepared.tokens, prepared.features, max_batch_tokens)
@@ -68,6 +84,24 @@ def evaluate(model: AdaptedModel, data: Dataset | Prepared, max_batch_tokens: in
         return EntityCounts.of(_named(truth, dataset.labels), _named(given, dataset.labels))
     labels = [e.label for e in dataset.examples if isinstance(e, Example)]
     return ConfusionMatrix.of(labels, [int(row) for row in outputs], len(dataset.labels))
+
+
+def _evaluate_responses(model: AdaptedModel, prepared: Prepared, max_batch_tokens: int, writes: bool) -> ResponseCounts:
+    tokens = prepared.tokens
+    seen = evaluate_language_model(model, tokens, prepared.features, max_batch_tokens)
+    counts = ResponseCounts(seen.tokens, seen.right, seen.loss)
+    if not writes:
+        return counts
+    # Longer texts than the longest expected one are wrong in any case.
+    longest = max((int((labels != IGNORED).sum()) for labels in tokens.labels or ()), default=1)
+    written = write(model, prompts_of(model, tokens), min(longest + _MORE_TOKENS, SUMMARY_TOKENS))
+    is_summary = model.base.head is Head.SUMMARY
+    pairs = (example for example in prepared.dataset.examples if isinstance(example, ResponseExample))
+    answers = tuple(
+        Answer(example.response, text, None if is_summary else example.kind)
+        for example, text in zip(pairs, written, strict=True)
+    )
+    return replace(counts, answers=answers)
 
 
 def predict(model: AdaptedModel, texts: Sequence[str], max_batch_tokens: int = _BATCH_TOKENS) -> list[int]:
@@ -99,6 +133,8 @@ def evaluate_language_model(
             raise DataError("test data: it has nothing to guess: mask it first")
         truth = batch.labels[batch.labels != IGNORED]
         scores = model.logits(batch)
+        if scores.ndim == 3:
+            scores = scores[batch.labels != IGNORED]
         loss = float(torch.nn.functional.cross_entropy(scores, truth, reduction="sum"))
         counts += TokenCounts(int(truth.numel()), int((scores.argmax(-1) == truth).sum()), loss)
     return counts

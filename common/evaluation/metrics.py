@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from common.errors import DataError
 from common.evaluation import ratios
+from common.evaluation.answers import ResponseCounts
 from common.evaluation.entities import EntityCounts
 from common.evaluation.ratios import ratio
 
@@ -160,7 +161,7 @@ class TokenCounts:
         return math.exp(min(ratio(self.loss, self.tokens), 700.0))
 
 
-AnyCounts = ConfusionMatrix | EntityCounts | TokenCounts
+AnyCounts = ConfusionMatrix | EntityCounts | TokenCounts | ResponseCounts
 
 
 def total(parts: Sequence[AnyCounts]) -> AnyCounts:
@@ -172,12 +173,15 @@ def total(parts: Sequence[AnyCounts]) -> AnyCounts:
     sequence = [part for part in parts if isinstance(part, ConfusionMatrix)]
     entity = [part for part in parts if isinstance(part, EntityCounts)]
     words = [part for part in parts if isinstance(part, TokenCounts)]
-    if sequence and not entity and not words:
+    written = [part for part in parts if isinstance(part, ResponseCounts)]
+    if parts and len(sequence) == len(parts):
         return functools.reduce(operator.add, sequence)
-    if entity and not sequence and not words:
+    if parts and len(entity) == len(parts):
         return functools.reduce(operator.add, entity)
-    if words and not sequence and not entity:
+    if parts and len(words) == len(parts):
         return functools.reduce(operator.add, words)
+    if parts and len(written) == len(parts):
+        return functools.reduce(operator.add, written)
     raise DataError("counts: no parts, or parts of different tasks: they have no total")
 
 
@@ -185,8 +189,10 @@ def headline(counts: AnyCounts) -> dict[str, float]:
     """Return the metrics that every report begins with.
 
     They are accuracy, weighted and macro F1, for entities also the micro F1. Those of a language model are accuracy and
-    perplexity.
+    perplexity. For those of a model that writes text see `ResponseCounts.figures`.
     """
+    if isinstance(counts, ResponseCounts):
+        return counts.figures()
     if isinstance(counts, TokenCounts):
         return {"accuracy": counts.accuracy, "perplexity": counts.perplexity}
     figures = {"accuracy": counts.accuracy, "weighted_f1": counts.weighted_f1, "macro_f1": counts.macro_f1}

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from common.data.labels import plain_label
+from common.evaluation.answers import ResponseCounts
 from common.evaluation.entities import EntityCounts
 from common.evaluation.metrics import AnyCounts, TokenCounts, headline
 from common.tasks import Task
@@ -27,8 +28,9 @@ class Metrics:
         high_risk_f1: F1 of the question "is the text at any high-risk level?".
         high_risk_macro_f1: Mean F1 of the high-risk levels.
         entity_f1, precision, recall: Micro averages over whole entities, as seqeval computes them.
-        rouge_l: Mean ROUGE-L F1 of the summaries.
-        perplexity, log_likelihood: Of a language model.
+        rouge_l: Mean ROUGE-L F1 of summaries, and of responses that are no labels.
+        valid_answers: Share of the responses that are a label, if the expected ones form a small closed set.
+        perplexity, log_likelihood: Of a language model, or of the expected responses.
 
     >>> Metrics.from_json({"accuracy": 0.75, "macro_f1": 0.7, "seconds": 3.0}).macro_f1
     0.7
@@ -46,6 +48,7 @@ class Metrics:
     precision: float | None = None
     recall: float | None = None
     rouge_l: float | None = None
+    valid_answers: float | None = None
     perplexity: float | None = None
     log_likelihood: float | None = None
 
@@ -79,10 +82,10 @@ def task_metrics(task: Task, labels: Sequence[str], counts: AnyCounts) -> dict[s
 
     `negative_recall` if a label is "negative". `high_risk_f1` ("is it any of them?") and `high_risk_macro_f1`
     (the mean F1 of the levels) if labels name risk levels. For entities their micro metrics, which equal seqeval's. Of
-    a language
-    model: accuracy, perplexity, and the mean log-likelihood of a token in nats.
+    a language model accuracy and perplexity, of a model that writes text the figures of `ResponseCounts`, and of both
+    the mean log-likelihood of a token in nats.
     """
-    if isinstance(counts, TokenCounts):
+    if isinstance(counts, TokenCounts | ResponseCounts):
         return headline(counts) | {"log_likelihood": -counts.loss / max(1, counts.tokens)}
     found = {"accuracy": counts.accuracy, "weighted_f1": counts.weighted_f1, "macro_f1": counts.macro_f1}
     if isinstance(counts, EntityCounts):

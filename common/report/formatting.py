@@ -23,6 +23,7 @@ METRICS = {
     "entity_f1": "entity F1",
     "f1": "entity F1",
     "rouge_l": "ROUGE-L",
+    "valid_answers": "share of valid answers",
 }
 
 

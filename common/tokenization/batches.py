@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.data.datasets import Dataset, Example, SummaryExample, TokenExample
+from common.data.datasets import Dataset, Example, ResponseExample, TokenExample, text_of
 
 __all__ = [
     "IGNORED",
@@ -23,6 +23,7 @@ __all__ = [
     "tokenize_summaries",
     "tokenize_texts",
     "tokenize_words",
+    "with_owners",
 ]
 
 IGNORED = -100
@@ -224,15 +225,20 @@ def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> Token
         max_tokens: Length at which ids are cut, special tokens included.
     """
     sentences = [example for example in dataset.examples if isinstance(example, TokenExample)]
-    pairs = [example for example in dataset.examples if isinstance(example, SummaryExample)]
+    pairs = [example for example in dataset.examples if isinstance(example, ResponseExample)]
     if sentences:
         words, tags = [s.words for s in sentences], [s.labels for s in sentences]
         tokens = tokenize_words(tokenizer, words, max_tokens, tags)
     elif pairs:
-        tokens = tokenize_summaries(tokenizer, [e.text for e in pairs], [e.summary for e in pairs], max_tokens)
+        tokens = tokenize_summaries(tokenizer, [text_of(e) for e in pairs], [e.response for e in pairs], max_tokens)
     else:
         examples = [example for example in dataset.examples if isinstance(example, Example)]
         tokens = tokenize_texts(tokenizer, [e.text for e in examples], max_tokens, [e.label for e in examples])
+    return with_owners(tokens, dataset)
+
+
+def with_owners(tokens: TokenizedSet, dataset: Dataset) -> TokenizedSet:
+    """Return the tokens of a data set with its customers, if every example carries one."""
     customers = [example.customer for example in dataset.examples]
     if not customers or None in customers:
         return tokens

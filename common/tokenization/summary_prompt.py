@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from common.tokenization.batches import IGNORED, SUMMARY_TOKENS, IntArray, TokenizedSet
+from common.tokenization.batches import SUMMARY_TOKENS, IntArray, TokenizedSet
+from common.tokenization.responses import answered_rows, end_of_turn, settle_template
 
 __all__ = ["INSTRUCTION", "instruction_prompts", "summary_prompts"]
 
@@ -17,14 +18,17 @@ _TEXT = "\N{ASTERISM}"  # stands for the text while the tokenizer's template is 
 def summary_prompts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[IntArray]:
     """Return the ids of the question about each text.
 
-    The frame around the text is the tokenizer's chat template, or a plain one if it has none. It is never cut.
+    The frame around the text is the tokenizer's chat template, or the plain one if it has none. It is never cut.
 
     Args:
         tokenizer: The base model's tokenizer.
         texts: The texts.
         max_tokens: Length at which the ids of a text are cut.
     """
-    before, after = _frame(tokenizer)
+    settle_template(tokenizer)
+    message = [{"role": "user", "content": f"{INSTRUCTION}\n\n{_TEXT}"}]
+    laid = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    before, after = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in laid.split(_TEXT, maxsplit=1))
     cut = tokenizer(list(texts), truncation=True, max_length=max_tokens, add_special_tokens=False)["input_ids"]
     return [np.array([*before, *ids, *after], dtype=np.int64) for ids in cut]
 
@@ -32,39 +36,16 @@ def summary_prompts(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> li
 def instruction_prompts(
     tokenizer: Any, texts: Sequence[str], summaries: Sequence[str], max_tokens: int
 ) -> TokenizedSet:
-    """Return question and answer as one row of ids. Only the answer is learned.
+    """Return question and answer as one row of ids, see `answered_rows`.
 
     Args:
         tokenizer: The base model's tokenizer.
         texts: The N texts.
         summaries: The N answers, cut at `SUMMARY_TOKENS` tokens.
         max_tokens: Length at which the ids of a text are cut.
-
-    Returns:
-        The N rows. Labels are those of the *next* token: `labels[t]` is `input_ids[t + 1]` if that token belongs to the
-        answer or ends it, otherwise IGNORED. So they go with a decoder's logits as a token task's labels do.
     """
-    answers = tokenizer(list(summaries), truncation=True, max_length=SUMMARY_TOKENS - 1, add_special_tokens=False)[
-        "input_ids"
-    ]
-    ids, labels = [], []
-    for question, answer in zip(summary_prompts(tokenizer, texts, max_tokens), answers, strict=True):
-        row = np.concatenate([question, np.array([*answer, tokenizer.eos_token_id], dtype=np.int64)])
-        target = np.full(row.size, IGNORED, dtype=np.int64)
-        target[question.size - 1 : -1] = row[question.size :]
-        ids.append(row)
-        labels.append(target)
-    return TokenizedSet(tuple(ids), tuple(labels), tokenizer.pad_token_id)
-
-
-def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
-    content = f"{INSTRUCTION}\n\n{_TEXT}"
-    if tokenizer.chat_template:
-        message = [{"role": "user", "content": content}]
-        laid = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    else:
-        laid = f"{content}\n\nSummary:"
-    before, after = (
-        tokenizer(part, add_special_tokens=False)["input_ids"] for part in str(laid).split(_TEXT, maxsplit=1)
-    )
-    return before, after
+    prompts = summary_prompts(tokenizer, texts, max_tokens)
+    written = tokenizer(list(summaries), truncation=True, max_length=SUMMARY_TOKENS - 1, add_special_tokens=False)
+    end = end_of_turn(tokenizer)
+    answers = [np.array([*ids, end], dtype=np.int64) for ids in written["input_ids"]]
+    return answered_rows(prompts, answers, tokenizer.pad_token_id)

@@ -235,12 +235,7 @@ def _read(tables: Mapping[str, Any], source: str, start: Path) -> tuple[RunConfi
     config = parse_run({name: table for name, table in tables.items() if name in RUN_SECTIONS}, source)
     with error_prefix(source):
         kind = task(config.task)
-        if kind.head.writes_text:
-            raise ConfigurationError(
-                f"task.name is {config.task}: a federation trains labels or a language model: "
-                "let each institution fine-tune it with fedfin-institution finetune"
-            )
-        if not config.labels and not kind.head.is_language_modelling:
+        if not config.labels and kind.head.is_linear:
             raise ConfigurationError(
                 f"task.labels is missing: {config.task} has no labels of its own, and the hub sees no rows: name them"
             )

@@ -10,6 +10,7 @@ PROMISED = {
     "financial_ner": (32, 64, {"query", "value", "key", "dense"}, 0.1, Head.TOKEN),
     "document_classification": (12, 24, {"query", "key", "value"}, 0.08, Head.SEQUENCE),
     "document_summarization": (16, 32, {"query", "key", "value", "out"}, 0.1, Head.SUMMARY),
+    "instruction_tuning": (16, 32, {"query", "key", "value", "out"}, 0.05, Head.INSTRUCTION),
     "masked_language_modelling": (16, 32, {"query", "key", "value", "dense"}, 0.0, Head.MASKED),
     "causal_language_modelling": (16, 32, {"query", "key", "value", "out"}, 0.0, Head.CAUSAL),
     "multi_task": (16, 32, {"query", "value", "key", "dense"}, 0.1, Head.SEQUENCE),
@@ -68,4 +69,4 @@ def test_every_kind_of_head_is_one_of_text_labels_word_labels_summary_or_languag
 
 
 def test_the_heads_that_score_the_whole_vocabulary_at_every_token_are_those_that_generate() -> None:
-    assert [head for head in Head if head.generates] == [Head.SUMMARY, Head.CAUSAL]
+    assert [head for head in Head if head.generates] == [Head.SUMMARY, Head.INSTRUCTION, Head.CAUSAL]

@@ -43,7 +43,10 @@ def train(
 
 def validator(session: Session, task: Task, rows: Dataset | None) -> Callable[[], dict[str, float]] | None:
     """Return the function that measures the model on the held-out rows. None if there are none."""
-    return None if rows is None else make_evaluator(session.model, task, rows)
+    if rows is None:
+        return None
+    # To write all texts after each epoch takes longer than to train, unless they choose the epoch.
+    return make_evaluator(session.model, task, rows, writes=task.metric != "log_likelihood")
 
 
 def loop_plan(session: Session) -> LoopPlan:

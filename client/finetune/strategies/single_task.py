@@ -10,6 +10,7 @@ from client.finetune.strategies.session import Session, open_session
 from client.finetune.training.plan import TrainingSet
 from client.finetune.training.sft import instruct
 from common.evaluation.evaluator import make_evaluator
+from common.tasks import Head
 
 __all__ = ["run"]
 
@@ -42,7 +43,7 @@ def _train(session: Session) -> dict[str, float]:
     [part] = session.parts
     model, task = session.model, part.data.task
     rows = model.encode_dataset(part.train)
-    if session.settings.adapter.method == "qlora" and task.head.writes_text and not model.base.is_encoder_decoder:
+    if session.settings.adapter.method == "qlora" and task.head is Head.SUMMARY and not model.base.is_encoder_decoder:
         held = None if part.validation is None else model.encode_dataset(part.validation)
         plan, size = loop_plan(session), session.settings.batch_size
         return training_record(instruct(model, rows, held, plan, size, session.checkpoints, session.job.observers))

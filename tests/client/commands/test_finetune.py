@@ -18,7 +18,7 @@ from client.institution.directory import InstitutionDirectory
 from client.tracking.progress_bar import ProgressBar
 from common.adapters.manifest import load_adapter
 from common.base_models.provenance import refuse_private_base
-from common.data.datasets import Dataset, Example, SummaryExample, TokenExample
+from common.data.datasets import Dataset, Example, ResponseExample, TokenExample
 from common.errors import ConfigurationError
 from common.events import EpochEvent
 from common.privacy.ledger import PrivacyLedger
@@ -43,9 +43,9 @@ def write(path: Path, rows: Dataset) -> Path:
             lines += [f"{word} {tag}" for word, tag in zip(example.words, tags, strict=True)] + [""]
         elif isinstance(example, Example):
             lines.append(f"{example.text},{rows.labels[example.label]}")
-        elif isinstance(example, SummaryExample):
-            lines.append(f"{example.text},{example.summary}")
-    head = {"Example": ["text,label"], "SummaryExample": ["text,summary"]}
+        elif isinstance(example, ResponseExample):
+            lines.append(f"{example.text},{example.response}")
+    head = {"Example": ["text,label"], "ResponseExample": ["text,summary"]}
     path.write_text("\n".join([*head.get(type(rows.examples[0]).__name__, []), *lines, ""]))
     return path
 

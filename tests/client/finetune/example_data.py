@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from client.finetune import TaskData
-from common.data.datasets import AnyExample, Dataset, Example, SummaryExample, TokenExample
+from common.data.datasets import AnyExample, Dataset, Example, ResponseExample, TokenExample
 from common.tasks import TASKS, Head
 from tests.tiny_models import TOKENIZER_OF, VOCABULARY, save_tiny_model, tiny_tokenizer
 
@@ -45,7 +45,7 @@ def dataset(task: str, rows: int, seed: int) -> Dataset:
                 examples.append(TokenExample(tuple(str(word) for word in words), tags))
             case Head.SUMMARY:
                 told = [str(word) for word in generator.choice(kinds[0] + kinds[2], 3)]
-                examples.append(SummaryExample(" ".join([*told, number]), told[0]))
+                examples.append(ResponseExample(" ".join([*told, number]), told[0]))
             case _:
                 label = int(generator.integers(0, len(labels)))
                 told = [str(word) for word in generator.choice(kinds[label % 3], 2)]

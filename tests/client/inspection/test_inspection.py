@@ -8,7 +8,7 @@ import pytest
 from client.inspection import Inspection, inspect_rows
 from client.inspection.inspection import label_variants
 from client.inspection.report import lines, notable, section
-from common.data.datasets import Dataset, Example, SummaryExample
+from common.data.datasets import Dataset, Example, ResponseExample
 from tests.tiny_models import tiny_tokenizer
 
 SECRET = "zxq secret phrase of a client"
@@ -74,7 +74,7 @@ def test_sentences_of_words_and_summaries_are_inspected_too() -> None:
     words = Dataset.of([["Acme", "rose"], ["Acme", "rose"]], [["B-ORG", "O"], ["O", "O"]])
     split = inspect_rows({"words": words}, tiny_tokenizer(), 8).splits["words"]
     assert (split.duplicates, split.conflicts, split.labels) == ((2,), (2,), {"O": 3, "B-ORG": 1})
-    pairs = Dataset((SummaryExample(LONG, "up"), SummaryExample(LONG, "down")), (), "pairs")
+    pairs = Dataset((ResponseExample(LONG, "up"), ResponseExample(LONG, "down")), (), "pairs")
     assert inspect_rows({"pairs": pairs}).splits["pairs"].duplicates == (2,)
     assert inspect_rows({"none": Dataset((), ("a",), "none")}).splits["none"].rows == 0
 

@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 from common.adapters.task_heads import TaskHead, task_head
 from common.base_models.load import load_base
 from common.config.training import ModelConfig
-from common.data.datasets import Dataset, Example, SummaryExample
+from common.data.datasets import Dataset, Example, ResponseExample
 from common.tasks import TASKS
 from common.tokenization.batches import IGNORED, Batch
 from tests.tiny_models import save_tiny_model, tiny_config, tiny_tokenizer
@@ -64,7 +64,7 @@ def test_a_masked_language_model_scores_the_masked_tokens_alone_and_a_decoder_ea
 
 
 def test_an_encoder_decoder_is_given_the_summary_and_a_decoder_is_asked_for_it(tmp_path: Path) -> None:
-    rows = Dataset((SummaryExample("profit rises in the quarter", "profit rises"),), (), "t")
+    rows = Dataset((ResponseExample("profit rises in the quarter", "profit rises"),), (), "t")
     writer = head_of(tmp_path, "t5", "document_summarization")
     batch = writer.encode_dataset(rows).batch([0])
     assert writer.inputs(batch) == {"labels": batch.labels}

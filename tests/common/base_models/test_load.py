@@ -105,7 +105,7 @@ def test_a_base_without_some_of_its_weights_is_refused_and_not_filled_with_rando
 
 
 def test_an_encoder_alone_writes_no_summaries_and_the_refusal_names_what_can(tiny: Path) -> None:
-    with pytest.raises(ModelError, match=r"cannot write summaries.*t5 or bart"):
+    with pytest.raises(ModelError, match=r"cannot write text.*t5 or bart"):
         load_base(ModelConfig(max_tokens=64, base=str(tiny)), task("document_summarization"), 3)
 
 

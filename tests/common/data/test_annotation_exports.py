@@ -117,7 +117,7 @@ def test_written_answers_of_label_studio_become_summaries(tmp_path: Path) -> Non
     answer: dict[str, object] = {"type": "textarea", "from_name": "summary", "value": {"text": ["It", "rose."]}}
     records = [studio("Profit rose by a lot.", [answer])]
     dataset = read_labelled(written(tmp_path / "a.json", records), "document_summarization")
-    assert dataset.examples[0].summary == "It\nrose."
+    assert dataset.examples[0].response == "It\nrose."
 
 
 def test_scores_of_fiqa_become_classes_by_the_rule_that_is_said(

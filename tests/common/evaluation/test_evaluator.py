@@ -49,6 +49,8 @@ def test_summaries_are_measured_by_the_texts_that_the_model_writes(
     task = TASKS["document_summarization"]
     model = tiny_adapted(tmp_path, family="t5", which=task, labels=0)
     rows = dataset(task.name, 6, seed=2)
-    texts = [example.summary if written == "reference" else "other" for example in rows.examples]
-    monkeypatch.setattr("common.evaluation.summaries.summarise", lambda *_: texts)
-    assert make_evaluator(model, task, rows)() == {"rouge_l": rouge_l}
+    texts = [example.response if written == "reference" else "other" for example in rows.examples]
+    monkeypatch.setattr("common.evaluation.evaluate.write", lambda *_: texts)
+    measured = make_evaluator(model, task, rows)()
+    assert (measured["rouge_l"], measured["accuracy"]) == (rouge_l, rouge_l)
+    assert "valid_answers" not in measured, "a summary is no label"

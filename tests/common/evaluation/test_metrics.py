@@ -9,10 +9,10 @@ from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fsc
 from sklearn import metrics as sk
 
 from common.errors import DataError
+from common.evaluation.answers import rouge_l
 from common.evaluation.entities import EntityCounts, entities
 from common.evaluation.metrics import ConfusionMatrix, headline
 from common.evaluation.ratios import f1, ratio
-from common.evaluation.summaries import rouge_l
 
 LABELS = 5
 pairs = st.lists(st.tuples(st.integers(0, LABELS - 1), st.integers(0, LABELS - 1)), min_size=1, max_size=60)

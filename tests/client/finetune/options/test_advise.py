@@ -147,7 +147,7 @@ def test_the_command_it_prints_is_one_that_finetune_carries_out(
         (["--text-column", "body"], "body"),
         (["--base-model", "./nowhere"], "base model ./nowhere: no such directory"),
         (["--memory-gb", "0"], "--memory-gb is 0: use a number above 0"),
-        (["--task", "document_summarization", "--label-column", "label"], "it cannot write summaries"),
+        (["--task", "document_summarization", "--label-column", "label"], "it cannot write text"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(

@@ -102,7 +102,7 @@ def test_four_bits_take_about_an_eighth_of_the_linear_layers_and_prompts_train_l
 
 def test_a_model_that_cannot_do_the_task_is_one_line(tmp_path: Path) -> None:
     path = save_tiny_model(tmp_path / "bert", "bert")
-    with pytest.raises(ModelError, match=r"base model bert \(bert\): it cannot write summaries: use a decoder"):
+    with pytest.raises(ModelError, match=r"base model bert \(bert\): it cannot write text: use a decoder"):
         estimate("bert", path, SUMMARY, settings())
     (path / "config.json").write_text('{"model_type": "no such"}')
     with pytest.raises(ModelError, match="transformers does not know its architecture, no such: choose another"):

@@ -21,9 +21,9 @@ from common.adapters.manifest import load_adapter
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
 from common.config.training import ModelConfig
-from common.data.datasets import Dataset, SummaryExample
+from common.data.datasets import Dataset, ResponseExample
 from common.errors import ConfigurationError, ModelError
-from common.evaluation.summaries import summarise
+from common.evaluation.writing import summarise
 from common.events import EpochEvent, StepEvent
 from common.tasks import task
 from common.tokenization.batches import IGNORED
@@ -47,7 +47,7 @@ def pairs(count: int, start: int = 0) -> Dataset:
     rows = []
     for n in range(start, start + count):
         word, way = WORDS[n % 6], ("rises", "falls")[n // 6 % 2]
-        rows.append(SummaryExample(f"{word} {way} by {n} million in the quarter of the company", f"{word} {way}"))
+        rows.append(ResponseExample(f"{word} {way} by {n} million in the quarter of the company", f"{word} {way}"))
     return Dataset(tuple(rows), (), "pairs")
 
 
@@ -173,7 +173,7 @@ def test_the_adapter_it_leaves_writes_the_same_again(trained: tuple[FineTuningRe
     assert not (outcome.adapter.parent / "checkpoints").exists()
     first, _, _ = load_adapter(outcome.adapter)
     second, _, _ = load_adapter(outcome.adapter)
-    texts = [example.text for example in pairs(3, start=2000).examples if isinstance(example, SummaryExample)]
+    texts = [example.text for example in pairs(3, start=2000).examples if isinstance(example, ResponseExample)]
     assert summarise(first, texts, 8) == summarise(second, texts, 8)
     assert any(summarise(first, texts, 8))
 
