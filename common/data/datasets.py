@@ -72,6 +72,11 @@ class ResponseExample:
         """All turns of the prompt."""
         return (*self.before, ("user", self.text))
 
+    @property
+    def prompt(self) -> str:
+        """The texts of all turns, with empty lines between them."""
+        return "\n\n".join(content for _, content in self.turns)
+
 
 AnyExample = Example | TokenExample | ResponseExample
 
@@ -258,7 +263,7 @@ def duplicates(dataset: Dataset) -> int:
 def text_of(example: AnyExample) -> str | tuple[str, ...]:
     """Return the text or the words of an example. Examples with equal ones are the same text."""
     if isinstance(example, ResponseExample):
-        return "\n\n".join(content for _, content in example.turns)
+        return example.prompt
     return example.words if isinstance(example, TokenExample) else example.text
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.data.datasets import Dataset, Example, ResponseExample, TokenExample, text_of
+from common.data.datasets import Dataset, Example, ResponseExample, TokenExample
 
 __all__ = [
     "IGNORED",
@@ -230,7 +230,7 @@ def tokenize_dataset(tokenizer: Any, dataset: Dataset, max_tokens: int) -> Token
         words, tags = [s.words for s in sentences], [s.labels for s in sentences]
         tokens = tokenize_words(tokenizer, words, max_tokens, tags)
     elif pairs:
-        tokens = tokenize_summaries(tokenizer, [text_of(e) for e in pairs], [e.response for e in pairs], max_tokens)
+        tokens = tokenize_summaries(tokenizer, [e.prompt for e in pairs], [e.response for e in pairs], max_tokens)
     else:
         examples = [example for example in dataset.examples if isinstance(example, Example)]
         tokens = tokenize_texts(tokenizer, [e.text for e in examples], max_tokens, [e.label for e in examples])

@@ -36,6 +36,7 @@ ROWS_OF = "--train train.csv --test test.csv"
 USUAL = f"finetune --task sentiment_analysis {ROWS_OF} --out out"
 WORDS = "finetune --task financial_ner --train train.txt --test test.txt --out out"
 TINY = f"{USUAL} --base-model bert"
+ASKED = "finetune --task instruction_tuning --train train.jsonl --test test.jsonl --base-model smollm2 --out out"
 AGAIN = f"{USUAL} --strategy incremental"
 
 
@@ -51,6 +52,10 @@ class Wrong:
 
 def rows(*lines: str, header: str = "text,label") -> str:
     return "\n".join([header, *lines]) + "\n"
+
+
+def chat(*roles: str) -> str:
+    return json.dumps({"messages": [{"role": role, "content": f"profit of {role}"} for role in roles]}) + "\n"
 
 
 CASES: Mapping[str, tuple[Wrong, ...]] = {
@@ -78,6 +83,9 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
         Wrong("words and tags in a table", WORDS.replace("train.txt", "train.csv")),
         Wrong("numbers for tags, and nothing that names them", WORDS.replace("train.txt", "train.jsonl"),
               {"train.jsonl": json.dumps({"tokens": ["Bank", "of"], "ner_tags": [1, 0]}) + "\n"}),
+        Wrong("a prompt without a response", ASKED, {"train.jsonl": chat("user")}),
+        Wrong("roles in a wrong order", ASKED, {"train.jsonl": chat("assistant", "user", "assistant")}),
+        Wrong("no columns of prompts and responses", ASKED.replace("train.jsonl", "train.csv")),
     ),
     "Task, model and method": (
         Wrong("an unknown task", USUAL.replace("sentiment_analysis", "sentiment_analisys")),
@@ -85,6 +93,9 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
         Wrong("a task that the model cannot do",
               USUAL.replace("sentiment_analysis", "document_summarization"),
               {n: rows(f"a long report in {n},short", header="text,summary") for n in ("train.csv", "test.csv")}),
+        Wrong("a base model that cannot write responses", ASKED.replace("smollm2", "bert"),
+              {"train.jsonl": chat("user", "assistant"),
+               "test.jsonl": chat("system", "user", "assistant")}),
         Wrong("a method that the model cannot serve", f"{USUAL} --base-model mpnet --adapter prefix_tuning"),
         Wrong("a rank for a method that has none", f"{USUAL} --adapter p_tuning --rank 8"),
         Wrong("a rank out of range", f"{USUAL} --rank 0"),

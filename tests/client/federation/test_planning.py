@@ -9,7 +9,7 @@ import pytest
 from client.federation.planning import event_of_round, probe_data, read_for_run, select_rows
 from client.institution.config import DataConfig
 from common.config.run import RunConfig, parse_run
-from common.data.datasets import TokenExample
+from common.data.datasets import ResponseExample, TokenExample
 from common.errors import AssignmentRefused
 from common.privacy.accounting import DpSgdEvent
 from common.protocol.messages import RefusalCode
@@ -55,6 +55,16 @@ def test_no_set_of_labels_tells_whether_a_row_carries_one(tmp_path: Path, labels
         return event_of_round(config(labels), institution, dataset.units("record"))
 
     assert planned(without) == planned(having)
+
+
+def test_prompts_and_responses_are_an_institutions_rows_without_labels(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("instruction,input,output\nDid it rise?,profit rose,yes\n")
+    data = DataConfig(train=tmp_path / "rows.csv")
+    run = config((), "instruction_tuning")
+    assert select_rows(institution_config("bank", delta=1e-4, data=data), run) == data
+    [example] = read_for_run(data, run).examples
+    assert example == ResponseExample("Did it rise?\n\nprofit rose", "yes", kind="Did it rise?")
+    assert len(probe_data(institution_config("bank", data=data), data)) == 1
 
 
 @pytest.mark.parametrize(

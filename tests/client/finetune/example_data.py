@@ -43,7 +43,7 @@ def dataset(task: str, rows: int, seed: int) -> Dataset:
                 words = (*fillers, *generator.choice(("company", "bank"), 2), number)
                 tags = tuple(1 if word == "bank" else 2 if word == "company" else 0 for word in words)
                 examples.append(TokenExample(tuple(str(word) for word in words), tags))
-            case Head.SUMMARY:
+            case Head.SUMMARY | Head.INSTRUCTION:
                 told = [str(word) for word in generator.choice(kinds[0] + kinds[2], 3)]
                 examples.append(ResponseExample(" ".join([*told, number]), told[0]))
             case _:

@@ -123,7 +123,7 @@ def matrix() -> str:
         lines.append(f"| {task} | " + " | ".join(row) + " |")
     lines += [
         "",
-        "`multi_task` trains " + ", ".join(SHARED) + " together. A task that writes summaries cannot share an encoder.",
+        "`multi_task` trains " + ", ".join(SHARED) + " together. A task that writes text cannot share an encoder.",
         "",
         "## Methods for each head and base model",
         "",
@@ -144,6 +144,8 @@ def matrix() -> str:
     lines += [
         "",
         "A decoder (llama) writes summaries by instruction. See `tests/client/finetune/training/test_sft.py`.",
+        "Responses to prompts (`instruction_tuning`) have the head of summaries, on decoders and encoder-decoders. See",
+        "`tests/client/finetune/test_instruction_tuning.py`.",
         "",
         "## With differential privacy (`single_task` and `incremental`)",
         "",

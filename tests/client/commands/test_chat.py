@@ -1,0 +1,81 @@
+"""`chat` keeps the turns of a conversation, `predict` responds to each row, and other adapters are refused."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from client.commands import chat, predict
+from common.adapters.manifest import Manifest, build, write_manifest
+from common.config.adapter import AdapterConfig
+from tests.client.commands.institution_commands import command_line, refusal
+from tests.client.finetune.example_data import save_tiny_writer
+from tests.tiny_models import save_tiny_model
+
+
+def save_adapter(directory: Path, base: Path, task: str, labels: tuple[str, ...] = ()) -> Path:
+    lora = AdapterConfig(
+        rank=2, alpha=4.0, dropout=0.0, target_modules="all-linear", layers="all", trained_factors="AB"
+    )
+    recipe = Manifest(base_model=str(base), pooling="mean", max_tokens=32, tasks={task: labels}, adapter=lora, seed=1)
+    model = build(recipe)
+    model.save_pretrained(directory, beside={"fedfin.json": write_manifest(recipe, model.base.digest, {})})
+    return directory
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("chat")
+    save_tiny_writer(path / "base")
+    return save_adapter(path / "adapter", path / "base", "instruction_tuning")
+
+
+def ran(capsys: pytest.CaptureFixture[str], typed: str, *arguments: object) -> str:
+    capsys.readouterr()
+    with patch.object(sys, "stdin", io.StringIO(typed)):
+        assert command_line(chat.add, predict.add)([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_conversation_keeps_its_turns_until_a_new_one_begins(
+    adapter: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[tuple[str, str]]] = []
+
+    def respond(_: object, prompts: list[list[tuple[str, str]]], most: int) -> list[str]:
+        assert most == 3
+        seen.extend([list(turns) for turns in prompts])
+        return [f"answer {len(seen)}"]
+
+    monkeypatch.setattr("client.inference.predictor.Predictor.respond", respond)
+    typed = "profit\n\nand loss?\n/new\nsales\n"
+    options = ("--system", "be short", "--max-new-tokens", 3)
+    assert ran(capsys, typed, "chat", "--adapter", adapter, *options) == "answer 1\nanswer 2\nanswer 3\n"
+    start = ("system", "be short")
+    assert seen[1] == [start, ("user", "profit"), ("assistant", "answer 1"), ("user", "and loss?")]
+    assert seen[2] == [start, ("user", "sales")]
+    told = json.loads(ran(capsys, "sales\n", "chat", "--adapter", adapter, *options, "--json"))
+    assert [turn["role"] for turn in told["messages"]] == ["system", "user", "assistant"]
+
+
+def test_predict_writes_a_response_for_each_row_of_a_file_and_each_line(
+    adapter: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "asked.jsonl"
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": "profit rises"}]}) + "\n")
+    options = ("--adapter", adapter, "--max-new-tokens", 3)
+    from_file = json.loads(ran(capsys, "", "predict", file, *options, "--json"))
+    typed = ran(capsys, "profit rises\n", "predict", *options, "--format", "jsonl")
+    assert from_file["predictions"] == [json.loads(typed)]
+    assert set(from_file["predictions"][0]) == {"row", "response"}
+
+
+def test_an_adapter_that_labels_does_not_chat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_tiny_model(tmp_path / "base")
+    labeller = save_adapter(tmp_path / "adapter", tmp_path / "base", "sentiment_analysis", ("up", "down"))
+    assert "does not respond to prompts: use predict" in refusal(capsys, chat.add, "chat", "--adapter", labeller)
+    asked = ("predict", "--adapter", labeller, "--max-new-tokens", 3, tmp_path / "none.csv")
+    assert "leave it out" in refusal(capsys, predict.add, *asked)
