@@ -119,7 +119,7 @@ def test_one_label_or_no_test_rows_or_no_split_is_refused(tmp_path: Path) -> Non
     path = table(tmp_path / "a.jsonl", [r | {"split": "train"} for r in desk_rows()])
     with pytest.raises(DataError, match="no rows are left for the test"):
         load(files(path, institution_column="desk", split_column="split"))
-    with pytest.raises(ConfigurationError, match="cannot be simulated"):
+    with pytest.raises(DataError, match='column "summary" is missing'):
         load(files(path, institutions=2, dirichlet_alpha=1.0), head="summary")
 
 

@@ -8,6 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from common.data.conversations import turns_of
 from common.data.datasets import Dataset, ResponseExample, text_of
 from common.data.reading import read_labelled, read_prompts
 from common.errors import DataError
@@ -106,6 +107,10 @@ def test_a_row_without_prompt_or_response_and_a_file_of_another_kind_are_refused
 ) -> None:
     with pytest.raises(DataError, match=words):
         read(tmp_path, row)
+
+
+def test_turns_lose_the_blanks_around_them() -> None:
+    assert turns_of([{"role": "user", "content": " up?\n"}], "here") == (("user", "up?"),)
 
 
 def test_prompts_are_read_without_responses_or_with_those_left_out(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_run_is_laid_out_whole_and_read_back(home: HubDirectory, source: Path)
         ('name = "sentiment_analysis"\nlabels = ["negative", "positive"]', 'name = "document_classification"',
          ConfigurationError, "task.labels"),
         ('name = "sentiment_analysis"\nlabels = ["negative", "positive"]', 'name = "document_summarization"',
-         ModelError, "cannot write text"),
+         DataError, 'column "summary" is missing'),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_played_is_refused_before_anything_is_written(
