@@ -177,8 +177,8 @@ MUTATIONS = (
     Mutation(
         "a long gradient is rounded to the nearest integers, not toward zero",
         "client/dp/grid.py",
-        "torch.mul(gradient, _SHORTER * self.radius * finer / norm, out=target).trunc_()",
-        "torch.mul(gradient, _SHORTER * self.radius * finer / norm, out=target).round_()",
+        "torch.mul(part, factor[:, None], out=target).trunc_()",
+        "torch.mul(part, factor[:, None], out=target).round_()",
         ("tests/client/dp/test_grid.py", "a_long_gradient_keeps_its_direction"),
     ),
     Mutation(
@@ -306,8 +306,8 @@ MUTATIONS = (
     Mutation(
         "a gradient that is not finite keeps its other numbers",
         "client/dp/grid.py",
-        "        if not math.isfinite(largest):\n            return torch.zeros_like(gradient)\n",
-        "        if not math.isfinite(largest):\n            return torch.nan_to_num(gradient, 0.0, 1.0) / self.step\n",
+        "whole[~within] = 0",
+        "whole[~within] = torch.nan_to_num(whole[~within], 0.0, 1.0)",
         ("tests/client/dp/test_grid.py", "a_gradient_without_a_direction_is_zero"),
     ),
     Mutation(

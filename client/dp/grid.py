@@ -3,8 +3,9 @@
 Guarantee: a unit adds a vector of integers to the sum whose L2 norm, times the grid's step, is at most the clipping
 norm C. This holds exactly, for every gradient that float32 can hold, NaN and infinity among them, and for any number of
 units in any order. The vector is a function of the unit's own gradient, bit for bit: every number here is one exact or
-correctly rounded operation on that gradient, and every sum of squares is a sum of integers below 2^53, which float64
-holds exactly.
+correctly rounded operation on that gradient, except for two kinds of sums. Sums of squares of integers below 2^53 are
+exact in float64. The sum of a gradient's squares depends on the order of its terms in the last bits. It is rounded
+up to 21 binary digits, and if its error bound leaves that digit open, it is computed again exactly.
 
 The step is a power of two between C / 2^20 and C / 2^19. Truncation toward zero never makes a gradient longer.
 """
@@ -21,7 +22,8 @@ from common.errors import ConfigurationError
 __all__ = ["Grid", "IntegerSum"]
 
 _BITS = 20
-_EXACT = 2.0**52  # a computed sum of squares of integers that is at most this is exact
+_CUT = 32  # of the 52 binary digits of a sum of squares
+_CACHED = 1 << 16  # numbers for which the processor's cache has room
 _EXACT_ROWS = 1 << (24 - _BITS)  # so many integers up to 2^20 have a sum that float32 holds exactly
 _SHORTER = 1 - 2.0**-21  # more than the two roundings of float32 can add to a product
 
@@ -53,62 +55,89 @@ class Grid:
         """The largest norm of a clipped gradient in steps: C / step, rounded down."""
         return int(self.clipping_norm / self.step)
 
-    def clip(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    def clip(self, gradients: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Clip the gradients of whole units and put them on the grid.
 
         A gradient with NaN or infinity becomes zero: it has no direction to keep.
 
         Args:
             gradients: (U, P) float32.
+            out: (U, P) float32 for the result. `gradients` itself if they are not needed afterwards.
 
         Returns:
             (U, P) float32 that holds whole numbers up to 2^20, and (U,) whether the gradient was made shorter.
         """
-        whole = torch.empty_like(gradients)
-        # One after another, so that the numbers of a unit stay in the processor's cache.
-        wide = torch.empty(gradients.shape[1], dtype=torch.float64, device=gradients.device)
-        longer = [self._clip_one(gradient, target, wide) for gradient, target in zip(gradients, whole, strict=True)]
-        return whole, torch.tensor(longer, dtype=torch.bool, device=gradients.device)
+        whole = torch.empty_like(gradients) if out is None else out
+        if not len(gradients):
+            return whole, torch.zeros(0, dtype=torch.bool, device=gradients.device)
+        space = torch.empty(_CACHED, dtype=torch.float64, device=gradients.device)
+        factors, longer = self._factors(gradients, space)
+        squares = []
+        for part, target, factor in zip(
+            _cut(gradients), _cut(whole), torch.split(factors, _rows_at_once(gradients)), strict=True
+        ):
+            torch.mul(part, factor[:, None], out=target).trunc_()
+            squares.append(_squares(target, space))
+        within = torch.cat(squares) <= self.radius**2
+        if not bool(within.all()):
+            # NaN and infinity. The theorem says nothing else. If it were wrong, the bound would hold all the same.
+            whole[~within] = 0
+        return whole, longer | ~within
 
-    def _clip_one(self, gradient: Tensor, target: Tensor, wide: Tensor) -> bool:
-        """Write one clipped gradient, (P,), to `target`, and return whether it was made shorter.
-
-        `wide` is space for P numbers.
-        """
-        torch.mul(gradient, 1 / self.step, out=target).trunc_()
-        squares = _squares(target, wide)
-        if squares <= self.radius**2:
-            return False
-        if squares <= _EXACT:
-            # Finer integers, of norm near 2^25, know the length better. Their exponent follows from exact squares.
-            finer = math.ldexp(1.0, 25 - math.frexp(squares)[1] // 2) / self.step
-            wide.copy_(gradient).mul_(finer).trunc_()
-            # Truncation takes less than one from each number, hence less than sqrt(P) from the norm.
-            norm = math.sqrt(float(torch.dot(wide, wide))) + math.sqrt(gradient.numel())
-            torch.mul(gradient, _SHORTER * self.radius * finer / norm, out=target).trunc_()
-        else:
-            target.copy_(self._shorten_huge(gradient))
-        if not _squares(target, wide) <= self.radius**2:
-            target.zero_()  # the theorem says never; if it were wrong, the bound would hold all the same
-        return True
-
-    def _shorten_huge(self, gradient: Tensor) -> Tensor:
-        """The same for one gradient, (P,), whose squares in steps exceed the integers that float64 adds exactly."""
-        largest = float(gradient.abs().max())
-        if not math.isfinite(largest):
-            return torch.zeros_like(gradient)
-        below_one = gradient.double() * math.ldexp(1.0, -math.frexp(largest)[1])
-        bits = (52 - math.ceil(math.log2(gradient.numel()))) // 2
-        finer = (below_one * 2.0**bits).trunc_()
-        norm = math.sqrt(float(torch.dot(finer, finer))) + math.sqrt(gradient.numel())
-        factor = _SHORTER * self.radius * 2.0**bits / norm
-        return (below_one * factor).trunc_().to(torch.float32)
+    def _factors(self, gradients: Tensor, space: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the factor of each of (U, P) gradients before truncation, (U,) float32, and whether it shortens."""
+        upper, lower = _bounds(gradients, _squares(gradients, space))
+        # Truncation takes less than one step from each number, hence less than sqrt(P) from the norm.
+        longer = lower > (self.step * (self.radius + math.sqrt(gradients.shape[1]))) ** 2
+        near = torch.nonzero(~longer & (upper > (self.step * self.radius) ** 2)).flatten()
+        if len(near):
+            whole = torch.mul(gradients[near], 1 / self.step).trunc_()
+            longer[near] = _squares(whole, space) > self.radius**2
+        factors = torch.where(longer, _SHORTER * self.radius / upper.sqrt(), 1 / self.step)
+        return factors.to(torch.float32), longer
 
 
-def _squares(whole: Tensor, wide: Tensor) -> float:
-    """The sum of squares of (P,) whole numbers, exact up to 2^53 in any order. Overwrites `wide`, (P,)."""
-    wide.copy_(whole)
-    return float(torch.dot(wide, wide))
+def _bounds(gradients: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds on the sum of squares of each gradient, two neighbours of the numbers with 21 binary digits, (U,) float64.
+
+    They follow from the gradient alone.
+
+    Args:
+        gradients: (U, P) float32.
+        squares: (U,) float64, the sums of squares, computed in any order. NaN or infinity if a gradient has them.
+    """
+    # Each square passes at most P roundings, one product and P - 1 sums. Twice as much, for the roundings here.
+    error = (gradients.shape[1] + 4) * 2.0**-52
+    cells, above = ((squares * factor).view(torch.int64) >> _CUT for factor in (1 - error, 1 + error))
+    for row in torch.nonzero((cells != above) & squares.isfinite()).flatten().tolist():
+        exact = math.fsum(value * value for value in gradients[row].tolist())
+        cells[row] = torch.tensor(exact, dtype=torch.float64).view(torch.int64) >> _CUT
+    return (cells + 1 << _CUT).view(torch.float64), (cells << _CUT).view(torch.float64)
+
+
+def _rows_at_once(gradients: Tensor) -> int:
+    return max(1, _CACHED // max(1, gradients.shape[1]))
+
+
+def _cut(gradients: Tensor) -> tuple[Tensor, ...]:
+    """Some of (U, P) gradients at a time, so that their numbers stay in the processor's cache."""
+    return torch.split(gradients, _rows_at_once(gradients))
+
+
+def _squares(values: Tensor, space: Tensor) -> Tensor:
+    """(U,) float64, the sum of squares of each row of (U, P) values. Of whole numbers exact up to 2^53 in any order.
+
+    Overwrites `space`, (`_CACHED`,) float64.
+    """
+    sums = []
+    for rows in _cut(values):
+        for part in torch.split(rows, _CACHED, dim=1):
+            wide = space[: part.numel()].view(part.shape)
+            wide.copy_(part)
+            sums.append(torch.dot(wide[0], wide[0])[None] if len(wide) == 1 else wide.square_().sum(1))
+    if values.shape[1] > _CACHED:  # each row in several parts
+        return torch.stack(sums).view(len(values), -1).sum(1)
+    return torch.cat(sums)
 
 
 class IntegerSum:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from client.dp import grid as module
 from client.dp.grid import Grid, IntegerSum
 from common.errors import ConfigurationError
 
@@ -18,6 +19,10 @@ CLIPS = [1e-6, 0.0371, 0.5, 1.0, math.nextafter(1.0, 0.0), 3.0, 1e6]
 def squares(whole):
     """The exact sum of squares, in Python's integers."""
     return [sum(int(value) ** 2 for value in row) for row in whole.numpy()]
+
+
+def squares_within(whole, grid):
+    return all(square <= grid.radius**2 for square in squares(whole))
 
 
 @pytest.mark.parametrize("clip", CLIPS)
@@ -37,7 +42,7 @@ def test_no_gradient_that_float32_can_hold_is_longer_than_the_clip_afterwards(va
     grid = Grid(clip)
     whole, _ = grid.clip(torch.from_numpy(values))
     assert torch.equal(whole, whole.trunc())
-    assert all(square <= grid.radius**2 for square in squares(whole))
+    assert squares_within(whole, grid)
 
 
 @pytest.mark.parametrize("clip", CLIPS)
@@ -74,6 +79,42 @@ def test_a_units_integers_do_not_depend_on_its_company_or_place():
         assert torch.equal(Grid(1.0).clip(gradients[part])[0], whole[part])
     for row in range(40):
         assert torch.equal(Grid(1.0).clip(gradients[row : row + 1])[0][0], whole[row])
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-10, 2.0**50])
+def test_a_units_integers_do_not_depend_on_the_order_in_which_its_squares_are_added(monkeypatch, scale):
+    """Sums that end between two numbers of 21 digits, where the last bit of float64 would decide."""
+    grid, gradients = Grid(1.0), torch.ones(200, 64)
+    gradients[:, 5] = torch.linspace(0, 2.0**-18, 200)
+    gradients *= scale
+    squares, found = module._squares, []
+    for last_bits in (-64, -1, 0, 1, 64):
+        changed = lambda values, space, bits=last_bits: squares(values, space) * (1 + bits * 2.0**-53)  # noqa: E731
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "_squares", changed)
+            upper, lower = module._bounds(gradients, module._squares(gradients, torch.empty(1 << 16).double()))
+        exact = [sum(int(value * 2**80) ** 2 for value in row) for row in gradients.double().tolist()]
+        assert all(int(low * 2**80) << 80 <= value for low, value in zip(lower.tolist(), exact, strict=True))
+        assert all(value <= int(high * 2**80) << 80 for high, value in zip(upper.tolist(), exact, strict=True))
+        found.append((upper, lower))
+    assert all(torch.equal(one, other) for pair in found for one, other in zip(pair, found[0], strict=True))
+    assert squares_within(grid.clip(gradients)[0], grid)
+
+
+def test_gradients_longer_than_the_processors_cache_are_clipped_like_short_ones():
+    numbers = module._CACHED + 7
+    gradients = torch.zeros(3, numbers)
+    gradients[:, ::1000] = torch.randn(3, len(range(0, numbers, 1000)), generator=torch.Generator().manual_seed(4))
+    whole, shortened = Grid(0.5).clip(gradients)
+    short, short_shortened = Grid(0.5).clip(gradients[:, ::1000].contiguous())
+    # The bound on what truncation takes grows with the numbers, but these gradients are far from the norm.
+    assert torch.equal(whole[:, ::1000], short)
+    assert torch.equal(shortened, short_shortened)
+    assert int((whole != 0).sum()) == int((short != 0).sum())
+    assert torch.equal(Grid(0.5).clip(gradients, gradients)[0], whole)
+    assert gradients.data_ptr() != whole.data_ptr()
+    assert torch.equal(gradients, whole)
+    assert Grid(0.5).clip(gradients[:0])[0].shape == (0, numbers)
 
 
 def test_four_hundred_thousand_units_are_summed_exactly_in_any_order():
