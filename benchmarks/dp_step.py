@@ -3,7 +3,8 @@
 The same rows and adapter are trained by the private step, by a private step in floating point
 (`benchmarks.float_step`) and without privacy, on the packaged encoder.
 Short trainings alternate, so that other work of the machine affects both, and medians are compared. Peak memory is the
-highest resident size of a separate process for each.
+highest resident size of a separate process for each. With `--workers N` the private step's time on the clock is
+compared between one worker and N.
 """
 
 import argparse
@@ -83,6 +84,22 @@ def measure(case: Case, repeats: int) -> tuple[dict[str, float], dict[str, float
     return medians | {"check": statistics.median(checks)}, ratios
 
 
+def workers_ratio(case: Case, repeats: int, workers: int) -> tuple[float, float]:
+    """Return the median seconds that an exact step takes on the clock with one worker, and its ratio to `workers`."""
+    model, data = prepared(case, max_tokens=case.limit)
+    cache, times = FeatureCache(), dict[int, list[float]]({1: [], workers: []})
+    for _ in range(repeats + 1):
+        for threads, measured in times.items():
+            torch.set_num_threads(threads)
+            verify_training(model, plan(True), cache)
+            started = time.perf_counter()
+            train(model, data, plan(True), SystemNoise(), cache)
+            measured.append((time.perf_counter() - started) / STEPS)
+    torch.set_num_threads(1)
+    ratio = statistics.median(a / b for a, b in zip(times[1][1:], times[workers][1:], strict=True))
+    return statistics.median(times[1][1:]), ratio
+
+
 def peak_mebibytes(index: int, private: bool) -> float:
     """Return the highest resident memory, in MiB, of a fresh process that trains once."""
     command = [sys.executable, "-m", "benchmarks.dp_step", "--peak", str(index), "--private" if private else "--plain"]
@@ -111,6 +128,7 @@ def main() -> None:
     """Print seconds, memory and their ratios for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9, help="steps of each kind that count")
+    parser.add_argument("--workers", type=int, help="compare the seconds of one worker with those of so many instead")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--private", action="store_true", help=argparse.SUPPRESS)
@@ -119,6 +137,11 @@ def main() -> None:
     torch.set_num_threads(1)  # several threads would wait in busy loops, which count as CPU time
     if arguments.peak is not None:
         print_peak(CASES[arguments.peak], arguments.private)
+        return
+    if arguments.workers is not None:
+        for case in CASES:
+            alone, ratio = workers_ratio(case, arguments.repeats, arguments.workers)
+            print(f"{case.name}: one worker {alone:.3f} s a step, {ratio:.2f} times that of {arguments.workers}")
         return
     for index, case in enumerate(CASES):
         medians, ratios = measure(case, arguments.repeats)

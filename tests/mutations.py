@@ -52,8 +52,8 @@ MUTATIONS = (
     ),
     Mutation(
         "each number is clipped by itself, not all together",
-        "client/dp/mechanism.py",
-        "whole, shortened = self.grid.clip(gradients)\n",
+        "client/dp/clipped_sum.py",
+        "whole, shortened = self.grid.clip(gradients, space)\n",
         "whole, shortened = self.grid.clip(gradients)\n"
         "        clip = self.grid.clipping_norm\n"
         "        whole = (gradients.clamp(-clip, clip) / self.grid.step).trunc()\n",
@@ -152,16 +152,16 @@ MUTATIONS = (
     ),
     Mutation(
         "a customer's rows are clipped one by one",
-        "client/dp/mechanism.py",
-        "        if owners is None:\n            self.add_units(samples)\n",
-        "        if True:\n            self.add_units(samples)\n",
+        "client/dp/clipped_sum.py",
+        "        if owners is None:\n            self._clip_and_add(samples, samples)\n",
+        "        if True:\n            self._clip_and_add(samples, samples)\n",
         ("tests/client/dp/test_mechanism.py", "adding_one_customer_moves_the_sum_by_at_most_the_clipping_norm"),
     ),
     Mutation(
         "a customer's rows in the next physical batch are clipped anew",
-        "client/dp/mechanism.py",
-        "self._add_samples(self.take_samples()[:examples], owners)\n",
-        "self._add_samples(self.take_samples()[:examples], owners)\n"
+        "client/dp/clipped_sum.py",
+        "self._add_samples(self.take_samples(self._space[: len(losses)])[:examples], owners)\n",
+        "self._add_samples(self.take_samples(self._space[: len(losses)])[:examples], owners)\n"
         "        for total in self._open.values():\n"
         "            self.add_units(total[None])\n"
         "        self._open = {}\n",
@@ -424,6 +424,13 @@ MUTATIONS = (
         "(alone if by_itself else shared).append(charge.event)",
         "shared.append(charge.event)",
         ("tests/client/commands/test_budget.py", "the_second_figure_counts_own_noise_alone_for_trainings"),
+    ),
+    Mutation(
+        "the order in which a gradient's squares are added decides how it is shortened",
+        "client/dp/grid.py",
+        "(cells != above) & squares.isfinite()",
+        "(cells != above) & squares.isnan()",
+        ("tests/client/dp/test_grid.py", "do_not_depend_on_the_order_in_which_its_squares_are_added"),
     ),
 )
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from client.audit.subject import units_of
 from client.dp.grid import Grid
-from client.dp.mechanism import make_private
 from client.dp.noise import SystemNoise
 from client.dp.plan import DpTrainingPlan, optimizer_for
 from client.dp.threads import one_thread
 from client.dp.training import accumulate_batch, training_mode
+from client.dp.workers import private_workers
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.protocol.adapter_codec import Tensors
@@ -38,11 +38,11 @@ def integer_sum(
     if plan.dp is None:
         raise ValueError("the plan has no differential privacy")
     optimizer = optimizer_for(model, plan)
-    with one_thread():
+    with one_thread() as threads:
         cache.fill(model, data, plan.max_batch_tokens)
-        with training_mode(model, plan), make_private(model.module, optimizer, plan.dp, SystemNoise()) as private:
-            accumulate_batch(model, data, rows, plan, private, cache)
-            total: NDArray[np.int64] = private.sum.take().numpy()
+        with training_mode(model, plan), private_workers(model, optimizer, plan.dp, SystemNoise(), threads) as workers:
+            accumulate_batch(data, rows, plan, workers, cache)
+            total: NDArray[np.int64] = workers.private.sum.take().numpy()
     return total
 
 

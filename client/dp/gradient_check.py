@@ -7,13 +7,15 @@ in its last bit.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from client.dp.mechanism import PrivateOptimizer
+from client.dp.clipped_sum import ClippedSum
 from client.dp.random_examples import random_examples
+from client.dp.workers import Workers
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
@@ -73,14 +75,14 @@ def _encoded(model: AdaptedModel, text: str) -> "np.ndarray[tuple[int, ...], np.
     return np.array(model.base.tokenizer(text)["input_ids"][: model.base.max_tokens], dtype=np.int64)
 
 
-def verify_exactness(model: AdaptedModel, private: PrivateOptimizer, max_batch_tokens: int, thorough: bool) -> None:
+def verify_exactness(model: AdaptedModel, workers: Workers, max_batch_tokens: int, thorough: bool) -> None:
     """Compare the bits of an example's gradient in different company, at the adapter that `model` holds.
 
-    The example stands first in a large block and last in a small one with other examples. The frozen layers are
-    computed anew for each. Tokens and lengths are random. Call inside `make_private`.
+    The example stands first in a large block of the first worker, and last in a small one of the last worker, with
+    other examples. The frozen layers are computed anew for each. Tokens and lengths are random.
 
     Args:
-        private: holds the trained parameters; it is left without gradients.
+        workers: of `model`; its parameters are left without gradients.
         max_batch_tokens: of the training.
         thorough: check the longest and the shortest examples too, and alone among dummies.
 
@@ -92,11 +94,11 @@ def verify_exactness(model: AdaptedModel, private: PrivateOptimizer, max_batch_t
     usual = min(_USUAL_TOKENS, limit)
     lengths = [7, 12, usual // 2, usual - 1, limit] if thorough else [int(rng.integers(1, min(_SHORT_TOKENS, limit)))]
     for length in lengths:
-        _verify_length(model, private, max_batch_tokens, length, rng, thorough)
+        _verify_length(model, workers, max_batch_tokens, length, rng, thorough)
 
 
 def _verify_length(
-    model: AdaptedModel, private: PrivateOptimizer, budget: int, length: int, rng: np.random.Generator, alone: bool
+    model: AdaptedModel, workers: Workers, budget: int, length: int, rng: np.random.Generator, alone: bool
 ) -> None:
     """Verify exactness of an example of `length` tokens, among others that are padded to the same length."""
     limit = model.base.max_tokens
@@ -111,10 +113,12 @@ def _verify_length(
 
     example = random_examples(model, [length], rng)
     large, small = sizes(tokens, budget, one_size=not model.base.is_exact)
-    first = _gradient(model, private, _joined(example, company(large - 1)), 0, budget, POOLED_SIZES[0])
-    last = _gradient(model, private, _joined(company(small - 1), example), small - 1, budget, POOLED_SIZES[1])
-    others = [last, _gradient(model, private, example, 0, budget, 1)] if alone else [last]
-    for other in others:
+    first = _gradient(model, workers.private, _joined(example, company(large - 1)), 0, budget, POOLED_SIZES[0])
+    beside = [(_joined(company(small - 1), example), small - 1, POOLED_SIZES[1])]
+    if alone:
+        beside.append((example, 0, 1))
+    for data, target, pooled in beside:
+        other = workers.last(partial(_gradient, data=data, target=target, budget=budget, pooled=pooled))
         if not bool(((first == other) | (first.isnan() & other.isnan())).all()):
             raise ModelError(
                 f"private training: on this machine the gradient of an example of {length} tokens depends on the "
@@ -128,7 +132,7 @@ def _joined(one: TokenizedSet, other: TokenizedSet) -> TokenizedSet:
 
 
 def _gradient(
-    model: AdaptedModel, private: PrivateOptimizer, data: TokenizedSet, target: int, budget: int, pooled: int
+    model: AdaptedModel, clipped: ClippedSum, data: TokenizedSet, target: int, budget: int, pooled: int
 ) -> Tensor:
     """(P,) the gradient of example `target`. A model with one vector an example gets `pooled` rows, some repeated."""
     cache = FeatureCache()
@@ -141,7 +145,7 @@ def _gradient(
         rows = np.insert(others, 0 if target == 0 else pooled - 1, target)
     block = next(block for block in cache.blocks(data, rows, budget) if target in block.rows)
     batch_losses(model, cache.block_batch(data, block, model.base.device)).sum().backward()  # type: ignore[no-untyped-call]
-    return private.take_samples()[int(np.flatnonzero(block.rows == target)[0])]
+    return clipped.take_samples()[int(np.flatnonzero(block.rows == target)[0])]
 
 
 def verify_per_example_gradients(module: nn.Module, losses: Callable[[slice], Tensor]) -> None:

@@ -156,6 +156,10 @@ class IntegerSum:
         for part in torch.split(whole, _EXACT_ROWS):
             self._total += part.sum(0).to(torch.int64)
 
+    def add_total(self, total: Tensor) -> None:
+        """Add a sum that was taken elsewhere, (P,) int64."""
+        self._total += total.to(self._total.device)
+
     def value(self) -> Tensor:
         """A copy of the sum so far, (P,) int64."""
         return self._total.clone()

@@ -18,11 +18,12 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
-from client.dp.grid import Grid, IntegerSum
+from client.dp.clipped_sum import ClippedSum
+from client.dp.grid import Grid
 from client.dp.noise import NoiseSource
 from common.errors import ConfigurationError, ModelError
 
-__all__ = ["DpSettings", "PrivateOptimizer", "make_private"]
+__all__ = ["DpSettings", "PrivateOptimizer", "gradient_samples", "make_private"]
 
 _OPACUS_PARAMETER_STATE = ("grad_sample", "_forward_counter", "_current_grad_sample")
 _OPACUS_MODULE_STATE = ("activations", "max_batch_len", "autograd_grad_sample_hooks")
@@ -73,7 +74,7 @@ class DpSettings:
             raise ConfigurationError("privacy: unit is unknown: use record or customer")
 
 
-class PrivateOptimizer:
+class PrivateOptimizer(ClippedSum):
     """A torch optimiser whose gradients are noised sums of clipped gradients of whole units.
 
     One logical batch is `accumulate` for each of its physical batches, none if it is empty, `close_units` once its
@@ -84,74 +85,16 @@ class PrivateOptimizer:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, settings: DpSettings, noise: NoiseSource) -> None:
-        self.params: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
-        self.size = sum(p.numel() for p in self.params)
-        self.grid = Grid(settings.clipping_norm)
-        self.sum = IntegerSum(self.size, self.params[0].device)
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        super().__init__(params, settings.clipping_norm, settings.unit)
         self._optimizer = optimizer
         self._settings = settings
         self._noise = noise
-        self._open: dict[int, Tensor] = {}
-        self._closed: set[int] = set()
-        self._units = 0
-        self._shortened = 0
 
     @property
     def deviation(self) -> float:
         """Standard deviation of the noise, in steps of the grid."""
         return self._settings.noise_multiplier * self._settings.clipping_norm / self.grid.step
-
-    def accumulate(self, losses: Tensor, examples: int | None = None, owners: Tensor | None = None) -> None:
-        """Backward through `losses` and add the clipped gradients of their units to the sum.
-
-        Args:
-            losses: (B,), of each example by itself.
-            examples: the number of examples; the losses behind them belong to dummies. By default there are none.
-            owners: the customer of each example, if the unit is the customer. A customer's gradients are added up over
-                all physical batches until `close_units`.
-        """
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        self._add_samples(self.take_samples()[:examples], owners)
-
-    def take_samples(self) -> Tensor:
-        """(B, P) gradients of the last backward pass's examples, float32, each of which is used once."""
-        parts = []
-        for parameter in self.params:
-            sample = getattr(parameter, "grad_sample", None)
-            if not isinstance(sample, Tensor):
-                raise RuntimeError(
-                    "a trained parameter has no gradient per example: it is unused, or not in training mode"
-                )
-            parts.append(sample.flatten(1).to(torch.float32))
-            parameter.grad_sample = None  # type: ignore[attr-defined]
-            parameter.grad = None
-        return torch.cat(parts, dim=1)
-
-    def _add_samples(self, samples: Tensor, owners: Tensor | None) -> None:
-        if (owners is None) is (self._settings.unit == "customer"):
-            raise RuntimeError("owners of the examples are needed if the unit is the customer, and only then")
-        if owners is None:
-            self.add_units(samples)
-            return
-        for owner, sample in zip(owners.tolist(), samples, strict=True):
-            if owner in self._closed:
-                raise RuntimeError("a customer was closed before its last example: it would be clipped twice")
-            # One after another, so that a customer's sum depends on the order of its own examples alone.
-            self._open[owner] = self._open[owner] + sample if owner in self._open else sample.clone()
-
-    def close_units(self) -> None:
-        """Clip the sums of the customers seen since the last call: none of their examples may follow in this batch."""
-        for total in self._open.values():
-            self.add_units(total[None])
-        self._closed.update(self._open)
-        self._open = {}
-
-    def add_units(self, gradients: Tensor) -> None:
-        """Clip the gradients of whole units, (U, P) float32, and add them to the sum."""
-        whole, shortened = self.grid.clip(gradients)
-        self.sum.add(whole)
-        self._units += len(whole)
-        self._shortened += int(shortened.sum())
 
     def step(self) -> None:
         """Add noise to the sum, divide it, and take a step: with a sum of zero after an empty batch."""
@@ -164,12 +107,6 @@ class PrivateOptimizer:
         self._optimizer.step()
         for parameter in self.params:
             parameter.grad = None
-
-    def take_clip_fraction(self) -> float:
-        """Share of the units since the last call whose gradient was made shorter. Private: it must not leave."""
-        fraction = self._shortened / max(1, self._units)
-        self._units = self._shortened = 0
-        return fraction
 
     def _integer_noise(self) -> Tensor:
         """(P,) int64 rounded normal noise of standard deviation sigma C, in steps of the grid."""
@@ -195,12 +132,12 @@ def make_private(
         ModelError: a trainable parameter has no per-example rule in Opacus, or `optimizer` does not hold it.
     """
     _refuse_unruled(module, optimizer)
-    with _gradient_samples(module):
+    with gradient_samples(module):
         yield PrivateOptimizer(optimizer, settings, noise)
 
 
 @contextmanager
-def _gradient_samples(module: nn.Module) -> Iterator[None]:
+def gradient_samples(module: nn.Module) -> Iterator[None]:
     """While the block runs, a backward pass leaves each example's gradient in `grad_sample`; then no trace is left."""
     with warnings.catch_warnings():
         # A LoRA B above a frozen A has no input that needs a gradient; Opacus reads the gradient of its output.

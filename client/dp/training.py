@@ -18,17 +18,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from client.dp.clipped_sum import ClippedSum
 from client.dp.gradient_check import verify_exactness, verify_model
-from client.dp.mechanism import PrivateOptimizer, make_private
 from client.dp.noise import NoiseSource, SystemNoise
 from client.dp.plan import DpTrainingPlan, DpTrainingStats, optimizer_for
 from client.dp.threads import one_thread
+from client.dp.workers import Workers, private_workers
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
 from common.errors import ConfigurationError, DataError
 from common.events import Observer, StepEvent, tell_step
 from common.tokenization.batches import TokenizedSet, minibatches, token_batches
+from common.tokenization.blocks import Block
 
 __all__ = [
     "Gradients",
@@ -80,20 +82,19 @@ def train(
     losses: list[float] = []
     clipped: list[float] = []
     with ExitStack() as stack:
-        if plan.dp is not None:
-            stack.enter_context(one_thread())
+        threads = 1 if plan.dp is None else stack.enter_context(one_thread())
         if gradients is None:
             cache.fill(model, data, plan.max_batch_tokens)
         stack.enter_context(training_mode(model, plan))
-        stepper = _stepper(model, data, plan, noise, stack)
+        stepper = _stepper(model, data, plan, noise, threads if gradients is None else 1, stack)
         for step, rows in enumerate(_logical_batches(len(data), owners, plan, noise), start=1):
-            if isinstance(stepper, PrivateOptimizer):
+            if isinstance(stepper, Workers):
                 if gradients is None:
-                    total = accumulate_batch(model, data, rows, plan, stepper, cache)
+                    total = accumulate_batch(data, rows, plan, stepper, cache)
                 else:
                     total = 0.0
                     for start in range(0, len(rows), _UNITS_AT_ONCE):
-                        stepper.add_units(gradients(rows[start : start + _UNITS_AT_ONCE]))
+                        stepper.private.add_units(gradients(rows[start : start + _UNITS_AT_ONCE]))
             else:
                 total = _plain_batch(model, data, rows, plan, stepper, cache)
             stepper.step()
@@ -148,39 +149,37 @@ def verify_training(model: AdaptedModel, plan: DpTrainingPlan, cache: FeatureCac
     settings = replace(plan.dp, unit="record")
     # The optimiser takes no step, so its noise is never drawn.
     with (
-        one_thread(),
+        one_thread() as threads,
         training_mode(model, plan),
-        make_private(model.module, optimizer_for(model, plan), settings, SystemNoise()) as private,
+        private_workers(model, optimizer_for(model, plan), settings, SystemNoise(), threads) as workers,
     ):
         if not cache.verified:
             verify_model(model)
-        verify_exactness(model, private, plan.max_batch_tokens, thorough=not cache.verified)
+        verify_exactness(model, workers, plan.max_batch_tokens, thorough=not cache.verified)
     cache.verified, cache.verified_adapter = True, digest
 
 
 def accumulate_batch(
-    model: AdaptedModel,
-    data: TokenizedSet,
-    rows: Rows,
-    plan: DpTrainingPlan,
-    private: PrivateOptimizer,
-    cache: FeatureCache,
+    data: TokenizedSet, rows: Rows, plan: DpTrainingPlan, workers: Workers, cache: FeatureCache
 ) -> float:
-    """Add the clipped gradients of the units of one logical batch to the sum of `private`.
+    """Add the clipped gradients of the units of one logical batch to the sum of `workers.private`.
 
-    Call inside `make_private`, in training mode, after `cache.fill`.
+    Call inside `private_workers`, after `cache.fill`.
 
     Returns:
         The sum of the examples' losses, which is private.
     """
     owners, total = _owners(data, plan), 0.0
-    for group in _groups(rows, owners, private.size):
-        for block in cache.blocks(data, group, plan.max_batch_tokens):
-            losses = batch_losses(model, cache.block_batch(data, block, model.base.device))
-            whose = None if owners is None else torch.from_numpy(owners[block.rows])
-            private.accumulate(losses, len(block.rows), whose)
-            total += float(losses.detach()[: len(block.rows)].sum())
-        private.close_units()
+
+    def add(model: AdaptedModel, clipped: ClippedSum, block: Block) -> float:
+        losses = batch_losses(model, cache.block_batch(data, block, model.base.device))
+        whose = None if owners is None else torch.from_numpy(owners[block.rows])
+        clipped.accumulate(losses, len(block.rows), whose)
+        return float(losses.detach()[: len(block.rows)].sum())
+
+    for group in _groups(rows, owners, workers.private.size):
+        total += sum(workers.share(cache.blocks(data, group, plan.max_batch_tokens), add))
+        workers.private.close_units()
     return total
 
 
@@ -242,12 +241,13 @@ def _stepper(
     data: TokenizedSet,
     plan: DpTrainingPlan,
     noise: NoiseSource | None,
+    threads: int,
     stack: ExitStack,
-) -> "PrivateOptimizer | _PlainStepper":
+) -> "Workers | _PlainStepper":
     optimizer = optimizer_for(model, plan)
     if plan.dp is None or noise is None:
         return _PlainStepper(optimizer, _minibatch_size(len(data), plan))
-    return stack.enter_context(make_private(model.module, optimizer, plan.dp, noise))
+    return stack.enter_context(private_workers(model, optimizer, plan.dp, noise, threads))
 
 
 def _minibatch_size(examples: int, plan: DpTrainingPlan) -> int:
