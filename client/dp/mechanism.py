@@ -8,25 +8,22 @@ Abadi et al. 2016, arXiv 1607.00133. Sums and noise are integers, so rounding ta
 `client.dp.grid` for the bound and `client.dp.noise` for the noise. Not covered: timing.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
 from client.dp.clipped_sum import ClippedSum
 from client.dp.grid import Grid
 from client.dp.noise import NoiseSource
+from client.dp.per_example import gradient_samples, has_rule
 from common.errors import ConfigurationError, ModelError
 
-__all__ = ["DpSettings", "PrivateOptimizer", "gradient_samples", "make_private"]
+__all__ = ["DpSettings", "PrivateOptimizer", "make_private"]
 
-_OPACUS_PARAMETER_STATE = ("grad_sample", "_forward_counter", "_current_grad_sample")
-_OPACUS_MODULE_STATE = ("activations", "max_batch_len", "autograd_grad_sample_hooks")
 _MOST_NOISE = 1e6
 
 
@@ -136,24 +133,6 @@ def make_private(
         yield PrivateOptimizer(optimizer, settings, noise)
 
 
-@contextmanager
-def gradient_samples(module: nn.Module) -> Iterator[None]:
-    """While the block runs, a backward pass leaves each example's gradient in `grad_sample`; then no trace is left."""
-    with warnings.catch_warnings():
-        # A LoRA B above a frozen A has no input that needs a gradient; Opacus reads the gradient of its output.
-        warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients are computed")
-        hooks: GradSampleModule | None = None
-        try:
-            hooks = GradSampleModule(module, loss_reduction="sum")
-            yield
-        except NotImplementedError as error:
-            raise ModelError(f"base model: {type(module).__name__} has a layer that Opacus cannot train") from error
-        finally:
-            if hooks is not None:
-                hooks.remove_hooks()
-            _forget(module)
-
-
 def _refuse_unruled(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for path, part in module.named_modules():
@@ -161,7 +140,7 @@ def _refuse_unruled(module: nn.Module, optimizer: torch.optim.Optimizer) -> None
             if not parameter.requires_grad:
                 continue
             without_bias = isinstance(part, nn.LayerNorm) and part.bias is None  # Opacus' rule reads its bias
-            if type(part) not in GradSampleModule.GRAD_SAMPLERS or without_bias:
+            if not has_rule(part) or without_bias:
                 kind = f"{type(part).__name__} without a bias" if without_bias else type(part).__name__
                 raise ModelError(
                     f"trainable parameter {path}.{name}: {kind} has no per-example gradient rule: "
@@ -169,13 +148,3 @@ def _refuse_unruled(module: nn.Module, optimizer: torch.optim.Optimizer) -> None
                 )
             if id(parameter) not in held:
                 raise ModelError(f"trainable parameter {path}.{name}: not held by the optimiser: freeze it")
-
-
-def _forget(module: nn.Module) -> None:
-    for parameter in module.parameters():
-        parameter.grad = None
-        for name in _OPACUS_PARAMETER_STATE:
-            parameter.__dict__.pop(name, None)
-    for part in module.modules():
-        for name in _OPACUS_MODULE_STATE:
-            part.__dict__.pop(name, None)

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from client.dp.clipped_sum import ClippedSum
-from client.dp.mechanism import DpSettings, PrivateOptimizer, gradient_samples, make_private
+from client.dp.mechanism import DpSettings, PrivateOptimizer, make_private
 from client.dp.noise import NoiseSource
+from client.dp.per_example import gradient_samples
 from common.adapters.adapted_model import AdaptedModel
 
 __all__ = ["Workers", "private_workers"]
