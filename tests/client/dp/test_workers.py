@@ -9,9 +9,10 @@ import torch
 
 from client.dp import training
 from client.dp.noise import FixedNoise
-from client.dp.plan import DpTrainingStats
+from client.dp.plan import DpTrainingStats, optimizer_for
 from client.dp.threads import MOST_WORKERS
 from client.dp.training import train
+from client.dp.workers import private_workers
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.losses import batch_losses
 from common.errors import DataError, ModelError
@@ -138,3 +139,15 @@ def test_a_worker_whose_gradients_have_other_bits_is_found_before_the_training(
             train(model, examples(model, 90), plan(tokens=512), FixedNoise(b"0" * 32))
     finally:
         torch.set_num_threads(before)
+
+
+def test_results_come_in_the_order_of_the_items_and_a_copy_holds_no_number_of_its_own(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path)
+    model, given = build(str(tmp_path)), plan()
+    assert given.dp is not None
+    with private_workers(model, optimizer_for(model, given), given.dp, FixedNoise(b"0"), 3) as workers:
+        assert workers.share(range(20), lambda _, __, item: item * item) == [item * item for item in range(20)]
+        assert workers.share([], lambda _, __, item: item) == []
+        own = [p.data_ptr() for p in model.module.parameters()]
+        assert workers.last(lambda other, _: [p.data_ptr() for p in other.module.parameters()]) == own
+        assert workers.last(lambda other, _: other is not model)
