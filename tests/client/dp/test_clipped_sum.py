@@ -8,7 +8,7 @@ from client.dp.per_example import gradient_samples
 
 
 def clipped(model: nn.Linear) -> ClippedSum:
-    return ClippedSum([model.weight, model.bias], 0.5, "record")
+    return ClippedSum(list(model.parameters()), 0.5, "record")
 
 
 def test_what_another_sum_holds_is_added_once_with_its_counts() -> None:
@@ -26,7 +26,7 @@ def test_what_another_sum_holds_is_added_once_with_its_counts() -> None:
 
 def test_an_open_customer_of_another_sum_is_closed_and_counted() -> None:
     model = nn.Linear(7, 1)
-    first, second = (ClippedSum([model.weight, model.bias], 0.5, "customer") for _ in range(2))
+    first, second = (ClippedSum(list(model.parameters()), 0.5, "customer") for _ in range(2))
     with gradient_samples(model):
         second.accumulate(model(torch.ones(2, 7))[:, 0], owners=torch.tensor([3, 3]))
         first.absorb(second)

@@ -17,7 +17,7 @@ class Twice(nn.Module):
         self.frozen = nn.Linear(5, 5).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.layer(torch.tanh(self.frozen(self.layer(x))))).square().sum((1, 2))  # type: ignore[no-any-return]
+        return self.norm(self.layer(torch.tanh(self.frozen(self.layer(x))))).square().sum((1, 2))
 
 
 def alone(module: nn.Module, x: Tensor, name: str) -> Tensor:
@@ -46,7 +46,7 @@ def test_two_backward_passes_without_a_look_leave_no_tensor_that_could_be_taken_
     with gradient_samples(module):
         for _ in range(2):
             module(x).sum().backward()
-        assert not isinstance(module.layer.weight.grad_sample, Tensor)
+        assert not isinstance(getattr(module.layer.weight, "grad_sample", None), Tensor)
 
 
 def test_layers_without_a_rule_are_known() -> None:
