@@ -23,6 +23,7 @@ __all__ = [
     "ModelError",
     "PassphraseError",
     "QuorumError",
+    "SecureAggregationRefused",
     "ServiceError",
 ]
 
@@ -100,6 +101,13 @@ class EnvelopeError(CodedError):
     """A sealed message could not be opened, or its sender is not the expected one."""
 
     def __init__(self, code: EnvelopeCode, message: str) -> None:
+        super().__init__(code, message)
+
+
+class SecureAggregationRefused(CodedError):
+    """A message of secure aggregation is not answered or not used: "config", "replay" or "error"."""
+
+    def __init__(self, code: Literal["config", "replay", "error"], message: str) -> None:
         super().__init__(code, message)
 
 
