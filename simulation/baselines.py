@@ -72,6 +72,8 @@ def alone(workspace: Workspace, evaluator: Callable[[Tensors], Evaluation], name
     """
     agent, config = workspace.institution(name), workspace.config
     local = agent.prepare(config)
+    if config.aggregation.secure:  # alone it adds the whole noise itself
+        config = replace(config, aggregation=replace(config.aggregation, secure=False, honest=None, threshold=None))
     num_units = local.data.units(config.privacy.unit)
     noise = (
         FixedNoise(f"alone|{name}|{config.seed}".encode().ljust(32)[:32])

@@ -94,12 +94,14 @@ class InstitutionsConfig(Section):
 
     Attributes:
         max_epsilon: Limit of its ledger, at the run's delta.
+        max_epsilon_alone: The same without the assumption of secure aggregation. None takes `max_epsilon`.
         declare_units: Whether it declares the largest power of two up to its number of records.
         noise: "fixed" repeats itself for tests and protects nobody.
     """
 
     section = "institutions"
     max_epsilon: Annotated[float | None, Range(0, above=True)] = None
+    max_epsilon_alone: Annotated[float | None, Range(0, above=True)] = None
     declare_units: bool = True
     noise: Literal["system", "fixed"] = "system"
 

@@ -169,6 +169,7 @@ class Workspace:
         quorum, number = self.config.aggregation.quorum, len(self.federation.train)
         if quorum > number:
             self.config.aggregation.refuse("quorum", f"is {quorum}, but {number} institutions take part: lower it")
+        self.config.aggregation.check_institutions(number)
         for name, dataset in self.federation.train.items():
             try:
                 plan_training(self.config, self.settings(name), dataset.units(self.config.privacy.unit))
@@ -202,6 +203,7 @@ class Workspace:
             model=LocalModelConfig(allowed=(self.config.model.base,)),
             limits=LimitsConfig(
                 max_epsilon=decided.max_epsilon,
+                max_epsilon_alone=decided.max_epsilon_alone,
                 delta=self.config.privacy.delta,
                 allow_without_privacy=self.config.privacy.mode == "none",
                 unit=unit,
@@ -271,23 +273,29 @@ class Workspace:
                 raise ConfigurationError("the assignment's configuration is not this run's")
             return local()
 
-        return Agent(directory, self.settings(name), keys, self.hub_keys.public, prepare)
+        # A simulated officer approves all institutions of the run.
+        return Agent(directory, self.settings(name), keys, self.hub_keys.public, prepare, peers=self.public_keys)
 
     @functools.cached_property
     def hub_keys(self) -> PrivateKeys:
         return PrivateKeys.load(self.out / "hub")
 
-    def hub(self) -> FederationContext:
-        """Return the hub's keys, the institutions' public keys, the run, and the tensors that travel."""
-        institutions: dict[str, PublicKeys] = {
-            name: PrivateKeys.load(self.out / "institutions" / name / "keys").public
+    @functools.cached_property
+    def public_keys(self) -> dict[str, PublicKeys]:
+        """The public keys of all institutions by name."""
+        return {
+            name: PublicKeys.load(self.out / "institutions" / name / "keys" / "public.json")
             for name in sorted(self.federation.train)
         }
+
+    def hub(self) -> FederationContext:
+        """Return the hub's keys, the institutions' public keys, the run, and the tensors that travel."""
         return FederationContext(
             keys=self.hub_keys,
-            institutions=institutions,
+            institutions=self.public_keys,
             config=self.config,
             spec=travelling_spec(self.models.adapted, self.config),
+            head_names=self.models.adapted.head_names(),
         )
 
 

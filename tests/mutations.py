@@ -101,7 +101,7 @@ MUTATIONS = (
     Mutation(
         "the limit is checked at the delta that the run states",
         "client/institution/limits.py",
-        "    ledger.check(event, context, institution.limits.budget if institution else None)\n",
+        "    ledger.check(event, context, *_budgets(institution))\n",
         "    ledger.check(event, context, institution and institution.limits.budget and "
         "replace(institution.limits.budget, delta=context.delta))\n",
         ("tests/client/federation/test_local_round.py", "the_limit_is_checked_at_the_officers_delta"),

@@ -7,13 +7,16 @@ the parameters the run fixed, the declared units, or a refusal code.
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from client.agent.secure import QUESTIONS, SecureSessions
 from client.federation import local_round
 from client.federation.local_round import PreparedData
+from client.federation.secure_sum import noised_sum, range_of_sums
 from client.institution.config import InstitutionConfig
 from client.institution.paths import InstitutionPaths
 from client.institution.say import Say
@@ -34,6 +37,8 @@ from common.privacy.ledger import PrivacyLedger
 from common.protocol.adapter_codec import Tensors, decode, encode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, Receipt, Refusal, RefusalCode
+from common.secure_aggregation.messages import MaskedSum
+from common.secure_aggregation.participant import Participant
 from common.source import code_digest
 
 __all__ = ["Agent", "LocalModel"]
@@ -65,6 +70,7 @@ class Agent:
         keys: the institution's own signing and sealing keys.
         hub: the public keys that assignments must be signed with, and answers are sealed to.
         prepare: loads the model a run asks for and this institution's data for it, or raises `AssignmentRefused`.
+        peers: Public keys of the institutions that the officer approved for secure aggregation, by name.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Agent:
         hub: PublicKeys,
         prepare: Callable[[RunConfig], LocalModel],
         observers: Sequence[Observer] = (),
+        peers: Mapping[str, PublicKeys] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
         self.institution = institution
@@ -82,6 +89,8 @@ class Agent:
         self.hub = hub
         self.prepare = prepare
         self.observers = tuple(observers)
+        units = institution.release.declared_units
+        self._secure = SecureSessions(keys, peers, units, self._masked, self._finish_secure)
 
     def handle(self, sealed: bytes) -> bytes:
         """Answer one assignment. A retransmission is answered with the same bytes and costs nothing.
@@ -91,8 +100,11 @@ class Agent:
             answered.
         """
         context = peek(sealed)
-        expected = MessageContext(context.run_id, context.round, "assignment", self.hub.name, self.keys.name)
+        kind = context.kind if context.kind in QUESTIONS else "assignment"
+        expected = MessageContext(context.run_id, context.round, kind, self.hub.name, self.keys.name)
         payload = open_sealed(sealed, self.keys, self.hub, expected)
+        if kind in QUESTIONS:
+            return self._answer_secure(payload, context)
         assignment = Assignment.from_bytes(payload)
         if (assignment.run_id, assignment.round) != (context.run_id, context.round):
             raise MessageError("the assignment inside the envelope is for another run or round: nothing was done")
@@ -106,24 +118,36 @@ class Agent:
                 raise AssignmentRefused(RefusalCode.REPLAY, f"round {latest} of this run was answered already")
             config = RunConfig.from_json(assignment.config_json)
             answer = self._answer(assignment, config, outbox)
-        except AssignmentRefused as refused:
-            log.warning("round %d refused (%s): %s", assignment.round, refused.code, refused)
-            return self._seal(
-                Refusal(assignment.run_id, assignment.round, RefusalCode(refused.code)).to_bytes(), context, "refusal"
-            )
         except FedfinError as error:
-            log.error("round %d failed: %s", assignment.round, error)
-            code = RefusalCode.CONFIG if isinstance(error, AdapterRefused | ConfigurationError) else RefusalCode.ERROR
-            return self._seal(Refusal(assignment.run_id, assignment.round, code).to_bytes(), context, "refusal")
+            return self._refuse(error, context)
         write_atomic(outbox / "config", config.digest().encode())
         if assignment.members:
             Say(assignment.share, assignment.members).write(outbox)
         reply = self._seal(answer.to_bytes(), context, "receipt" if isinstance(answer, Receipt) else "contribution")
         write_atomic(outbox / name, reply, mode=0o600)
-        for old in outbox.iterdir():
-            if old.name < f"{assignment.round:010d}":
-                old.unlink()
+        _forget_before(outbox, assignment.round)
         return reply
+
+    def _answer_secure(self, payload: bytes, context: MessageContext) -> bytes:
+        """Answer a question of secure aggregation. Only the masked sum of a round is computed from rows."""
+        question = QUESTIONS[context.kind].from_bytes(payload)
+        if question.round != context.round:
+            raise MessageError("the question inside the envelope is for another round: nothing was done")
+        try:
+            answer = self._secure.answer(context.run_id, question)
+        except FedfinError as error:
+            return self._refuse(error, context)
+        return self._seal(answer.to_bytes(), context, answer.kind())
+
+    def _refuse(self, error: FedfinError, context: MessageContext) -> bytes:
+        """Return the sealed refusal of a message. Its code is all that leaves of the error."""
+        if isinstance(error, AssignmentRefused):
+            log.warning("round %d refused (%s): %s", context.round, error.code, error)
+            code = RefusalCode(error.code)
+        else:
+            log.error("round %d failed: %s", context.round, error)
+            code = RefusalCode.CONFIG if isinstance(error, AdapterRefused | ConfigurationError) else RefusalCode.ERROR
+        return self._seal(Refusal(context.run_id, context.round, code).to_bytes(), context, "refusal")
 
     def is_replay(self, assignment: Assignment) -> bool:
         """Return whether this or a later round of the run was answered, and not to this assignment."""
@@ -131,7 +155,8 @@ class Agent:
         kept = outbox / _answer_name(assignment.round, assignment.to_bytes())
         return assignment.round <= _latest_answered(outbox) and not kept.exists()
 
-    def _answer(self, assignment: Assignment, config: RunConfig, outbox: Path) -> Contribution | Receipt:
+    def _check(self, assignment: Assignment, config: RunConfig, outbox: Path) -> bool:
+        """Refuse an assignment that is not one of the run. Return whether it brings the final adapter."""
         if assignment.code_digest != code_digest():
             raise AssignmentRefused(RefusalCode.CONFIG, "the hub runs other code than this institution reviewed")
         is_final = config.personalisation.method != "none" and assignment.round == config.rounds + 1
@@ -142,21 +167,74 @@ class Agent:
         if bound.exists() and bound.read_text() != config.digest():
             # The noise of the rounds answered so far was calibrated for the configuration they came with.
             raise AssignmentRefused(RefusalCode.CONFIG, "the hub changed the configuration of a run that has begun")
+        return is_final
+
+    def _job(
+        self, assignment: Assignment, config: RunConfig, local: LocalModel, ledger: PrivacyLedger
+    ) -> local_round.FederatedJob:
+        return local_round.FederatedJob(
+            config=config,
+            run_id=assignment.run_id,
+            round=assignment.round,
+            hub=self.hub.name,
+            institution=self.institution,
+            ledger=ledger,
+            model=local.adapted,
+            data=local.data,
+            base_digest=local.base_digest,
+            observers=self.observers,
+        )
+
+    def _masked(self, assignment: Assignment, party: Participant, members: tuple[str, ...]) -> MaskedSum:
+        """Train one round and mask its noised sum. The ledger is charged first."""
+        outbox = InstitutionPaths(self.directory).outbox(assignment.run_id)
+        latest, name = _latest_answered(outbox), _answer_name(assignment.round, assignment.to_bytes())
+        # A round whose result was lost in a crash is done again, with the same assignment alone.
+        if assignment.round < latest or (assignment.round == latest and not (outbox / name).exists()):
+            raise AssignmentRefused(RefusalCode.REPLAY, f"round {latest} of this run was answered already")
+        config = RunConfig.from_json(assignment.config_json)
+        if config.digest() != party.terms.config_digest:
+            raise AssignmentRefused(RefusalCode.CONFIG, "the configuration is not that of the session")
+        self._check(assignment, config, outbox)
         local = self.prepare(config)
         shared = decode(assignment.adapter, travelling_spec(local.adapted, config))
         with PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys, begun=True) as ledger:
-            job = local_round.FederatedJob(
-                config=config,
-                run_id=assignment.run_id,
-                round=assignment.round,
-                hub=self.hub.name,
-                institution=self.institution,
-                ledger=ledger,
-                model=local.adapted,
-                data=local.data,
-                base_digest=local.base_digest,
-                observers=self.observers,
-            )
+            job = self._job(assignment, config, local, ledger)
+            job.model.load(shared)
+            watch = RoundTracker(run_directory(self.directory, job.run_id), job.round, config.rounds)
+            watched = replace(job, observers=(*job.observers, watch))
+            range_ = range_of_sums(job, party.bits, len(party.terms.roster))
+            outcome, noised = noised_sum(watched, range_)
+            findings = InstitutionPaths(self.directory).inspection_path
+            watch.finish(_facts(job.run_id, config, job.model, outcome), findings)
+        if outcome.statement is None or outcome.epsilon_alone is None:
+            raise AssignmentRefused(RefusalCode.CONFIG, "secure aggregation adds up noised integers, and there are none")
+        write_atomic(outbox / "config", config.digest().encode())
+        if assignment.members:
+            Say(assignment.share, assignment.members).write(outbox)
+        return MaskedSum(
+            terms=party.terms.digest,
+            round=assignment.round,
+            values=party.mask(assignment.round, members, noised, range_),
+            spec_digest=travelling_spec(job.model, config).digest(),
+            code_digest=code_digest(),
+            declared_units=self.institution.release.declared_units,
+            statement=outcome.statement,
+            epsilon_alone=outcome.epsilon_alone,
+        )
+
+    def _finish_secure(self, run_id: str, round_: int, assignment: bytes) -> None:
+        """Note that a round was answered, before its masks can be taken off. No other one of that number is."""
+        outbox = InstitutionPaths(self.directory).outbox(run_id)
+        write_atomic(outbox / _answer_name(round_, assignment), b"", mode=0o600)
+        _forget_before(outbox, round_)
+
+    def _answer(self, assignment: Assignment, config: RunConfig, outbox: Path) -> Contribution | Receipt:
+        is_final = self._check(assignment, config, outbox)
+        local = self.prepare(config)
+        shared = decode(assignment.adapter, travelling_spec(local.adapted, config))
+        with PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys, begun=True) as ledger:
+            job = self._job(assignment, config, local, ledger)
             part = PersonalPart(InstitutionPaths(self.directory).personal(assignment.run_id))
             if is_final:
                 _make_personal(job, part, shared, local)
@@ -190,6 +268,13 @@ class Agent:
     def _seal(self, payload: bytes, context: MessageContext, kind: str) -> bytes:
         answer = replace(context, kind=kind, sender=self.keys.name, recipient=self.hub.name)
         return seal(payload, self.keys, self.hub, answer)
+
+
+def _forget_before(outbox: Path, round_: int) -> None:
+    """Delete the answers to earlier rounds."""
+    for old in outbox.iterdir():
+        if old.name < f"{round_:010d}":
+            old.unlink()
 
 
 def _answer_name(round_: int, payload: bytes) -> str:

@@ -95,15 +95,25 @@ class PrivateOptimizer(ClippedSum):
 
     def step(self) -> None:
         """Add noise to the sum, divide it, and take a step: with a sum of zero after an empty batch."""
+        self._set_gradients(self.take_noised_sum())
+        self._optimizer.step()
+        for parameter in self.params:
+            parameter.grad = None
+
+    def take_noised_sum(self, largest: int | None = None) -> Tensor:
+        """Return the sum with noise, (P,) int64 in steps of the grid, and begin the next batch.
+
+        Args:
+            largest: Each number of the sum is held to it before the noise, which makes no change by one unit larger.
+        """
         if any(getattr(p, "grad_sample", None) is not None for p in self.params):
             raise RuntimeError("gradients that were not clipped: call accumulate for each physical batch, then step")
         self.close_units()
         self._closed.clear()
-        noised = self.sum.take() + self._integer_noise()
-        self._set_gradients(noised)
-        self._optimizer.step()
-        for parameter in self.params:
-            parameter.grad = None
+        total = self.sum.take()
+        if largest is not None:
+            total.clamp_(-largest, largest)
+        return total + self._integer_noise()
 
     def _integer_noise(self) -> Tensor:
         """(P,) int64 rounded normal noise of standard deviation sigma C, in steps of the grid."""

@@ -1,15 +1,18 @@
 """The values that the federation's training loop takes and returns: the plan of a training, and its figures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from client.dp.mechanism import DpSettings
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.optimizer import OPTIMIZERS, make_optimizer, parameter_groups
 from common.errors import ConfigurationError
 
-__all__ = ["DpTrainingPlan", "DpTrainingStats", "optimizer_for"]
+__all__ = ["DpTrainingPlan", "DpTrainingStats", "SumRelease", "optimizer_for"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,19 @@ class DpTrainingPlan:
             raise ConfigurationError("training: steps and sampling probability differ from those that are accounted")
         if self.adam_noise_correction and (dp is None or self.optimizer == "sgd"):
             raise ConfigurationError("training: Adam's second moment is corrected with privacy and adam or adamw only")
+
+
+@dataclass(frozen=True)
+class SumRelease:
+    """Takes the noised sums of a training in place of its optimiser, which then takes no step.
+
+    Attributes:
+        largest: Largest absolute value of a number of a sum before noise, in steps of the grid.
+        receive: Called for each step with (P,) int64, in the order of the optimiser's parameters.
+    """
+
+    largest: int
+    receive: Callable[[NDArray[np.int64]], None]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 from client.dp.clipped_sum import ClippedSum
 from client.dp.gradient_check import verify_exactness, verify_model
 from client.dp.noise import NoiseSource, SystemNoise
-from client.dp.plan import DpTrainingPlan, DpTrainingStats, optimizer_for
+from client.dp.plan import DpTrainingPlan, DpTrainingStats, SumRelease, optimizer_for
 from client.dp.threads import one_thread
 from client.dp.workers import Workers, private_workers
 from common.adapters.adapted_model import AdaptedModel
@@ -54,6 +54,7 @@ def train(
     cache: FeatureCache | None = None,
     observers: Sequence[Observer] = (),
     gradients: Gradients | None = None,
+    release: SumRelease | None = None,
 ) -> DpTrainingStats:
     """Train the adapter that `model` holds, in place.
 
@@ -62,6 +63,7 @@ def train(
         cache: kept by the caller to spare the frozen blocks in later rounds.
         observers: called after each step. The loss and the counts of an event are private.
         gradients: stands in for the model in audits: the gradients of given rows, (n, P) float32, each a unit.
+        release: takes the noised sums of a private training. The adapter then stays as it is.
 
     Raises:
         DataError: there is no example, no label, or no customer where the customer is the unit.
@@ -97,7 +99,10 @@ def train(
                         stepper.private.add_units(gradients(rows[start : start + _UNITS_AT_ONCE]))
             else:
                 total = _plain_batch(model, data, rows, plan, stepper, cache)
-            stepper.step()
+            if release is not None and isinstance(stepper, PrivateOptimizer):
+                release.receive(stepper.take_noised_sum(release.largest).numpy())
+            else:
+                stepper.step()
             drawn.append(len(rows))
             losses.append(total / max(1, len(rows)))
             clipped.append(stepper.take_clip_fraction())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, NoiseSource, SystemNoise
-from client.dp.plan import DpTrainingPlan, DpTrainingStats
+from client.dp.plan import DpTrainingPlan, DpTrainingStats, SumRelease
 from client.dp.training import train, verify_training
 from client.federation.planning import event_of_round, propose_training, steps_of_run, steps_per_round
 from client.institution.config import InstitutionConfig
@@ -20,7 +20,7 @@ from common.config.run import RunConfig
 from common.errors import AssignmentRefused, ModelError
 from common.events import Observer
 from common.privacy.accounting import DpSgdEvent
-from common.privacy.charges import Charge, ChargeContext
+from common.privacy.charges import Charge, ChargeContext, alone
 from common.privacy.ledger import PrivacyLedger
 from common.protocol.messages import PrivacyStatement, RefusalCode
 from common.tokenization.batches import TokenizedSet
@@ -69,10 +69,14 @@ class FederatedJob:
 
 @dataclass(frozen=True)
 class RoundAnswer:
-    """Result of a round at the institution. Only the statement and the adapter travel."""
+    """Result of a round at the institution. Only the adapter, the statement and `epsilon_alone` travel.
+
+    `epsilon_alone` is the epsilon of the statement without the noise of other institutions.
+    """
 
     statement: PrivacyStatement | None
     seconds: float
+    epsilon_alone: float | None = None
 
 
 def plan_training(config: RunConfig, institution: InstitutionConfig, num_units: int, round_: int = 1) -> DpTrainingPlan:
@@ -92,7 +96,7 @@ def _plan(config: RunConfig, institution: InstitutionConfig, event: DpSgdEvent, 
     dp, privacy, training = None, config.privacy, config.training
     if privacy.mode != "none":
         dp = DpSettings(
-            noise_multiplier=event.noise_multiplier,
+            noise_multiplier=alone(event, config.aggregation.honest).noise_multiplier,
             clipping_norm=privacy.clipping_norm,
             sampling_probability=event.sampling_probability,
             steps=event.steps,
@@ -157,18 +161,22 @@ def _charge(job: FederatedJob, event: DpSgdEvent, num_units: int) -> Charge:
         clipping_norm=privacy.clipping_norm,
         noise=job.institution.noise,
         run_steps=steps_of_run(job.config, steps_per_round(job.config, event.sampling_probability)),
+        honest=job.config.aggregation.honest,
     )
     training = propose_training(job.config, num_units)
     return Charge(charge_training(job.ledger, job.institution, training, event, context))
 
 
-def charge_and_train(job: FederatedJob, event: DpSgdEvent, plan: DpTrainingPlan, num_units: int) -> DpTrainingStats:
+def charge_and_train(
+    job: FederatedJob, event: DpSgdEvent, plan: DpTrainingPlan, num_units: int, release: SumRelease | None = None
+) -> DpTrainingStats:
     """Charge the ledger, then train `job.model` in place.
 
     Args:
         event: The mechanism that is charged.
         plan: The training. Without `dp` in a private run its result stays inside, and nothing is charged.
         num_units: Number of records or customers.
+        release: Takes the noised sums in place of an optimiser.
 
     Raises:
         AssignmentRefused: The institution's limits or its budget forbid this training, or the model cannot be trained
@@ -181,24 +189,31 @@ def charge_and_train(job: FederatedJob, event: DpSgdEvent, plan: DpTrainingPlan,
         raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
     charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)
     noise = None if plan.dp is None else noise_source(job)
-    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers)
+    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers, release=release)
     if plan.dp is not None and charge is not None and charge.steps_done is None:
         job.ledger.settle(charge.reservation, plan.steps)
     return stats
 
 
-def run(job: FederatedJob) -> RoundAnswer:
+def run(job: FederatedJob, release: SumRelease | None = None) -> RoundAnswer:
     """Train `job.model`, which holds the global adapter, in place.
+
+    Args:
+        job: The round.
+        release: Takes the noised sums, and the model stays as it is.
 
     Raises:
         AssignmentRefused: The institution's limits or its budget forbid this training, or the model cannot be trained
             privately at the adapter that the hub sent. Nothing was charged.
     """
     privacy = job.config.privacy
+    if job.config.aggregation.secure is (release is None):
+        # Its own noise alone would not be that of the run.
+        raise AssignmentRefused(RefusalCode.CONFIG, "the run's updates leave under secure aggregation, or not at all")
     num_units = job.data.units(privacy.unit)
     event = event_of_round(job.config, job.institution, num_units)
     plan = _plan(job.config, job.institution, event, job.round)
-    stats = charge_and_train(job, event, plan, num_units)
+    stats = charge_and_train(job, event, plan, num_units, release)
     if plan.dp is None or privacy.delta is None:
         return RoundAnswer(statement=None, seconds=stats.seconds)
     statement = PrivacyStatement(
@@ -209,4 +224,5 @@ def run(job: FederatedJob) -> RoundAnswer:
         epsilon=job.ledger.epsilon(privacy.delta, job.run_id),
         sampling_probability=job.config.training.sampling_rate,
     )
-    return RoundAnswer(statement=statement, seconds=stats.seconds)
+    alone_ = statement.epsilon if release is None else job.ledger.epsilon_alone(privacy.delta, job.run_id)
+    return RoundAnswer(statement=statement, seconds=stats.seconds, epsilon_alone=alone_)

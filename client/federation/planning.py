@@ -18,6 +18,7 @@ from common.data.reading import log_notes, to_dataset
 from common.data.records import Columns, Records, read_records
 from common.errors import AssignmentRefused, DataError
 from common.privacy.accounting import DpSgdEvent, calibrate
+from common.privacy.charges import alone
 from common.protocol.messages import RefusalCode
 from common.tasks import Head, task
 
@@ -192,7 +193,8 @@ def event_of_round(config: RunConfig, institution: InstitutionConfig, num_units:
 
     A target epsilon is met over `steps_of_run`, which is the most participation that the hub could ask for. With
     privacy nothing in the event depends on the rows. Without privacy the event has no noise, so epsilon is infinite
-    from then on. Its sampling probability is q all the same.
+    from then on. Its sampling probability is q all the same. With secure aggregation its noise is that of
+    `aggregation.honest` institutions together.
 
     Args:
         num_units: Number of records or customers.
@@ -209,5 +211,7 @@ def event_of_round(config: RunConfig, institution: InstitutionConfig, num_units:
     noise = config.privacy.noise_multiplier
     if config.privacy.target_epsilon is not None:
         noise = calibrate(config.privacy.target_epsilon, config.privacy.delta or 0.0, rate, steps_of_run(config, steps))
-    check_limits(institution, replace(training, noise_multiplier=noise or 0.0))
-    return DpSgdEvent(noise_multiplier=noise or 0.0, sampling_probability=rate, steps=steps)
+    event = DpSgdEvent(noise_multiplier=noise or 0.0, sampling_probability=rate, steps=steps)
+    own = alone(event, config.aggregation.honest).noise_multiplier
+    check_limits(institution, replace(training, noise_multiplier=own))
+    return event

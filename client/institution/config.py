@@ -3,6 +3,7 @@
 None of these values is sent, except the name and the declared size. The hub can raise none of the limits.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,6 +80,8 @@ class LimitsConfig(Section):
 
     Attributes:
         max_epsilon: Epsilon that all trainings of all runs together may spend at `delta`. None sets no limit.
+        max_epsilon_alone: The same without the assumption of secure aggregation: if the hub and all other institutions
+            work together. None takes `max_epsilon`.
         delta: Delta at which `max_epsilon` holds, whatever delta a run states. It is below 1 / (number of records).
             A training that states its epsilon at a larger delta is refused.
         min_noise_multiplier: Trainings with a smaller noise multiplier are refused.
@@ -90,6 +93,7 @@ class LimitsConfig(Section):
 
     section = "limits"
     max_epsilon: Annotated[float | None, Range(0, above=True)] = None
+    max_epsilon_alone: Annotated[float | None, Range(0, above=True)] = None
     delta: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
     min_noise_multiplier: Annotated[float, Range(0)] = 0.0
     allow_without_privacy: bool = False
@@ -99,6 +103,9 @@ class LimitsConfig(Section):
     def check(self) -> None:
         if self.max_epsilon is not None and self.delta is None:
             self.refuse("delta", "is missing: max_epsilon means something only at a delta; give one below 1 / records")
+        if self.max_epsilon_alone is not None and self.max_epsilon_alone < (self.max_epsilon or math.inf):
+            way = "is below max_epsilon, or that is missing: no training costs less without the assumption"
+            self.refuse("max_epsilon_alone", f"{way}; raise it, or leave it out")
         for name in self.tasks:
             if name not in TASKS:
                 self.refuse("tasks", f"holds {format_value(name)}: use {', '.join(TASKS)}")
@@ -107,6 +114,12 @@ class LimitsConfig(Section):
     def budget(self) -> PrivacyLimit | None:
         """The most that the ledger may hold. None sets no limit."""
         return None if self.max_epsilon is None or self.delta is None else PrivacyLimit(self.max_epsilon, self.delta)
+
+    @property
+    def budget_alone(self) -> PrivacyLimit | None:
+        """The same without the assumption of secure aggregation."""
+        limit = self.budget
+        return limit if limit is None or self.max_epsilon_alone is None else replace(limit, epsilon=self.max_epsilon_alone)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from client.institution.config import InstitutionConfig
 from common.errors import AssignmentRefused
-from common.privacy.accounting import DpSgdEvent, epsilon
-from common.privacy.charges import ChargeContext, Reservation, Unit
+from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
+from common.privacy.charges import ChargeContext, Reservation, Unit, alone
 from common.privacy.ledger import PrivacyLedger
 from common.protocol.messages import RefusalCode
 
@@ -104,15 +104,17 @@ def check_charge(
         AssignmentRefused: See `charge_training`.
     """
     if institution is not None:
-        check_limits(institution, replace(training, noise_multiplier=event.noise_multiplier))
-    spent = ledger.spent(context.run_id)
-    if training.private and math.isinf(epsilon([*spent, event], context.delta or 0.5)):
+        own = alone(event, context.honest).noise_multiplier
+        check_limits(institution, replace(training, noise_multiplier=own))
+    # Without the noise of others it is the larger figure.
+    spent = [c.event_alone for c in ledger.charges if c.reservation.use.run_id == context.run_id]
+    if training.private and math.isinf(epsilon([*spent, alone(event, context.honest)], context.delta or 0.5)):
         # No statement could be made of it: it would be charged, infinitely, and never answered.
         raise AssignmentRefused(
             RefusalCode.PRIVACY_LIMIT,
             "with this training the run's epsilon would be infinite: ask for more noise, or start a new run",
         )
-    ledger.check(event, context, institution.limits.budget if institution else None)
+    ledger.check(event, context, *_budgets(institution))
 
 
 def charge_training(
@@ -137,7 +139,12 @@ def charge_training(
         LedgerError: The charge could not be written. The training must not start.
     """
     check_charge(ledger, institution, training, event, context)
-    return ledger.reserve(event, context, institution.limits.budget if institution else None)
+    return ledger.reserve(event, context, *_budgets(institution))
+
+
+def _budgets(institution: InstitutionConfig | None) -> tuple[PrivacyLimit | None, PrivacyLimit | None]:
+    """Return the officer's limits with and without the assumption of secure aggregation."""
+    return (None, None) if institution is None else (institution.limits.budget, institution.limits.budget_alone)
 
 
 def _check_personal(institution: InstitutionConfig, training: ProposedTraining) -> None:

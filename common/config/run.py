@@ -66,6 +66,8 @@ class RunConfig(Section):
             way = "is given, but under differential privacy it would give row counts away: give sampling_rate"
             self.training.refuse("expected_batch_size", way)
         self._check_adapter(kind)
+        if self.aggregation.secure:
+            self._check_secure()
         if self.privacy.mode == "none" and self.aggregation.weighting == "inverse_variance":
             way = 'is "inverse_variance", but privacy.mode = "none" adds no noise: use "declared_units"'
             self.aggregation.refuse("weighting", way)
@@ -95,6 +97,21 @@ class RunConfig(Section):
             way = f"is {adapter.dropout:g}, but under differential privacy nothing may be dropped: leave it out"
             adapter.refuse("dropout", way)
 
+    def _check_secure(self) -> None:
+        """Refuse a run of which no sum of noised gradients could be taken."""
+        way = "with aggregation.secure = true"
+        if self.privacy.mode == "none":
+            self.aggregation.refuse("secure", 'is true, but privacy.mode = "none" has no integers to add: set a mode')
+        if self.training.local_steps != 1:
+            steps = "is not 1" if self.training.local_steps is None else f"is {self.training.local_steps}"
+            why = "a second step needs the sum of the first, and a noise that no other institution adds to"
+            self.training.refuse("local_steps", f"{steps}, but {way} a round has one step ({why}): set it to 1")
+        if self.training.optimizer != "sgd":
+            self.training.refuse("optimizer", f'is "{self.training.optimizer}", but {way} the hub steps: use "sgd"')
+        if self.personalisation.method != "none":
+            method = f'is "{self.personalisation.method}"'
+            self.personalisation.refuse("method", f"{method}, but {way} nothing stays inside: leave it out")
+
     def _check_personalisation(self, kind: Task) -> None:
         """Refuse a personal part that this run cannot have."""
         personal = self.personalisation
@@ -111,8 +128,14 @@ class RunConfig(Section):
             personal.refuse("without_noise", 'is true, but privacy.mode = "none" adds no noise anyway: leave it out')
 
     def to_json(self) -> str:
-        """Canonical JSON: equal configurations give equal text. A run without a personal part has no such section."""
+        """Canonical JSON: equal configurations give equal text.
+
+        A run without a personal part, or without secure aggregation, has no such section or keys.
+        """
         values = asdict(self)
+        if not self.aggregation.secure:
+            for key in ("secure", "honest", "threshold"):
+                del values["aggregation"][key]
         if self.personalisation == PersonalisationConfig():
             del values["personalisation"]
         return canonical(values).decode()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,10 +22,12 @@ __all__ = [
     "ChargeContext",
     "Reservation",
     "Unit",
+    "alone",
     "apply_entry",
     "charges",
     "read_charges",
     "spendings",
+    "spendings_alone",
     "unit_of",
 ]
 
@@ -52,6 +54,8 @@ class ChargeContext:
         noise: "system", or "fixed", which protects nobody.
         run_steps: Steps of the whole run, as its configuration fixes them. None if it fixes none. See
             `common.privacy.filter`.
+        honest: Number of institutions whose noise the event counts, each with an equal part of its variance, this one
+            among them. None if it counts this institution's noise alone.
 
     Raises:
         LedgerError: A value is of another type, or out of range.
@@ -69,6 +73,7 @@ class ChargeContext:
     clipping_norm: float
     noise: Literal["system", "fixed"] = "system"
     run_steps: int | None = None
+    honest: int | None = None
 
     def __post_init__(self) -> None:
         texts = (self.run_id, self.requester, self.task, self.base_digest, self.data_fingerprint)
@@ -80,10 +85,16 @@ class ChargeContext:
             raise LedgerError("privacy ledger: round and num_units must be whole numbers, 0 or more")
         if self.run_steps is not None and (type(self.run_steps) is not int or self.run_steps < 0):
             raise LedgerError("privacy ledger: run_steps must be a whole number, 0 or more, or absent")
+        if self.honest is not None and (type(self.honest) is not int or self.honest < 1):
+            raise LedgerError("privacy ledger: honest must be a whole number, 1 or more, or absent")
         if self.delta is not None and not (type(self.delta) is float and 0 < self.delta < 1):
             raise LedgerError("privacy ledger: delta is between 0 and 1, or absent")
         if isinstance(self.clipping_norm, bool) or not 0 <= self.clipping_norm < math.inf:
             raise LedgerError("privacy ledger: clipping_norm is a finite number, 0 or more")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a ledger keeps them. A training of this institution alone has no `honest`."""
+        return {name: value for name, value in asdict(self).items() if name != "honest" or value is not None}
 
     @classmethod
     def from_json(cls, fields: object) -> Self:
@@ -123,6 +134,11 @@ class Charge:
         event = self.reservation.event
         return event if self.steps_done is None else replace(event, steps=self.steps_done)
 
+    @property
+    def event_alone(self) -> DpSgdEvent:
+        """The same with this institution's own noise alone, as it counts if all others work together."""
+        return alone(self.event, self.reservation.use.honest)
+
 
 def charges(entries: Iterable[Entry]) -> dict[int, Charge]:
     """Fold a ledger's entries: charges by the sequence number of their reservation.
@@ -145,9 +161,19 @@ def read_charges(path: Path, public: PublicKeys) -> tuple[Charge, ...]:
     return tuple(charges(verify(path, public, PURPOSE)).values())
 
 
+def alone(event: DpSgdEvent, honest: int | None) -> DpSgdEvent:
+    """Return the mechanism with the noise of one of `honest` institutions that share its variance equally."""
+    return event if honest is None else replace(event, noise_multiplier=event.noise_multiplier / math.sqrt(honest))
+
+
 def spendings(charged: Iterable[Charge]) -> list[Spending]:
     """Return the charges of a ledger as `common.privacy.filter` reads them, oldest first."""
     return [Spending(charge.event, charge.reservation.use.run_steps) for charge in charged]
+
+
+def spendings_alone(charged: Iterable[Charge]) -> list[Spending]:
+    """Return the same with this institution's own noise alone."""
+    return [Spending(charge.event_alone, charge.reservation.use.run_steps) for charge in charged]
 
 
 def unit_of(charged: Iterable[Charge]) -> Unit | None:

@@ -29,9 +29,11 @@ from common.privacy.charges import (
     Charge,
     ChargeContext,
     Reservation,
+    alone,
     apply_entry,
     charges,
     spendings,
+    spendings_alone,
     unit_of,
 )
 from common.privacy.filter import Spending, filter_epsilon, fits, is_kept_for_one_mechanism
@@ -68,21 +70,28 @@ class PrivacyLedger:
             journal.close()
             raise
 
-    def reserve(self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit | None) -> Reservation:
+    def reserve(
+        self,
+        event: DpSgdEvent,
+        use: ChargeContext,
+        limit: PrivacyLimit | None,
+        limit_alone: PrivacyLimit | None = None,
+    ) -> Reservation:
         """Charge `event`. When this returns, the charge survives anything, and the data may be touched.
 
         `limit`: the highest cost of everything in this ledger and `event`. None sets no limit. Its delta is the
-        institution's, whatever the delta of the run.
+        institution's, whatever the delta of the run. `limit_alone`: the same without the noise of other institutions
+        that `use.honest` counts on. None takes `limit`.
 
         Raises:
             BudgetExceeded: it does not fit, or protects another unit than this ledger. Nothing was written.
             LedgerError: it could not be written. Do not train.
         """
         with self._mutex:
-            after, proven = self.check(event, use, limit)
+            after, proven = self.check(event, use, limit, limit_alone)
             body = {
                 "event": event.to_json(),
-                "use": asdict(use),
+                "use": use.to_json(),
                 "limit": None if limit is None else asdict(limit),
                 "epsilon_after": after,
                 "filter_epsilon_after": proven,
@@ -98,7 +107,11 @@ class PrivacyLedger:
             return self._note(entry).reservation
 
     def check(
-        self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit | None
+        self,
+        event: DpSgdEvent,
+        use: ChargeContext,
+        limit: PrivacyLimit | None,
+        limit_alone: PrivacyLimit | None = None,
     ) -> tuple[float | None, float | None]:
         """Refuse every training that `reserve` would refuse, and charge nothing.
 
@@ -110,7 +123,13 @@ class PrivacyLedger:
         """
         with self._mutex:
             self._check_unit(event, use)
-            return (None, None) if limit is None else self._fit(event, use, limit)
+            if limit is None:
+                return None, None
+            found = _fit(spendings(self._charges.values()), Spending(event, use.run_steps), limit, "max_epsilon")
+            if use.honest is not None or any(c.reservation.use.honest is not None for c in self._charges.values()):
+                new = Spending(alone(event, use.honest), use.run_steps)
+                _fit(spendings_alone(self._charges.values()), new, limit_alone or limit, "max_epsilon_alone")
+            return found
 
     def settle(self, reservation: Reservation, steps_done: int) -> None:
         """Record how many steps the training took. Only a number below the reserved one changes the charge.
@@ -146,6 +165,11 @@ class PrivacyLedger:
         """Return the epsilon of all charges at `delta`, for one unit added or removed."""
         return epsilon(self.spent(run_id), delta)
 
+    def epsilon_alone(self, delta: float, run_id: str | None = None) -> float:
+        """Return the same without the noise of other institutions."""
+        found = [charge for charge in self.charges if run_id in (None, charge.reservation.use.run_id)]
+        return epsilon([charge.event_alone for charge in found], delta)
+
     @property
     def charges(self) -> tuple[Charge, ...]:
         """Return every reservation with its outcome, oldest first."""
@@ -175,24 +199,30 @@ class PrivacyLedger:
                 f"no epsilon covers both: train with privacy.unit = {other}"
             )
 
-    def _fit(self, event: DpSgdEvent, use: ChargeContext, limit: PrivacyLimit) -> tuple[float, float]:
-        spent, new = spendings(self._charges.values()), Spending(event, use.run_steps)
-        events = [each.event for each in spent]
-        after, proven = epsilon([*events, event], limit.delta), filter_epsilon([*events, event], limit)
-        if fits(spent, new, limit):
-            return after, proven
-        only = is_kept_for_one_mechanism([*spent, new], limit)
-        figure, before = (after, epsilon(events, limit.delta)) if only else (proven, filter_epsilon(events, limit))
-        if only and figure <= limit.epsilon:
-            raise BudgetExceeded(
-                "the ledger's first run spends the whole limit, so only its own noise multiplier and sampling "
-                "probability fit until the limit is raised: take part in that run, or raise limits.max_epsilon"
-            )
-        raise BudgetExceeded(
-            f"this training would bring epsilon to {figure:.4g} at delta {limit.delta:g}, above the limit "
-            f"{limit.epsilon:g} ({before:.4g} is spent{'' if only else ', by the filter'}): ask for fewer steps or "
-            "more noise"
-        )
-
     def _note(self, entry: Entry) -> Charge:
         return apply_entry(self._charges, entry)
+
+
+def _fit(spent: list[Spending], new: Spending, limit: PrivacyLimit, name: str) -> tuple[float, float]:
+    """Return epsilon afterwards by privacy-loss distributions, and by the filter.
+
+    Raises:
+        BudgetExceeded: It would pass `limit`, which is called `name` in the settings.
+    """
+    events = [each.event for each in spent]
+    after, proven = epsilon([*events, new.event], limit.delta), filter_epsilon([*events, new.event], limit)
+    if fits(spent, new, limit):
+        return after, proven
+    only = is_kept_for_one_mechanism([*spent, new], limit)
+    figure, before = (after, epsilon(events, limit.delta)) if only else (proven, filter_epsilon(events, limit))
+    if only and figure <= limit.epsilon:
+        raise BudgetExceeded(
+            "the ledger's first run spends the whole limit, so only its own noise multiplier and sampling "
+            f"probability fit until the limit is raised: take part in that run, or raise limits.{name}"
+        )
+    without = " if all others work with the hub" if name == "max_epsilon_alone" else ""
+    raise BudgetExceeded(
+        f"this training would bring epsilon{without} to {figure:.4g} at delta {limit.delta:g}, above the limit "
+        f"{limit.epsilon:g} ({before:.4g} is spent{'' if only else ', by the filter'}): ask for fewer steps or "
+        "more noise"
+    )

@@ -39,6 +39,7 @@ class RoundOutcome(StrEnum):
     REFUSED_STATEMENT = "refused:statement"
     REFUSED_REPLAYED = "refused:replayed"
     REFUSED_NORM = "refused:norm"
+    REFUSED_MASKS = "refused:masks"
     # Codes of `common.errors.AdapterRefused`.
     REFUSED_TOO_LARGE = "refused:too_large"
     REFUSED_MALFORMED = "refused:malformed"
@@ -57,6 +58,7 @@ class RoundOutcome(StrEnum):
     FAILED_LATE = "failed:late"
     FAILED_APP = "failed:app"
     FAILED_ERROR = "failed:error"
+    FAILED_UNMASKING = "failed:unmasking"
     # Codes of `common.flower.records.RelayError`.
     FAILED_UNAVAILABLE = "failed:unavailable"
     FAILED_BUSY = "failed:busy"
@@ -95,6 +97,7 @@ _MEANINGS: Mapping[RoundOutcome, str] = MappingProxyType(
         RoundOutcome.REFUSED_STATEMENT: "its privacy statement does not match the run",
         RoundOutcome.REFUSED_REPLAYED: "the same adapter had been sent before",
         RoundOutcome.REFUSED_NORM: "the update was larger than the run's max_update_norm, or than its training can be",
+        RoundOutcome.REFUSED_MASKS: "its keys, shares or masks were not those of secure aggregation in this round",
         RoundOutcome.REFUSED_TOO_LARGE: "the message was larger than allowed",
         RoundOutcome.REFUSED_MALFORMED: "the message could not be read",
         RoundOutcome.REFUSED_MISSING: "the adapter lacked a tensor",
@@ -110,6 +113,7 @@ _MEANINGS: Mapping[RoundOutcome, str] = MappingProxyType(
         RoundOutcome.FAILED_LATE: "no answer came before the deadline, although the institution was connected",
         RoundOutcome.FAILED_APP: "the institution's node did not accept the hub's application",
         RoundOutcome.FAILED_ERROR: "the message could not be carried to the institution or back",
+        RoundOutcome.FAILED_UNMASKING: "it answered, and the sum could not be taken: too few others were left, or sent right shares",
         RoundOutcome.FAILED_UNAVAILABLE: "the institution's agent was not running",
         RoundOutcome.FAILED_BUSY: "too many messages were waiting at the institution",
         RoundOutcome.FAILED_UNREADABLE: "the institution could not read the hub's message",

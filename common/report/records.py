@@ -36,6 +36,7 @@ class RoundRecord(Record):
         metrics: On the hub's test set. None in a round without evaluation.
         by_institution: Metrics on each institution's share of the test set. None in a round without evaluation.
         epsilon: Each contributor's own figure for its run so far.
+        epsilon_alone: The same without the noise of others. Empty without secure aggregation.
         bytes_up, bytes_down: Size of the sealed messages from and to all institutions.
         seconds: Wall-clock time.
         adapter_digest: SHA-256 of the global adapter after the round, in hex.
@@ -50,6 +51,7 @@ class RoundRecord(Record):
     metrics: Mapping[str, float] | None = None
     by_institution: Mapping[str, Mapping[str, float]] | None = None
     epsilon: Mapping[str, float] = field(default_factory=dict)
+    epsilon_alone: Mapping[str, float] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: float = 0.0
@@ -59,7 +61,10 @@ class RoundRecord(Record):
 
     def to_json(self) -> dict[str, Any]:
         """Return a value that `json.dumps` takes. It has no version: checkpoint and audit log have one of their own."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        if not self.epsilon_alone:
+            del values["epsilon_alone"]
+        return values
 
     @cached_property
     def text(self) -> str:

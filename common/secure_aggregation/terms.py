@@ -12,30 +12,12 @@ from common.canonical import MAX_ROUND, canonical, is_name, parse_object
 from common.errors import EnvelopeError, SecureAggregationRefused
 from common.identity.keys import PrivateKeys, PublicKeys
 
-__all__ = ["MOST_INSTITUTIONS", "MOST_ROUNDS", "Terms", "check_numbers", "is_signed", "sign"]
+__all__ = ["MOST_INSTITUTIONS", "MOST_ROUNDS", "Terms", "is_signed", "sign"]
 
 MOST_ROUNDS = 32
 """Rounds of one session, whose shares are dealt ahead in one message."""
 MOST_INSTITUTIONS = 1000
 _SIGNED = b"fedfin secure aggregation 1 signature\n"
-
-
-def check_numbers(institutions: int, threshold: int, honest: int) -> str | None:
-    """Return the reason why these numbers give no guarantee, or None.
-
-    Args:
-        institutions: Number of institutions in the roster.
-        threshold: Contributions that a round needs.
-        honest: Institutions assumed honest among any `threshold` of them.
-    """
-    if not threshold <= institutions <= MOST_INSTITUTIONS:
-        return f"threshold is {threshold}, but {institutions} institutions take part: lower it"
-    if threshold + honest <= institutions:
-        return (
-            f"threshold {threshold} and honest {honest} together are not above the {institutions} institutions: the "
-            "hub could get two different sums, so raise one of them"
-        )
-    return None
 
 
 @dataclass(frozen=True)
@@ -72,9 +54,13 @@ class Terms:
             raise SecureAggregationRefused("config", "secure aggregation: honest is 2 or more, and at most threshold")
         if list(self.names) != sorted(set(self.names)):
             raise SecureAggregationRefused("config", "secure aggregation: the roster is not sorted, or names one twice")
-        fault = check_numbers(len(self.roster), self.threshold, self.honest)
-        if fault is not None:
-            raise SecureAggregationRefused("config", f"secure aggregation: {fault}")
+        number = len(self.roster)
+        if not self.threshold <= number <= MOST_INSTITUTIONS or self.threshold + self.honest <= number:
+            raise SecureAggregationRefused(
+                "config",
+                f"secure aggregation: {number} institutions, threshold {self.threshold} and honest {self.honest}: the "
+                "hub could get two different sums of one round",
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

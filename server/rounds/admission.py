@@ -19,11 +19,23 @@ from common.protocol.messages import Contribution, PrivacyStatement, Receipt, Re
 from common.protocol.outcomes import RoundOutcome
 from server.rounds.aggregation import update_norm
 
-__all__ = ["Admitted", "Expected", "Failure", "Verdict", "admit", "largest_reply", "receipts"]
+__all__ = [
+    "UNDECLARED_UNITS",
+    "Admitted",
+    "Expected",
+    "Failure",
+    "NotAdmitted",
+    "Verdict",
+    "admit",
+    "largest_reply",
+    "matches_run",
+    "open_answer",
+    "receipts",
+]
 
 _OVERHEAD_BYTES = 2**16
 """Allowance in bytes for the parts of a reply beside its adapter: envelope, statement, digests."""
-_UNDECLARED_UNITS = 1024
+UNDECLARED_UNITS = 1024
 """Number of units that an institution divides by if it declares none."""
 _MARGIN = 1000.0
 
@@ -84,7 +96,7 @@ class Verdict:
     outcomes: Mapping[str, RoundOutcome]
 
 
-class _NotAdmitted(Exception):
+class NotAdmitted(Exception):
     """A reply that does not count."""
 
     def __init__(self, outcome: RoundOutcome) -> None:
@@ -105,7 +117,7 @@ def admit(replies: Mapping[str, bytes | Failure], expected: Expected) -> Verdict
         try:
             accepted[name] = _admit_one(name, replies.get(name, Failure(RoundOutcome.FAILED_SILENT, "")), expected)
             outcomes[name] = RoundOutcome.CONTRIBUTED
-        except _NotAdmitted as refusal:
+        except NotAdmitted as refusal:
             outcomes[name] = refusal.outcome
         except (EnvelopeError, AdapterRefused) as error:
             outcomes[name] = RoundOutcome(f"refused:{error.code}")
@@ -126,7 +138,7 @@ def receipts(replies: Mapping[str, bytes | Failure], expected: Expected) -> dict
         try:
             _receive_one(name, replies.get(name, Failure(RoundOutcome.FAILED_SILENT, "")), expected)
             outcomes[name] = RoundOutcome.RECEIVED
-        except _NotAdmitted as refusal:
+        except NotAdmitted as refusal:
             outcomes[name] = refusal.outcome
         except EnvelopeError as error:
             outcomes[name] = RoundOutcome(f"refused:{error.code}")
@@ -136,16 +148,16 @@ def receipts(replies: Mapping[str, bytes | Failure], expected: Expected) -> dict
 
 
 def _receive_one(name: str, reply: bytes | Failure, expected: Expected) -> None:
-    _check_place(Receipt.from_bytes(_answer(name, reply, expected, "receipt")), expected)
+    _check_place(Receipt.from_bytes(open_answer(name, reply, expected, "receipt")), expected)
 
 
 def _admit_one(name: str, reply: bytes | Failure, expected: Expected) -> Admitted:
     _require(name in expected.enrolled, RoundOutcome.REFUSED_UNKNOWN_SENDER)
-    contribution = Contribution.from_bytes(_answer(name, reply, expected, "contribution"))
+    contribution = Contribution.from_bytes(open_answer(name, reply, expected, "contribution"))
     _check_place(contribution, expected)
     _require(contribution.code_digest == expected.code_digest, RoundOutcome.REFUSED_CODE)
     _require(contribution.spec_digest == expected.spec.digest(), RoundOutcome.REFUSED_SPEC)
-    _require(_matches_run(contribution.statement, expected.config), RoundOutcome.REFUSED_STATEMENT)
+    _require(matches_run(contribution.statement, expected.config), RoundOutcome.REFUSED_STATEMENT)
     adapter = decode(contribution.adapter, expected.spec)
     digest = hashlib.sha256(contribution.adapter).hexdigest()
     norm = update_norm(adapter, expected.adapter)
@@ -160,16 +172,25 @@ def largest_reply(spec: Spec) -> int:
     return len(spec.header) + spec.data_bytes + _OVERHEAD_BYTES
 
 
-def _answer(name: str, reply: bytes | Failure, expected: Expected, kind: str) -> bytes:
+def open_answer(
+    name: str, reply: bytes | Failure, expected: Expected, kind: str, max_bytes: int | None = None
+) -> bytes:
     """Return the payload of the message of `kind` that institution `name` sealed to this hub for this round.
 
+    Args:
+        name: The institution.
+        reply: Its answer.
+        expected: The facts of the round.
+        kind: Kind of the message.
+        max_bytes: Largest size of an answer that is opened. None takes that of a contribution.
+
     Raises:
-        _NotAdmitted: There is none, it belongs elsewhere, or the institution declined.
+        NotAdmitted: There is none, it belongs elsewhere, or the institution declined.
     """
     _require(name in expected.asked, RoundOutcome.REFUSED_NOT_ASKED)
     if isinstance(reply, Failure):
-        raise _NotAdmitted(reply.outcome)
-    max_bytes = largest_reply(expected.spec)
+        raise NotAdmitted(reply.outcome)
+    max_bytes = largest_reply(expected.spec) if max_bytes is None else max_bytes
     context = peek(reply, max_bytes)
     _require(context.sender == name, RoundOutcome.REFUSED_WRONG_SENDER)
     _require(context.run_id == expected.run_id, RoundOutcome.REFUSED_WRONG_RUN)
@@ -182,7 +203,7 @@ def _answer(name: str, reply: bytes | Failure, expected: Expected, kind: str) ->
     if context.kind == "refusal":
         refusal = Refusal.from_bytes(payload)
         _check_place(refusal, expected)
-        raise _NotAdmitted(RoundOutcome(f"declined:{refusal.code}"))
+        raise NotAdmitted(RoundOutcome(f"declined:{refusal.code}"))
     return payload
 
 
@@ -191,7 +212,7 @@ def _check_place(message: Contribution | Receipt | Refusal, expected: Expected) 
     _require(message.round == expected.round, RoundOutcome.REFUSED_WRONG_ROUND)
 
 
-def _matches_run(statement: PrivacyStatement | None, config: RunConfig) -> bool:
+def matches_run(statement: PrivacyStatement | None, config: RunConfig) -> bool:
     """Return whether a statement agrees with every number that the run fixes. More noise than it asks for is welcome.
 
     Epsilon follows from the institution's ledger, so the hub can only require a number that its files can hold.
@@ -226,7 +247,7 @@ def _norm_limit(contribution: Contribution, expected: Expected) -> float:
     rate = max(training.learning_rate, training.head_learning_rate or 0.0)
     if training.optimizer != "sgd":
         return _MARGIN * statement.steps * rate * root
-    units = contribution.declared_units or _UNDECLARED_UNITS
+    units = contribution.declared_units or UNDECLARED_UNITS
     batch = max(1.0, units * (training.sampling_rate or 0.0))
     noise = statement.noise_multiplier * root / batch
     return _MARGIN * statement.steps * rate * statement.clipping_norm * (1.0 + noise)
@@ -234,4 +255,4 @@ def _norm_limit(contribution: Contribution, expected: Expected) -> float:
 
 def _require(holds: bool, otherwise: RoundOutcome) -> None:
     if not holds:
-        raise _NotAdmitted(otherwise)
+        raise NotAdmitted(otherwise)

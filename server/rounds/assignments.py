@@ -1,6 +1,7 @@
 """The assignments of a round: which institutions are asked, and the message that each one gets."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,9 @@ from common.report.by_institution import mean_shares
 from common.source import code_digest
 from server.rounds.checkpoint import RunState
 
-__all__ = ["FederationContext", "assignments", "sample_institutions", "sealed_assignments"]
+__all__ = ["FederationContext", "assignments", "counted_units", "sample_institutions", "seal_to", "sealed_assignments"]
+
+log = logging.getLogger("fedfin.run")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class FederationContext:
     config: RunConfig
     spec: Spec
     approved_units: Mapping[str, int] = field(default_factory=dict)
+    head_names: frozenset[str] = frozenset()
 
 
 def sample_institutions(state: RunState, federation: FederationContext) -> tuple[str, ...]:
@@ -50,7 +54,10 @@ def sample_institutions(state: RunState, federation: FederationContext) -> tuple
 def sealed_assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> dict[str, bytes]:
     """Return the sealed assignment of each institution."""
     written = assignments(state, federation, names)
-    return {name: _seal(assignment.to_bytes(), state, federation, name) for name, assignment in written.items()}
+    return {
+        name: seal_to(assignment.to_bytes(), "assignment", state, federation, name)
+        for name, assignment in written.items()
+    }
 
 
 def assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> dict[str, Assignment]:
@@ -70,6 +77,24 @@ def _assignment(state: RunState, federation: FederationContext) -> Assignment:
     )
 
 
-def _seal(assignment: bytes, state: RunState, federation: FederationContext, name: str) -> bytes:
-    context = MessageContext(state.run_id, state.next_round, "assignment", federation.keys.name, name)
-    return seal(assignment, federation.keys, federation.institutions[name], context)
+def seal_to(payload: bytes, kind: str, state: RunState, federation: FederationContext, name: str) -> bytes:
+    """Seal a message of the round that is due to one institution.
+
+    Args:
+        payload: The message.
+        kind: Kind of the message.
+        state: State of the run.
+        federation: Keys of hub and institutions.
+        name: The institution.
+    """
+    context = MessageContext(state.run_id, state.next_round, kind, federation.keys.name, name)
+    return seal(payload, federation.keys, federation.institutions[name], context)
+
+
+def counted_units(name: str, declared: int | None, federation: FederationContext) -> int | None:
+    """Return the size with which an institution counts: the one it declares, up to the one approved at enrolment."""
+    approved = federation.approved_units.get(name)
+    if declared is None or approved is None or declared <= approved:
+        return declared
+    log.warning("%s declares %d units and counts with %d, as approved at its enrolment", name, declared, approved)
+    return approved

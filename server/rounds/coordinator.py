@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from common.config.run import RunConfig
 from common.errors import CheckpointError, ConfigurationError, QuorumError
@@ -22,8 +22,11 @@ from common.weighting import weights
 from server.rounds import aggregation
 from server.rounds.admission import Expected, Failure, Verdict, admit, receipts
 from server.rounds.aggregation import optimizer_of_round
-from server.rounds.assignments import FederationContext, sample_institutions, sealed_assignments
+from server.rounds.assignments import FederationContext, counted_units, sample_institutions, sealed_assignments
 from server.rounds.checkpoint import RunState
+from server.rounds.gathered import Gathered
+from server.rounds.secure import SecureRounds
+from server.rounds.transport import Transport
 
 __all__ = ["Evaluation", "Transport", "run"]
 
@@ -36,20 +39,6 @@ class Evaluation:
 
     metrics: Mapping[str, float]
     by_institution: Mapping[str, Mapping[str, float]]
-
-
-class Transport(Protocol):
-    """Carries sealed bytes to institutions and back. It cannot read them."""
-
-    def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
-        """Return each institution's sealed answer or the reason for its absence, by the deadline.
-
-        Args:
-            round_: Number of the round.
-            sealed: Sealed assignment by institution.
-            deadline_s: Seconds from now. An institution that is absent from the result counts as silent.
-        """
-        ...
 
 
 Evaluate = Callable[[Tensors], Evaluation | None]
@@ -83,9 +72,10 @@ def run(
         AdapterRefused: The combined adapter exceeds the range of float32.
     """
     _check(state, federation)
+    secure = SecureRounds(federation, transport) if federation.config.aggregation.secure else None
     audit("run_continued" if state.history or state.missed else "run_started", _position(state))
     while state.next_round <= federation.config.rounds:
-        state = _execute_round(state, federation, transport, evaluate, save, audit)
+        state = _execute_round(state, federation, transport, secure, evaluate, save, audit)
         tell_round(observers, state.history[-1])
     if federation.config.personalisation.method != "none" and not state.delivered:
         state = _deliver(state, federation, transport, save, audit)
@@ -110,31 +100,37 @@ def _deliver(
 
 
 def _execute_round(
-    state: RunState, federation: FederationContext, transport: Transport, evaluate: Evaluate, save: Save, audit: Audit
+    state: RunState,
+    federation: FederationContext,
+    transport: Transport,
+    secure: SecureRounds | None,
+    evaluate: Evaluate,
+    save: Save,
+    audit: Audit,
 ) -> RunState:
     started = time.monotonic()
 
     # 1. Sample the institutions.
     asked = sample_institutions(state, federation)
 
-    # 2. Write an assignment for each, a pure function of state and federation. Sign it and seal it to its institution.
-    sealed = sealed_assignments(state, federation, asked)
-
-    # 3. Let the institutions train and collect their sealed answers.
-    replies = transport.exchange(state.next_round, sealed, federation.config.aggregation.deadline_s)
-
-    # 4. Admit the replies that count, and record the outcome of the others.
-    verdict = admit(replies, _expected(state, federation, asked))
-    record = _record(state, asked, verdict, sealed, replies)
+    # 2. to 4. Ask them, collect what they send and admit the answers that count.
+    expected = _expected(state, federation, asked)
+    gathered = (
+        secure.gather(state, expected) if secure is not None else _gather(state, federation, transport, expected)
+    )
+    record = gathered.record
     outcomes = ", ".join(f"{name} {outcome}" for name, outcome in record.outcomes.items())
     log.info("run %s, round %d: %s", state.run_id, state.next_round, outcomes)
 
     # 5. Without a quorum only the attempt is recorded.
-    if len(verdict.accepted) < federation.config.aggregation.quorum:
-        _miss(state, replace(record, seconds=time.monotonic() - started), federation, save, audit)
+    if gathered.mean is None:
+        missed = replace(record, seconds=time.monotonic() - started)
+        _miss(state, missed, gathered.needed, save, audit)
 
     # 6. Combine the contributions into the next global adapter.
-    adapter, optimizer_state, shares = _combine(state, verdict, federation)
+    mean, shares = gathered.mean, gathered.shares
+    optimizer = optimizer_of_round(federation.config.aggregation, state.next_round, federation.config.rounds)
+    adapter, optimizer_state = optimizer.step(state.adapter, mean, dict(state.optimizer_state))
 
     # 7. Evaluate it on the hub's own test set.
     evaluation = evaluate(adapter) if _is_evaluated(state.next_round, federation.config) else None
@@ -160,6 +156,28 @@ def _execute_round(
     return after
 
 
+def _gather(state: RunState, federation: FederationContext, transport: Transport, expected: Expected) -> Gathered:
+    """Gather the contributions of a round."""
+    # 2. Write an assignment for each, a pure function of state and federation. Sign it and seal it to its institution.
+    sealed = sealed_assignments(state, federation, tuple(expected.asked))
+
+    # 3. Let the institutions train and collect their sealed answers.
+    replies = transport.exchange(state.next_round, sealed, federation.config.aggregation.deadline_s)
+
+    # 4. Admit the replies that count, and record the outcome of the others.
+    verdict = admit(replies, expected)
+    record = _record(state, tuple(expected.asked), verdict, sealed, replies)
+    needed = federation.config.aggregation.quorum
+    if len(verdict.accepted) < needed:
+        return Gathered(record, needed, None, {})
+    declared = {
+        name: counted_units(name, reply.declared_units, federation) for name, reply in verdict.accepted.items()
+    }
+    shares = weights(declared, federation.config.aggregation.weighting)
+    mean = aggregation.weighted_mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
+    return Gathered(record, needed, mean, shares)
+
+
 def _check(state: RunState, federation: FederationContext) -> None:
     config = federation.config
     if state.config_digest != config.digest():
@@ -168,12 +186,13 @@ def _check(state: RunState, federation: FederationContext) -> None:
         )
     if Spec.of(state.adapter) != federation.spec:
         raise CheckpointError(f"run {state.run_id}: its adapter belongs to another base model or task: start a new run")
-    for key in ("institutions_per_round", "quorum"):
+    for key in ("institutions_per_round", "quorum", "threshold"):
         number = getattr(config.aggregation, key)
         if number is not None and number > len(federation.institutions):
             raise ConfigurationError(
                 f"aggregation.{key}: {number}, but {len(federation.institutions)} institutions are enrolled: lower it"
             )
+    config.aggregation.check_institutions(len(federation.institutions))
 
 
 def _expected(state: RunState, federation: FederationContext, asked: tuple[str, ...]) -> Expected:
@@ -216,7 +235,7 @@ def _record(
     )
 
 
-def _miss(state: RunState, record: RoundRecord, federation: FederationContext, save: Save, audit: Audit) -> NoReturn:
+def _miss(state: RunState, record: RoundRecord, needed: int, save: Save, audit: Audit) -> NoReturn:
     save(replace(state, missed=(*state.missed, record)))
     audit("round_missed", {"run_id": state.run_id, **record.to_json()})
     reasons = ", ".join(
@@ -224,30 +243,8 @@ def _miss(state: RunState, record: RoundRecord, federation: FederationContext, s
     )
     raise QuorumError(
         f"run {state.run_id}, round {record.round}: {len(record.contributed)} of {len(record.asked)} contributed, "
-        f"the quorum is {federation.config.aggregation.quorum} ({reasons}): resume the run when they are back"
+        f"the quorum is {needed} ({reasons}): resume the run when they are back"
     )
-
-
-def _combine(
-    state: RunState, verdict: Verdict, federation: FederationContext
-) -> tuple[Tensors, aggregation.OptimizerState, dict[str, float]]:
-    """Return the next adapter, the next optimiser state, and each contributor's share."""
-    config = federation.config.aggregation
-    declared = {name: _counted(name, reply.declared_units, federation) for name, reply in verdict.accepted.items()}
-    shares = weights(declared, config.weighting)
-    mean = aggregation.weighted_mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
-    optimizer = optimizer_of_round(config, state.next_round, federation.config.rounds)
-    adapter, optimizer_state = optimizer.step(state.adapter, mean, dict(state.optimizer_state))
-    return adapter, optimizer_state, shares
-
-
-def _counted(name: str, declared: int | None, federation: FederationContext) -> int | None:
-    """Return the size with which an institution counts: the one it declares, up to the one approved at enrolment."""
-    approved = federation.approved_units.get(name)
-    if declared is None or approved is None or declared <= approved:
-        return declared
-    log.warning("%s declares %d units and counts with %d, as approved at its enrolment", name, declared, approved)
-    return approved
 
 
 def _is_evaluated(round_: int, config: RunConfig) -> bool:
