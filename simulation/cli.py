@@ -144,7 +144,7 @@ def _reopened(out: Path, display: "Display") -> "Workspace":
 
 def _begun(args: argparse.Namespace, display: "Display") -> "Workspace":
     """Read the configuration and its rows, and only then load torch: most mistakes are found in a second."""
-    from simulation.config import load_simulation, refuse_used
+    from simulation.config import check_engine, load_simulation, refuse_used
     from simulation.loading import federation_of
 
     source: Path = args.config
@@ -154,6 +154,7 @@ def _begun(args: argparse.Namespace, display: "Display") -> "Workspace":
     out = args.out or Path("runs") / source.stem
     refuse_used(out)
     simulation = load_simulation(source, changes=args.set)
+    check_engine(simulation.run, args.engine)
     federation = federation_of(simulation)
     from simulation.workspace import Workspace
 

@@ -13,8 +13,9 @@ from common.config.sections import Range, Section, build, error_prefix, refuse_u
 from common.config.toml import apply_overrides, parse_toml, read_config
 from common.errors import ConfigurationError
 
-__all__ = ["DataConfig", "InstitutionsConfig", "SimulationConfig", "load_simulation"]
+__all__ = ["DataConfig", "Engine", "InstitutionsConfig", "SimulationConfig", "check_engine", "load_simulation"]
 
+Engine = Literal["in-process", "flower"]
 VARIABLE = "FEDFIN_DATA"
 FALLBACK = Path("..", "shared", "data")
 _FILES_ONLY = (
@@ -150,6 +151,7 @@ def load_simulation(path: Path, relative_to: Path | None = None, changes: Sequen
             for key in ("quorum", "institutions_per_round"):
                 if (getattr(run.aggregation, key) or 0) > data.institutions:
                     run.aggregation.refuse(key, f"is more than data.institutions = {data.institutions}: lower it")
+            run.aggregation.check_institutions(data.institutions)
     return SimulationConfig(run=run, data=data, institutions=institutions, source=path, text=text)
 
 
@@ -172,6 +174,19 @@ def _absolute(data: DataConfig, key: str, start: Path) -> Path | None:
         state = f"is {root}, which is no directory" if os.environ.get(VARIABLE) else "is not set"
         data.refuse(key, f"uses ${VARIABLE}, which {state}: set {VARIABLE} to your data directory")
     return root.joinpath(*path.parts[1:]).resolve()
+
+
+def check_engine(run: RunConfig, engine: Engine) -> None:
+    """Refuse a run that an engine cannot execute.
+
+    Raises:
+        ConfigurationError: It has secure aggregation, and the engine is not the in-process one.
+    """
+    if engine == "flower" and run.aggregation.secure:
+        raise ConfigurationError(
+            "--engine flower: secure aggregation runs in process alone: leave the option out, or set "
+            "aggregation.secure = false"
+        )
 
 
 def refuse_used(out: Path) -> None:

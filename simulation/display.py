@@ -103,6 +103,8 @@ class Display(Observer):
         shown = {name: value for name, value in (record.metrics or {}).items() if name in ("accuracy", "perplexity")}
         accuracy = "".join(f"{name} {value:.{_DECIMALS.get(name, 3)}f}, " for name, value in shown.items())
         spent = f"largest epsilon {_epsilon(max(record.epsilon.values()))}, " if record.epsilon else ""
+        if record.epsilon_alone:
+            spent += f"without the noise of others {_epsilon(max(record.epsilon_alone.values()))}, "
         refused = {name: outcome for name, outcome in record.outcomes.items() if outcome != RoundOutcome.CONTRIBUTED}
         tail = f", without {', '.join(f'{n} ({o})' for n, o in sorted(refused.items()))}" if refused else ""
         self._console.print(

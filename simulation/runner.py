@@ -4,7 +4,6 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from client.budget.statement import statement
 from client.institution.directory import InstitutionDirectory
@@ -28,12 +27,11 @@ from server.results.evaluation import HubEvaluator
 from server.rounds import checkpoint
 from server.rounds.checkpoint import RunState
 from simulation.baselines import compute_baselines
+from simulation.config import Engine, check_engine
 from simulation.in_process import run_in_process
 from simulation.workspace import Workspace
 
 __all__ = ["Engine", "run_simulation", "write_statements"]
-
-Engine = Literal["in-process", "flower"]
 
 
 def run_simulation(
@@ -50,10 +48,12 @@ def run_simulation(
         observers: Called during the run.
 
     Raises:
-        ConfigurationError: Baselines of a model that predicts or writes text are asked for.
+        ConfigurationError: Baselines of a model that predicts or writes text are asked for, or an engine that cannot
+            run it.
         CheckpointError: The saved state is damaged or belongs to another run.
         QuorumError: Too few institutions contributed to a round. The rounds before it are saved.
     """
+    check_engine(workspace.config, engine)
     if baselines and not task(workspace.config.task).head.is_linear:
         raise ConfigurationError(
             "--baselines: a model that predicts or writes text is compared with itself before round 1, and the result "
@@ -104,7 +104,8 @@ def finish(
     epsilon = {name: made.epsilon_run for name, made in statements.items()}
     institutions = tuple(workspace.federation.train)
     fixed = workspace.simulation.institutions.noise == "fixed"  # protects nobody: no file may claim otherwise
-    protection = describe_protection(config, epsilon, fixed)
+    alone = {name: made.epsilon_run_alone for name, made in statements.items() if made.epsilon_run_alone is not None}
+    protection = describe_protection(config, epsilon, fixed, alone)
     card = model_card(config, workspace.run_id, institutions, final, protection)
     save_adapter(out, config, adapted, card, final, {} if fixed else epsilon)
     path = out / "result.json"
@@ -128,6 +129,7 @@ def finish(
         seconds_this_command=round(seconds, 2),
         noise=workspace.simulation.institutions.noise,
         epsilon_global_model={name: made.epsilon_global_model for name, made in statements.items()},
+        epsilon_alone=alone,
     )
     write_json(path, record.to_json())
     write_report(out)
@@ -158,12 +160,20 @@ def write_statements(workspace: Workspace, rounds: Sequence[RoundRecord]) -> dic
         kept[name] = read_charges(home.ledger_path, home.keys().public)
     seen, shares = _in_global_models(workspace, rounds, kept), mean_shares(rounds)
     for name, charges in kept.items():
-        limit = workspace.settings(name).limits.budget
+        limits = workspace.settings(name).limits
         home = InstitutionDirectory(workspace.out / "institutions" / name)
         say = Say(shares[name], len(shares)) if name in shares else None
         part = read_record(home.personal(workspace.run_id))
         made = statement(
-            charges, name, workspace.run_id, limit, say=say, part=part, prv=True, in_global_models=seen.get(name)
+            charges,
+            name,
+            workspace.run_id,
+            limits.budget,
+            say=say,
+            part=part,
+            prv=True,
+            in_global_models=seen.get(name),
+            limit_alone=limits.budget_alone,
         )
         write_json(home.directory / "statement.json", made.to_json())
         statements[name] = made
@@ -179,6 +189,8 @@ def _in_global_models(
     """
     config = workspace.config
     if config.training.optimizer != "sgd" or config.privacy.mode == "none" or config.personalisation.keeps_tensors:
+        return {}
+    if config.aggregation.secure:  # the first figure counts the noise of others already
         return {}
     used = {
         (name, charge.reservation.use.round): charge

@@ -208,7 +208,9 @@ class Agent:
             findings = InstitutionPaths(self.directory).inspection_path
             watch.finish(_facts(job.run_id, config, job.model, outcome), findings)
         if outcome.statement is None or outcome.epsilon_alone is None:
-            raise AssignmentRefused(RefusalCode.CONFIG, "secure aggregation adds up noised integers, and there are none")
+            raise AssignmentRefused(
+                RefusalCode.CONFIG, "secure aggregation adds up noised integers, and there are none"
+            )
         write_atomic(outbox / "config", config.digest().encode())
         if assignment.members:
             Say(assignment.share, assignment.members).write(outbox)

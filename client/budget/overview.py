@@ -30,6 +30,7 @@ def overview(ledger: VerifiedLedger) -> dict[str, Any]:
         "adjacency": "add-or-remove-one",
         "delta": delta,
         "epsilon_spent": None if delta is None else epsilon(events, delta),
+        **_alone(ledger),
         **_global_model(ledger),
         "filter_epsilon_spent": filter_epsilon(events, limit) if limit else None,
         "kept_for_one_mechanism": limit is not None and is_kept_for_one_mechanism(spendings(ledger.charges), limit),
@@ -54,7 +55,7 @@ def rows(ledger: VerifiedLedger) -> list[dict[str, Any]]:
             {
                 "entry": reservation.sequence,
                 "time": reservation.time,
-                **asdict(reservation.use),
+                **reservation.use.to_json(),
                 "noise_multiplier": reservation.event.noise_multiplier,
                 "sampling_probability": reservation.event.sampling_probability,
                 "steps_reserved": reservation.event.steps,
@@ -69,11 +70,23 @@ def rows(ledger: VerifiedLedger) -> list[dict[str, Any]]:
     return found
 
 
+def _alone(ledger: VerifiedLedger) -> dict[str, Any]:
+    """Return the spent epsilon without the noise of others, if a training counts it, and its limit."""
+    counted = any(charge.reservation.use.honest is not None for charge in ledger.charges)
+    limit = ledger.limit_alone or ledger.limit
+    known = counted and ledger.delta is not None
+    return {
+        "epsilon_spent_alone": epsilon([c.event_alone for c in ledger.charges], ledger.delta or 0.5) if known else None,
+        "max_epsilon_alone": limit.epsilon if limit and known else None,
+    }
+
+
 def _global_model(ledger: VerifiedLedger) -> dict[str, Any]:
     """Return the figures against those who see only the global models, and their assumptions.
 
-    Empty if no training was combined with those of others, or one had no privacy. Trainings alone, and those of runs in
-    which own tensors stay from round to round, count with this institution's own noise.
+    Empty if no training was combined with those of others, one had no privacy, or one had secure aggregation.
+    Trainings alone, and those of runs in which own tensors stay from round to round, count with this institution's own
+    noise.
     """
     home, delta = InstitutionDirectory(ledger.path.parent), ledger.delta
     keeping = {run.run_id for run in ledger.runs if keeps_tensors(read_record(home.personal(run.run_id)))}
@@ -83,7 +96,8 @@ def _global_model(ledger: VerifiedLedger) -> dict[str, Any]:
         use = charge.reservation.use
         by_itself = use.requester == ledger.institution or use.run_id in keeping
         (alone if by_itself else shared).append(charge.event)
-    if delta is None or not shared or not all(event.noise_multiplier for event in [*shared, *alone]):
+    counts_others = any(charge.reservation.use.honest is not None for charge in ledger.charges)
+    if delta is None or counts_others or not shared or not all(event.noise_multiplier for event in [*shared, *alone]):
         return {"global_model": [], "global_model_assumes": []}
     figures = by_others(shared, delta, alone)
     return {"global_model": [asdict(figure) for figure in figures], "global_model_assumes": list(ASSUMES)}

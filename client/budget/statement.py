@@ -38,6 +38,7 @@ _COVERS = (
     "trainings that were charged and never finished (a crash, a retry)",
     "losses, counts, clip fractions and the optimiser's state: they stay inside a training and are never sent",
 )
+_COVERS_SUM = "every masked sum that this run sent to the hub, and whatever is computed from it"
 _LEAVES = (
     "the choice of hyperparameters, where it was made on private rows",
     "the declared size band, which is a decision of the privacy officer and not computed from the rows",
@@ -75,6 +76,7 @@ def statement(
     part: PersonalRecord | None = None,
     prv: bool = False,
     in_global_models: Sequence[DpSgdEvent] | None = None,
+    limit_alone: PrivacyLimit | None = None,
 ) -> StatementRecord:
     """Return the statement of `institution` about the privacy of run `run_id`, by its whole ledger `charges`.
 
@@ -90,6 +92,7 @@ def statement(
         prv: Whether to add Opacus' accountant as a third opinion, which loads torch.
         in_global_models: The run's mechanism with the noise of the institutions that were combined, see
             `common.privacy.global_model`. None if it is not known.
+        limit_alone: The officer's limit without the assumption of secure aggregation. None takes `limit`.
     """
     here = [charge for charge in charges if charge.reservation.use.run_id == run_id]
     uses = [charge.reservation.use for charge in here]
@@ -107,14 +110,43 @@ def statement(
         noise_source=_noise_source(here),
         **_spent(charges, here, institution, limit, prv, in_global_models) | _without_others(part),
         **_everything(charges, limit),
+        **_without_assumption(charges, here, limit_alone or limit),
         share=say.share if say else None,
         members=say.members if say else None,
         personal=part.method if part else "none",
         personal_steps=part.steps if part and part.finished else 0,
         personal_noised=part.noised if part else True,
-        covers=_COVERS if _private(here) else (),
+        covers=_covers(here),
         does_not_cover=(_UNIT_LEAVES[unit], *_LEAVES),
     )
+
+
+def _covers(here: Sequence[Charge]) -> tuple[str, ...]:
+    if not _private(here):
+        return ()
+    return (_COVERS_SUM if _honest(here) else _COVERS[0], *_COVERS[1:])
+
+
+def _honest(here: Iterable[Charge]) -> int | None:
+    """Return the least number of institutions whose noise the trainings count. None if none counts that of others."""
+    numbers = [c.reservation.use.honest for c in here if c.reservation.use.honest is not None]
+    return min(numbers, default=None)
+
+
+def _without_assumption(
+    charges: Sequence[Charge], here: Sequence[Charge], limit: PrivacyLimit | None
+) -> dict[str, Any]:
+    """Return the figures with this institution's own noise alone. Empty if no training counts that of others."""
+    deltas = [c.reservation.use.delta for c in here if c.reservation.use.delta is not None]
+    if _honest(charges) is None or not deltas or not _private(here):
+        return {}
+    delta = max(deltas)
+    return {
+        "honest": _honest(here),
+        "epsilon_run_alone": epsilon([charge.event_alone for charge in here], delta),
+        "epsilon_cumulative_alone": epsilon([charge.event_alone for charge in charges], delta),
+        "max_epsilon_alone": None if limit is None else limit.epsilon,
+    }
 
 
 def _private(here: Sequence[Charge]) -> bool:
@@ -161,6 +193,7 @@ def _spent(
     run = math.inf if losses is None else losses.epsilon(delta)
     cumulative = epsilon([charge.event for charge in charges], delta)
     num_units = max((use.num_units for use in uses), default=0)
+    honest = _honest(here)
     alone = all(use.requester == institution for use in uses)
     return facts | {
         "delta_times_num_units": delta * num_units,
@@ -172,9 +205,11 @@ def _spent(
         "attack": tuple(Attack(false_positive_rate=r, true_positive_rate=found.hit_rate(r)) for r in RATES),
         "groups": tuple(GroupPrivacy(units=k, epsilon=epsilon(events, delta, k), delta=delta) for k in GROUPS),
         "epsilon_cumulative": cumulative,
-        "adversaries": _adversaries(run, cumulative, alone),
-        "global_model": () if alone else by_others(events, delta),
-        "global_model_assumes": () if alone else ASSUMES,
+        "adversaries": _adversaries(run, cumulative, alone)
+        if honest is None
+        else _adversaries_of_sums(charges, here, delta, honest),
+        "global_model": () if alone or honest else by_others(events, delta),
+        "global_model_assumes": () if alone or honest else ASSUMES,
         "epsilon_global_model": None if in_global_models is None else epsilon(in_global_models, delta),
     }
 
@@ -210,6 +245,24 @@ def _adversaries(run: float, cumulative: float, alone: bool) -> tuple[Adversary,
     known = _ALONE if alone else _TOGETHER
     return tuple(
         Adversary(name=name, sees=sees, epsilon_run=run, epsilon_all_runs=cumulative) for name, sees in known.items()
+    )
+
+
+def _adversaries_of_sums(
+    charges: Sequence[Charge], here: Sequence[Charge], delta: float, honest: int
+) -> tuple[Adversary, ...]:
+    """One epsilon for those that see sums, which rests on an assumption, and one for those that together break it."""
+    run, everything = (epsilon([c.event for c in found], delta) for found in (here, charges))
+    run_alone, everything_alone = (epsilon([c.event_alone for c in found], delta) for found in (here, charges))
+    figures = {
+        f"the hub, other institutions and users of the model, if {honest} institutions of each sum, this one among "
+        "them, keep their noise to themselves": (run, everything),
+        "the hub together with all other institutions": (run_alone, everything_alone),
+    }
+    seen = ("the sum of the noised gradients of each round", "the noised gradients of this institution in each round")
+    return tuple(
+        Adversary(name=name, sees=sees, epsilon_run=one, epsilon_all_runs=all_)
+        for (name, (one, all_)), sees in zip(figures.items(), seen, strict=True)
     )
 
 

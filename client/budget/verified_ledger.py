@@ -63,6 +63,7 @@ class VerifiedLedger:
     Attributes:
         charges: Every training that was charged, oldest first.
         limit: The privacy officer's limit over all runs. None if there is none, or if only the ledger file is known.
+        limit_alone: The same without the assumption of secure aggregation.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class VerifiedLedger:
     entries: tuple[Entry, ...]
     charges: tuple[Charge, ...]
     limit: PrivacyLimit | None = None
+    limit_alone: PrivacyLimit | None = None
 
     @property
     def institution(self) -> str:
@@ -139,7 +141,16 @@ class VerifiedLedger:
         name = find_run(self.charges, run_id)
         home = InstitutionDirectory(self.path.parent)
         say, part = Say.read(home.outbox(name)), read_record(home.personal(name))
-        made = statement(self.charges, self.institution, name, self.limit, say=say, part=part, prv=prv)
+        made = statement(
+            self.charges,
+            self.institution,
+            name,
+            self.limit,
+            say=say,
+            part=part,
+            prv=prv,
+            limit_alone=self.limit_alone,
+        )
         return RunStatement.of(made)
 
     def facts(self) -> dict[str, Any]:
@@ -222,8 +233,8 @@ def read_ledger(directory: Path | str) -> VerifiedLedger:
     home = InstitutionDirectory(Path(directory))
     ledger = verify_ledger(home.ledger_path, home.public_keys())
     # A simulated institution and a training alone have a ledger and keys, and no settings file.
-    limit = home.settings().limits.budget if home.settings_path.exists() else None
-    return replace(ledger, limit=limit)
+    limits = home.settings().limits if home.settings_path.exists() else None
+    return ledger if limits is None else replace(ledger, limit=limits.budget, limit_alone=limits.budget_alone)
 
 
 def verify_ledger(path: Path, public: PublicKeys) -> VerifiedLedger:

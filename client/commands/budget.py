@@ -89,6 +89,12 @@ def _balance(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             _admission(summary["epsilon_spent"], summary["filter_epsilon_spent"], summary["kept_for_one_mechanism"])
         )
+    if summary["epsilon_spent_alone"] is not None:
+        most = f" of {summary['max_epsilon_alone']:g}" if summary["max_epsilon_alone"] is not None else ""
+        lines.append(
+            f"of this, secure aggregation counts on the noise of others: without it epsilon "
+            f"{_figure(summary['epsilon_spent_alone'])}{most}, if the hub and all others work together"
+        )
     lines += _global_model(summary)
     if summary["trainings_without_privacy"]:
         lines.append(
@@ -184,6 +190,9 @@ def _forecast(args: argparse.Namespace) -> int:
                 "unit": config.privacy.unit,
                 "num_units": prediction.num_units,
                 "epsilon_run": prediction.epsilon_run,
+                "honest": config.aggregation.honest,
+                "epsilon_run_alone": prediction.epsilon_run_alone,
+                "epsilon_after_alone": prediction.after_alone,
                 "delta_run": prediction.run_delta,
                 "others": prediction.others,
                 "epsilon_global_model": prediction.epsilon_global_model,
@@ -204,6 +213,11 @@ def _forecast(args: argparse.Namespace) -> int:
         mechanism = f"noise {event.noise_multiplier:g}, sampling {event.sampling_probability:g}"
         cost = f"epsilon {_figure(prediction.epsilon_run)} at delta {prediction.run_delta or 0:g} at most"
         print(f"{config.name}: {prediction.rounds} rounds of {event.steps} steps, {mechanism}: {cost}")
+        if prediction.epsilon_run_alone is not None:
+            print(
+                f"this rests on {config.aggregation.honest} institutions of each sum, you among them, that keep their "
+                f"noise to themselves; if all others work with the hub: epsilon {_figure(prediction.epsilon_run_alone)}"
+            )
         if prediction.epsilon_global_model is not None:
             print(
                 f"against those who see only the global adapters: epsilon {_figure(prediction.epsilon_global_model)}, "

@@ -10,7 +10,7 @@ from client.institution.config import InstitutionConfig
 from common.config.run import RunConfig
 from common.errors import AssignmentRefused
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
-from common.privacy.charges import Charge, spendings, unit_of
+from common.privacy.charges import Charge, alone, spendings, spendings_alone, unit_of
 from common.privacy.filter import Spending, filter_epsilon, is_kept_for_one_mechanism, steps_left
 from common.privacy.global_model import alike, seen_in_global_models
 from common.protocol.messages import RefusalCode
@@ -32,6 +32,8 @@ class Forecast:
         others, epsilon_global_model: Number of other institutions that the run's quorum asks for, and the epsilon at
             `run_delta` against those who see only the global models, if each adds at least as much noise to them as
             this one. None if there are no others, or the institutions do not train with SGD.
+        epsilon_run_alone, after_alone: `epsilon_run` and `after` with this institution's own noise alone. None without
+            secure aggregation.
         delta: Delta of the limit, or of the run if there is no limit. `spent` and `after` hold at it.
         spent, after: Epsilon of the whole ledger before and after the run, by privacy-loss distributions.
         limit: The officer's limit. None sets none.
@@ -65,6 +67,8 @@ class Forecast:
     share: float | None = None
     little_say: bool = False
     noise_equivalent_units: float | None = None
+    epsilon_run_alone: float | None = None
+    after_alone: float | None = None
 
 
 def forecast(
@@ -112,15 +116,48 @@ def forecast(
         after=math.inf if delta is None else epsilon([*spent, whole], delta),
         filter_after=filter_epsilon([*spent, whole], limit) if limit else None,
         **_in_global_models(event, config),
+        **_alone(whole, config, charges, delta),
     )
-    return _compare_with_ledger(known, event, config, charges)
+    known = _compare_with_ledger(known, event, config, charges)
+    if known.refused or not config.aggregation.secure:
+        return known
+    return _compare_alone(known, event, config, charges, institution.limits.budget_alone)
+
+
+def _alone(whole: DpSgdEvent, config: RunConfig, charges: Sequence[Charge], delta: float | None) -> dict[str, Any]:
+    """Return `Forecast.epsilon_run_alone` and `Forecast.after_alone`."""
+    honest, run_delta = config.aggregation.honest, config.privacy.delta
+    if honest is None or run_delta is None:
+        return {}
+    own = alone(whole, honest)
+    spent = [charge.event_alone for charge in charges]
+    return {
+        "epsilon_run_alone": epsilon([own], run_delta),
+        "after_alone": None if delta is None else epsilon([*spent, own], delta),
+    }
+
+
+def _compare_alone(
+    known: Forecast, event: DpSgdEvent, config: RunConfig, charges: Sequence[Charge], limit: PrivacyLimit | None
+) -> Forecast:
+    """Hold the run against the limit without the noise of others."""
+    if limit is None:
+        return known
+    own = alone(event, config.aggregation.honest)
+    left = steps_left(spendings_alone(charges), Spending(own, steps_of_run(config, event.steps)), limit)
+    fit = min(known.rounds_that_fit, left // event.steps)
+    if fit == config.rounds:
+        return known
+    at = f"epsilon {limit.epsilon:g} at delta {limit.delta:g}"
+    why = f"round {fit + 1} of {config.rounds} would pass the limit of {at} if all others work with the hub"
+    return replace(known, rounds_that_fit=fit, refused=(RefusalCode.BUDGET, why))
 
 
 def _in_global_models(event: DpSgdEvent, config: RunConfig) -> dict[str, Any]:
     """Return `Forecast.others` and `Forecast.epsilon_global_model`."""
     others, delta = config.aggregation.quorum - 1, config.privacy.delta
     keeps = config.personalisation.keeps_tensors
-    if not others or delta is None or config.training.optimizer != "sgd" or keeps:
+    if config.aggregation.secure or not others or delta is None or config.training.optimizer != "sgd" or keeps:
         return {}
     # Steps of the personal part are in no global model. They count in full, so that no later figure is higher.
     after = replace(event, steps=config.personalisation.noised_steps)

@@ -119,7 +119,9 @@ class LimitsConfig(Section):
     def budget_alone(self) -> PrivacyLimit | None:
         """The same without the assumption of secure aggregation."""
         limit = self.budget
-        return limit if limit is None or self.max_epsilon_alone is None else replace(limit, epsilon=self.max_epsilon_alone)
+        return (
+            limit if limit is None or self.max_epsilon_alone is None else replace(limit, epsilon=self.max_epsilon_alone)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

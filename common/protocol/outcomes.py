@@ -113,7 +113,7 @@ _MEANINGS: Mapping[RoundOutcome, str] = MappingProxyType(
         RoundOutcome.FAILED_LATE: "no answer came before the deadline, although the institution was connected",
         RoundOutcome.FAILED_APP: "the institution's node did not accept the hub's application",
         RoundOutcome.FAILED_ERROR: "the message could not be carried to the institution or back",
-        RoundOutcome.FAILED_UNMASKING: "it answered, and the sum could not be taken: too few others were left, or sent right shares",
+        RoundOutcome.FAILED_UNMASKING: "it answered, and there is no sum, since too few others did so to the end",
         RoundOutcome.FAILED_UNAVAILABLE: "the institution's agent was not running",
         RoundOutcome.FAILED_BUSY: "too many messages were waiting at the institution",
         RoundOutcome.FAILED_UNREADABLE: "the institution could not read the hub's message",

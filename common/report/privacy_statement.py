@@ -31,6 +31,14 @@ def _promise(s: StatementRecord) -> str:
         f"Protected is one {unit}: everything sent to the hub in this run is (ε, δ)-differentially private for "
         f"{adjacency} {unit}, with ε = {format_epsilon(s.epsilon_run)} at δ = {format_value(s.delta)}."
     )
+    if s.honest is not None:
+        words = (
+            f"Protected is one {unit}, under an assumption: the sums that the hub learns in this run are (ε, δ)-"
+            f"differentially private for {adjacency} {unit}, with ε = {format_epsilon(s.epsilon_run)} at δ = "
+            f"{format_value(s.delta)}, if {s.honest} institutions of each sum, this one among them, add their noise "
+            f"and keep it to themselves. If the hub and all other institutions work together: ε = "
+            f"{format_epsilon(s.epsilon_run_alone)}."
+        )
     if s.delta_times_num_units is not None:
         words += (
             f" There were {format_count(s.num_units)} {unit}s: δ times their number is "
@@ -76,6 +84,11 @@ def _mechanism(s: StatementRecord) -> str:
     unit, probability = format_value(s.unit), s.sampling_probability
     drawn = f" with probability {format_value(probability)}" if probability is not None else ""
     others = len(s.mechanisms) - 1
+    whose = (
+        f", of which this institution adds 1 / √{s.honest} and {s.honest} honest ones the whole"
+        if s.honest is not None
+        else ""
+    )
     varied = f" (the last of {others + 1} settings that this run was trained with)" if others > 0 else ""
     return (
         f"In each of {format_count(s.steps)} steps every {unit} was drawn independently{drawn} "
@@ -83,7 +96,7 @@ def _mechanism(s: StatementRecord) -> str:
         f"was clipped "
         f"to norm {format_value(s.clipping_norm)}; the sum got Gaussian noise of "
         f"{format_value(s.noise_multiplier)} "
-        f"times that norm{varied}. Source of the noise: {s.noise_source or 'not stated'}."
+        f"times that norm{whose}{varied}. Source of the noise: {s.noise_source or 'not stated'}."
         + (f" Assumed: {s.sampler_assumed}." if s.sampler_assumed else "")
         + (f" Implemented: {s.sampler_implemented}." if s.sampler_implemented else "")
     )
@@ -155,6 +168,10 @@ def _accounted(s: StatementRecord) -> str:
     if s.epsilon_cumulative is not None:
         words += f" All runs in the ledger: ε = {format_epsilon(s.epsilon_cumulative)}"
         words += f" ({format_count(s.ledger_entries)} trainings)." if s.ledger_entries is not None else "."
+    if s.epsilon_cumulative_alone is not None:
+        words += f" Without the noise of others: ε = {format_epsilon(s.epsilon_cumulative_alone)}"
+        limit = s.max_epsilon_alone
+        words += "." if limit is None else f", of the officer's limit {format_epsilon(limit)}."
     if s.epsilon_of_limit_spent is not None:
         words += (
             f" Of the officer's limit, {format_epsilon(s.max_epsilon)} at δ = "

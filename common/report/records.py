@@ -130,6 +130,7 @@ class ResultRecord(Record):
         before_round_1: The same before round 1. Empty in a deployed run.
         rounds: Number of finished rounds.
         epsilon: Of each institution over this run, at `delta`. None without privacy.
+        epsilon_alone: The same without the noise of other institutions. Empty without secure aggregation.
         epsilon_global_model: The same against those who see only the global models, by the noise of all contributors.
             None if it is not known. Empty in a deployed run.
         bytes_up, bytes_down: Size of all sealed messages.
@@ -149,6 +150,7 @@ class ResultRecord(Record):
     before_round_1: Mapping[str, float] = field(default_factory=dict)
     rounds: int | None = None
     epsilon: Mapping[str, float | None] = field(default_factory=dict)
+    epsilon_alone: Mapping[str, float] = field(default_factory=dict)
     epsilon_global_model: Mapping[str, float | None] = field(default_factory=dict)
     delta: float | None = None
     bytes_up: int | None = None

@@ -84,9 +84,14 @@ class StatementRecord(Record):
             of other institutions, and the assumptions behind it, one sentence each.
         epsilon_global_model: The same with the noise of the institutions that were combined in each round. None unless
             the writer knows them, as a simulation does.
+        honest: With secure aggregation, the number of institutions, this one among them, whose noise `epsilon_run`
+            counts. None without it. Then no figure rests on others.
+        epsilon_run_alone, epsilon_cumulative_alone: The same as `epsilon_run` and `epsilon_cumulative`, with this
+            institution's own noise alone. None if no training of the ledger had secure aggregation.
         gaussian_mu: The mu of Gaussian differential privacy that covers the run.
         ledger_entries, runs: Number of trainings and names of runs in the whole ledger.
         max_epsilon, max_epsilon_delta, epsilon_of_limit_spent: The officer's limit and the part that is spent.
+        max_epsilon_alone: The officer's limit of `epsilon_cumulative_alone`.
         share, members: Mean share in the weights of the run, and the number of institutions that had one. None if the
             hub has not stated it.
         personal, personal_steps, personal_noised: Method of the part that stays inside, the private steps that were
@@ -124,6 +129,9 @@ class StatementRecord(Record):
     epsilon_cumulative: float | None = None
     epsilon_rdp: float | None = None
     epsilon_prv: float | None = None
+    honest: int | None = None
+    epsilon_run_alone: float | None = None
+    epsilon_cumulative_alone: float | None = None
     gaussian_mu: float | None = None
     curve: tuple[CurvePoint, ...] = ()
     attack: tuple[Attack, ...] = ()
@@ -136,6 +144,7 @@ class StatementRecord(Record):
     runs: tuple[str, ...] = ()
     max_epsilon: float | None = None
     max_epsilon_delta: float | None = None
+    max_epsilon_alone: float | None = None
     epsilon_of_limit_spent: float | None = None
     share: float | None = None
     members: int | None = None

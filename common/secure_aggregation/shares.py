@@ -20,13 +20,13 @@ def split(secret: bytes, threshold: int, institutions: int) -> list[bytes]:
 
     Fewer than `threshold` shares say nothing of the secret.
     """
-    return [share for _, share in Shamir.split(threshold, institutions, secret)]
+    return [share for _, share in Shamir.split(threshold, institutions, secret, ssss=False)]
 
 
 def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
     """Return the secret of at least `threshold` right shares, by the institutions' numbers."""
     chosen = sorted(shares.items())[:threshold]
-    secret: bytes = Shamir.combine(chosen)
+    secret: bytes = Shamir.combine(chosen, ssss=False)
     return secret
 
 

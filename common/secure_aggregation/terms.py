@@ -1,4 +1,4 @@
-"""The terms of a session of secure aggregation: its run, rounds, parties and assumption, and the text that they sign."""
+"""The terms of a session of secure aggregation: run, rounds, parties and assumption, and the texts that are signed."""
 
 import hashlib
 from collections.abc import Iterable

@@ -87,6 +87,7 @@ def _totals(run: RunFiles) -> Html:
             [
                 name,
                 format_epsilon(spent),
+                *([format_epsilon(s.epsilon_run_alone)] if run.result.epsilon_alone else []),
                 format_epsilon(s.epsilon_global_model),
                 format_epsilon(s.epsilon_prv),
                 format_epsilon(everything),
@@ -95,13 +96,26 @@ def _totals(run: RunFiles) -> Html:
                 format_value(delta),
             ]
         )
-    columns = ["Institution", "ε this run", "Global model only", "PRV check", "ε all runs", "Limit", "Used", "δ"]
+    columns = [
+        "Institution",
+        "ε this run",
+        *(["Alone"] if run.result.epsilon_alone else []),
+        "Global model only",
+        "PRV check",
+        "ε all runs",
+        "Limit",
+        "Used",
+        "δ",
+    ]
     caption = (
         "ε is rounded up. This run: against the hub and everybody else. Global model only: against those who see "
         "nothing but the global adapters, by the noise of all institutions that were combined. The statements name the "
         "assumptions behind it. PRV check: the same events by a second accountant. "
         "All runs: the institution's whole ledger, which the limit applies to."
     )
+    if run.result.epsilon_alone:
+        caption = caption.replace("against the hub and everybody else", "under the assumption of secure aggregation")
+        caption += " Alone: if the hub and all other institutions work together."
     return table(columns, rows, caption) if rows else Html("")
 
 

@@ -142,13 +142,19 @@ def model_card(
     }
 
 
-def describe_protection(config: RunConfig, epsilon: Mapping[str, float | None], fixed_noise: bool = False) -> str:
+def describe_protection(
+    config: RunConfig,
+    epsilon: Mapping[str, float | None],
+    fixed_noise: bool = False,
+    alone: Mapping[str, float] = MappingProxyType({}),
+) -> str:
     """Return the privacy of a run as one phrase for the model card.
 
     Args:
         config: The run.
         epsilon: Epsilon of each institution over this run, at the run's delta. None without privacy.
         fixed_noise: Whether the noise came from a seed. Then nothing is protected.
+        alone: The same epsilon without the noise of other institutions. Empty without secure aggregation.
     """
     privacy = config.privacy
     spent = [value for value in epsilon.values() if value is not None]
@@ -157,4 +163,9 @@ def describe_protection(config: RunConfig, epsilon: Mapping[str, float | None], 
     if fixed_noise:
         return "none: the noise came from a fixed seed"
     figure = f"epsilon {format_epsilon(max(spent))} at delta {privacy.delta:g} for one {privacy.unit}"
-    return f"{figure}, the largest of any institution"
+    if not alone:
+        return f"{figure}, the largest of any institution"
+    return (
+        f"{figure}, if {config.aggregation.honest} institutions of each sum keep their noise to themselves, and "
+        f"{format_epsilon(max(alone.values()))} for one whose others all work with the hub"
+    )

@@ -115,9 +115,7 @@ def _execute_round(
 
     # 2. to 4. Ask them, collect what they send and admit the answers that count.
     expected = _expected(state, federation, asked)
-    gathered = (
-        secure.gather(state, expected) if secure is not None else _gather(state, federation, transport, expected)
-    )
+    gathered = secure.gather(state, expected) if secure is not None else _gather(state, federation, transport, expected)
     record = gathered.record
     outcomes = ", ".join(f"{name} {outcome}" for name, outcome in record.outcomes.items())
     log.info("run %s, round %d: %s", state.run_id, state.next_round, outcomes)
@@ -170,9 +168,7 @@ def _gather(state: RunState, federation: FederationContext, transport: Transport
     needed = federation.config.aggregation.quorum
     if len(verdict.accepted) < needed:
         return Gathered(record, needed, None, {})
-    declared = {
-        name: counted_units(name, reply.declared_units, federation) for name, reply in verdict.accepted.items()
-    }
+    declared = {name: counted_units(name, reply.declared_units, federation) for name, reply in verdict.accepted.items()}
     shares = weights(declared, federation.config.aggregation.weighting)
     mean = aggregation.weighted_mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
     return Gathered(record, needed, mean, shares)

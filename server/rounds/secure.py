@@ -239,7 +239,7 @@ class SecureRounds:
         """Stop the round if fewer institutions than the threshold are left."""
         left = set(present)
         if len(left) < self._threshold:
-            lost = {name: RoundOutcome.FAILED_UNMASKING for name in left}
+            lost = dict.fromkeys(left, RoundOutcome.FAILED_UNMASKING)
             traffic.outcomes |= lost
             raise SecureAggregationRefused("error", "secure aggregation: too few institutions are left")
 

@@ -75,6 +75,8 @@ class Run:
         data = data or home.settings().data
         members = home.members()
         with error_prefix(str(source)):
+            if config.aggregation.secure:
+                config.aggregation.refuse("secure", "is true, but a hub has no secure aggregation yet: set it to false")
             _check_members(config, len(members))
         if data is not None:
             read_test_set(data, config)

@@ -47,21 +47,19 @@ def check_pattern(number: int, threshold: int, absences: int, draw: random.Rando
     return summed == 2
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(patterns())
 def test_whoever_is_absent_the_sum_is_exact_or_the_round_fails(case: tuple[int, int, int, random.Random]) -> None:
     number, threshold, absences, draw = case
     check_pattern(number, threshold, absences, draw)
 
 
-def test_thirty_and_fifty_institutions_of_which_some_are_absent_at_each_exchange() -> None:
-    for number, threshold in ((30, 20), (50, 34)):
-        federation = Federation(number, threshold, number - threshold + 1, rounds=1)
-        values = values_of(federation.names, number)
-        gone = federation.names
-        total, found = federation.round(1, values, (gone[3:8], gone[10:11], gone[20:23]))
-        assert len(total.survivors) == number - 5
-        assert found.tolist() == slow_sum(values, total.survivors)
+def test_fifty_institutions_of_which_some_are_absent_at_each_exchange() -> None:
+    federation = Federation(50, 34, 17, rounds=1)
+    values, gone = values_of(federation.names, 50), federation.names
+    total, found = federation.round(1, values, (gone[3:8], gone[10:11], gone[20:23]))
+    assert len(total.survivors) == 45
+    assert found.tolist() == slow_sum(values, total.survivors)
 
 
 def test_absences_up_to_the_threshold_give_the_sum_and_one_more_fails() -> None:
@@ -121,8 +119,6 @@ def test_a_masked_vector_says_nothing_of_its_values() -> None:
     """Zeros and large numbers both look uniform: each of the 256 values of a byte is about as frequent as any other."""
     federation = Federation(3, 3, 2)
     for round_, value in ((1, 0), (2, 2**20)):
-        sent = federation.parties["bank00"].mask(
-            round_, federation.members, np.full(2**16, value), RANGE
-        )
+        sent = federation.parties["bank00"].mask(round_, federation.members, np.full(2**16, value), RANGE)
         counts = np.bincount(np.frombuffer(sent, dtype=np.uint8), minlength=256)
         assert abs(counts / counts.mean() - 1).max() < 0.2

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from common.errors import EnvelopeError, SecureAggregationRefused
 from common.secure_aggregation.aggregator import Aggregator
+from common.secure_aggregation.masks import MaskAdder
 from common.secure_aggregation.participant import Participant
 from tests.common.secure_aggregation.federation import RANGE, Federation, keys_of, terms_of, values_of
 
@@ -76,11 +79,14 @@ def test_no_round_is_masked_twice() -> None:
 
 
 def test_no_mask_is_made_from_a_key_of_another_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    from common.secure_aggregation import masks
-
     used: list[bytes] = []
-    aes = masks.AES
-    monkeypatch.setattr(masks, "AES", lambda key: used.append(key) or aes(key))
+
+    def noted(self: MaskAdder, key: bytes) -> NDArray[np.unsignedinteger]:
+        used.append(key)
+        return mask(self, key)
+
+    mask = MaskAdder._mask
+    monkeypatch.setattr(MaskAdder, "_mask", noted)
     federation = Federation(5, 3, 3, rounds=3)
     for round_ in (1, 2, 3):
         federation.masked(round_, values_of(federation.names, round_))
