@@ -39,6 +39,8 @@ device = "auto"        # "cpu", "cuda", "cuda:1", or "auto": a GPU if there is o
 # The privacy officer's limits for all runs together. A training that would exceed them is refused before it starts.
 [limits]
 max_epsilon = 8.0              # epsilon that all trainings of all runs may spend together, at this delta
+# max_epsilon_alone = 8.0      # the same if the hub and all others work together, under secure aggregation (default:
+                               # max_epsilon)
 delta = 1e-6                   # must be below 1 / (number of records, or customers)
 min_noise_multiplier = 0.3     # trainings with less noise are refused
 allow_without_privacy = false  # true accepts runs without differential privacy

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from common.privacy.charges import Charge, read_charges
 from common.protocol.adapter_codec import Tensors
 from common.protocol.envelope import peek
 from common.report.privacy_statement import paragraphs
+from common.secure_aggregation.aggregator import RoundSum
 from common.secure_aggregation.masks import MaskAdder
 from common.secure_aggregation.sums import grid_step
 from server.results.evaluation import HubEvaluator
-from server.rounds import checkpoint
+from server.rounds import checkpoint, coordinator
 from server.rounds.admission import Failure
+from server.rounds.assignments import sealed_assignments
 from simulation.cli import main
 from simulation.in_process import InProcessTransport, coordinate
 from simulation.runner import first_state, run_simulation, write_statements
@@ -35,10 +38,6 @@ SECURE = "[aggregation]\nsecure = true\nhonest = 2\nthreshold = 2\n"
 def begin(directory: Path, out: str = "out", changes: tuple[str, ...] = (), **settings: Any) -> Workspace:
     settings = {"noise": "fixed", "rounds": 2, "local_steps": 1, "extra": SECURE} | settings
     return Workspace.create(write_simulation(directory, **settings), directory / out, changes)
-
-
-def adapter_of(workspace: Workspace) -> Tensors:
-    return checkpoint.load(workspace.out / "checkpoint").adapter
 
 
 def charges_of(workspace: Workspace, name: str) -> tuple[Charge, ...]:
@@ -98,64 +97,58 @@ def slow_step(workspace: Workspace, summands: dict[str, NDArray[np.int64]]) -> T
 
 def test_a_masked_run_ends_in_the_bits_of_an_unmasked_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     masked = begin(tmp_path, "masked")
-    run_simulation(masked)
+    one = execute(masked, Absent(masked, {})).adapter
     monkeypatch.setattr(MaskAdder, "_mask", lambda self, _key: np.zeros_like(self.total))
     plain = begin(tmp_path, "plain")
-    run_simulation(plain)
-    one, two = adapter_of(masked), adapter_of(plain)
+    two = execute(plain, Absent(plain, {})).adapter
     assert all(np.array_equal(one[name], two[name]) for name in one)
     assert not all(np.array_equal(one[name], masked.start()[name]) for name in one)
 
 
-@pytest.mark.parametrize(
-    ("lost", "summed"),
-    [
-        ({}, NAMES),
-        ({"secure MaskedSumRequest": ("south",)}, ("north", "west")),
-        ({"secure ConfirmationRequest": ("north",)}, NAMES),
-        ({"secure UnmaskingRequest": ("west",)}, NAMES),
-        ({"secure PadsRequest": ("west",)}, ("north", "south")),
-    ],
-    ids=lambda value: " ".join(value),
+LOST: tuple[tuple[dict[str, tuple[str, ...]], tuple[str, ...]], ...] = (
+    ({}, NAMES),
+    ({"secure MaskedSumRequest": ("south",)}, ("north", "west")),
+    ({"secure ConfirmationRequest": ("north",)}, NAMES),
+    ({"secure UnmaskingRequest": ("west",)}, NAMES),
+    ({"secure PadsRequest": ("west",)}, ("north", "south")),
 )
+"""Institutions whose answers are lost, by the kind of the question, and those whose integers are in the sum."""
+
+
 def test_the_step_is_that_of_the_sum_over_those_that_are_left(
-    tmp_path: Path,
-    summands: dict[str, list[NDArray[np.int64]]],
-    lost: dict[str, tuple[str, ...]],
-    summed: tuple[str, ...],
+    tmp_path: Path, summands: dict[str, list[NDArray[np.int64]]]
 ) -> None:
     workspace = begin(tmp_path, rounds=1)
-    state = execute(workspace, Absent(workspace, lost))
-    expected = slow_step(workspace, {name: summands[name][0] for name in summed})
-    for name, value in expected.items():
-        np.testing.assert_allclose(state.adapter[name], value, rtol=1e-6, atol=1e-9)
-    (record,) = state.history
-    assert record.contributed == summed
-    declared = {name: workspace.settings(name).assumed_units for name in summed}
-    assert record.weights == {name: units / sum(declared.values()) for name, units in declared.items()}
+    for lost, summed in LOST:
+        state = execute(workspace, Absent(workspace, lost))
+        expected = slow_step(workspace, {name: summands[name][-1] for name in summed})
+        for name, value in expected.items():
+            np.testing.assert_allclose(state.adapter[name], value, rtol=1e-6, atol=1e-9)
+        (record,) = state.history
+        assert record.contributed == summed
+        declared = {name: workspace.settings(name).assumed_units for name in summed}
+        assert record.weights == {name: units / sum(declared.values()) for name, units in declared.items()}
+    # Fixed noise repeats itself, so the round is one release, however often it is done again.
+    assert len(charges_of(workspace, "north")) == 1
 
 
 def test_below_the_threshold_the_round_fails_and_says_so(tmp_path: Path) -> None:
     workspace = begin(tmp_path, rounds=1)
     with pytest.raises(QuorumError, match=r"the quorum is 2 \(north .*west failed:unmasking"):
         execute(workspace, Absent(workspace, {"secure MaskedSumRequest": ("north", "south")}))
+    with pytest.raises(QuorumError, match="failed:unmasking"):
+        execute(workspace, Absent(workspace, {"secure UnmaskingRequest": ("north", "south")}))
     # Its cost is charged, since the institutions sent their masked sums.
     assert all(len(charges_of(workspace, name)) == 1 for name in NAMES)
     # Another session does the round again.
     assert execute(workspace, Absent(workspace, {})).next_round == 2
 
 
-def test_too_few_shares_make_the_round_fail(tmp_path: Path) -> None:
-    workspace = begin(tmp_path, rounds=1)
-    with pytest.raises(QuorumError, match="failed:unmasking"):
-        execute(workspace, Absent(workspace, {"secure UnmaskingRequest": ("north", "south")}))
-
-
 def test_a_run_that_was_killed_after_the_masks_came_off_ends_in_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, cut = begin(tmp_path, "whole"), begin(tmp_path, "cut")
-    run_simulation(whole)
+    one = execute(whole, Absent(whole, {})).adapter
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -165,7 +158,7 @@ def test_a_run_that_was_killed_after_the_masks_came_off_ends_in_the_same_bits(
         with pytest.raises(KeyboardInterrupt):
             run_simulation(cut)
     run_simulation(Workspace.reopen(cut.out))
-    one, two = adapter_of(whole), adapter_of(cut)
+    two = checkpoint.load(cut.out / "checkpoint").adapter
     assert all(np.array_equal(one[name], two[name]) for name in one)
     # Fixed noise repeats itself, so the round that was done twice is one release.
     assert len(charges_of(cut, "north")) == 2
@@ -181,9 +174,6 @@ def test_an_institution_answers_no_other_assignment_of_a_round_and_no_plain_one(
     state = first_state(workspace, ())
     moved = {name: value + np.float32(1) for name, value in state.adapter.items()}
     evaluator = HubEvaluator(workspace.models.adapted, workspace.federation.test_by_institution)
-    from dataclasses import replace
-
-    from server.rounds import coordinator
 
     def run(state: checkpoint.RunState, hub: Any) -> checkpoint.RunState:
         return coordinator.run(state, hub, again, evaluator, lambda _: None, lambda *_: None)
@@ -191,8 +181,6 @@ def test_an_institution_answers_no_other_assignment_of_a_round_and_no_plain_one(
     with pytest.raises(QuorumError, match="north declined:replay"):
         run(replace(state, adapter=moved), workspace.hub())
     # Sent as in a run without secure aggregation, its update would hold a part of the noise.
-    from server.rounds.assignments import sealed_assignments
-
     fresh = begin(tmp_path, "fresh", rounds=1)
     sealed = sealed_assignments(first_state(fresh, ()), fresh.hub(), NAMES)
     answers = InProcessTransport({name: fresh.institution(name) for name in NAMES}).exchange(1, sealed, 1.0)
@@ -223,24 +211,25 @@ def test_both_figures_are_those_of_the_accountant(tmp_path: Path) -> None:
     assert "if the hub and all other institutions work together" in (workspace.out / "report.html").read_text()
 
 
-def test_the_officer_limits_both_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    limited = begin(tmp_path, "limited", ("institutions.max_epsilon=8",), noise="system", rounds=1)
-    with pytest.raises(QuorumError, match="declined:budget"):
-        run_simulation(limited)
-    assert charges_of(limited, "north") == ()
-    both = ("institutions.max_epsilon=8", "institutions.max_epsilon_alone=14")
-    run_simulation(begin(tmp_path, "both", both, noise="system", rounds=1))
-    low = ("institutions.max_epsilon=8", "institutions.max_epsilon_alone=9")
-    with pytest.raises(QuorumError, match="declined:budget"):
-        run_simulation(begin(tmp_path, "low", low, noise="system", rounds=1))
+def test_the_officer_limits_both_figures(tmp_path: Path) -> None:
+    workspace = begin(tmp_path, noise="system", rounds=1)
+    decided = workspace.simulation.institutions
+
+    def limited(max_epsilon_alone: float | None) -> Workspace:
+        officers = replace(decided, max_epsilon=8.0, max_epsilon_alone=max_epsilon_alone)
+        return replace(workspace, simulation=replace(workspace.simulation, institutions=officers))
+
+    for alone in (None, 9.0):
+        with pytest.raises(QuorumError, match="declined:budget"):
+            execute(limited(alone), Absent(limited(alone), {}))
+        assert charges_of(workspace, "north") == ()
+    assert execute(limited(14.0), Absent(limited(14.0), {})).next_round == 2
 
 
 def test_the_hub_sees_uniform_numbers_and_no_summand(
     tmp_path: Path, summands: dict[str, list[NDArray[np.int64]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bytes] = []
-    from common.secure_aggregation.aggregator import RoundSum
-
     add = RoundSum.add
     monkeypatch.setattr(RoundSum, "add", lambda self, name, values: (seen.append(values), add(self, name, values))[1])
     workspace = begin(tmp_path, rounds=1)

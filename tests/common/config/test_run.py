@@ -78,6 +78,9 @@ WRONG: dict[str, list[Any]] = {
     "aggregation.institutions_per_round": [0, -1],
     "aggregation.quorum": [0, -1],
     "aggregation.max_update_norm": [0.0, -1.0, NAN, INF],
+    "aggregation.secure": [True],  # without an assumption
+    "aggregation.honest": [0, 1, 1001],
+    "aggregation.threshold": [0, 1, 1001],
     "aggregation.deadline_s": [0, -1.0, 604_801, NAN, INF],
     "evaluation.every_rounds": [0, -1],
     "personalisation.method": ["own", ""],
@@ -435,6 +438,12 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     if adapter.get("method", "lora") == "lora":
         after = {"method": "after", "steps": 3, "learning_rate": 0.1, "without_noise": mode != "none"}
         personal = draw(st.sampled_from([personal, {"method": "proximal", "proximal_weight": 1.0}, after]))
+    if mode != "none" and draw(st.booleans()):
+        aggregation = {key: value for key, value in aggregation.items() if "server" in key}
+        aggregation |= {"secure": True, "honest": 4, "threshold": draw(st.integers(4, 1000))}
+        length, personal = {"local_steps": 1}, {"method": "none"}
+        training = {**training, "optimizer": "sgd"}
+        training.pop("adam_noise_correction", None)
     return {
         "personalisation": personal,
         "run": {"name": "a run", "seed": draw(st.integers(0, 2**63 - 1)), "rounds": draw(st.integers(1, 10**6))},

@@ -9,9 +9,10 @@ from common.flower.records import RelayError, to_record
 from common.identity.enrolment import EnrolmentRequest
 from common.protocol.disclosures import DISCLOSURES, Basis
 from common.protocol.messages import Contribution, PrivacyStatement, Receipt, Refusal, RefusalCode
+from common.secure_aggregation.messages import ANSWERS
 
 ROOT = Path(__file__).parents[3]
-SENT = (Contribution, PrivacyStatement, Receipt, Refusal, EnrolmentRequest)
+SENT = (Contribution, PrivacyStatement, Receipt, Refusal, EnrolmentRequest, *ANSWERS)
 
 
 def test_every_field_that_the_hub_receives_was_decided_and_nothing_else_was() -> None:
@@ -21,7 +22,8 @@ def test_every_field_that_the_hub_receives_was_decided_and_nothing_else_was() ->
 
 
 def test_only_the_adapter_is_computed_from_rows() -> None:
-    assert [name for name, (basis, _) in DISCLOSURES.items() if basis is Basis.NOISED] == ["Contribution.adapter"]
+    noised = [name for name, (basis, _) in DISCLOSURES.items() if basis is Basis.NOISED]
+    assert noised == ["Contribution.adapter", "MaskedSum.values"]
     assert all(reason for _, reason in DISCLOSURES.values())
 
 
