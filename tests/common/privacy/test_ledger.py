@@ -189,7 +189,7 @@ def test_the_ledger_holds_what_an_auditor_asks_for(path):
     assert body["limit"] == {"epsilon": 8.0, "delta": DELTA}
     assert body["epsilon_after"] == epsilon([EVENT], DELTA)
     assert body["filter_epsilon_after"] == filter_epsilon([EVENT], PrivacyLimit(8.0, DELTA))
-    assert body["use"] == asdict(use())
+    assert body["use"] == {name: value for name, value in asdict(use()).items() if name != "honest"}
 
 
 def test_the_limit_is_meant_at_its_own_delta_whatever_the_run_says(path):
@@ -383,3 +383,30 @@ class AnyOrderOfCalls(RuleBasedStateMachine):
 
 TestAnyOrderOfCalls = AnyOrderOfCalls.TestCase
 TestAnyOrderOfCalls.settings = settings(max_examples=20, stateful_step_count=15, deadline=None)
+
+
+def test_noise_that_others_add_counts_in_one_figure_and_not_in_the_other(path):
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        ledger.reserve(EVENT, use(honest=4), None)
+        ledger.reserve(EVENT, use(round=2), None)
+        assert ledger.entries[0].body["use"]["honest"] == 4
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        shared, own = ledger.charges
+        assert shared.event_alone == replace(EVENT, noise_multiplier=EVENT.noise_multiplier / 2)
+        assert own.event_alone == own.event == EVENT
+        assert ledger.epsilon(DELTA) == epsilon([EVENT, EVENT], DELTA)
+        assert ledger.epsilon_alone(DELTA) == epsilon([shared.event_alone, EVENT], DELTA) > ledger.epsilon(DELTA)
+
+
+def test_each_figure_has_a_limit_of_its_own(path):
+    cost = epsilon([replace(EVENT, noise_multiplier=EVENT.noise_multiplier / 2)], DELTA)
+    limit = PrivacyLimit(1.5 * epsilon([EVENT], DELTA), DELTA)
+    with PrivacyLedger.open(path, KEYS) as ledger:
+        for alone in (None, PrivacyLimit(0.9 * cost, DELTA)):
+            with pytest.raises(BudgetExceeded, match="if all others work with the hub"):
+                ledger.reserve(EVENT, use(honest=4), limit, alone)
+        assert ledger.charges == ()
+        ledger.reserve(EVENT, use(honest=4), limit, PrivacyLimit(1.5 * cost, DELTA))
+        # A plain training counts in both as well.
+        with pytest.raises(BudgetExceeded):
+            ledger.reserve(EVENT, use(round=2), PrivacyLimit(100.0, DELTA), PrivacyLimit(1.01 * cost, DELTA))
