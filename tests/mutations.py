@@ -78,9 +78,11 @@ MUTATIONS = (
         "client/federation/local_round.py",
         "    charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)\n"
         "    noise = None if plan.dp is None else noise_source(job)\n"
-        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers)\n",
+        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers, "
+        "release=release)\n",
         "    noise = None if plan.dp is None else noise_source(job)\n"
-        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers)\n"
+        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers, "
+        "release=release)\n"
         "    charge = _charge(job, event, num_units)\n",
         ("tests/client/federation/test_local_round.py", "the_reservation_is_on_disk_when_training_begins"),
     ),
@@ -234,8 +236,8 @@ MUTATIONS = (
     Mutation(
         "a ledger that was deleted is a fresh budget",
         "client/agent/agent.py",
-        "self.keys, begun=True) as ledger",
-        "self.keys) as ledger",
+        "self.keys, begun=True)",
+        "self.keys)",
         ("tests/client/agent/test_agent.py", "a_ledger_that_is_gone_is_a_loss_and_no_fresh_budget"),
     ),
     Mutation(
@@ -431,6 +433,48 @@ MUTATIONS = (
         "(cells != above) & squares.isfinite()",
         "(cells != above) & squares.isnan()",
         ("tests/client/dp/test_grid.py", "do_not_depend_on_the_order_in_which_its_squares_are_added"),
+    ),
+    Mutation(
+        "of an institution that survived the share of its pairwise masks is released",
+        "common/secure_aggregation/participant.py",
+        "held[name][0] if name in masked.survivors else held[name][1]",
+        "held[name][1]",
+        ("tests/common/secure_aggregation/test_participant.py", "one_share_of_one_secret_is_released"),
+    ),
+    Mutation(
+        "two sets of survivors of one round are signed",
+        "common/secure_aggregation/participant.py",
+        "masked.survivors and masked.survivors != survivors",
+        "False",
+        ("tests/common/secure_aggregation/test_participant.py", "two_sets_of_survivors_are_never_both_signed"),
+    ),
+    Mutation(
+        "a party that the officer did not approve counts",
+        "common/secure_aggregation/participant.py",
+        "name != keys.name and approved.get(name) != known",
+        "False",
+        ("tests/common/secure_aggregation/test_participant.py", "a_hub_cannot_add_a_participant_of_its_own"),
+    ),
+    Mutation(
+        "an update with a part of the noise leaves without masks",
+        "client/federation/local_round.py",
+        "job.config.aggregation.secure is (release is None)",
+        "False",
+        ("tests/simulation/test_secure_aggregation.py", "answers_no_other_assignment_of_a_round_and_no_plain_one"),
+    ),
+    Mutation(
+        "each institution adds the noise of 1 / h^2 of the variance",
+        "client/federation/local_round.py",
+        "alone(event, config.aggregation.honest).noise_multiplier",
+        "alone(event, (config.aggregation.honest or 1) ** 2).noise_multiplier",
+        ("tests/client/federation/test_secure_sum.py", "the_noise_of_a_summand_is_its_part_of_the_whole"),
+    ),
+    Mutation(
+        "the noise of others counts in the figure without it",
+        "common/privacy/ledger.py",
+        "Spending(alone(event, use.honest), use.run_steps)",
+        "Spending(event, use.run_steps)",
+        ("tests/common/privacy/test_ledger.py", "each_figure_has_a_limit_of_its_own"),
     ),
 )
 

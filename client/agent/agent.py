@@ -185,6 +185,9 @@ class Agent:
             observers=self.observers,
         )
 
+    def _ledger(self) -> PrivacyLedger:
+        return PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys, begun=True)
+
     def _masked(self, assignment: Assignment, party: Participant, members: tuple[str, ...]) -> MaskedSum:
         """Train one round and mask its noised sum. The ledger is charged first."""
         outbox = InstitutionPaths(self.directory).outbox(assignment.run_id)
@@ -198,7 +201,7 @@ class Agent:
         self._check(assignment, config, outbox)
         local = self.prepare(config)
         shared = decode(assignment.adapter, travelling_spec(local.adapted, config))
-        with PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys, begun=True) as ledger:
+        with self._ledger() as ledger:
             job = self._job(assignment, config, local, ledger)
             job.model.load(shared)
             watch = RoundTracker(run_directory(self.directory, job.run_id), job.round, config.rounds)
@@ -235,7 +238,7 @@ class Agent:
         is_final = self._check(assignment, config, outbox)
         local = self.prepare(config)
         shared = decode(assignment.adapter, travelling_spec(local.adapted, config))
-        with PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys, begun=True) as ledger:
+        with self._ledger() as ledger:
             job = self._job(assignment, config, local, ledger)
             part = PersonalPart(InstitutionPaths(self.directory).personal(assignment.run_id))
             if is_final:

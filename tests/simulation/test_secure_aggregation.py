@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import client.agent.agent as agents
+from client.federation.secure_sum import noised_sum
 from client.institution.directory import InstitutionDirectory
 from common.errors import ConfigurationError, QuorumError
 from common.privacy.accounting import epsilon
@@ -49,14 +49,13 @@ def charges_of(workspace: Workspace, name: str) -> tuple[Charge, ...]:
 def summands(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[NDArray[np.int64]]]:
     """The noised integers of each institution, before they are masked."""
     found: dict[str, list[NDArray[np.int64]]] = {name: [] for name in NAMES}
-    noised_sum = agents.noised_sum
 
     def noted(job: Any, range_: Any) -> Any:
         answer, sums = noised_sum(job, range_)
         found[job.institution.name].append(sums)
         return answer, sums
 
-    monkeypatch.setattr(agents, "noised_sum", noted)
+    monkeypatch.setattr("client.agent.agent.noised_sum", noted)
     return found
 
 
@@ -231,7 +230,12 @@ def test_the_hub_sees_uniform_numbers_and_no_summand(
 ) -> None:
     seen: list[bytes] = []
     add = RoundSum.add
-    monkeypatch.setattr(RoundSum, "add", lambda self, name, values: (seen.append(values), add(self, name, values))[1])
+
+    def noted(self: RoundSum, name: str, values: bytes) -> None:
+        seen.append(values)
+        add(self, name, values)
+
+    monkeypatch.setattr(RoundSum, "add", noted)
     workspace = begin(tmp_path, rounds=1)
     execute(workspace, Absent(workspace, {}))
     for values in seen:

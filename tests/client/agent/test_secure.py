@@ -26,7 +26,7 @@ def sessions(peers: dict[str, PublicKeys] | None = None) -> SecureSessions:
     def train(*_: object) -> None:
         raise AssertionError("nothing is trained")
 
-    return SecureSessions(keys_of("bank00"), MappingProxyType(known), None, train, lambda *_: None)  # type: ignore[arg-type]
+    return SecureSessions(keys_of("bank00"), MappingProxyType(known), None, train, lambda *_: None)
 
 
 def request(directory: Path, **changes: object) -> AnnouncementRequest:

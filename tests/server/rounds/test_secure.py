@@ -26,10 +26,11 @@ def test_a_session_has_so_many_rounds_and_then_another_begins(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(secure, "MOST_ROUNDS", 2)
-    transport: Transport = Absent(workspace, {})
+    absent = Absent(workspace, {})
+    transport: Transport = absent
     state = execute(workspace, transport)
     assert len(state.history) == 3
-    kinds = Counter(peek(each).kind for _, each in transport.sent)
+    kinds = Counter(peek(each).kind for _, each in absent.sent)
     assert kinds["secure AnnouncementRequest"] == kinds["secure PadsRequest"] == 2 * len(NAMES)
     assert kinds["secure MaskedSumRequest"] == kinds["secure UnmaskingRequest"] == 3 * len(NAMES)
     assert all(sum(record.weights.values()) == 1 for record in state.history)
