@@ -5,7 +5,6 @@ from outside, and nothing in the answer is private and un-noised: an adapter tra
 the parameters the run fixed, the declared units, or a refusal code.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from client.agent.outbox import answer_name, forget_before, latest_answered
 from client.agent.secure import QUESTIONS, SecureSessions
 from client.federation import local_round
 from client.federation.local_round import PreparedData
@@ -109,11 +109,11 @@ class Agent:
         if (assignment.run_id, assignment.round) != (context.run_id, context.round):
             raise MessageError("the assignment inside the envelope is for another run or round: nothing was done")
         outbox = InstitutionPaths(self.directory).outbox(assignment.run_id)
-        name = _answer_name(assignment.round, payload)
+        name = answer_name(assignment.round, payload)
         if (outbox / name).exists():
             return (outbox / name).read_bytes()
         try:
-            latest = _latest_answered(outbox)
+            latest = latest_answered(outbox)
             if assignment.round <= latest:
                 raise AssignmentRefused(RefusalCode.REPLAY, f"round {latest} of this run was answered already")
             config = RunConfig.from_json(assignment.config_json)
@@ -125,7 +125,7 @@ class Agent:
             Say(assignment.share, assignment.members).write(outbox)
         reply = self._seal(answer.to_bytes(), context, "receipt" if isinstance(answer, Receipt) else "contribution")
         write_atomic(outbox / name, reply, mode=0o600)
-        _forget_before(outbox, assignment.round)
+        forget_before(outbox, assignment.round)
         return reply
 
     def _answer_secure(self, payload: bytes, context: MessageContext) -> bytes:
@@ -152,8 +152,8 @@ class Agent:
     def is_replay(self, assignment: Assignment) -> bool:
         """Return whether this or a later round of the run was answered, and not to this assignment."""
         outbox = InstitutionPaths(self.directory).outbox(assignment.run_id)
-        kept = outbox / _answer_name(assignment.round, assignment.to_bytes())
-        return assignment.round <= _latest_answered(outbox) and not kept.exists()
+        kept = outbox / answer_name(assignment.round, assignment.to_bytes())
+        return assignment.round <= latest_answered(outbox) and not kept.exists()
 
     def _check(self, assignment: Assignment, config: RunConfig, outbox: Path) -> bool:
         """Refuse an assignment that is not one of the run. Return whether it brings the final adapter."""
@@ -191,7 +191,7 @@ class Agent:
     def _masked(self, assignment: Assignment, party: Participant, members: tuple[str, ...]) -> MaskedSum:
         """Train one round and mask its noised sum. The ledger is charged first."""
         outbox = InstitutionPaths(self.directory).outbox(assignment.run_id)
-        latest, name = _latest_answered(outbox), _answer_name(assignment.round, assignment.to_bytes())
+        latest, name = latest_answered(outbox), answer_name(assignment.round, assignment.to_bytes())
         # A round whose result was lost in a crash is done again, with the same assignment alone.
         if assignment.round < latest or (assignment.round == latest and not (outbox / name).exists()):
             raise AssignmentRefused(RefusalCode.REPLAY, f"round {latest} of this run was answered already")
@@ -231,8 +231,8 @@ class Agent:
     def _finish_secure(self, run_id: str, round_: int, assignment: bytes) -> None:
         """Note that a round was answered, before its masks can be taken off. No other one of that number is."""
         outbox = InstitutionPaths(self.directory).outbox(run_id)
-        write_atomic(outbox / _answer_name(round_, assignment), b"", mode=0o600)
-        _forget_before(outbox, round_)
+        write_atomic(outbox / answer_name(round_, assignment), b"", mode=0o600)
+        forget_before(outbox, round_)
 
     def _answer(self, assignment: Assignment, config: RunConfig, outbox: Path) -> Contribution | Receipt:
         is_final = self._check(assignment, config, outbox)
@@ -273,24 +273,6 @@ class Agent:
     def _seal(self, payload: bytes, context: MessageContext, kind: str) -> bytes:
         answer = replace(context, kind=kind, sender=self.keys.name, recipient=self.hub.name)
         return seal(payload, self.keys, self.hub, answer)
-
-
-def _forget_before(outbox: Path, round_: int) -> None:
-    """Delete the answers to earlier rounds."""
-    for old in outbox.iterdir():
-        if old.name < f"{round_:010d}":
-            old.unlink()
-
-
-def _answer_name(round_: int, payload: bytes) -> str:
-    """Return the name of the file in the outbox that holds the answer to an assignment."""
-    return f"{round_:010d}-{hashlib.sha256(payload).hexdigest()}"
-
-
-def _latest_answered(outbox: Path) -> int:
-    """Return the last round that was answered. -1 without any."""
-    names = [path.name[:10] for path in outbox.iterdir()] if outbox.is_dir() else []
-    return max((int(name) for name in names if name.isdigit()), default=-1)
 
 
 def _make_personal(job: local_round.FederatedJob, part: PersonalPart, shared: Tensors, local: LocalModel) -> None:

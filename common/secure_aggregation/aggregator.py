@@ -19,8 +19,8 @@ from common.secure_aggregation.messages import (
     Pads,
     Unmasking,
 )
-from common.secure_aggregation.participant import announced_keys, confirmed_value, session_digest
 from common.secure_aggregation.secrets import KEY_BYTES, RoundDigests, own_key, pad, pair_key
+from common.secure_aggregation.session import announced_keys, confirmed_value, session_digest
 from common.secure_aggregation.shares import combine, digest
 from common.secure_aggregation.sums import SumRange, signed
 from common.secure_aggregation.terms import Terms, is_signed

@@ -4,7 +4,6 @@ Its own rules, whatever it is asked: it counts only institutions that its office
 one set of survivors a round, and releases for each other institution one share of one of its two secrets.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -14,57 +13,23 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from common.errors import EnvelopeError, SecureAggregationRefused
+from common.errors import SecureAggregationRefused
 from common.identity.keys import PrivateKeys, PublicKeys
-from common.protocol.envelope import MessageContext, open_sealed, seal
+from common.protocol.envelope import open_sealed, seal
 from common.secure_aggregation.masks import SEED_BYTES, MaskAdder
 from common.secure_aggregation.messages import Announcement, Confirmation, DealtShares, Pads, Unmasking
 from common.secure_aggregation.secrets import KEY_BYTES, RoundDigests, RoundSecrets, own_key, pad, pair_key
+from common.secure_aggregation.session import (
+    announced_keys,
+    announced_value,
+    confirmed_value,
+    packet_context,
+    session_digest,
+)
 from common.secure_aggregation.sums import SumRange
 from common.secure_aggregation.terms import Terms, is_signed, sign
 
-__all__ = ["Participant", "announced_keys", "confirmed_value", "packet_context"]
-
-
-def packet_context(terms: Terms, sender: str, recipient: str) -> MessageContext:
-    """Return the place of the packet that one institution seals to another."""
-    return MessageContext(terms.run_id, terms.first_round, "secure packet", sender, recipient)
-
-
-def announced_keys(terms: Terms, name: str, announcement: Announcement) -> PublicKeys:
-    """Return the keys of an institution in this session.
-
-    Raises:
-        SecureAggregationRefused: The institution is not in the roster, or did not sign them.
-    """
-    known = terms.keys.get(name)
-    place = (terms, "announcement", terms.first_round, (name,), _announced(announcement))
-    if known is None or not is_signed(announcement.signature, known, *place):
-        raise SecureAggregationRefused("config", f"secure aggregation: {name} did not announce these keys")
-    try:
-        return PublicKeys(name, known.signing, announcement.sealing)
-    except EnvelopeError as error:
-        raise SecureAggregationRefused("config", f"secure aggregation: {error}") from None
-
-
-def confirmed_value(session: str, members: tuple[str, ...]) -> str:
-    """Return the value that survivors sign beside their own names.
-
-    Args:
-        session: Digest of all announcements, which no earlier session has.
-        members: The institutions that mask with each other.
-    """
-    return hashlib.sha256("|".join((session, *members)).encode()).hexdigest()
-
-
-def session_digest(announcements: Mapping[str, bytes]) -> str:
-    """Return the SHA-256, in hex, of all announcements."""
-    parts = [hashlib.sha256(announcements[name]).digest() for name in sorted(announcements)]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
-
-
-def _announced(announcement: Announcement) -> str:
-    return f"{announcement.sealing.hex()}|{announcement.declared_units}"
+__all__ = ["Participant"]
 
 
 @dataclass
@@ -122,7 +87,7 @@ class Participant:
         sealing, units = self._session_keys.public.sealing, self._declared_units
         terms = self.terms
         unsigned = Announcement(terms.digest, terms.first_round, sealing, units, b"")
-        value = (terms, "announcement", terms.first_round, (self._keys.name,), _announced(unsigned))
+        value = (terms, "announcement", terms.first_round, (self._keys.name,), announced_value(unsigned))
         return Announcement(terms.digest, terms.first_round, sealing, units, sign(self._keys, *value))
 
     def deal(self, bits: int, announcements: Mapping[str, bytes]) -> DealtShares:

@@ -7,17 +7,12 @@ learning rate. Every institution that fails at an exchange is left out from ther
 
 import hashlib
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from common.errors import AdapterRefused, EnvelopeError, MessageError, SecureAggregationRefused
 from common.privacy.accounting import calibrate
-from common.protocol.adapter_codec import Tensors
 from common.protocol.outcomes import RoundOutcome
 from common.report.records import RoundRecord
 from common.secure_aggregation.aggregator import Aggregator, RoundSum
@@ -49,6 +44,7 @@ from server.rounds.admission import (
 from server.rounds.assignments import FederationContext, assignments, counted_units, seal_to
 from server.rounds.checkpoint import RunState
 from server.rounds.gathered import Gathered
+from server.rounds.summed_step import step_from_sum
 from server.rounds.transport import Transport
 
 __all__ = ["SecureRounds"]
@@ -92,8 +88,10 @@ class SecureRounds:
             session, range_ = self._session_of(traffic)
             masked, total = self._masked_sums(traffic, session, range_)
             self._unmask(traffic, session, total)
+            units = {name: self._units(name, answer) for name, answer in masked.items()}
             try:
-                mean = self._mean(state, total.total(), masked)
+                batch = (self._federation.config.training.sampling_rate or 1.0) * sum(units.values())
+                mean = step_from_sum(state.adapter, total.total(), range_.bits, batch, self._federation)
             except SecureAggregationRefused as error:
                 log.warning("run %s, round %d: %s", state.run_id, state.next_round, error)
                 traffic.outcomes |= dict.fromkeys(masked, RoundOutcome.FAILED_UNMASKING)
@@ -102,7 +100,6 @@ class SecureRounds:
             record = self._record(traffic, {})
             self._session, self._left = None, {}
             return Gathered(record, self._threshold, None, {})
-        units = {name: self._units(name, answer) for name, answer in masked.items()}
         shares = {name: size / sum(units.values()) for name, size in units.items()}
         return Gathered(self._record(traffic, masked), self._threshold, mean, shares)
 
@@ -245,47 +242,6 @@ class SecureRounds:
 
     def _units(self, name: str, answer: MaskedSum) -> int:
         return counted_units(name, answer.declared_units, self._federation) or UNDECLARED_UNITS
-
-    def _mean(self, state: RunState, total: NDArray[np.int64], masked: Mapping[str, MaskedSum]) -> Tensors:
-        """Return the adapter after one step of SGD with the mean gradient of all units in the sum.
-
-        Raises:
-            SecureAggregationRefused: The masks did not cancel, or the update is longer than the run allows.
-        """
-        config = self._federation.config
-        step, rate = grid_step(config.privacy.clipping_norm), config.training.sampling_rate or 1.0
-        batch = rate * sum(self._units(name, answer) for name, answer in masked.items())
-        sums = total.astype(np.float64) * step
-        self._check_length(float(np.sqrt(sums @ sums)), batch, total.size)
-        mean: Tensors = {}
-        start = 0
-        for name, shape, _ in self._federation.spec.tensors:
-            size = math.prod(shape)
-            learning_rate = config.training.learning_rate
-            if name in self._federation.head_names:
-                learning_rate = config.training.head_learning_rate or learning_rate
-            change = sums[start : start + size].reshape(shape) * (learning_rate / batch)
-            mean[name] = (state.adapter[name].astype(np.float64) - change).astype(np.float32)
-            start += size
-        return mean
-
-    def _check_length(self, length: float, batch: float, size: int) -> None:
-        """Refuse a sum whose masks did not cancel: its numbers are uniform over the whole range.
-
-        Args:
-            length: Norm of the sum, in the unit of gradients.
-            batch: Divisor of the sum.
-            size: Number of its integers.
-        """
-        config = self._federation.config
-        bits = 32 if self._range is None else self._range.bits
-        uniform = 2.0**bits * grid_step(config.privacy.clipping_norm) * math.sqrt(size / 12)
-        if length > uniform / 2:
-            raise SecureAggregationRefused("error", "secure aggregation: the masks of the sum did not cancel")
-        rate = max(config.training.learning_rate, config.training.head_learning_rate or 0.0)
-        most = config.aggregation.max_update_norm
-        if most is not None and length / batch * rate > most:
-            raise SecureAggregationRefused("error", "secure aggregation: the update is above max_update_norm")
 
     def _record(self, traffic: _Traffic, masked: Mapping[str, MaskedSum]) -> RoundRecord:
         return RoundRecord(
