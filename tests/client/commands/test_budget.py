@@ -424,3 +424,33 @@ def test_the_forecast_names_an_institution_that_would_have_almost_no_say(
     # By inverse variance the mean has the noise of the root of the sum of squares.
     assert facts["noise_equivalent_units"] == pytest.approx(math.hypot(256, *map(int, others)))
     assert f"{facts['noise_equivalent_units']:,.0f} units, you declare 256" in printed
+
+
+def test_under_secure_aggregation_forecast_and_ledger_have_a_figure_without_the_noise_of_others(
+    home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_file(home, 10, "target", "target_epsilon = 3\nclipping_norm = 0.5\ndelta = 1e-6")
+    text = path.read_text().replace("local_steps = 20", "local_steps = 1")
+    path.write_text(text + "\n[aggregation]\nsecure = true\nhonest = 4\nthreshold = 4\n")
+    found = told(capsys, "forecast", path, "--home", home.directory)
+    assert (found["honest"], found["refused"]) == (4, True)
+    assert found["epsilon_run"] <= 3 < 8 < found["epsilon_run_alone"] == found["epsilon_after_alone"]
+    assert "8 at delta 1e-06 if all others work with the hub" in found["why"]
+    configure(home, "# max_epsilon_alone = 8.0", "max_epsilon_alone = 20.0")
+    found = told(capsys, "forecast", path, "--home", home.directory)
+    assert not found["refused"]
+    words = said(capsys, "forecast", path, "--home", home.directory)
+    assert "this rests on 4 institutions of each sum, you among them" in words
+    event, limits = DpSgdEvent.from_json(found["event_of_round"]), home.settings().limits
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        for number in range(10):
+            charged = use(run_id="desks", round=number, honest=4)
+            ledger.settle(ledger.reserve(event, charged, limits.budget, limits.budget_alone), 1)
+        assert found["epsilon_run"] == pytest.approx(ledger.epsilon(1e-6), rel=2e-3)
+        assert found["epsilon_run_alone"] == pytest.approx(ledger.epsilon_alone(1e-6), rel=2e-3)
+    shown = told(capsys, "show", "--home", home.directory)
+    assert shown["epsilon_spent"] < shown["epsilon_spent_alone"] < shown["max_epsilon_alone"] == 20
+    assert shown["global_model"] == []
+    assert "without it epsilon" in said(capsys, "show", "--home", home.directory)
+    statement = told(capsys, "statement", "--home", home.directory)
+    assert statement["epsilon_run_alone"] == shown["epsilon_spent_alone"]
