@@ -8,7 +8,7 @@ import argparse
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ NUMBERS = 300_000
 INSTITUTIONS = (2, 5, 10, 20, 50)
 RANGE = SumRange(32, 2**20)
 ROUNDS = 2
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -35,15 +36,15 @@ class Clock:
         self.hub = self.institutions = 0.0
         self.bytes_up = 0
 
-    def at_hub(self, call: Callable[[], T]) -> T:
+    def at_hub(self, call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         started = time.process_time()
-        found = call()
+        found = call(*args, **named)
         self.hub += time.process_time() - started
         return found
 
-    def at_institution(self, call: Callable[[], T]) -> T:
+    def at_institution(self, call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         started = time.process_time()
-        found = call()
+        found = call(*args, **named)
         self.institutions += time.process_time() - started
         self.bytes_up += len(found) if isinstance(found, bytes) else len(getattr(found, "to_bytes", bytes)())
         return found
@@ -65,17 +66,16 @@ class Bench:
         for name, party in self.parties.items():
             answer = clock.at_institution(party.announce)
             self.once += len(answer.to_bytes())
-            clock.at_hub(lambda name=name, answer=answer: self.hub.announce(name, answer))
+            clock.at_hub(self.hub.announce, name, answer)
         for name, party in self.parties.items():
-            dealt = clock.at_institution(lambda party=party: party.deal(32, self.hub.announcements))
+            dealt = clock.at_institution(party.deal, 32, self.hub.announcements)
             # A packet holds two shares a round, and a key if the other one has a higher number.
             held = sum(2 * SEED_BYTES + (KEY_BYTES if other > name else 0) for other in dealt.packets)
             self.once += sum(map(len, dealt.packets.values())) - ROUNDS * held
-            clock.at_hub(lambda name=name, dealt=dealt: self.hub.deal(name, dealt))
+            clock.at_hub(self.hub.deal, name, dealt)
         for name, party in self.parties.items():
-            packets = self.hub.packets_for(name)
-            pads = clock.at_institution(lambda party=party, packets=packets: party.receive(packets))
-            clock.at_hub(lambda name=name, pads=pads: self.hub.pads(name, pads))
+            pads = clock.at_institution(party.receive, self.hub.packets_for(name))
+            clock.at_hub(self.hub.pads, name, pads)
 
     def round(self, round_: int, lost: tuple[set[str], set[str], set[str]], draw: np.random.Generator) -> int:
         """Return the number of summands. The sum is compared with a plain one.
@@ -90,18 +90,18 @@ class Bench:
         for name in members:
             values = draw.integers(-(2**20), 2**20, self.size)
             party = self.parties[name]
-            sent = clock.at_institution(lambda p=party, v=values: p.mask(round_, members, v, RANGE))
+            sent = clock.at_institution(party.mask, round_, members, values, RANGE)
             if name not in lost[0]:
                 plain += values
-                clock.at_hub(lambda name=name, sent=sent: total.add(name, sent))
+                clock.at_hub(total.add, name, sent)
         for name in total.survivors:
             if name not in lost[1]:
-                signed = clock.at_institution(lambda p=self.parties[name]: p.confirm(round_, total.survivors))
-                clock.at_hub(lambda name=name, signed=signed: total.confirm(name, signed))
+                signed = clock.at_institution(self.parties[name].confirm, round_, total.survivors)
+                clock.at_hub(total.confirm, name, signed)
         for name in tuple(total.signatures):
             if name not in lost[2]:
-                shares = clock.at_institution(lambda p=self.parties[name]: p.unmask(round_, total.signatures))
-                clock.at_hub(lambda name=name, shares=shares: total.unmask(name, shares))
+                shares = clock.at_institution(self.parties[name].unmask, round_, total.signatures)
+                clock.at_hub(total.unmask, name, shares)
         found = clock.at_hub(total.total)
         if not np.array_equal(found, plain):
             raise AssertionError("the sum is wrong")

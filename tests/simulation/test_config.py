@@ -47,6 +47,7 @@ WRONG: dict[str, list[Any]] = {
     "data.dirichlet_alpha": [0.0, -1.0, NAN, "0.5"],
     "data.test_fraction": [0, 1, 0.0, 1.0, -0.2, NAN, "0.2"],
     "institutions.max_epsilon": [0.0, -8, NAN, math.inf, "8"],
+    "institutions.max_epsilon_alone": [0.0, -8, NAN, math.inf, "8"],
     "institutions.declare_units": [1, "true", 0.0],
     "institutions.noise": ["none", "", True],
 }

@@ -47,7 +47,7 @@ def check_pattern(number: int, threshold: int, absences: int, draw: random.Rando
     return summed == 2
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(patterns())
 def test_whoever_is_absent_the_sum_is_exact_or_the_round_fails(case: tuple[int, int, int, random.Random]) -> None:
     number, threshold, absences, draw = case
