@@ -99,8 +99,8 @@ def train(
                         stepper.private.add_units(gradients(rows[start : start + _UNITS_AT_ONCE]))
             else:
                 total = _plain_batch(model, data, rows, plan, stepper, cache)
-            if release is not None and isinstance(stepper, PrivateOptimizer):
-                release.receive(stepper.take_noised_sum(release.largest).numpy())
+            if release is not None and isinstance(stepper, Workers):
+                release.receive(stepper.private.take_noised_sum(release.largest).numpy())
             else:
                 stepper.step()
             drawn.append(len(rows))
