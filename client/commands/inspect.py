@@ -74,6 +74,7 @@ def read_rows_of(path: Path, text_column: str | None = None, label_column: str |
     Raises:
         DataError: One line that names file, row and column.
     """
+    from common.data.conversations import has_conversations
     from common.data.corpora import read_text_dataset
     from common.data.files import OPENERS, open_table
     from common.data.raw_text import file_kind
@@ -90,6 +91,8 @@ def read_rows_of(path: Path, text_column: str | None = None, label_column: str |
     columns = open_table(path).columns
     if {text_column or "tokens", label_column or "ner_tags"} <= set(columns) and "tokens" in columns:
         return read_labelled(path, "financial_ner", text_column, label_column)
+    if text_column is None and label_column is None and has_conversations(columns):
+        return read_labelled(path, "instruction_tuning")
     text = text_column or next((name for name in _TEXT_COLUMNS if name in columns), "text")
     if label_column is None and "label" not in columns:
         return read_text_dataset(path, text)

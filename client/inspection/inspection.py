@@ -10,7 +10,7 @@ from client.inspection.languages import languages
 from client.inspection.lengths import TokenLengths, token_lengths
 from client.inspection.near_duplicates import near_duplicates
 from client.inspection.personal_data import KINDS, personal_data
-from common.data.datasets import AnyExample, Dataset, Example, TokenExample
+from common.data.datasets import AnyExample, Dataset, Example, text_of
 
 __all__ = ["Inspection", "SplitInspection", "inspect_rows", "label_variants"]
 
@@ -195,12 +195,13 @@ def _personal(texts: Sequence[str], tick: Callable[[], None]) -> dict[str, Numbe
 
 
 def _lengths(rows: Dataset, tokenizer: Any, max_tokens: int, tick: Callable[[], None]) -> TokenLengths:
-    read = [example.words if isinstance(example, TokenExample) else example.text for example in rows.examples]
+    read = [text_of(example) for example in rows.examples]
     return token_lengths(read, tokenizer, max_tokens, tick)
 
 
 def _text(example: AnyExample) -> str:
-    return " ".join(example.words) if isinstance(example, TokenExample) else example.text
+    text = text_of(example)
+    return text if isinstance(text, str) else " ".join(text)
 
 
 def _label(rows: Dataset, place: int) -> object:

@@ -9,7 +9,7 @@
 Other columns are left aside. A row becomes the turns before the last one of the user, that turn, and the response.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from common.data.datasets import Turn
 from common.data.table import Table, listed_columns
 from common.errors import DataError
 
-__all__ = ["Conversation", "Form", "find_form", "turns_of"]
+__all__ = ["Conversation", "Form", "find_form", "has_conversations", "turns_of"]
 
 _ROLES = "give an optional system turn first, then turns of user and assistant in alternation"
 
@@ -95,6 +95,13 @@ class Form:
             parts.append(text)
         given = [part for part in parts if part]
         return (("user", "\n\n".join(given)),), given[0] if len(given) > 1 else ""
+
+
+def has_conversations(columns: Collection[str]) -> bool:
+    """Return whether columns of these names hold prompts with responses."""
+    return (
+        "messages" in columns or {"instruction", "output"} <= set(columns) or {"prompt", "completion"} <= set(columns)
+    )
 
 
 def find_form(

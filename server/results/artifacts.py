@@ -134,7 +134,7 @@ def model_card(
     """
     shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
     return {
-        "Task": f"{config.task}: {', '.join(config.labels)}",
+        "Task": f"{config.task}: {', '.join(config.labels)}" if config.labels else config.task,
         "Trained by": f"{len(institutions)} institutions, {config.rounds} rounds",
         "Run": run,
         "On the hub's test set": shown or "not evaluated",

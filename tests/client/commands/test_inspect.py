@@ -57,6 +57,11 @@ def test_rows_of_every_kind_are_read(tmp_path: Path) -> None:
     assert len(read_rows_of(tmp_path / "conll.txt")) == 2
     assert read_rows_of(tmp_path / "bank.txt").labels == ("positive",)
     assert len(read_rows_of(tmp_path / "plain.txt")) == 2
+    turns = [{"role": "user", "content": "Up?"}, {"role": "assistant", "content": "yes"}]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "chat.jsonl").write_text(json.dumps({"messages": turns}))
+    assert [each.text for each in read_rows_of(tmp_path / "other" / "chat.jsonl").examples] == ["Up?"]
+    (tmp_path / "other" / "chat.jsonl").unlink()
     assert len(read_rows_of(tmp_path)) == 6  # texts without labels
 
 
