@@ -3,13 +3,14 @@
 import argparse
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.commands.options import LABELLED_TASKS
 from common import cli
 from common.errors import ConfigurationError
-from common.tasks import task
+from common.tasks import Head, task
 
 if TYPE_CHECKING:
     from client.finetune.options.advise import Advice, Machine, Rows
@@ -106,7 +107,7 @@ def _advise(args: argparse.Namespace, kind: "Task", rows: "Dataset") -> "tuple[A
         return estimate_memory(model.name, checked.config, kind, settings)
 
     ways = advise_strategy(kind, len(rows), _aims(args, checked.tokenizer))
-    return advise(kind, _rows(rows, checked.tokenizer), model, machine, needed), machine, ways
+    return advise(kind, _rows(rows, checked.tokenizer, kind), model, machine, needed), machine, ways
 
 
 def _aims(args: argparse.Namespace, tokenizer: Any) -> "Aims":
@@ -127,12 +128,16 @@ def _aims(args: argparse.Namespace, tokenizer: Any) -> "Aims":
     )
 
 
-def _rows(dataset: "Dataset", tokenizer: Any) -> "Rows":
+def _rows(dataset: "Dataset", tokenizer: Any, kind: "Task") -> "Rows":
     from client.finetune.options.advise import Rows
+    from common.tokenization.responses import uncut_lengths
 
-    step = -(-len(dataset) // _SAMPLE)
-    texts = [getattr(e, "text", None) or " ".join(getattr(e, "words", ())) for e in dataset.examples[::step]]
-    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    some = dataset.examples[:: -(-len(dataset) // _SAMPLE)]
+    if kind.head is Head.INSTRUCTION:
+        lengths = uncut_lengths(tokenizer, replace(dataset, examples=some))
+    else:
+        texts = [getattr(e, "text", None) or " ".join(getattr(e, "words", ())) for e in some]
+        lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     return Rows(len(dataset), tuple(lengths), dataset.label_counts())
 
 

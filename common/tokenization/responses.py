@@ -22,6 +22,7 @@ __all__ = [
     "prompt_ids",
     "response_rows",
     "settle_template",
+    "uncut_lengths",
 ]
 
 log = logging.getLogger(__name__)
@@ -149,6 +150,19 @@ def response_rows(tokenizer: Any, dataset: Dataset, max_tokens: int, name: str =
         )
     cut = [_without_middle(prompt, room) for prompt, room in zip(prompts, rooms, strict=True)]
     return answered_rows(cut, [answer[:most] for answer in answers], tokenizer.pad_token_id)
+
+
+def uncut_lengths(tokenizer: Any, dataset: Dataset) -> list[int]:
+    """Return the tokens of each whole row, with its template and its response.
+
+    Raises:
+        ModelError: See `prompt_ids`.
+    """
+    settle_template(tokenizer)
+    pairs = [example for example in dataset.examples if isinstance(example, ResponseExample)]
+    prompts = prompt_ids(tokenizer, [example.turns for example in pairs])
+    written = tokenizer([example.response for example in pairs], add_special_tokens=False, verbose=False)["input_ids"]
+    return [prompt.size + len(ids) + 1 for prompt, ids in zip(prompts, written, strict=True)]
 
 
 def _without_middle(ids: IntArray, room: int) -> IntArray:

@@ -198,7 +198,7 @@ name = "{name}"
 [data]
 train = "train.csv"
 [model]
-allowed = ["{root / "base"}"]
+allowed = ["{root / "base"}", "{root / "writer"}"]
 device = "cpu"
 [limits]
 max_epsilon = 1000000.0

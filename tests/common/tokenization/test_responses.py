@@ -16,6 +16,7 @@ from common.tokenization.responses import (
     prompt_ids,
     response_rows,
     settle_template,
+    uncut_lengths,
 )
 from tests.tiny_models import tiny_tokenizer
 
@@ -61,6 +62,11 @@ def test_a_row_that_is_too_long_keeps_its_response_and_loses_the_middle_of_its_p
     assert tokenizer.decode(rows.input_ids[0]).startswith("u profit sales")
     assert tokenizer.decode(rows.input_ids[0]).endswith("sales bank [MASK] a rises strong [MASK]")
     assert "1 of 2 rows lost text" in caplog.text
+
+
+def test_the_length_of_a_row_counts_its_template_and_its_response() -> None:
+    rows = rows_of(ResponseExample("profit " + "sales " * 60, "rises strong"), ResponseExample("loss", "falls"))
+    assert uncut_lengths(tokenizer_with(), rows) == response_rows(tokenizer_with(), rows, 500).lengths.tolist()
 
 
 def test_a_response_beyond_three_quarters_of_a_row_is_cut_and_nothing_ends_it() -> None:
