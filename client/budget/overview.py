@@ -9,7 +9,7 @@ from client.budget.verified_ledger import VerifiedLedger
 from client.institution.directory import InstitutionDirectory
 from client.personalisation.record import read_record
 from common.privacy.accounting import DpSgdEvent, epsilon
-from common.privacy.charges import Charge, spendings
+from common.privacy.charges import Charge, counts_others, spendings
 from common.privacy.filter import filter_epsilon, is_kept_for_one_mechanism
 
 __all__ = ["overview", "rows"]
@@ -72,9 +72,8 @@ def rows(ledger: VerifiedLedger) -> list[dict[str, Any]]:
 
 def _alone(ledger: VerifiedLedger) -> dict[str, Any]:
     """Return the spent epsilon without the noise of others, if a training counts it, and its limit."""
-    counted = any(charge.reservation.use.honest is not None for charge in ledger.charges)
     limit = ledger.limit_alone or ledger.limit
-    known = counted and ledger.delta is not None
+    known = counts_others(ledger.charges) and ledger.delta is not None
     return {
         "epsilon_spent_alone": epsilon([c.event_alone for c in ledger.charges], ledger.delta or 0.5) if known else None,
         "max_epsilon_alone": limit.epsilon if limit and known else None,
@@ -96,8 +95,8 @@ def _global_model(ledger: VerifiedLedger) -> dict[str, Any]:
         use = charge.reservation.use
         by_itself = use.requester == ledger.institution or use.run_id in keeping
         (alone if by_itself else shared).append(charge.event)
-    counts_others = any(charge.reservation.use.honest is not None for charge in ledger.charges)
-    if delta is None or counts_others or not shared or not all(event.noise_multiplier for event in [*shared, *alone]):
+    private = all(event.noise_multiplier for event in [*shared, *alone])
+    if delta is None or counts_others(ledger.charges) or not shared or not private:
         return {"global_model": [], "global_model_assumes": []}
     figures = by_others(shared, delta, alone)
     return {"global_model": [asdict(figure) for figure in figures], "global_model_assumes": list(ASSUMES)}

@@ -205,7 +205,7 @@ def _spent(
         "attack": tuple(Attack(false_positive_rate=r, true_positive_rate=found.hit_rate(r)) for r in RATES),
         "groups": tuple(GroupPrivacy(units=k, epsilon=epsilon(events, delta, k), delta=delta) for k in GROUPS),
         "epsilon_cumulative": cumulative,
-        "adversaries": _adversaries(run, cumulative, alone)
+        "adversaries": _adversaries(run, epsilon([charge.event_alone for charge in charges], delta), alone)
         if honest is None
         else _adversaries_of_sums(charges, here, delta, honest),
         "global_model": () if alone or honest else by_others(events, delta),
@@ -241,7 +241,13 @@ def _prv(events: Sequence[Any], delta: float) -> float | None:
 
 
 def _adversaries(run: float, cumulative: float, alone: bool) -> tuple[Adversary, ...]:
-    """One epsilon for all: no figure depends on the actions of another party, or on noise of other institutions."""
+    """One epsilon for all: no figure depends on the actions of another party, or on noise of other institutions.
+
+    Args:
+        run: Epsilon of the run.
+        cumulative: Epsilon of the whole ledger with this institution's own noise alone.
+        alone: Whether no other institution took part.
+    """
     known = _ALONE if alone else _TOGETHER
     return tuple(
         Adversary(name=name, sees=sees, epsilon_run=run, epsilon_all_runs=cumulative) for name, sees in known.items()

@@ -16,7 +16,16 @@ from common.identity.keys import PublicKeys
 from common.journal.journal import verify
 from common.journal.line_format import Entry
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
-from common.privacy.charges import PURPOSE, Charge, Unit, charges, spendings, unit_of
+from common.privacy.charges import (
+    PURPOSE,
+    Charge,
+    Unit,
+    charges,
+    counts_others,
+    spendings,
+    spendings_alone,
+    unit_of,
+)
 from common.privacy.filter import Spending, steps_left
 from common.report.privacy_statement import paragraphs
 from common.report.statement_record import StatementRecord
@@ -116,17 +125,23 @@ class VerifiedLedger:
         """Return how many more steps like those of `event` the limit allows. None without a limit.
 
         Args:
-            event: If None, the last private training. Its own number of steps does not matter.
+            event: The mechanism, with this institution's own noise alone. If None, that of the last private training,
+                as it counts with and without the noise of others. The number of steps does not matter.
 
         Raises:
             ConfigurationError: No event is given, and the ledger has no private training.
         """
-        private = [charge.event for charge in self.charges if charge.event.noise_multiplier]
+        private = [charge for charge in self.charges if charge.event.noise_multiplier]
         if self.limit is None:
             return None
         if event is None and not private:
             raise ConfigurationError(f"{self.path}: it holds no private training yet: give an event")
-        return steps_left(spendings(self.charges), Spending(event or private[-1]), self.limit)
+        with_others, own = (event, event) if event else (private[-1].event, private[-1].event_alone)
+        left = steps_left(spendings(self.charges), Spending(with_others), self.limit)
+        if not counts_others(self.charges):
+            return left
+        limit = self.limit_alone or self.limit
+        return min(left, steps_left(spendings_alone(self.charges), Spending(own), limit))
 
     def statement(self, run_id: str | None = None, *, prv: bool = False) -> "RunStatement":
         """Return the privacy statement of run `run_id`, or of the last run. It holds the number of records.

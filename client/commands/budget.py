@@ -65,7 +65,7 @@ def _show(args: argparse.Namespace) -> int:
         print(
             f"  {run['run_id']}: {', '.join(run['tasks'])} for {', '.join(run['requesters'])}, "
             f"{_count(run['rounds'], 'round')}, {_count(run['trainings'], 'training')}{unfinished}, "
-            f"{run['steps']} steps, epsilon {_figure(run['epsilon'])} alone, {run['first'][:10]} to {run['last'][:10]}"
+            f"{run['steps']} steps, epsilon {_figure(run['epsilon'])} by itself, {run['first'][:10]} to {run['last'][:10]}"
         )
     for before, state in zip([None, *summary["data"]], summary["data"], strict=False):
         changed = "the data changed; what was spent stays spent" if before else "data"
@@ -81,19 +81,21 @@ def _balance(summary: Mapping[str, Any]) -> list[str]:
     if summary["delta"] is None:
         return ["nothing was spent" if not summary["runs"] else "NO PRIVACY: every training was without it"]
     limit = f" of {summary['max_epsilon']:g}" if summary["max_epsilon"] is not None else " (no limit is set)"
+    alone = summary["epsilon_spent_alone"]
+    against = "against the hub and everybody else" if alone is None else "if others keep their noise to themselves"
     lines = [
         f"spent: epsilon {_figure(summary['epsilon_spent'])}{limit} at delta {summary['delta']:g}, for one "
-        f"{summary['unit'] or 'record'} added or removed, over all runs, against the hub and everybody else"
+        f"{summary['unit'] or 'record'} added or removed, over all runs, {against}"
     ]
     if summary["filter_epsilon_spent"] is not None and summary["runs"]:
         lines.append(
             _admission(summary["epsilon_spent"], summary["filter_epsilon_spent"], summary["kept_for_one_mechanism"])
         )
-    if summary["epsilon_spent_alone"] is not None:
+    if alone is not None:
         most = f" of {summary['max_epsilon_alone']:g}" if summary["max_epsilon_alone"] is not None else ""
         lines.append(
-            f"of this, secure aggregation counts on the noise of others: without it epsilon "
-            f"{_figure(summary['epsilon_spent_alone'])}{most}, if the hub and all others work together"
+            f"trainings with secure aggregation count the noise of others: without it epsilon {_figure(alone)}{most}, "
+            "if the hub and all others work together"
         )
     lines += _global_model(summary)
     if summary["trainings_without_privacy"]:
@@ -213,7 +215,7 @@ def _forecast(args: argparse.Namespace) -> int:
         mechanism = f"noise {event.noise_multiplier:g}, sampling {event.sampling_probability:g}"
         cost = f"epsilon {_figure(prediction.epsilon_run)} at delta {prediction.run_delta or 0:g} at most"
         print(f"{config.name}: {prediction.rounds} rounds of {event.steps} steps, {mechanism}: {cost}")
-        if prediction.epsilon_run_alone is not None:
+        if config.aggregation.honest is not None and prediction.epsilon_run_alone is not None:
             print(
                 f"this rests on {config.aggregation.honest} institutions of each sum, you among them, that keep their "
                 f"noise to themselves; if all others work with the hub: epsilon {_figure(prediction.epsilon_run_alone)}"
@@ -226,6 +228,9 @@ def _forecast(args: argparse.Namespace) -> int:
         limit = f" of {prediction.limit.epsilon:g}" if prediction.limit else " (no limit is set)"
         print(f"ledger: epsilon {_figure(prediction.spent)} now, {_figure(prediction.after)} after it{limit}, "
               f"at delta {prediction.delta or 0:g}")  # fmt: skip
+        if prediction.after_alone is not None:
+            most = f" of {settings.limits.budget_alone.epsilon:g}" if settings.limits.budget_alone else ""
+            print(f"without the noise of others: epsilon {_figure(prediction.after_alone)} after it{most}")
         if prediction.filter_after is not None:
             print(_admission(prediction.after, prediction.filter_after, prediction.one_mechanism))
     if prediction.share is not None:

@@ -10,7 +10,7 @@ from client.institution.config import InstitutionConfig
 from common.config.run import RunConfig
 from common.errors import AssignmentRefused
 from common.privacy.accounting import DpSgdEvent, PrivacyLimit, epsilon
-from common.privacy.charges import Charge, alone, spendings, spendings_alone, unit_of
+from common.privacy.charges import Charge, alone, counts_others, spendings, spendings_alone, unit_of
 from common.privacy.filter import Spending, filter_epsilon, is_kept_for_one_mechanism, steps_left
 from common.privacy.global_model import alike, seen_in_global_models
 from common.protocol.messages import RefusalCode
@@ -33,7 +33,7 @@ class Forecast:
             `run_delta` against those who see only the global models, if each adds at least as much noise to them as
             this one. None if there are no others, or the institutions do not train with SGD.
         epsilon_run_alone, after_alone: `epsilon_run` and `after` with this institution's own noise alone. None without
-            secure aggregation.
+            secure aggregation in the run and in the ledger.
         delta: Delta of the limit, or of the run if there is no limit. `spent` and `after` hold at it.
         spent, after: Epsilon of the whole ledger before and after the run, by privacy-loss distributions.
         limit: The officer's limit. None sets none.
@@ -119,17 +119,22 @@ def forecast(
         **_alone(whole, config, charges, delta),
     )
     known = _compare_with_ledger(known, event, config, charges)
-    if known.refused or not config.aggregation.secure:
+    if known.refused or not _counts_others(config, charges):
         return known
     return _compare_alone(known, event, config, charges, institution.limits.budget_alone)
 
 
+def _counts_others(config: RunConfig, charges: Sequence[Charge]) -> bool:
+    """Return whether the run or a training in the ledger counts the noise of other institutions."""
+    return config.aggregation.secure or counts_others(charges)
+
+
 def _alone(whole: DpSgdEvent, config: RunConfig, charges: Sequence[Charge], delta: float | None) -> dict[str, Any]:
     """Return `Forecast.epsilon_run_alone` and `Forecast.after_alone`."""
-    honest, run_delta = config.aggregation.honest, config.privacy.delta
-    if honest is None or run_delta is None:
+    run_delta = config.privacy.delta
+    if run_delta is None or not _counts_others(config, charges):
         return {}
-    own = alone(whole, honest)
+    own = alone(whole, config.aggregation.honest)
     spent = [charge.event_alone for charge in charges]
     return {
         "epsilon_run_alone": epsilon([own], run_delta),

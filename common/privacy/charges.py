@@ -25,6 +25,7 @@ __all__ = [
     "alone",
     "apply_entry",
     "charges",
+    "counts_others",
     "read_charges",
     "spendings",
     "spendings_alone",
@@ -174,6 +175,11 @@ def spendings(charged: Iterable[Charge]) -> list[Spending]:
 def spendings_alone(charged: Iterable[Charge]) -> list[Spending]:
     """Return the same with this institution's own noise alone."""
     return [Spending(charge.event_alone, charge.reservation.use.run_steps) for charge in charged]
+
+
+def counts_others(charged: Iterable[Charge]) -> bool:
+    """Return whether a training counts the noise of other institutions."""
+    return any(charge.reservation.use.honest is not None for charge in charged)
 
 
 def unit_of(charged: Iterable[Charge]) -> Unit | None:

@@ -32,6 +32,7 @@ from common.privacy.charges import (
     alone,
     apply_entry,
     charges,
+    counts_others,
     spendings,
     spendings_alone,
     unit_of,
@@ -126,7 +127,7 @@ class PrivacyLedger:
             if limit is None:
                 return None, None
             found = _fit(spendings(self._charges.values()), Spending(event, use.run_steps), limit, "max_epsilon")
-            if use.honest is not None or any(c.reservation.use.honest is not None for c in self._charges.values()):
+            if use.honest is not None or counts_others(self._charges.values()):
                 new = Spending(alone(event, use.honest), use.run_steps)
                 _fit(spendings_alone(self._charges.values()), new, limit_alone or limit, "max_epsilon_alone")
             return found

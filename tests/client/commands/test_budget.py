@@ -454,3 +454,34 @@ def test_under_secure_aggregation_forecast_and_ledger_have_a_figure_without_the_
     assert "without it epsilon" in said(capsys, "show", "--home", home.directory)
     statement = told(capsys, "statement", "--home", home.directory)
     assert statement["epsilon_run_alone"] == shown["epsilon_spent_alone"]
+
+
+def test_a_run_without_it_is_held_against_the_limit_without_the_noise_of_others_too(
+    home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = home.settings().limits
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        ledger.settle(ledger.reserve(EVENT, use(honest=16), LIMIT, PrivacyLimit(100.0, 1e-6)), 20)
+        with pytest.raises(BudgetExceeded, match="if all others work with the hub"):
+            ledger.check(EVENT, use(run_id="plain"), limits.budget, limits.budget_alone)
+    path = run_file(home, 1, "custom", CUSTOM)
+    found = told(capsys, "forecast", path, "--home", home.directory)
+    assert (found["refused"], found["code"], found["rounds_that_fit"]) == (True, "budget", 0)
+    assert found["epsilon_after"] < 8 < found["epsilon_after_alone"]
+    words = said(capsys, "forecast", path, "--home", home.directory)
+    assert "without the noise of others: epsilon" in words
+    assert "None" not in words
+    assert told(capsys, "show", "--home", home.directory)["steps_left"] == 0
+    assert "against the hub and everybody else" not in said(capsys, "show", "--home", home.directory)
+
+
+def test_no_figure_against_the_hub_counts_the_noise_that_others_added_in_other_runs(home: InstitutionDirectory) -> None:
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        ledger.settle(ledger.reserve(EVENT, use(honest=16), None), 20)
+        ledger.settle(ledger.reserve(EVENT, use(run_id="plain"), None), 20)
+        charges = ledger.charges
+    made = statement(charges, "bank", "plain", None)
+    everything = epsilon([charge.event_alone for charge in charges], 1e-6)
+    assert made.epsilon_cumulative is not None
+    assert made.epsilon_cumulative < everything == made.epsilon_cumulative_alone
+    assert {adversary.epsilon_all_runs for adversary in made.adversaries} == {everything}
