@@ -105,9 +105,9 @@ class EnvelopeError(CodedError):
 
 
 class SecureAggregationRefused(CodedError):
-    """A message of secure aggregation is not answered or not used: "config", "replay" or "error"."""
+    """A message of secure aggregation is not answered or not used: "config", "replay", "error" or "norm"."""
 
-    def __init__(self, code: Literal["config", "replay", "error"], message: str) -> None:
+    def __init__(self, code: Literal["config", "replay", "error", "norm"], message: str) -> None:
         super().__init__(code, message)
 
 

@@ -1,5 +1,6 @@
 """The TOML file of a simulation: the run, the data of its institutions, and the decisions of those institutions."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -105,6 +106,10 @@ class InstitutionsConfig(Section):
     max_epsilon_alone: Annotated[float | None, Range(0, above=True)] = None
     declare_units: bool = True
     noise: Literal["system", "fixed"] = "system"
+
+    def check(self) -> None:
+        if self.max_epsilon_alone is not None and self.max_epsilon_alone < (self.max_epsilon or math.inf):
+            self.refuse("max_epsilon_alone", "is below max_epsilon, or that is missing: raise it, or leave it out")
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,9 @@ class SecureSessions:
                 raise SecureAggregationRefused("config", "secure aggregation: the assignment is for another round")
             # Before the ledger is charged.
             party.check_round(question.round, question.members)
+            answered = self._train(assignment, party, question.members)
             session.assignment = question.assignment
-            return self._train(assignment, party, question.members)
+            return answered
         if isinstance(question, ConfirmationRequest):
             return party.confirm(question.round, question.survivors)
         if isinstance(question, UnmaskingRequest):

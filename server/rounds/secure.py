@@ -94,7 +94,8 @@ class SecureRounds:
                 mean = step_from_sum(state.adapter, total.total(), range_.bits, batch, self._federation)
             except SecureAggregationRefused as error:
                 log.warning("run %s, round %d: %s", state.run_id, state.next_round, error)
-                traffic.outcomes |= dict.fromkeys(masked, RoundOutcome.FAILED_UNMASKING)
+                why = RoundOutcome.REFUSED_NORM if error.code == "norm" else RoundOutcome.FAILED_UNMASKING
+                traffic.outcomes |= dict.fromkeys(masked, why)
                 raise
         except SecureAggregationRefused:
             record = self._record(traffic, {})

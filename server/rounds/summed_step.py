@@ -39,7 +39,7 @@ def step_from_sum(
         federation.config.aggregation.max_update_norm,
     )
     if most is not None and length / batch * max(training.learning_rate, head_rate) > most:
-        raise SecureAggregationRefused("error", "secure aggregation: the update is above max_update_norm")
+        raise SecureAggregationRefused("norm", "secure aggregation: the update is above max_update_norm")
     after: Tensors = {}
     start = 0
     for name, shape, _ in federation.spec.tensors:

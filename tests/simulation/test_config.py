@@ -124,6 +124,14 @@ def test_values_that_do_not_go_together_are_refused(tmp_path: Path, case: str) -
     assert expected in refused(write(tmp_path, data))
 
 
+@pytest.mark.parametrize("limits", [{"max_epsilon_alone": 5.0}, {"max_epsilon": 8.0, "max_epsilon_alone": 5.0}])
+def test_a_lower_limit_without_the_noise_of_others_is_refused_by_its_own_name(
+    tmp_path: Path, limits: dict[str, float]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"desks.toml: institutions.max_epsilon_alone is below max_epsilon"):
+        load_simulation(write(tmp_path, BY_COLUMN, institutions=limits))
+
+
 @pytest.mark.parametrize("key", ["quorum", "institutions_per_round"])
 def test_more_institutions_than_there_are_is_refused(tmp_path: Path, key: str) -> None:
     aggregation = {"quorum": 1, "institutions_per_round": 5} | {key: 5}
