@@ -65,7 +65,8 @@ def _show(args: argparse.Namespace) -> int:
         print(
             f"  {run['run_id']}: {', '.join(run['tasks'])} for {', '.join(run['requesters'])}, "
             f"{_count(run['rounds'], 'round')}, {_count(run['trainings'], 'training')}{unfinished}, "
-            f"{run['steps']} steps, epsilon {_figure(run['epsilon'])} by itself, {run['first'][:10]} to {run['last'][:10]}"
+            f"{run['steps']} steps, epsilon {_figure(run['epsilon'])} by itself, "
+            f"{run['first'][:10]} to {run['last'][:10]}"
         )
     for before, state in zip([None, *summary["data"]], summary["data"], strict=False):
         changed = "the data changed; what was spent stays spent" if before else "data"
