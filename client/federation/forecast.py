@@ -174,7 +174,9 @@ def _among(config: RunConfig, institution: InstitutionConfig, others: Sequence[i
     """Return the facts that follow from the declared sizes of all institutions."""
     declared = {str(place): size for place, size in enumerate(others)}
     shares = weights({"": institution.release.declared_units, **declared}, config.aggregation.weighting)
-    noise = noise_equivalent_units({"": institution.assumed_units, **declared}, shares)
+    # With secure aggregation each adds 1 / honest of the variance.
+    root = math.sqrt(config.aggregation.honest or 1)
+    noise = root * noise_equivalent_units({"": institution.assumed_units, **declared}, shares)
     return {
         "share": shares[""],
         "little_say": has_little_say(shares[""], len(shares)),

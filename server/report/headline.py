@@ -64,6 +64,9 @@ def headline(run: RunFiles) -> Html:
     else:
         delta = format_value(run.result.delta)
         words += f", and no institution's ε exceeded {format_epsilon(spent)} for one record, at δ = {delta}"
+        if run.result.epsilon_alone:
+            most = format_epsilon(max(run.result.epsilon_alone.values()))
+            words += f", under the assumption of secure aggregation, and {most} if the hub and all others work together"
     over = run.result.over_institutions.get("shared")
     if over is not None:
         words += (
@@ -78,7 +81,10 @@ def figures(run: RunFiles) -> Html:
     metrics = final_metrics(run)
     shown = [(capitalised(METRICS[name]), format_metric(metrics[name])) for name in METRICS if name in metrics][:3]
     named = "ε, were noise real" if run.unprotected else "Largest ε"
-    shown += [(named, format_epsilon(run.largest_epsilon)), ("δ", format_value(run.result.delta))]
+    shown.append((named, format_epsilon(run.largest_epsilon)))
+    if run.result.epsilon_alone:
+        shown.append(("Without the noise of others", format_epsilon(max(run.result.epsilon_alone.values()))))
+    shown.append(("δ", format_value(run.result.delta)))
     shown += [
         ("Sent up", format_bytes(total_bytes(run, "bytes_up"))),
         ("Sent down", format_bytes(total_bytes(run, "bytes_down"))),

@@ -441,6 +441,12 @@ def test_under_secure_aggregation_forecast_and_ledger_have_a_figure_without_the_
     assert not found["refused"]
     words = said(capsys, "forecast", path, "--home", home.directory)
     assert "this rests on 4 institutions of each sum, you among them" in words
+    three = ("--home", home.directory, "--others", *["1024"] * 3)
+    together = told(capsys, "forecast", path, *three)["noise_equivalent_units"]
+    path.write_text(text)
+    # The whole noise is added once, and not by each of four institutions.
+    assert together == pytest.approx(2 * told(capsys, "forecast", path, *three)["noise_equivalent_units"])
+    assert together == pytest.approx(4 * 1024)
     event, limits = DpSgdEvent.from_json(found["event_of_round"]), home.settings().limits
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
         for number in range(10):

@@ -119,6 +119,14 @@ def test_headline_compares_with_the_best_institution_alone(tmp_path: Path) -> No
     assert "no institution's ε exceeded 8.000 for one record, at δ = 0.0001" in text
 
 
+def test_headline_names_both_figures_of_secure_aggregation(tmp_path: Path) -> None:
+    out = write_example(tmp_path)
+    change(out / "result.json", epsilon_alone={"retail_bank": 14.9, "fx_desk": 13.0})
+    text = report(out).text
+    assert "exceeded 8.000 for one record, at δ = 0.0001, under the assumption of secure aggregation, and 14.900" in text
+    assert "Without the noise of others 14.900" in " ".join(text.split())
+
+
 def test_headline_does_not_hide_a_loss(tmp_path: Path) -> None:
     out = write_example(tmp_path)
     change(out / "result.json", accuracy=0.60)
