@@ -189,8 +189,8 @@ def check_engine(run: RunConfig, engine: Engine) -> None:
     """
     if engine == "flower" and run.aggregation.secure:
         raise ConfigurationError(
-            "--engine flower: secure aggregation runs in process alone: leave the option out, or set "
-            "aggregation.secure = false"
+            "--engine flower: secure aggregation runs in process alone: leave the option out, or leave secure, honest "
+            "and threshold out of [aggregation]"
         )
 
 

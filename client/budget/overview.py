@@ -55,7 +55,7 @@ def rows(ledger: VerifiedLedger) -> list[dict[str, Any]]:
             {
                 "entry": reservation.sequence,
                 "time": reservation.time,
-                **reservation.use.to_json(),
+                **asdict(reservation.use),
                 "noise_multiplier": reservation.event.noise_multiplier,
                 "sampling_probability": reservation.event.sampling_probability,
                 "steps_reserved": reservation.event.steps,

@@ -76,7 +76,8 @@ class Run:
         members = home.members()
         with error_prefix(str(source)):
             if config.aggregation.secure:
-                config.aggregation.refuse("secure", "is true, but a hub has no secure aggregation yet: set it to false")
+                way = "leave secure, honest and threshold out"
+                config.aggregation.refuse("secure", f"is true, but a hub has no secure aggregation yet: {way}")
             _check_members(config, len(members))
         if data is not None:
             read_test_set(data, config)

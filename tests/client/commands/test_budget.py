@@ -481,6 +481,18 @@ def test_a_run_without_it_is_held_against_the_limit_without_the_noise_of_others_
     assert "against the hub and everybody else" not in said(capsys, "show", "--home", home.directory)
 
 
+def test_the_table_of_a_ledger_with_and_without_secure_aggregation_is_exported(
+    home: InstitutionDirectory, tmp_path: Path
+) -> None:
+    with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
+        for honest in (None, 4, None):
+            ledger.settle(ledger.reserve(EVENT, use(honest=honest), None), 20)
+    out = tmp_path / "charges.csv"
+    assert main(["budget", "export", "--home", str(home.directory), "--out", str(out)]) == 0
+    with out.open(newline="") as file:
+        assert [row["honest"] for row in csv.DictReader(file)] == ["", "4", ""]
+
+
 def test_no_figure_against_the_hub_counts_the_noise_that_others_added_in_other_runs(home: InstitutionDirectory) -> None:
     with PrivacyLedger.open(home.ledger_path, home.keys()) as ledger:
         ledger.settle(ledger.reserve(EVENT, use(honest=16), None), 20)

@@ -123,7 +123,9 @@ def test_headline_names_both_figures_of_secure_aggregation(tmp_path: Path) -> No
     out = write_example(tmp_path)
     change(out / "result.json", epsilon_alone={"retail_bank": 14.9, "fx_desk": 13.0})
     text = report(out).text
-    assert "exceeded 8.000 for one record, at δ = 0.0001, under the assumption of secure aggregation, and 14.900" in text
+    assert (
+        "exceeded 8.000 for one record, at δ = 0.0001, under the assumption of secure aggregation, and 14.900" in text
+    )
     assert "Without the noise of others 14.900" in " ".join(text.split())
 
 

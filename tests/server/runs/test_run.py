@@ -119,6 +119,9 @@ def test_a_run_is_laid_out_whole_and_read_back(home: HubDirectory, source: Path)
         ('labels = ["negative", "positive"]\n', "", None, ""),
         ("rounds = 2", "rounds = 0", ConfigurationError, "run.rounds"),
         ("[privacy]", "[aggregation]\nquorum = 3\n[privacy]", ConfigurationError, "2 institutions that are enrolled"),
+        ("[training]\nlocal_steps = 2", "[aggregation]\nsecure = true\nhonest = 2\nthreshold = 2\n[training]\n"
+         "local_steps = 1", ConfigurationError,
+         "aggregation.secure is true, but a hub has no secure aggregation yet: leave secure, honest and threshold out"),
         ('"test.csv"', '"absent.csv"', DataError, "absent.csv"),
         ("[data]", "[dato]", ConfigurationError, "dato"),
         ("[data]", f'[model]\nbase_digest = "{"0" * 64}"\n[data]', ConfigurationError, "is not that of minilm"),
