@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from common.errors import SecureAggregationRefused
 from common.secure_aggregation.aggregator import Aggregator
+from common.secure_aggregation.shares import digest
 from tests.common.secure_aggregation.federation import RANGE, Federation, slow_sum, values_of
 
 
@@ -91,6 +92,21 @@ def test_wrong_shares_and_a_wrong_own_mask_are_not_used(caplog: pytest.LogCaptur
     assert total.total().tolist() == slow_sum(values, federation.names[:4])
     assert "the own mask of bank00 is wrong" in caplog.text
     assert "the share of bank04 that bank00 sent is wrong" in caplog.text
+
+
+def test_a_share_of_another_length_does_not_stop_the_hub_though_its_dealer_promised_it() -> None:
+    federation = Federation(5, 3, 3)
+    values = values_of(federation.names, 3)
+    dealt = federation.hub._digests["bank04"]
+    promised = list(dealt[1].pair_shares)
+    promised[0] = digest(b"short")
+    dealt[1] = replace(dealt[1], pair_shares=tuple(promised))
+    total = federation.masked(1, values, absent=["bank04"])
+    federation.confirm(total, 1)
+    federation.unmask(total, 1, absent=["bank00"])
+    right = federation.parties["bank00"].unmask(1, total.signatures)
+    total.unmask("bank00", replace(right, shares={**right.shares, "bank04": b"short"}))
+    assert total.total().tolist() == slow_sum(values, federation.names[:4])
 
 
 def test_pads_that_hide_another_key_make_the_round_fail() -> None:
