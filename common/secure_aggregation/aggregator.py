@@ -139,7 +139,6 @@ class RoundSum:
         self.signatures: dict[str, bytes] = {}
         self._own_seeds: dict[str, bytes] = {}
         self._shares: dict[str, dict[int, bytes]] = {}
-        self.answers = 0
 
     def add(self, name: str, values: bytes) -> None:
         """Add the masked integers of a member.
@@ -191,7 +190,6 @@ class RoundSum:
                 self._shares.setdefault(owner, {})[number] = share
             else:
                 log.warning("round %d: the share of %s that %s sent is wrong: not used", self._round, owner, name)
-        self.answers += 1
 
     def total(self) -> NDArray[np.int64]:
         """Take all masks off and return the sum of the survivors' integers, (P,).

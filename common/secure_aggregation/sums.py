@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from common.errors import ConfigurationError
 
-__all__ = ["SMOOTH", "TAIL", "SumRange", "grid_step", "split_noise"]
+__all__ = ["SMOOTH", "TAIL", "SumRange", "grid_step"]
 
 TAIL = 12
 """Standard deviations of one institution's noise that the range leaves room for."""
@@ -37,15 +37,6 @@ def grid_step(clipping_norm: float) -> float:
     True
     """
     return math.ldexp(1.0, math.frexp(clipping_norm)[1] - _GRID_BITS)
-
-
-def split_noise(noise_multiplier: float, honest: int) -> float:
-    """Return the noise multiplier of one institution, so that the noise of `honest` ones has the given multiplier.
-
-    >>> split_noise(2.0, 4)
-    1.0
-    """
-    return noise_multiplier / math.sqrt(honest)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from common.errors import AdapterRefused, EnvelopeError, MessageError, SecureAggregationRefused
-from common.privacy.accounting import calibrate
+from common.privacy.accounting import DpSgdEvent, calibrate
+from common.privacy.charges import alone
 from common.protocol.outcomes import RoundOutcome
 from common.report.records import RoundRecord
 from common.secure_aggregation.aggregator import Aggregator, RoundSum
@@ -31,7 +32,7 @@ from common.secure_aggregation.messages import (
     Unmasking,
     UnmaskingRequest,
 )
-from common.secure_aggregation.sums import SumRange, grid_step, split_noise
+from common.secure_aggregation.sums import SumRange, grid_step
 from common.secure_aggregation.terms import MOST_ROUNDS, Terms
 from server.rounds.admission import (
     UNDECLARED_UNITS,
@@ -145,16 +146,15 @@ class SecureRounds:
     def _range_of(self, session: Aggregator) -> SumRange:
         """Return the range of 32 bits if twice the expected batch of the largest declared size fits it."""
         config, terms = self._federation.config, session.terms
-        step, norm = grid_step(config.privacy.clipping_norm), config.privacy.clipping_norm
-        largest = max(units or UNDECLARED_UNITS for units in session.declared_units.values())
-        batch = max(1.0, 2 * largest * (config.training.sampling_rate or 1.0))
         privacy, rate = config.privacy, config.training.sampling_rate or 1.0
+        step, norm = grid_step(privacy.clipping_norm), privacy.clipping_norm
+        largest = max(units or UNDECLARED_UNITS for units in session.declared_units.values())
+        batch = max(1.0, 2 * largest * rate)
         sigma = privacy.noise_multiplier
         if sigma is None:  # the institutions calibrate it in the same way
             sigma = calibrate(privacy.target_epsilon or 1.0, privacy.delta or 0.0, rate, config.rounds)
-        return SumRange.narrowest(
-            len(terms.roster), split_noise(sigma, terms.honest) * norm / step, batch * norm / step
-        )
+        own = alone(DpSgdEvent(sigma, rate, 1), terms.honest).noise_multiplier
+        return SumRange.narrowest(len(terms.roster), own * norm / step, batch * norm / step)
 
     def _masked_sums(
         self, traffic: _Traffic, session: Aggregator, range_: SumRange

@@ -7,7 +7,9 @@ import pytest
 
 from client.dp.grid import Grid
 from common.errors import ConfigurationError
-from common.secure_aggregation.sums import SMOOTH, TAIL, SumRange, grid_step, signed, split_noise
+from common.privacy.accounting import DpSgdEvent
+from common.privacy.charges import alone
+from common.secure_aggregation.sums import SMOOTH, TAIL, SumRange, grid_step, signed
 
 
 @pytest.mark.parametrize("norm", [1e-6, 0.3, 0.5, 1.0, 4.0, 1e6])
@@ -83,4 +85,4 @@ def test_a_sum_of_rounded_normal_numbers_is_a_gaussian_that_is_rounded_at_random
 
 
 def test_the_noise_of_the_honest_ones_together_is_the_whole() -> None:
-    assert math.sqrt(7 * split_noise(1.3, 7) ** 2) == pytest.approx(1.3)
+    assert math.sqrt(7 * alone(DpSgdEvent(1.3, 0.5, 1), 7).noise_multiplier ** 2) == pytest.approx(1.3)
