@@ -43,6 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     predictor = load_adapter(args.adapter, None, args.device, args.base_model)
     start: list[Turn] = [("system", args.system)] if args.system else []
     turns = list(start)
+    longest = RESPONSE_TOKENS if args.max_new_tokens is None else args.max_new_tokens
     while (line := _next_line()) is not None:
         if line == _NEW:
             turns = list(start)
@@ -50,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
         if not line:
             continue
         turns.append(("user", line))
-        [response] = predictor.respond([turns], args.max_new_tokens or RESPONSE_TOKENS)
+        [response] = predictor.respond([turns], longest)
         turns.append(("assistant", response))
         if not args.json:
             print(response, flush=True)

@@ -68,6 +68,8 @@ def _data(args: argparse.Namespace) -> "tuple[TaskData, ...]":
     files = _each(args, "labels", None)
     found = []
     for place, (kind, train, test, file) in enumerate(zip(kinds, args.train, args.test, files, strict=True)):
+        if file and kind.head.writes_text:
+            raise ConfigurationError(f"--labels is given, but {kind.name} writes text: leave it out")
         labels = read_label_file(file) if file else _previous_labels(args, kind)
         labels = labels or _declared_labels(args, kind)
         rows = _read(args, place, train, labels)

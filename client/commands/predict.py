@@ -52,7 +52,8 @@ def _run(args: argparse.Namespace) -> int:
 
     predictor = load_adapter(args.adapter, args.task, args.device, args.base_model)
     if responds:
-        written = predictor.respond(prompts, args.max_new_tokens or RESPONSE_TOKENS)
+        longest = RESPONSE_TOKENS if args.max_new_tokens is None else args.max_new_tokens
+        written = predictor.respond(prompts, longest)
         rows: list[dict[str, Any]] = [{"row": row, "response": each} for row, each in enumerate(written, start=1)]
     else:
         rows = _rows(predictor, texts)
@@ -67,7 +68,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _prompts(args: argparse.Namespace) -> "list[tuple[Turn, ...]]":
-    from common.data.reading import read_prompts
+    from common.data.unlabelled import read_prompts
 
     if args.input != "-":
         return read_prompts(Path(args.input), args.text_column)
@@ -75,7 +76,7 @@ def _prompts(args: argparse.Namespace) -> "list[tuple[Turn, ...]]":
 
 
 def _texts(args: argparse.Namespace) -> "list[str | tuple[str, ...]]":
-    from common.data.reading import read_texts
+    from common.data.unlabelled import read_texts
 
     if args.input != "-":
         return read_texts(Path(args.input), args.text_column)
@@ -83,7 +84,7 @@ def _texts(args: argparse.Namespace) -> "list[str | tuple[str, ...]]":
 
 
 def _lines_of_standard_input() -> list[str]:
-    from common.data.reading import texts_of_lines
+    from common.data.unlabelled import texts_of_lines
 
     if sys.stdin.isatty():
         raise ConfigurationError("predict: name a file, or send texts to standard input, one a line")

@@ -38,8 +38,16 @@ def verify_model(model: AdaptedModel) -> None:
     Call inside `client.dp.mechanism.make_private`. The model is in training mode afterwards, without dropout.
 
     Raises:
-        ModelError: see `verify_per_example_gradients`; it also names the modules that can be trained.
+        ModelError: see `verify_per_example_gradients`; it also names the modules that can be trained. Or the base
+            model's own head compares the rows of a batch.
     """
+    base = model.base
+    if base.is_encoder_decoder and base.head.labels_texts and base.pooling == "native":
+        # transformers' heads refuse a batch unless each row has as many end tokens as the others. Padding has none.
+        raise ModelError(
+            f"base model {base.name}: its own head compares the rows of a batch, so it cannot be trained privately: "
+            "set pooling to mean"
+        )
     texts = TokenizedSet(tuple(_encoded(model, text) for text in _TEXTS), None, model.base.tokenizer.pad_token_id)
     if not model.base.is_exact:
         # Padding changes the rounding of such a model by more than the tolerance.

@@ -11,7 +11,9 @@ from common.adapters.manifest import Manifest
 from common.base_models.architecture import max_positions
 from common.base_models.device import select_device
 from common.base_models.heads import SharedEncoder
+from common.data.cells import is_utf8
 from common.data.conll import split_words
+from common.data.conversations import check_prompt
 from common.data.datasets import Dataset, Example, Turn
 from common.errors import ConfigurationError, DataError
 from common.evaluation.evaluate import predict_words, probabilities
@@ -102,9 +104,12 @@ class Predictor:
 
         Raises:
             ConfigurationError: The adapter was trained for another task, or `max_new_tokens` leaves no room.
+            DataError: The turns of a prompt are in a wrong order, or none.
         """
         if self.task.head is not Head.INSTRUCTION:
             raise ConfigurationError(f"{self.task.name}: it does not respond to prompts: use predict")
+        for number, turns in enumerate(prompts, start=1):
+            check_prompt(turns, f"prompt {number}")
         most = max_positions(self.model.base.model.config)
         if not 1 <= max_new_tokens < most:
             raise ConfigurationError(
@@ -168,3 +173,6 @@ def load_adapter(
 def _refuse_others(texts: Sequence[str]) -> None:
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise DataError("predict: give a list of texts")
+    for number, text in enumerate(texts, start=1):
+        if not is_utf8(text):
+            raise DataError(f"predict: text {number} is not UTF-8: convert it")

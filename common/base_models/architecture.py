@@ -70,7 +70,7 @@ def is_decoder(config: Any) -> bool:
 
 
 def generator_class(name: str, config: Any) -> Any:
-    """transformers' class for base model `name` as a writer of summaries.
+    """transformers' class for base model `name` as a writer of texts.
 
     Raises:
         ModelError: it is neither an encoder-decoder nor one of the decoders.

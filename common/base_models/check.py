@@ -108,8 +108,8 @@ def checked_tokenizer(name: str, path: str | Path, config: Any, head: Head = Hea
         )
     if head.writes_text and not config.is_encoder_decoder and tokenizer.eos_token_id is None:
         raise ModelError(
-            f"base model {name}: its tokenizer names no end token, which ends a summary: set tokenizer.eos_token and "
-            "save it there again"
+            f"base model {name}: its tokenizer names no end token, which ends a text that it writes: set "
+            "tokenizer.eos_token and save it there again"
         )
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:

@@ -89,8 +89,8 @@ def load_classifier(
     Args:
         labels: how many, or their names.
         pooling: "mean" for `MeanPoolClassifier`, "native" for the architecture's own head. Token heads are native.
-        head: "sequence", "token", "summary" (a decoder's or encoder-decoder's own head), "masked" or "causal" (a
-            decoder's own head). The labels of the last three are the base model's own vocabulary.
+        head: "sequence", "token", "summary" or "instruction" (a decoder's or encoder-decoder's own head), "masked" or
+            "causal" (a decoder's own head). The labels of the last four are the base model's own vocabulary.
         kwargs: for transformers' `from_pretrained` (dtype, device_map, quantization_config, ...).
 
     Raises:

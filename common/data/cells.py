@@ -9,7 +9,7 @@ from pathlib import Path
 from common.data.table import shown
 from common.errors import DataError
 
-__all__ = ["as_text", "as_texts"]
+__all__ = ["as_text", "as_texts", "is_utf8"]
 
 
 def as_texts(path: Path, row: int, column: str, value: object) -> list[str]:
@@ -40,15 +40,22 @@ def as_text(path: Path, row: int, column: str, value: object) -> str:
     if isinstance(value, bytes):  # a text column without a declared encoding, as some warehouses export it
         value = value.decode("utf-8", errors="surrogateescape")
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"{path}: row {row}, column {shown(column)} is not UTF-8: convert the file") from None
+        if not is_utf8(value):
+            raise DataError(f"{path}: row {row}, column {shown(column)} is not UTF-8: convert the file")
         return value
     text = _plain(value)
     if text is None:
         raise DataError(f"{path}: row {row}, column {shown(column)} is neither a text, a number nor a date")
     return text
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be encoded. Half of a surrogate pair cannot, as JSON may hold one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(value: object) -> str | None:

@@ -13,12 +13,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.data.cells import as_text
+from common.data.cells import as_text, is_utf8
 from common.data.datasets import Turn
 from common.data.table import Table, listed_columns
 from common.errors import DataError
 
-__all__ = ["Conversation", "Form", "find_form", "has_conversations", "turns_of"]
+__all__ = ["Conversation", "Form", "check_prompt", "find_form", "has_conversations", "turns_of"]
 
 _ROLES = "give an optional system turn first, then turns of user and assistant in alternation"
 
@@ -66,35 +66,37 @@ class Form:
         if not self.response and (answered or turns[-1][0] == "assistant"):
             return _split(path, number, turns, kind, self.prompt[0])
         if not answered:
-            return Conversation(_checked(path, number, self.prompt[-1], turns), "", kind)
+            return Conversation(_checked(_place(path, number, self.prompt[-1]), turns), "", kind)
         value = row.get(self.response)
         if isinstance(value, list):
-            both = (*turns, *turns_of(value, f'{path}: row {number}, column "{self.response}"'))
+            both = (*turns, *turns_of(value, _place(path, number, self.response)))
             return _split(path, number, both, kind, self.response)
         response = as_text(path, number, self.response, value).strip()
         if not response:
-            raise DataError(
-                f'{path}: row {number}, column "{self.response}" holds no response: give one, or leave the row out'
-            )
-        return Conversation(_checked(path, number, self.prompt[-1], turns), response, kind)
+            where = _place(path, number, self.response)
+            raise DataError(f"{where} holds no response: give one, or leave the row out")
+        return Conversation(_checked(_place(path, number, self.prompt[-1]), turns), response, kind)
 
     def _prompt(self, path: Path, number: int, row: Mapping[str, object]) -> tuple[tuple[Turn, ...], str]:
         """Return the turns of the prompt columns, and the instruction that rows of one kind share."""
         if len(self.prompt) == 1 and isinstance(row.get(self.prompt[0]), list):
-            turns = turns_of(row[self.prompt[0]], f'{path}: row {number}, column "{self.prompt[0]}"')
+            turns = turns_of(row[self.prompt[0]], _place(path, number, self.prompt[0]))
             return turns, turns[0][1] if turns[0][0] == "system" else ""
         if not self.response:
-            raise DataError(
-                f'{path}: row {number}, column "{self.prompt[0]}" is no list of turns: give role and content of each'
-            )
+            where = _place(path, number, self.prompt[0])
+            raise DataError(f"{where} is no list of turns: give role and content of each")
         parts = []
         for column in self.prompt:
             text = as_text(path, number, column, row.get(column)).strip()
             if not text and column not in self.optional:
-                raise DataError(f'{path}: row {number}, column "{column}" is empty: fill it or leave the row out')
+                raise DataError(f"{_place(path, number, column)} is empty: fill it or leave the row out")
             parts.append(text)
         given = [part for part in parts if part]
         return (("user", "\n\n".join(given)),), given[0] if len(given) > 1 else ""
+
+
+def _place(path: Path, number: int, column: str) -> str:
+    return f'{path}: row {number}, column "{column}"'
 
 
 def has_conversations(columns: Collection[str]) -> bool:
@@ -146,7 +148,8 @@ def turns_of(value: object, where: str) -> tuple[Turn, ...]:
         where: The place of the list, for messages.
 
     Raises:
-        DataError: It is no such list, a turn is empty, or a role is none of "system", "user" and "assistant".
+        DataError: It is no such list, a turn is empty, is not UTF-8 or calls tools, or a role is none of "system",
+            "user" and "assistant".
     """
     turns: list[Turn] = []
     for each in value if isinstance(value, Sequence) and not isinstance(value, str) else ():
@@ -157,26 +160,50 @@ def turns_of(value: object, where: str) -> tuple[Turn, ...]:
             raise DataError(
                 f"{where}: turn {len(turns) + 1} has another role than system, user and assistant: {_ROLES}"
             )
+        if each.get("tool_calls"):
+            raise DataError(f"{where}: turn {len(turns) + 1} calls tools, which no task trains: leave the row out")
+        if not is_utf8(content):
+            raise DataError(f"{where}: turn {len(turns) + 1} is not UTF-8: convert the file")
         turns.append((role, content.strip()))
     if not turns:
         raise DataError(f"{where} is no list of turns: give role and content of each")
     return tuple(turns)
 
 
+def check_prompt(turns: Sequence[Turn], where: str) -> None:
+    """Refuse turns that are no prompt. Their texts may be empty.
+
+    Args:
+        turns: The turns, as a caller gave them.
+        where: The place of the turns, for messages.
+
+    Raises:
+        DataError: They are not pairs of texts, the roles are in a wrong order, or a text is not UTF-8.
+    """
+    pairs: Sequence[object] = () if isinstance(turns, str) else turns
+    if not pairs or not all(
+        isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+        for pair in pairs
+    ):
+        raise DataError(f"{where} is no list of turns: give (role, content) of each")
+    _checked(where, tuple(turns))
+    if not all(is_utf8(content) for _, content in turns):
+        raise DataError(f"{where} is not UTF-8: convert it")
+
+
 def _split(path: Path, number: int, turns: tuple[Turn, ...], kind: str, column: str) -> Conversation:
     """Return turns whose last one is the response."""
+    where = _place(path, number, column)
     if turns[-1][0] != "assistant":
-        raise DataError(
-            f'{path}: row {number}, column "{column}" holds no response: end it with a turn of the assistant'
-        )
-    return Conversation(_checked(path, number, column, turns[:-1]), turns[-1][1], kind)
+        raise DataError(f"{where} holds no response: end it with a turn of the assistant")
+    return Conversation(_checked(where, turns[:-1]), turns[-1][1], kind)
 
 
-def _checked(path: Path, number: int, column: str, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+def _checked(where: str, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """Return the turns of a prompt, which alternate and end with the user's."""
     spoken = [role for role, _ in turns]
     spoken = spoken[1:] if spoken[:1] == ["system"] else spoken
     wanted = ["user", "assistant"] * len(spoken)
     if not spoken or spoken != wanted[: len(spoken)] or spoken[-1] != "user":
-        raise DataError(f'{path}: row {number}, column "{column}" has roles in a wrong order: {_ROLES}')
+        raise DataError(f"{where} has roles in a wrong order: {_ROLES}")
     return turns

@@ -1,6 +1,7 @@
 """Let a trained model write texts: summaries, or the responses to prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import GenerationConfig
 
 from common.adapters.adapted_model import AdaptedModel
 from common.tokenization.batches import IGNORED, SUMMARY_TOKENS, TokenizedSet, token_batches
@@ -54,19 +56,29 @@ def write(model: AdaptedModel, prompts: TokenizedSet, max_new_tokens: int) -> li
     found: dict[int, str] = {}
     for rows in token_batches(prompts.lengths, np.arange(len(prompts)), _BATCH_TOKENS):
         ids, mask = _padded(model, prompts, rows)
-        written = writer.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=min(max_new_tokens, places),
-            do_sample=False,
-            num_beams=1,
-            **ends,
-        )
+        with _greedy(base.model):
+            written = writer.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=min(max_new_tokens, places), **ends
+            )
         if not base.is_encoder_decoder:
             written = written[:, ids.shape[1] :]  # a decoder's output begins with its prompt
         for row, text in zip(rows, base.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
             found[int(row)] = text.strip()
     return [found[index] for index in range(len(prompts))]
+
+
+@contextmanager
+def _greedy(model: Any) -> Iterator[None]:
+    """Leave out the model's own settings of generation, such as a penalty on repeated words, but for its tokens."""
+    own = model.generation_config
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    model.generation_config = GenerationConfig(
+        do_sample=False, num_beams=1, **{name: getattr(own, name) for name in names}
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _ends(tokenizer: Any) -> list[int]:

@@ -84,6 +84,8 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
         Wrong("numbers for tags, and nothing that names them", WORDS.replace("train.txt", "train.jsonl"),
               {"train.jsonl": json.dumps({"tokens": ["Bank", "of"], "ner_tags": [1, 0]}) + "\n"}),
         Wrong("a prompt without a response", ASKED, {"train.jsonl": chat("user")}),
+        Wrong("a turn that calls a tool", ASKED, {"train.jsonl": chat("user", "assistant").replace(
+            '"role": "assistant"', '"tool_calls": [{"id": 1}], "role": "assistant"')}),
         Wrong("roles in a wrong order", ASKED, {"train.jsonl": chat("assistant", "user", "assistant")}),
         Wrong("no columns of prompts and responses", ASKED.replace("train.jsonl", "train.csv")),
     ),
@@ -93,6 +95,7 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
         Wrong("a task that the model cannot do",
               USUAL.replace("sentiment_analysis", "document_summarization"),
               {n: rows(f"a long report in {n},short", header="text,summary") for n in ("train.csv", "test.csv")}),
+        Wrong("labels for a task that writes text", f"{ASKED} --labels labels.txt", {"labels.txt": "up\ndown\n"}),
         Wrong("a base model that cannot write responses", ASKED.replace("smollm2", "bert"),
               {"train.jsonl": chat("user", "assistant"),
                "test.jsonl": chat("system", "user", "assistant")}),

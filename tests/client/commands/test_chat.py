@@ -73,6 +73,24 @@ def test_predict_writes_a_response_for_each_row_of_a_file_and_each_line(
     assert set(from_file["predictions"][0]) == {"row", "response"}
 
 
+@pytest.mark.parametrize(("command", "typed"), [("chat", "profit\n"), ("predict", "profit\n")])
+def test_a_length_of_0_is_refused_and_not_read_as_the_default(
+    adapter: Path, capsys: pytest.CaptureFixture[str], command: str, typed: str
+) -> None:
+    with patch.object(sys, "stdin", io.StringIO(typed)):
+        told = refusal(
+            capsys, (chat if command == "chat" else predict).add, command, "--adapter", adapter, "--max-new-tokens", 0
+        )
+    assert "max_new_tokens is 0" in told
+
+
+def test_a_line_that_is_not_utf_8_ends_a_conversation_in_one_line(
+    adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with patch.object(sys, "stdin", io.StringIO("profit \udcff\n")):
+        assert "prompt 1 is not UTF-8" in refusal(capsys, chat.add, "chat", "--adapter", adapter)
+
+
 def test_an_adapter_that_labels_does_not_chat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_tiny_model(tmp_path / "base")
     labeller = save_adapter(tmp_path / "adapter", tmp_path / "base", "sentiment_analysis", ("up", "down"))

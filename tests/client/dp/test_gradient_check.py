@@ -20,7 +20,7 @@ from common.config.adapter import AdapterConfig
 from common.config.training import ModelConfig
 from common.errors import ModelError
 from common.tasks import task
-from tests.tiny_models import shaken, tiny_adapted
+from tests.tiny_models import save_tiny_model, shaken, tiny_adapted
 
 PLAN = DpTrainingPlan(1, 1.0, 0.1, 0.1, "sgd", 512, DpSettings(0.0, 1.0, 1.0, 1, 10.0), 0)
 
@@ -43,6 +43,15 @@ def test_a_model_whose_examples_are_computed_by_themselves_is_verified_and_left_
     assert cache.verified_adapter is not None
     assert all(np.array_equal(before[name], value) for name, value in model.export().items())
     assert all(parameter.grad is None for parameter in model.module.parameters())
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_a_head_that_compares_the_rows_of_a_batch_is_refused_in_one_line(tmp_path: Path, family: str) -> None:
+    path = save_tiny_model(tmp_path / family, family, layers=1, hidden=16)
+    base = load_base(ModelConfig(max_tokens=64, base=str(path), pooling="native"), task("sentiment_analysis"), labels=3)
+    lora = AdapterConfig(rank=2, alpha=4, dropout=0.0, target_modules="all-linear", layers="all", trained_factors="B")
+    with pytest.raises(ModelError, match="its own head compares the rows of a batch"):
+        verify_training(adapt(base, lora, task("sentiment_analysis"), seed=1), PLAN, FeatureCache())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, pipeline
 
 from client.finetune import (
     AdapterOptions,
@@ -175,6 +175,28 @@ def test_held_out_rows_choose_the_epoch_by_the_loss_and_only_test_rows_are_writt
     done = finetune(replace(chosen, training=replace(chosen.training, validation=0.25)))
     assert done.train_metrics["validation_log_likelihood"] < 0
     assert asked == [16]
+
+
+def test_settings_of_generation_beside_the_base_model_change_no_response(
+    models: TinyModels, trained: FineTuningResult
+) -> None:
+    predictor = load_adapter(trained.adapter)
+    asked = [f"{word} and the bank of the quarter" for word in ("profit", "loss", "weak", "strong", "sales")]
+    plain = predictor.predict(asked)
+    model = predictor.model.base.model
+    penalised = GenerationConfig(
+        repetition_penalty=9.0,
+        min_length=60,
+        num_beams=3,
+        do_sample=True,
+        temperature=2.0,
+        bos_token_id=3,
+        eos_token_id=4,
+        pad_token_id=0,
+    )
+    model.generation_config = penalised
+    assert predictor.predict(asked) == plain
+    assert model.generation_config is penalised, "a merged model keeps them"
 
 
 def test_customers_travel_with_the_tokens(models: TinyModels, trained: FineTuningResult) -> None:

@@ -98,7 +98,7 @@ def test_without_padding_the_end_token_pads_and_without_both_the_model_is_refuse
 
 def test_tasks_are_refused_whose_special_token_the_tokenizer_lacks(tmp_path: Path) -> None:
     llama = save_tiny_model(tmp_path / "llama", "llama")
-    with pytest.raises(ModelError, match="names no end token, which ends a summary"):
+    with pytest.raises(ModelError, match="names no end token, which ends a text that it writes"):
         check_base_model(str(llama), Head.SUMMARY)
     with pytest.raises(ModelError, match="has no mask token"):
         check_base_model(str(renamed(llama, tmp_path / "unmasked", mask_token=None)), Head.MASKED)

@@ -8,9 +8,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from common.data.conversations import turns_of
+from common.data.conversations import check_prompt, turns_of
 from common.data.datasets import Dataset, ResponseExample, text_of
-from common.data.reading import read_labelled, read_prompts
+from common.data.reading import read_labelled
+from common.data.unlabelled import read_prompts
 from common.errors import DataError
 
 TASK = "instruction_tuning"
@@ -82,6 +83,8 @@ def test_parquet_holds_the_same_and_named_columns_are_taken(tmp_path: Path) -> N
         ({"messages": [USER, SYSTEM, USER, ASSISTANT]}, "roles in a wrong order"),
         ({"messages": [{"role": "tool", "content": "x"}, ASSISTANT]}, "turn 1 has another role"),
         ({"messages": [USER, {"role": "assistant", "content": " "}]}, "turn 2 lacks a role or a content"),
+        ({"messages": [USER, {"role": "assistant", "content": "secret \ud800"}]}, "turn 2 is not UTF-8"),
+        ({"messages": [USER, ASSISTANT | {"tool_calls": [{"name": "secret"}]}]}, "turn 2 calls tools"),
         ({"messages": "USER: secret"}, "is no list of turns"),
         ({"messages": []}, "is no list of turns"),
     ],
@@ -111,6 +114,29 @@ def test_a_row_without_prompt_or_response_and_a_file_of_another_kind_are_refused
 
 def test_turns_lose_the_blanks_around_them() -> None:
     assert turns_of([{"role": "user", "content": " up?\n"}], "here") == (("user", "up?"),)
+
+
+@pytest.mark.parametrize(
+    ("turns", "words"),
+    [
+        ("secret", "is no list of turns"),
+        ([], "is no list of turns"),
+        ([("user", 5)], "is no list of turns"),
+        ([{"role": "user", "content": "secret"}], "is no list of turns"),
+        ([("user", "secret"), ("assistant", "up")], "has roles in a wrong order"),
+        ([("system", "secret")], "has roles in a wrong order"),
+        ([("tool", "secret")], "has roles in a wrong order"),
+        ([("user", "secret \ud800")], "is not UTF-8"),
+    ],
+)
+def test_turns_that_are_no_prompt_are_refused_and_show_no_text(turns: Any, words: str) -> None:
+    with pytest.raises(DataError, match=f"prompt 1 {words}") as caught:
+        check_prompt(turns, "prompt 1")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_prompt_may_hold_an_empty_response_that_a_model_gave() -> None:
+    check_prompt([("user", "up?"), ("assistant", ""), ("user", "and now?")], "prompt 1")
 
 
 def test_prompts_are_read_without_responses_or_with_those_left_out(tmp_path: Path) -> None:

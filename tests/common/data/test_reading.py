@@ -11,7 +11,8 @@ import pytest
 
 from common.data.datasets import Dataset, Example, TokenExample
 from common.data.labels import read_label_file
-from common.data.reading import read_labelled, read_texts
+from common.data.reading import read_labelled
+from common.data.unlabelled import read_texts
 from common.errors import DataError
 from common.tasks import task
 
