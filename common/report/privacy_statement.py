@@ -20,7 +20,10 @@ def paragraphs(s: StatementRecord) -> list[str]:
         return [f"No differential privacy. Batches: {format_value(s.sampler)}. Nothing protects a single record."]
     if not s.steps:
         return ["Nothing of this run was trained here: nothing was spent."]
-    meaning = [*_curve(s), *_attack(s), *_groups(s), *_adversaries(s), *_global_model(s)]
+    figures = [*_curve(s), *_attack(s), *_groups(s)]
+    if s.honest is not None:
+        figures = [f"Under the same assumption: {words[0].lower()}{words[1:]}" for words in figures]
+    meaning = [*figures, *_adversaries(s), *_global_model(s)]
     return [_promise(s), *_say(s), *_parts(s), _mechanism(s), *meaning, _accounted(s)]
 
 

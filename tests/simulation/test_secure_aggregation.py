@@ -204,7 +204,10 @@ def test_both_figures_are_those_of_the_accountant(tmp_path: Path) -> None:
         assert [a.epsilon_run for a in statement.adversaries] == [with_others, alone]
         assert statement.global_model == ()
         assert statement.epsilon_global_model is None
-        assert "if 2 institutions of each sum, this one among them" in paragraphs(statement)[0]
+        words = paragraphs(statement)
+        assert "if 2 institutions of each sum, this one among them" in words[0]
+        # The curve, the best attack and the groups.
+        assert sum(each.startswith("Under the same assumption: ") for each in words) == 3
     record = checkpoint.load(workspace.out / "checkpoint").history[-1]
     assert record.epsilon_alone == result.epsilon_alone
     assert "if the hub and all other institutions work together" in (workspace.out / "report.html").read_text()
