@@ -84,7 +84,7 @@ def prompt_ids(tokenizer: Any, prompts: Sequence[Sequence[Turn]], name: str = "b
         name: The base model's name for messages.
 
     Raises:
-        ModelError: The template cannot be used.
+        ModelError: The template cannot be used, or leaves nothing of a prompt.
     """
     if not prompts:
         return []
@@ -98,6 +98,11 @@ def prompt_ids(tokenizer: Any, prompts: Sequence[Sequence[Turn]], name: str = "b
             "another chat_template"
         ) from error
     rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    if not all(rows):  # the first token of a response is predicted from the last one of its prompt
+        raise ModelError(
+            f"base model {name}: its chat template leaves nothing of a prompt: save its tokenizer with another "
+            "chat_template"
+        )
     return [np.array(row, dtype=np.int64) for row in rows]
 
 

@@ -18,7 +18,7 @@ from common.tokenization.responses import (
     settle_template,
     uncut_lengths,
 )
-from tests.tiny_models import tiny_tokenizer
+from tests.tiny_models import TOKENIZERS, tiny_tokenizer
 
 CHAT = (
     "{% for m in messages %}{{ m['role'][0] + ' ' + m['content'] + ' [MASK] ' }}{% endfor %}"
@@ -115,6 +115,37 @@ def test_a_template_that_fails_is_one_line_without_the_text_of_a_row() -> None:
     with pytest.raises(ModelError, match="model bare: its chat template fails") as caught:
         prompt_ids(tokenizer, [(("user", "secret"),)], "bare")
     assert "secret" not in str(caught.value)
+
+
+def test_a_template_that_leaves_nothing_of_a_prompt_is_one_line() -> None:
+    tokenizer = tokenizer_with("{{ '' }}")
+    with pytest.raises(ModelError, match="model bare: its chat template leaves nothing of a prompt"):
+        response_rows(tokenizer, rows_of(ResponseExample("profit", "rises")), 32, "bare")
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}{{ ' sales [MASK] net' }}{% endif %}"
+        "{{ ' ' }}{% endfor %}{% if add_generation_prompt %}{{ 'a ' }}{% endif %}",
+        "{% for m in messages %}{{ m['content'] + '[MASK]' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'pro' }}{% endif %}",
+    ],
+    ids=["text after the response", "letters that would join it"],
+)
+def test_the_response_alone_is_learned_with_each_kind_of_tokenizer(kind: str, template: str) -> None:
+    tokenizer = tiny_tokenizer(kind)
+    tokenizer.eos_token, tokenizer.chat_template = "[SEP]", template
+    rows = response_rows(tokenizer, rows_of(ResponseExample("the bank", "fit rises")), 64)
+    assert rows.labels is not None
+    [ids], [labels] = rows.input_ids, rows.labels
+    learned = labels[labels != IGNORED]
+    assert learned.tolist() == [*tokenizer("fit rises", add_special_tokens=False)["input_ids"], end_of_turn(tokenizer)]
+    assert tokenizer.convert_ids_to_tokens(int(learned[-1])) == "[MASK]"
+    [prompt] = prompt_ids(tokenizer, [(("user", "the bank"),)])
+    assert ids.tolist() == [*prompt.tolist(), *learned.tolist()], "the ids that the model sees when it responds"
+    assert np.flatnonzero(labels != IGNORED).tolist() == list(range(prompt.size - 1, ids.size - 1))
 
 
 def test_prompts_that_are_too_long_are_counted(caplog: pytest.LogCaptureFixture) -> None:
