@@ -7,12 +7,12 @@ the parameters the run fixed, the declared units, or a refusal code.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from client.agent.outbox import answer_name, forget_before, latest_answered
+from client.agent.run_facts import run_facts
 from client.agent.secure import QUESTIONS, SecureSessions
 from client.federation import local_round
 from client.federation.local_round import PreparedData
@@ -26,7 +26,6 @@ from client.personalisation.part import PersonalPart
 from client.tracking.rounds import RoundTracker, run_directory
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.travelling import complete, travelling_spec
-from common.config.adapter import adapter_record
 from common.config.run import RunConfig
 from common.data.datasets import Dataset
 from common.errors import AdapterRefused, AssignmentRefused, ConfigurationError, FedfinError, MessageError
@@ -209,7 +208,7 @@ class Agent:
             range_ = range_of_sums(job, party.bits, len(party.terms.roster))
             outcome, noised = noised_sum(watched, range_)
             findings = InstitutionPaths(self.directory).inspection_path
-            watch.finish(_facts(job.run_id, config, job.model, outcome), findings)
+            watch.finish(run_facts(job.run_id, config, job.model, outcome), findings)
         if outcome.statement is None or outcome.epsilon_alone is None:
             raise AssignmentRefused(
                 RefusalCode.CONFIG, "secure aggregation adds up noised integers, and there are none"
@@ -257,7 +256,7 @@ class Agent:
         watch = RoundTracker(run_directory(self.directory, job.run_id), job.round, config.rounds)
         outcome = local_round.run(replace(job, observers=(*job.observers, watch)))
         findings = InstitutionPaths(self.directory).inspection_path
-        watch.finish(_facts(job.run_id, config, model, outcome), findings)
+        watch.finish(run_facts(job.run_id, config, model, outcome), findings)
         sent, stays = method.send(shared, started, model.export())
         part.keep(job.round, stays)
         return Contribution(
@@ -284,21 +283,3 @@ def _make_personal(job: local_round.FederatedJob, part: PersonalPart, shared: Te
     except Exception as error:
         why = error if isinstance(error, FedfinError) else type(error).__name__
         log.error("round %d: the personal model could not be made: %s", job.round, why)
-
-
-def _facts(run_id: str, config: RunConfig, model: AdaptedModel, answer: local_round.RoundAnswer) -> dict[str, Any]:
-    """Return the facts of the institution's own record of a run, with the keys of a training alone."""
-    statement = answer.statement
-    training = {name: value for name, value in asdict(config.training).items() if value is not None}
-    return {
-        "strategy": "federated",
-        "run": run_id,
-        "tasks": [config.task],
-        "method": config.adapter.method,
-        "base_model": config.model.base,
-        "settings": adapter_record(config.adapter) | training | {"seed": config.seed, "rounds": config.rounds},
-        "metrics": {},
-        "trainable_parameters": model.parameters_trained,
-        "total_parameters": model.parameters_total,
-        "privacy": None if statement is None else asdict(statement),
-    }

@@ -204,6 +204,9 @@ def test_both_figures_are_those_of_the_accountant(tmp_path: Path) -> None:
         assert [a.epsilon_run for a in statement.adversaries] == [with_others, alone]
         assert statement.global_model == ()
         assert statement.epsilon_global_model is None
+        (kept,) = (workspace.out / "institutions" / name / "runs").glob("*/tracker.json")
+        own = json.loads(kept.read_text())["run"]["privacy"]
+        assert (own["honest"], own["epsilon"], own["epsilon_alone"]) == (2, with_others, alone)
         words = paragraphs(statement)
         assert "if 2 institutions of each sum, this one among them" in words[0]
         # The curve, the best attack and the groups.
