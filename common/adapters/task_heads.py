@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from common.base_models.load import LoadedBase
 from common.data.datasets import Dataset, ResponseExample, Turn
+from common.errors import ModelError
 from common.tasks import Head
 from common.tokenization.batches import IGNORED, Batch, TokenizedSet, tokenize_dataset, tokenize_texts, with_owners
 from common.tokenization.language_modelling import mask_tokens, next_token_labels
@@ -44,11 +45,27 @@ class TaskHead:
 
     def encode(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> TokenizedSet:
         """Return the ids of `texts`, cut at the model's maximum of tokens."""
-        return tokenize_texts(self.base.tokenizer, texts, self.base.max_tokens, labels)
+        return self._comparable(tokenize_texts(self.base.tokenizer, texts, self.base.max_tokens, labels))
 
     def encode_dataset(self, dataset: Dataset) -> TokenizedSet:
         """Return the ids and labels of the examples, in their order."""
-        return tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens)
+        return self._comparable(tokenize_dataset(self.base.tokenizer, dataset, self.base.max_tokens))
+
+    def _comparable(self, tokens: TokenizedSet) -> TokenizedSet:
+        """Return texts that may share a batch. An encoder-decoder's own head wants as many end tokens in each row.
+
+        Raises:
+            ModelError: A text holds more end tokens than others.
+        """
+        base = self.base
+        if base.is_encoder_decoder and base.head.labels_texts and base.pooling == "native":
+            config: Any = base.model.config
+            if len({int((ids == config.eos_token_id).sum()) for ids in tokens.input_ids}) > 1:
+                raise ModelError(
+                    f"base model {base.name}: its own head reads no text that holds its end token: leave such texts "
+                    "out, or set pooling to mean"
+                )
+        return tokens
 
     def encode_prompts(self, prompts: Sequence[Sequence[Turn]], max_tokens: int) -> TokenizedSet:
         """Return the ids of conversations that wait for a response, cut at `max_tokens`."""

@@ -10,6 +10,7 @@ from common.adapters.task_heads import TaskHead, task_head
 from common.base_models.load import load_base
 from common.config.training import ModelConfig
 from common.data.datasets import Dataset, Example, ResponseExample
+from common.errors import ModelError
 from common.tasks import TASKS
 from common.tokenization.batches import IGNORED, Batch
 from tests.tiny_models import save_tiny_model, tiny_config, tiny_tokenizer
@@ -42,6 +43,14 @@ def head_of(path: Path, family: str, task: str, labels: Any = 3, pooling: Any = 
 )
 def test_peft_is_told_the_kind_of_output(tmp_path: Path, family: str, task: str, pooling: Any, expected: Any) -> None:
     assert head_of(tmp_path, family, task, pooling=pooling).peft_type == expected
+
+
+def test_texts_with_an_end_token_inside_are_refused_by_a_head_that_counts_them(tmp_path: Path) -> None:
+    texts = ["profit rises", "loss [SEP] secret"]
+    with pytest.raises(ModelError, match="its own head reads no text that holds its end token") as caught:
+        head_of(tmp_path, "t5", "sentiment_analysis", pooling="native").encode(texts)
+    assert "secret" not in str(caught.value)
+    assert len(head_of(tmp_path, "t5", "sentiment_analysis").encode(texts)) == 2
 
 
 def test_a_masked_language_model_scores_the_masked_tokens_alone_and_a_decoder_each_next_token(tmp_path: Path) -> None:
