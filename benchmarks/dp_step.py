@@ -53,7 +53,7 @@ def seconds(model: AdaptedModel, data: TokenizedSet, kind: str, cache: FeatureCa
         cache: for that kind alone.
     """
     if kind == "exact":
-        verify_training(model, plan(True), cache)  # once a training, and printed by itself
+        verify_training(model, plan(True))  # once a training, and printed by itself
     started = time.process_time()
     if kind == "float":
         train_in_float(model, data, plan(True), cache)
@@ -74,7 +74,7 @@ def measure(case: Case, repeats: int) -> tuple[dict[str, float], dict[str, float
         for kind in KINDS if repeat % 2 else KINDS[::-1]:
             times[kind].append(seconds(model, data, kind, caches[kind]))
         started = time.process_time()
-        verify_training(model, plan(True), caches["exact"])
+        verify_training(model, plan(True))
         checks.append(time.process_time() - started)
     kept = {kind: values[1:] for kind, values in times.items()}  # the first training of each side is a warm-up
     ratios = {
@@ -91,7 +91,7 @@ def workers_ratio(case: Case, repeats: int, workers: int) -> tuple[float, float]
     for _ in range(repeats + 1):
         for threads, measured in times.items():
             torch.set_num_threads(threads)
-            verify_training(model, plan(True), cache)
+            verify_training(model, plan(True))
             started = time.perf_counter()
             train(model, data, plan(True), SystemNoise(), cache)
             measured.append((time.perf_counter() - started) / STEPS)

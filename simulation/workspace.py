@@ -188,7 +188,7 @@ class Workspace:
             return
         name, dataset = next(iter(self.federation.train.items()))
         plan = plan_training(self.config, self.settings(name), dataset.units(self.config.privacy.unit))
-        verify_training(self.models.adapted, plan, FeatureCache())
+        verify_training(self.models.adapted, plan)
 
     def data_digest(self) -> str:
         """Return a fingerprint of all training rows, which one process sees in a simulation."""

@@ -338,14 +338,14 @@ MUTATIONS = (
     Mutation(
         "exactness is verified at the adapter of the first training only",
         "client/dp/training.py",
-        "    if plan.dp is None or digest == cache.verified_adapter:\n",
-        "    if plan.dp is None or cache.verified:\n",
+        "    if model.verified == (training, adapter):\n",
+        "    if model.verified is not None:\n",
         ("tests/client/dp/test_gradient_check.py", "exactness_is_verified_at_every_adapter_that_is_sent"),
     ),
     Mutation(
         "a model that cannot be trained privately is found after the charge",
         "client/federation/local_round.py",
-        "        verify_training(job.model, plan, cache)\n",
+        "        verify_training(job.model, plan)\n",
         "        pass\n",
         ("tests/client/federation/test_local_round.py", "a_model_that_cannot_be_trained_privately_is_refused_before"),
     ),

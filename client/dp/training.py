@@ -78,7 +78,7 @@ def train(
     owners = _owners(data, plan)
     cache = cache or FeatureCache()
     if plan.dp is not None and gradients is None:
-        verify_training(model, plan, cache)
+        verify_training(model, plan)
     watcher = _Watcher(model, data, plan, observers) if observers else None
     drawn: list[int] = []
     losses: list[float] = []
@@ -140,17 +140,22 @@ class _Watcher:
         tell_step(self._observers, event)
 
 
-def verify_training(model: AdaptedModel, plan: DpTrainingPlan, cache: FeatureCache) -> None:
+def verify_training(model: AdaptedModel, plan: DpTrainingPlan) -> None:
     """Verify that `model` can be trained privately at the adapter that it holds. Reads no row and changes nothing.
 
-    `train` does this first. A caller that charges for the training calls it before it does, with the same `cache`.
+    `train` does this first. A caller that charges for the training calls it before it does. A verified model is not
+    verified again at the same adapter, whoever trains it: the institutions of a simulation share one model.
 
     Raises:
         ModelError: a trainable parameter cannot be trained privately, or an example's gradient depends on others.
     """
-    digest = hashlib.sha256(b"".join(value.tobytes() for _, value in sorted(model.export().items()))).hexdigest()
-    if plan.dp is None or digest == cache.verified_adapter:
+    if plan.dp is None:
         return
+    adapter = hashlib.sha256(b"".join(value.tobytes() for _, value in sorted(model.export().items()))).hexdigest()
+    training = f"{plan.max_batch_tokens} tokens, {torch.get_num_threads()} threads"
+    if model.verified == (training, adapter):
+        return
+    is_known = model.verified is not None and model.verified[0] == training
     settings = replace(plan.dp, unit="record")
     # The optimiser takes no step, so its noise is never drawn.
     with (
@@ -158,10 +163,10 @@ def verify_training(model: AdaptedModel, plan: DpTrainingPlan, cache: FeatureCac
         training_mode(model, plan),
         private_workers(model, optimizer_for(model, plan), settings, SystemNoise(), threads) as workers,
     ):
-        if not cache.verified:
+        if not is_known:
             verify_model(model)
-        verify_exactness(model, workers, plan.max_batch_tokens, thorough=not cache.verified)
-    cache.verified, cache.verified_adapter = True, digest
+        verify_exactness(model, workers, plan.max_batch_tokens, thorough=not is_known)
+    model.verified = training, adapter
 
 
 def accumulate_batch(

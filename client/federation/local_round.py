@@ -184,7 +184,7 @@ def charge_and_train(
     """
     cache = job.data.cache or FeatureCache()
     try:
-        verify_training(job.model, plan, cache)
+        verify_training(job.model, plan)
     except ModelError as error:
         raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
     charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)

@@ -55,6 +55,8 @@ class AdaptedModel:
         module: the same module wrapped by PEFT, for Opacus.
         spec: names and shapes of the exchanged tensors, by PEFT's names.
         parameters_trained, parameters_total: numbers trained, and all numbers of the model.
+        verified: for which training, and at which adapter, its private gradients were verified last in this process.
+            See `client.dp.training.verify_training`. None before.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class AdaptedModel:
         layers: str = "all",
     ) -> None:
         self.base = base
+        self.verified: tuple[str, str] | None = None
         self.head = task_head(base)
         self.module: nn.Module = module
         self._peft: Any = module

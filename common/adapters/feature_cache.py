@@ -17,16 +17,9 @@ Rows = NDArray[np.int64]
 class FeatureCache:
     """The output of the frozen layers for each example, computed once and kept for all steps and rounds.
 
-    Bound to the first model and data set that it is filled from, whose frozen layers never change.
-
-    Attributes:
-        verified: whether the per-example gradients of the model were verified in this process.
-        verified_adapter: digest of the adapter at which exactness was verified last, or None.
-    """
+    Bound to the first model and data set that it is filled from, whose frozen layers never change."""
 
     def __init__(self) -> None:
-        self.verified = False
-        self.verified_adapter: str | None = None
         self._owner: tuple[AdaptedModel, TokenizedSet] | None = None
         self._features: FrozenFeatures | None = None
 

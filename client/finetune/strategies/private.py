@@ -48,7 +48,7 @@ def train_privately(session: Session, rows: TokenizedSet) -> tuple[dict[str, flo
     plan, dp = _plan(session, choice, delta, len(rows), institution)
     event = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, dp.steps)
     cache = FeatureCache()
-    verify_training(session.model, plan, cache)
+    verify_training(session.model, plan)
     with open_account(session) as account:
         reservation = account.charge(session, event, len(rows), delta, dp.clipping_norm)
         return _train(session, account.ledger, reservation, rows, plan, cache)

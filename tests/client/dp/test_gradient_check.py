@@ -1,6 +1,7 @@
 """A private training begins only if an example's gradient has the same bits in any company."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -37,10 +38,9 @@ def change_head(model: AdaptedModel, change: Callable[[torch.Tensor], torch.Tens
 
 
 def test_a_model_whose_examples_are_computed_by_themselves_is_verified_and_left_as_it_was(model: AdaptedModel) -> None:
-    before, cache = model.export(), FeatureCache()
-    verify_training(model, PLAN, cache)
-    assert cache.verified
-    assert cache.verified_adapter is not None
+    before = model.export()
+    verify_training(model, PLAN)
+    assert model.verified is not None
     assert all(np.array_equal(before[name], value) for name, value in model.export().items())
     assert all(parameter.grad is None for parameter in model.module.parameters())
 
@@ -67,13 +67,13 @@ def test_a_last_bit_that_depends_on_company_size_or_place_is_found(
 ) -> None:
     change_head(model, change)
     with pytest.raises(ModelError, match="depends on the examples beside it"):
-        verify_training(model, PLAN, FeatureCache())
+        verify_training(model, PLAN)
 
 
 def test_exactness_is_verified_at_every_adapter_that_is_sent(model: AdaptedModel) -> None:
     """A hub may send an adapter at which alone the others show."""
     cache = FeatureCache()
-    verify_training(model, PLAN, cache)
+    verify_training(model, PLAN)
     bound = max(float(np.abs(value).max()) for value in model.export().values())
     model.load({name: value + 10 * bound for name, value in model.export().items()})
     weight = next(p for name, p in model.trainable().items() if name in model.head_names())
@@ -90,18 +90,23 @@ def test_the_packaged_encoder_is_verified_at_short_lengths(dtype: Literal["float
     config = AdapterConfig(
         rank=2, alpha=4, dropout=0.0, target_modules="all-linear", layers="last:1", trained_factors="B"
     )
-    verify_training(adapt(base, config, kind, seed=0), PLAN, FeatureCache())
+    verify_training(adapt(base, config, kind, seed=0), PLAN)
 
 
 def test_an_adapter_that_makes_nan_is_no_reason_to_refuse(model: AdaptedModel) -> None:
     """A gradient that is not finite counts as zero, whatever the company."""
     largest = np.finfo(np.float32).max
     model.load({name: np.full_like(value, largest) for name, value in model.export().items()})
-    verify_training(model, PLAN, FeatureCache())
+    verify_training(model, PLAN)
 
 
 def test_a_verified_adapter_is_not_verified_twice(model: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = FeatureCache()
-    verify_training(model, PLAN, cache)
+    verify_training(model, PLAN)
+    train(model, model.encode(["profit", "loss of bank"], [0, 1]), PLAN, SystemNoise(), FeatureCache())
+    trained = model.export()
+    verify_training(model, PLAN)
+    model.load(trained)
     monkeypatch.setattr(training, "verify_exactness", None)
-    verify_training(model, PLAN, cache)
+    verify_training(model, PLAN)
+    with pytest.raises(TypeError, match="not callable"):
+        verify_training(model, replace(PLAN, max_batch_tokens=PLAN.max_batch_tokens + 64))

@@ -430,7 +430,7 @@ def test_a_model_that_cannot_be_trained_privately_is_refused_before_the_charge(
         raise ModelError("trainable parameter x: no per-example gradient rule: freeze it")
 
     waiting = job()
-    waiting.data.cache.verified_adapter = None
+    waiting.model.verified = None
     monkeypatch.setattr("client.dp.training.verify_exactness", lambda *_, **__: no_rule())
     assert refused(waiting) is RefusalCode.BASE_MODEL
     assert ledger.charges == ()
