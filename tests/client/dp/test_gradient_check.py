@@ -51,7 +51,7 @@ def test_a_head_that_compares_the_rows_of_a_batch_is_refused_in_one_line(tmp_pat
     base = load_base(ModelConfig(max_tokens=64, base=str(path), pooling="native"), task("sentiment_analysis"), labels=3)
     lora = AdapterConfig(rank=2, alpha=4, dropout=0.0, target_modules="all-linear", layers="all", trained_factors="B")
     with pytest.raises(ModelError, match="its own head compares the rows of a batch"):
-        verify_training(adapt(base, lora, task("sentiment_analysis"), seed=1), PLAN, FeatureCache())
+        verify_training(adapt(base, lora, task("sentiment_analysis"), seed=1), PLAN)
 
 
 @pytest.mark.parametrize(
