@@ -14,6 +14,7 @@ import client.dp.training as loop
 from client.audit import canaries, checks, findings, inversion
 from client.audit.subject import Subject, default_run, load_subject, random_texts
 from client.commands import audit
+from client.dp.clipped_sum import ClippedSum
 from client.dp.mechanism import PrivateOptimizer
 from client.dp.noise import FixedNoise, SystemNoise
 from client.dp.plan import DpTrainingPlan
@@ -185,8 +186,8 @@ def test_a_customer_drawn_in_part_is_found(base: Callable[[str], str], monkeypat
     assert "whole units" in failed(checks.check_sampling(by_customer))
 
 
-def unclipped_head(self: PrivateOptimizer, gradients: torch.Tensor) -> None:
-    KEPT(self, gradients)
+def unclipped_head(self: ClippedSum, gradients: torch.Tensor, space: torch.Tensor | None) -> None:
+    KEPT(self, gradients, space)
     start = 0
     for parameter in self.params:
         if parameter.numel() < 100:
@@ -194,26 +195,26 @@ def unclipped_head(self: PrivateOptimizer, gradients: torch.Tensor) -> None:
         start += parameter.numel()
 
 
-def each_number_alone(self: PrivateOptimizer, gradients: torch.Tensor) -> None:
+def each_number_alone(self: ClippedSum, gradients: torch.Tensor, _: torch.Tensor | None) -> None:
     clip = self.grid.clipping_norm
     self.sum.add((gradients.clamp(-clip, clip) / self.grid.step).trunc())
 
 
-def not_put_on_the_grid(self: PrivateOptimizer, gradients: torch.Tensor) -> None:
+def not_put_on_the_grid(self: ClippedSum, gradients: torch.Tensor, _: torch.Tensor | None) -> None:
     """Clipped in float32 by a norm that the batch has a part in, as sums of floats are."""
     norms = gradients.norm(dim=1) * (1 - 1e-3 * len(gradients))
     factors = (self.grid.clipping_norm / norms).clamp(max=1.0)
     self.sum.add((gradients * factors[:, None] / self.grid.step).round())
 
 
-KEPT = PrivateOptimizer.add_units
+KEPT = ClippedSum._clip_and_add
 
 
 @pytest.mark.parametrize("wrong", [unclipped_head, each_number_alone, not_put_on_the_grid])
 def test_clipping_that_does_not_bound_one_unit_is_found(
     subject: Subject, monkeypatch: pytest.MonkeyPatch, wrong: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(PrivateOptimizer, "add_units", wrong)
+    monkeypatch.setattr(ClippedSum, "_clip_and_add", wrong)
     assert "sensitivity" in failed(checks.check_sensitivity(subject))
 
 

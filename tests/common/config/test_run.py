@@ -377,7 +377,7 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         privacy[key] = draw(values)
     name = draw(st.sampled_from(sorted(TASKS)))
     table: dict[str, Any] = {"name": name}
-    if name != "document_summarization" and draw(st.booleans()):
+    if not TASKS[name].head.writes_text and draw(st.booleans()):
         table["labels"] = draw(st.lists(NAMES, min_size=5, max_size=8, unique=True))
         if name == "multi_task":
             tasks = ("sentiment_analysis", "risk_classification")
