@@ -13,11 +13,11 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .PHONY: help env demo test fuzz matrix e2e soak lint prose docs bench sbom hashes clean
 help:
-	@echo "make demo   four synthetic banks fine-tune one model together, privately (about 4 minutes)"
-	@echo "make test   the test suite (about 6 minutes)"
+	@echo "make demo   four synthetic banks fine-tune one model together, privately (some minutes)"
+	@echo "make test   the test suite (about 15 minutes)"
 	@echo "make fuzz   the property tests with inputs that are drawn anew (about 2 minutes)"
 	@echo "make matrix every combination in docs/matrix.md, for a nightly run (long)"
-	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 8 minutes)"
+	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 20 minutes)"
 	@echo "make soak   eight institutions: 200 connections at once, and twenty runs in a row (long)"
 	@echo "make lint   ruff, mypy --strict, import contracts, and the limits of make prose"
 	@echo "make prose  how plain docstrings, comments and pages are, and the limits they have to keep"

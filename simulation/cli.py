@@ -49,7 +49,7 @@ def add_run(commands: cli.Commands) -> None:
 
 def add_demo(commands: cli.Commands) -> None:
     """`demo`."""
-    text = "four synthetic banks, a real encoder, about four minutes"
+    text = "four synthetic banks, a real encoder, some minutes"
     demo = cli.subcommand(commands, "demo", _federate, text, "demo --out runs/demo")
     demo.set_defaults(config=DEMO, baselines=True)
     _add_new_run(demo)
