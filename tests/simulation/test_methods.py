@@ -96,6 +96,7 @@ def test_gradients_that_are_not_exact_are_refused_and_not_charged(
     def inexact(*_: Any, **__: Any) -> None:
         raise ModelError("its gradients depend on the batch: choose lora")
 
+    workspace.models.adapted.verified = None  # it was verified at the start, for all institutions
     monkeypatch.setattr(loop, "verify_exactness", inexact)
     with pytest.raises(QuorumError):
         run_simulation(workspace)
