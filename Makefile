@@ -14,10 +14,10 @@ export OMP_WAIT_POLICY = PASSIVE
 .PHONY: help env demo test fuzz matrix e2e soak lint prose docs bench sbom hashes clean
 help:
 	@echo "make demo   four synthetic banks fine-tune one model together, privately (some minutes)"
-	@echo "make test   the test suite (about 15 minutes)"
+	@echo "make test   the test suite (about 10 minutes)"
 	@echo "make fuzz   the property tests with inputs that are drawn anew (about 2 minutes)"
 	@echo "make matrix every combination in docs/matrix.md, for a nightly run (long)"
-	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 20 minutes)"
+	@echo "make e2e    a deployed federation on loopback, and the faults it survives (about 25 minutes)"
 	@echo "make soak   eight institutions: 200 connections at once, and twenty runs in a row (long)"
 	@echo "make lint   ruff, mypy --strict, import contracts, and the limits of make prose"
 	@echo "make prose  how plain docstrings, comments and pages are, and the limits they have to keep"
@@ -54,6 +54,7 @@ matrix: env
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "matrix or not matrix" tests/client/finetune/test_matrix.py
 
 e2e: env
+	@# One process: two federations at once keep two cores so busy that they end no earlier.
 	@$(BIN)/python -m pytest -q -m e2e tests/e2e
 
 soak: env
@@ -79,6 +80,7 @@ bench: env
 	@$(BIN)/python -m benchmarks.dp_step
 	@$(BIN)/python -m benchmarks.throughput
 	@$(BIN)/python -m benchmarks.round_overhead
+	@$(BIN)/python -m benchmarks.institutions
 
 sbom: env
 	@# Its own environment, so that the list does not name the program that makes it.

@@ -32,7 +32,7 @@ from client.finetune.strategies.continual_pretraining import AdaptationJob
 from client.finetune.strategies.distillation import DistillationJob
 from client.finetune.strategies.domain_terms import TermList, curated, mine
 from client.finetune.strategies.stages import PUBLISHED
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.base_models.extend import write_merged_base
 from common.base_models.pretrained import load_tokenizer
 from common.data.datasets import Dataset, Example

@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 __all__ = ["FILE", "main", "rows_of"]
 
 FILE = "instructions_three_banks.jsonl"
-_TRAIN, _TEST = 120, 40
+_TRAIN, _TEST = 500, 100
 """Rows of each institution."""
 _LABELS = 6
 """Most frequent labels of each kind that are kept."""
@@ -37,6 +37,9 @@ INSTRUCTIONS = {
     "branch": "What is this customer's question about? Answer {labels}.",
     "complaints": "Which product is this complaint about? Answer {labels}.",
 }
+
+KINDS = {"markets": "sentiment", "branch": "topic", "complaints": "product"}
+"""The kind of instruction of each institution, whose answers the run declares."""
 
 Pair = tuple[str, str]
 
@@ -63,6 +66,7 @@ def rows_of(institution: str, train: Sequence[Pair], test: Sequence[Pair]) -> li
                     "instruction": instruction,
                     "input": text[:_LONGEST],
                     "output": label,
+                    "kind": KINDS[institution],
                     "institution": institution,
                     "split": split,
                 }

@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from common.errors import ConfigurationError, FedfinError
 from common.files import json_text, write_atomic
 from common.flower.environment import QUIET
 from common.installation import foreign_package
+
+if TYPE_CHECKING:
+    from common.config.token import TokenSettings
 
 __all__ = [
     "Commands",
@@ -26,6 +29,7 @@ __all__ = [
     "build_parser",
     "changed_passphrase",
     "chosen_passphrase",
+    "chosen_token",
     "main",
     "print_json",
     "subcommand",
@@ -43,6 +47,10 @@ ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+
+_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES)
+"""Errors of a path that was given. They come from the first look at it, wherever that is."""
+_MOST_SHOWN = 160  # characters of such a path
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,7 +94,7 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
         print(f"{parser.prog}: {foreign}", file=sys.stderr)
         return 2
     try:
-        _use_passphrases(args)
+        _use_files(args)
         return int(args.run(args))
     except FedfinError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
@@ -99,9 +107,17 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
         print(f"{parser.prog}: the memory is not enough: give smaller files, or use a larger machine", file=sys.stderr)
         return 2
     except OSError as error:
+        if error.errno in _PATH_ERRORS and error.filename is not None:
+            name = os.fsdecode(error.filename)
+            shown = name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}..."
+            print(f"{parser.prog}: {shown}: {error.strerror}: check the path and its permissions", file=sys.stderr)
+            return 2
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         print(f"{parser.prog}: the disk is full: make room, and run the command again", file=sys.stderr)
+        return 2
+    except EOFError:
+        print(f"\n{parser.prog}: no answer was typed: run the command again, or see its --help", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: {interrupted}", file=sys.stderr)
@@ -109,19 +125,49 @@ def main(parser: argparse.ArgumentParser, arguments: list[str] | None, interrupt
 
 
 def add_passphrase(parser: argparse.ArgumentParser) -> None:
-    """Add `--passphrase-file FILE`. `main` lets the command read it."""
+    """Add `--passphrase-file FILE` and `--pin-file FILE`. `main` lets the command read them."""
     text = (
         "file (mode 0600) with the passphrase of encrypted private keys, repeatable if agent and node have different "
         "ones (default: the systemd credential fedfin-passphrase, or ask)"
     )
     parser.add_argument("--passphrase-file", type=Path, action="append", default=[], metavar="FILE", help=text)
+    text = (
+        "file (mode 0600) with the PIN of the token that holds the signing key (default: the systemd credential "
+        "fedfin-token-pin, or ask)"
+    )
+    parser.add_argument("--pin-file", type=Path, metavar="FILE", help=text)
 
 
 def add_encrypt(parser: argparse.ArgumentParser) -> None:
-    """Add `--encrypt` and `--passphrase-file FILE`, for a command that makes keys."""
+    """Add `--encrypt`, `--token LABEL` and the files with their secrets, for a command that makes keys."""
     text = "encrypt all private keys with a passphrase"
     parser.add_argument("--encrypt", action="store_true", help=text)
+    text = "label of a PKCS#11 token that holds the signing key, which is made there unless it exists"
+    parser.add_argument("--token", metavar="LABEL", help=text)
+    text = "the PKCS#11 module of that token, such as /usr/lib/softhsm/libsofthsm2.so"
+    parser.add_argument("--token-module", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--token-key", metavar="LABEL", help="label of the key there (default: fedfin-NAME)")
     add_passphrase(parser)
+
+
+def chosen_token(args: argparse.Namespace) -> "TokenSettings | None":
+    """Return the place of the signing key of `--name`, if it is in a token. None if `--token` is not given.
+
+    Raises:
+        ConfigurationError: The options do not go together.
+    """
+    from common.config.token import TokenSettings
+
+    if args.token is None:
+        if args.token_module is not None or args.token_key is not None:
+            raise ConfigurationError("--token-module and --token-key: give --token LABEL too")
+        if args.pin_file is not None and not getattr(args, "renew", False):
+            raise ConfigurationError("--pin-file: give --token LABEL too, to keep the signing key in a token")
+        return None
+    if args.token_module is None:
+        raise ConfigurationError("--token: give --token-module FILE too, the PKCS#11 module of the token")
+    key = args.token_key or f"fedfin-{args.name}"
+    return TokenSettings(module=args.token_module.absolute(), label=args.token, key=key)
 
 
 def chosen_passphrase(args: argparse.Namespace) -> bytes | None:
@@ -174,11 +220,15 @@ def write_output(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise ConfigurationError(f"{path}: cannot be written ({error.strerror}): choose another file") from None
 
 
-def _use_passphrases(args: argparse.Namespace) -> None:
+def _use_files(args: argparse.Namespace) -> None:
     if getattr(args, "passphrase_file", None):
         from common.identity.passphrase import read_passphrase_from
 
         read_passphrase_from(args.passphrase_file)
+    if getattr(args, "pin_file", None) is not None:
+        from common.identity.pin import read_pin_from
+
+        read_pin_from(args.pin_file)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

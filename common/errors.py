@@ -25,6 +25,7 @@ __all__ = [
     "QuorumError",
     "SecureAggregationRefused",
     "ServiceError",
+    "TokenError",
 ]
 
 
@@ -64,6 +65,10 @@ class EnrolmentError(FedfinError):
 
 class PassphraseError(FedfinError):
     """Private keys are encrypted, and the passphrase is missing or wrong."""
+
+
+class TokenError(FedfinError):
+    """A token with a signing key is absent, does not know the PIN or the key, or does not sign."""
 
 
 class ServiceError(FedfinError):

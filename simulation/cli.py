@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "fedfin-simulate",
         "A federation on one machine: institutions fine-tune one language model together, privately.",
         "run benchmarks/sentfin_desks.toml --out runs/desks",
-        (add_run, add_demo, add_resume, add_report),
+        (add_run, add_demo, add_resume, add_report, add_plan),
     )
 
 
@@ -72,6 +72,53 @@ def add_report(commands: cli.Commands) -> None:
     text = "write report.html again from a run's files"
     report = cli.subcommand(commands, "report", _report, text, "report runs/desks")
     report.add_argument("out", type=Path, metavar="DIR", help="the run's directory")
+
+
+def add_plan(commands: cli.Commands) -> None:
+    """`plan`."""
+    text = "the whole noise by each institution, or noise once under secure aggregation: which leaves less"
+    example = "plan --sizes 377 377 377 377 --honest 3 --target-epsilon 3 --delta 1e-4 --sampling-rate 0.25 --rounds 40"
+    plan = cli.subcommand(commands, "plan", _plan, text, example)
+    sizes = "declared records or customers of each institution"
+    plan.add_argument("--sizes", nargs="+", type=int, required=True, metavar="UNITS", help=sizes)
+    honest = "institutions assumed honest (aggregation.honest)"
+    plan.add_argument("--honest", type=int, required=True, metavar="H", help=honest)
+    target = "privacy.target_epsilon of the run"
+    plan.add_argument("--target-epsilon", type=float, required=True, metavar="EPSILON", help=target)
+    plan.add_argument("--delta", type=float, required=True, metavar="DELTA", help="privacy.delta of the run")
+    rate = "training.sampling_rate of the run"
+    plan.add_argument("--sampling-rate", type=float, required=True, metavar="RATE", help=rate)
+    plan.add_argument("--rounds", type=int, required=True, metavar="N", help="rounds of one local step each")
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from simulation.plan import compare
+
+    plan = compare(args.sizes, args.honest, args.target_epsilon, args.delta, args.sampling_rate, args.rounds)
+    if args.json:
+        cli.print_json(plan.to_json())
+        return 0
+    print("noise of a round's mean, as that of one institution with so many units (more units: less noise)")
+    print(f"  one institution with all rows            {plan.pooled:>10,.0f}")
+    print(f"  noise once, {args.honest} honest".ljust(43) + f"{plan.once:>10,.0f}")
+    for rule, units in plan.each.items():
+        print(f"  whole noise by each, {rule}".ljust(43) + f"{units:>10,.0f}")
+    best = max(plan.each.values())
+    said = {
+        "once": f"noise once leaves {plan.once / best:.2f} times less",
+        "each": f"the whole noise by each leaves {best / plan.once:.2f} times less",
+        "equal": "both leave the same",
+    }
+    print(f"better: {said[plan.better]}")
+    print(
+        f"epsilon {plan.epsilon:.3g} at delta {args.delta:g}. With noise once it rests on {args.honest} honest of any "
+        f"{plan.least_threshold} institutions, and is {plan.epsilon_alone:.3g} without them"
+    )
+    print(
+        "not known here: how much noise the model bears, the bias of inverse_variance, several local steps (noise once "
+        "has one a round), absences"
+    )
+    return 0
 
 
 def _add_new_run(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +183,10 @@ def _federate(args: argparse.Namespace) -> int:
 
 
 def _reopened(out: Path, display: "Display") -> "Workspace":
-    from simulation.workspace import Workspace
+    from simulation.run_directory import read_note
+
+    read_note(out)
+    from simulation.workspace import Workspace  # imports torch, so a wrong path is found before
 
     display.on_stage(f"reopening {out}")
     return Workspace.reopen(out)
@@ -144,8 +194,10 @@ def _reopened(out: Path, display: "Display") -> "Workspace":
 
 def _begun(args: argparse.Namespace, display: "Display") -> "Workspace":
     """Read the configuration and its rows, and only then load torch: most mistakes are found in a second."""
-    from simulation.config import check_engine, load_simulation, refuse_used
+    from simulation.checks import check_run
+    from simulation.config import load_simulation
     from simulation.loading import federation_of
+    from simulation.run_directory import refuse_used
 
     source: Path = args.config
     if not source.is_file():
@@ -154,8 +206,8 @@ def _begun(args: argparse.Namespace, display: "Display") -> "Workspace":
     out = args.out or Path("runs") / source.stem
     refuse_used(out)
     simulation = load_simulation(source, changes=args.set)
-    check_engine(simulation.run, args.engine)
     federation = federation_of(simulation)
+    check_run(simulation, federation)
     from simulation.workspace import Workspace
 
     return Workspace.begin(simulation, federation, out)

@@ -14,7 +14,7 @@ from common.config.sections import Range, Section, build, error_prefix, refuse_u
 from common.config.toml import apply_overrides, parse_toml, read_config
 from common.errors import ConfigurationError
 
-__all__ = ["DataConfig", "Engine", "InstitutionsConfig", "SimulationConfig", "check_engine", "load_simulation"]
+__all__ = ["DataConfig", "Engine", "InstitutionsConfig", "SimulationConfig", "load_simulation"]
 
 Engine = Literal["in-process", "flower"]
 VARIABLE = "FEDFIN_DATA"
@@ -179,26 +179,3 @@ def _absolute(data: DataConfig, key: str, start: Path) -> Path | None:
         state = f"is {root}, which is no directory" if os.environ.get(VARIABLE) else "is not set"
         data.refuse(key, f"uses ${VARIABLE}, which {state}: set {VARIABLE} to your data directory")
     return root.joinpath(*path.parts[1:]).resolve()
-
-
-def check_engine(run: RunConfig, engine: Engine) -> None:
-    """Refuse a run that an engine cannot execute.
-
-    Raises:
-        ConfigurationError: It has secure aggregation, and the engine is not the in-process one.
-    """
-    if engine == "flower" and run.aggregation.secure:
-        raise ConfigurationError(
-            "--engine flower: secure aggregation runs in process alone: leave the option out, or leave secure, honest "
-            "and threshold out of [aggregation]"
-        )
-
-
-def refuse_used(out: Path) -> None:
-    """Refuse an output directory that holds anything.
-
-    Raises:
-        ConfigurationError: It is a file, or not empty.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigurationError(f"{out}: the output directory is not empty: choose another, or `resume` it")

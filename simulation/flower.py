@@ -1,10 +1,12 @@
 """Run a simulation on Flower's engine: Ray workers act as the institutions, and sealed bytes travel as messages.
 
 A worker serves any institution, so every message reopens its institution from its directory. Only the base model stays
-loaded in a worker. Ledger and outbox are on disk, as in a deployed institution.
+loaded in a worker. Ledger and outbox are on disk, as in a deployed institution. Sessions of secure aggregation travel
+with Flower's context of the node (`simulation.carried`).
 """
 
 import functools
+import gc
 import importlib.util
 import os
 import time
@@ -24,6 +26,7 @@ from server.flower.grid import GridTransport
 from server.flower.replies import start_inline
 from server.results.evaluation import HubEvaluator
 from server.rounds.checkpoint import RunState
+from simulation.carried import carried
 from simulation.in_process import coordinate
 from simulation.workspace import Workspace
 
@@ -57,7 +60,8 @@ def client_app(out: Path, threads: int) -> ClientApp:
         institution = _institution_name(directory, partition)
         try:
             agent = _reopen(directory, threads).institution(institution)
-            return Message(to_record(agent.handle(from_record(message.content))), reply_to=message)
+            with carried(agent.secure, context.state):
+                return Message(to_record(agent.handle(from_record(message.content))), reply_to=message)
         except FedfinError:
             # Flower would send the text of the exception to the hub.
             return Message(to_error(RelayError.FAILED), reply_to=message)
@@ -100,7 +104,7 @@ def run_on_flower(
     def main(grid: Grid, _context: Context) -> None:
         try:
             node_ids = nodes_by_name(grid, nodes)
-            transport = GridTransport(grid, lambda: node_ids, workspace.config.aggregation.quorum, start=start_inline)
+            transport = GridTransport(grid, lambda: node_ids, workspace.config.aggregation.needed, start=start_inline)
             ended.append(coordinate(workspace, state, transport, evaluator, observers))
         except FedfinError as error:
             ended.append(error)
@@ -113,6 +117,7 @@ def run_on_flower(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run_simulation(server, client_app(workspace.out, threads), num_supernodes=nodes, backend_config=backend)
+        gc.collect()  # Ray leaves files open, and their warnings belong to it, not to the code that runs later
     if not ended:
         raise FedfinError(f"{workspace.out}: Flower's engine stopped before the run ended: continue with `resume`")
     if isinstance(ended[0], FedfinError):

@@ -1,7 +1,7 @@
 """Run a whole federation as plain calls in one process: the same sealed bytes and agents, without a network."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from client.agent.agent import Agent
@@ -16,6 +16,7 @@ from server.rounds.admission import Failure
 from server.rounds.assignments import assignments
 from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import Transport
+from simulation.together import answer_together
 from simulation.workspace import Workspace
 
 __all__ = ["InProcessTransport", "Named", "coordinate", "run_in_process"]
@@ -33,7 +34,9 @@ class Named(Observer):
 
 
 class InProcessTransport:
-    """Hands each institution its sealed assignment and collects the sealed answers, one after another.
+    """Hands each institution its sealed assignment and collects the sealed answers.
+
+    The gradients of institutions that train from the same adapter are computed together (`simulation.together`).
 
     Args:
         agents: The institutions' agents, by name.
@@ -42,15 +45,13 @@ class InProcessTransport:
     def __init__(self, agents: dict[str, Agent]) -> None:
         self._agents = agents
 
-    def exchange(self, _round: int, sealed: dict[str, bytes], _deadline_s: float) -> dict[str, bytes | Failure]:
+    def exchange(self, _round: int, sealed: Mapping[str, bytes], _deadline_s: float) -> dict[str, bytes | Failure]:
         """Return each institution's sealed answer. One that cannot answer becomes a `Failure`, and the others go on."""
-        answers: dict[str, bytes | Failure] = {}
-        for name, assignment in sealed.items():
-            try:
-                answers[name] = self._agents[name].handle(assignment)
-            except FedfinError as error:
-                answers[name] = Failure(RoundOutcome.FAILED_ERROR, str(error))
-        return answers
+        ended = answer_together({name: self._agents[name].answering(question) for name, question in sealed.items()})
+        return {
+            name: Failure(RoundOutcome.FAILED_ERROR, str(answer)) if isinstance(answer, FedfinError) else answer
+            for name, answer in ended.items()
+        }
 
 
 def coordinate(

@@ -1,15 +1,16 @@
 """Load the rows of a simulation from files or from the synthetic banks, divided among its institutions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from common.data.conll import DOCUMENT
 from common.data.corpora import read_text_records
 from common.data.datasets import Dataset, Example, validate
 from common.data.files import is_conll
-from common.data.reading import labels_of_records, reading_notes, to_dataset
+from common.data.reading import labels_of_records, reading_notes, refuse_unused_kinds, to_dataset
 from common.data.records import Columns, Records, read_records
 from common.errors import ConfigurationError, DataError
 from common.tasks import Head, task
@@ -39,11 +40,18 @@ def federation_of(simulation: "SimulationConfig") -> Federation:
     if simulation.data is None:
         raise ConfigurationError("data is missing: a simulation from a file names its rows in [data]")
     run = simulation.run
-    return load_federation(simulation.data, run.labels, task(run.task).head, task=run.task, seed=run.seed)
+    head = task(run.task).head
+    return load_federation(simulation.data, run.labels, head, task=run.task, seed=run.seed, answers=run.answers)
 
 
 def load_federation(
-    cfg: "DataConfig", labels: Sequence[str], head: str, *, task: str = "sentiment_analysis", seed: int = 0
+    cfg: "DataConfig",
+    labels: Sequence[str],
+    head: str,
+    *,
+    task: str = "sentiment_analysis",
+    seed: int = 0,
+    answers: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Federation:
     """Return the rows of a simulation. Test rows of a separate file, or of a random division, have one part, "all".
 
@@ -53,6 +61,7 @@ def load_federation(
         head: Kind of the task's head, as in `common.tasks`.
         task: Name of the task, for the synthetic banks and for messages.
         seed: Of the division into training and test rows and among institutions.
+        answers: Of instructions, the allowed answers by kind.
 
     Raises:
         ConfigurationError: The settings do not divide the data, or the task cannot be simulated.
@@ -70,10 +79,17 @@ def load_federation(
     kind = Head(head)
     if kind.is_language_modelling:
         return leave_test_rows_out(_texts(cfg, cfg.train, seed))
-    return leave_test_rows_out(_labelled(cfg, cfg.train, kind, tuple(labels), seed))
+    return leave_test_rows_out(_labelled(cfg, cfg.train, kind, tuple(labels), seed, answers))
 
 
-def _labelled(cfg: "DataConfig", source: Path, head: Head, labels: tuple[str, ...], seed: int) -> Federation:
+def _labelled(
+    cfg: "DataConfig",
+    source: Path,
+    head: Head,
+    labels: tuple[str, ...],
+    seed: int,
+    answers: Mapping[str, Sequence[str]],
+) -> Federation:
     """Load rows with labels. The documents of CoNLL files are the institutions if institution_column is "document"."""
     if is_conll(source, head) and cfg.institution_column not in (None, DOCUMENT):
         raise ConfigurationError(
@@ -87,7 +103,7 @@ def _labelled(cfg: "DataConfig", source: Path, head: Head, labels: tuple[str, ..
     known = labels or (() if head.writes_text else labels_of_records(every, head))
 
     def dataset(records: Records, name: str) -> Dataset:
-        made = to_dataset(records, head, known, numbered=every.own_labels, name=name)
+        made = to_dataset(records, head, known, numbered=every.own_labels, name=name, answers=answers)
         return replace(made, labels_from_rows=bool(known) and not labels)
 
     return _federation(cfg, train, test, dataset, seed)
@@ -117,6 +133,7 @@ def _federation(
     """Divide training rows among institutions, and test rows too if they come from the same file."""
     pooled, test_name = dataset(train, train.name), test.name
     validate(pooled)
+    refuse_unused_kinds(pooled, "task.answers")
     if not test.rows:
         raise DataError(f"{test_name}: no rows are left for the test: raise data.test_fraction or name a test file")
     hub = dataset(test, test_name)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from common.data.datasets import AnyExample, Dataset, Example, ResponseExample, TokenExample, merge, text_of
-from common.data.labels import clean_label
 from common.data.records import Record, Records
 from common.data.splits import remove_test_rows
 from common.errors import ConfigurationError, DataError
+from common.spelling import clean_label
 
 __all__ = [
     "HUB",

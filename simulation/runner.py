@@ -27,7 +27,7 @@ from server.results.evaluation import HubEvaluator
 from server.rounds import checkpoint
 from server.rounds.checkpoint import RunState
 from simulation.baselines import compute_baselines
-from simulation.config import Engine, check_engine
+from simulation.config import Engine
 from simulation.in_process import run_in_process
 from simulation.workspace import Workspace
 
@@ -48,12 +48,10 @@ def run_simulation(
         observers: Called during the run.
 
     Raises:
-        ConfigurationError: Baselines of a model that predicts or writes text are asked for, or an engine that cannot
-            run it.
+        ConfigurationError: Baselines of a model that predicts or writes text are asked for.
         CheckpointError: The saved state is damaged or belongs to another run.
         QuorumError: Too few institutions contributed to a round. The rounds before it are saved.
     """
-    check_engine(workspace.config, engine)
     if baselines and not task(workspace.config.task).head.is_linear:
         raise ConfigurationError(
             "--baselines: a model that predicts or writes text is compared with itself before round 1, and the result "

@@ -15,25 +15,17 @@ from client.agent.models import readable_rows, reads_in_pieces
 from client.dp.training import verify_training
 from client.federation.local_round import PreparedData, plan_training
 from client.inspection.look import look_at_rows
-from client.institution.config import (
-    InstitutionConfig,
-    LimitsConfig,
-    LocalModelConfig,
-    PersonalConfig,
-    ReleaseConfig,
-    power_of_two_at_most,
-)
+from client.institution.config import InstitutionConfig
 from client.institution.paths import InstitutionPaths
 from client.personalisation.methods import method_of
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.travelling import travelling_spec
 from common.adapters.warm_up import needs_warm_up, warm_up
-from common.base_models.provenance import refuse_private_base
 from common.base_models.resolve import pinned
 from common.config.run import RunConfig
 from common.data.corpora import general_text, public_texts
 from common.data.datasets import select_labels
-from common.errors import AssignmentRefused, CheckpointError, ConfigurationError, ModelError
+from common.errors import CheckpointError, ConfigurationError, ModelError
 from common.events import Observer
 from common.files import write_atomic, write_json
 from common.identity.keys import PrivateKeys
@@ -43,10 +35,12 @@ from common.protocol.envelope import PublicKeys
 from common.tasks import task
 from common.versions import package_versions
 from server.rounds.assignments import FederationContext
-from simulation.config import SimulationConfig, load_simulation, refuse_used
+from simulation.checks import check_run, institution_settings
+from simulation.config import SimulationConfig, load_simulation
 from simulation.loading import federation_of
 from simulation.models import Models
 from simulation.partition import Federation
+from simulation.run_directory import read_note, refuse_used
 
 __all__ = ["Workspace"]
 
@@ -101,14 +95,13 @@ class Workspace:
         workspace = cls._with(simulation, federation, out)
         if not (out / "run.json").exists():
             return cls.begin(simulation, federation, out)
-        run_id, _, data = _noted(out)
+        run_id, _, data = read_note(out)
         if (run_id, data) != (workspace.run_id, workspace.data_digest()):
             raise CheckpointError(f"{out}: it holds another run (other settings or data): choose another directory")
         return workspace
 
     def _lay_out(self) -> None:
         """Validate the run, then write its directory."""
-        refuse_private_base(self.config.model.base)
         self._check()
         self.models.base  # noqa: B018 - an absent base model must be known before anything is written
         self._check_gradients()
@@ -144,7 +137,7 @@ class Workspace:
         Raises:
             CheckpointError: it is not a run's directory, or the data has changed since.
         """
-        _, source, data = _noted(out)
+        _, source, data = read_note(out)
         if source is None:
             raise CheckpointError(
                 f"{out}: its rows were given from Python and are in no file: call fedfin.simulate with them again"
@@ -166,17 +159,9 @@ class Workspace:
         """Plan the training of every institution, and read the public text, before any file is written."""
         if task(self.config.task).head.is_language_modelling:
             self._public_texts()
-        quorum, number = self.config.aggregation.quorum, len(self.federation.train)
-        if quorum > number:
-            self.config.aggregation.refuse("quorum", f"is {quorum}, but {number} institutions take part: lower it")
-        self.config.aggregation.check_institutions(number)
+        check_run(self.simulation, self.federation)
         for name, dataset in self.federation.train.items():
-            try:
-                plan_training(self.config, self.settings(name), dataset.units(self.config.privacy.unit))
-            except AssignmentRefused as refused:
-                raise ConfigurationError(
-                    f"institution {name}: {refused} ({refused.code}): change the run, or leave it out"
-                ) from None
+            plan_training(self.config, self.settings(name), dataset.units(self.config.privacy.unit))
 
     def _check_gradients(self) -> None:
         """Refuse a model that cannot be trained privately, or have the personal part, before any ledger is charged."""
@@ -196,27 +181,7 @@ class Workspace:
 
     def settings(self, name: str) -> InstitutionConfig:
         """The settings of one simulated institution, from the configuration's [institutions]."""
-        decided, unit = self.simulation.institutions, self.config.privacy.unit
-        units = self.federation.train[name].units(unit)
-        return InstitutionConfig(
-            name=name,
-            model=LocalModelConfig(allowed=(self.config.model.base,)),
-            limits=LimitsConfig(
-                max_epsilon=decided.max_epsilon,
-                max_epsilon_alone=decided.max_epsilon_alone,
-                delta=self.config.privacy.delta,
-                allow_without_privacy=self.config.privacy.mode == "none",
-                unit=unit,
-            ),
-            release=ReleaseConfig(declared_units=power_of_two_at_most(units) if decided.declare_units else None),
-            personalisation=self._allowed(),
-            noise=decided.noise,
-        )
-
-    def _allowed(self) -> PersonalConfig:
-        """Return the officer's decision, in place of which a simulation allows the method of the run."""
-        method = self.config.personalisation.method
-        return PersonalConfig(allowed=() if method == "none" else (method,), allow_without_noise=True)
+        return institution_settings(self.simulation, self.federation, name)
 
     @functools.cached_property
     def models(self) -> Models:
@@ -274,7 +239,9 @@ class Workspace:
             return local()
 
         # A simulated officer approves all institutions of the run.
-        return Agent(directory, self.settings(name), keys, self.hub_keys.public, prepare, peers=self.public_keys)
+        return Agent(
+            directory, self.settings(name), keys, self.hub_keys.public, prepare, peers=lambda: self.public_keys
+        )
 
     @functools.cached_property
     def hub_keys(self) -> PrivateKeys:
@@ -297,14 +264,3 @@ class Workspace:
             spec=travelling_spec(self.models.adapted, self.config),
             head_names=self.models.adapted.head_names(),
         )
-
-
-def _noted(out: Path) -> tuple[str, Path | None, str]:
-    """Return the run's name, the path of its configuration file (None from Python), and the digest of its data."""
-    try:
-        run = json.loads((out / "run.json").read_text())
-        return str(run["run_id"]), None if run["source"] is None else Path(run["source"]), str(run["data"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{out}: not the directory of a run (run.json is absent or damaged): start one with `run`"
-        ) from error

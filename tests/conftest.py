@@ -2,6 +2,8 @@
 
 from hypothesis import HealthCheck, settings
 
+from tests.soft_tokens import soft_token  # noqa: F401 - a fixture
+
 # A busy machine generates inputs slowly. That says nothing about the code under test.
 settings.register_profile("random", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 # The same inputs in every run: a red test tells something of the change. `make fuzz` draws new ones.

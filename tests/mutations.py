@@ -78,12 +78,14 @@ MUTATIONS = (
         "client/federation/local_round.py",
         "    charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)\n"
         "    noise = None if plan.dp is None else noise_source(job)\n"
-        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers, "
-        "release=release)\n",
+        "    stats = yield from pausing_train(\n"
+        "        job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers, release=release\n"
+        "    )\n",
         "    noise = None if plan.dp is None else noise_source(job)\n"
-        "    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers, "
-        "release=release)\n"
-        "    charge = _charge(job, event, num_units)\n",
+        "    stats = yield from pausing_train(\n"
+        "        job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers, release=release\n"
+        "    )\n"
+        "    charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)\n",
         ("tests/client/federation/test_local_round.py", "the_reservation_is_on_disk_when_training_begins"),
     ),
     Mutation(
@@ -162,8 +164,8 @@ MUTATIONS = (
     Mutation(
         "a customer's rows in the next physical batch are clipped anew",
         "client/dp/clipped_sum.py",
-        "self._add_samples(self.take_samples(self._space[: len(losses)])[:examples], owners)\n",
-        "self._add_samples(self.take_samples(self._space[: len(losses)])[:examples], owners)\n"
+        "self.add_samples(self.samples(losses, examples), owners)\n",
+        "self.add_samples(self.samples(losses, examples), owners)\n"
         "        for total in self._open.values():\n"
         "            self.add_units(total[None])\n"
         "        self._open = {}\n",
@@ -278,8 +280,8 @@ MUTATIONS = (
     Mutation(
         "a run is refused if a row has a label that the run does not have",
         "client/federation/planning.py",
-        "    rows = to_dataset(records, head, known, numbered=data.labels, leave_out_others=True)\n",
-        "    rows = to_dataset(records, head, known, numbered=data.labels)\n",
+        "numbered=data.labels, leave_out_others=True, answers=",
+        "numbered=data.labels, answers=",
         ("tests/client/federation/test_planning.py", "no_set_of_labels_tells_whether_a_row_carries_one"),
     ),
     Mutation(
@@ -475,6 +477,27 @@ MUTATIONS = (
         "Spending(alone(event, use.honest), use.run_steps)",
         "Spending(event, use.run_steps)",
         ("tests/common/privacy/test_ledger.py", "each_figure_has_a_limit_of_its_own"),
+    ),
+    Mutation(
+        "a shared pass adds an example to the sum of its neighbour in the block",
+        "client/dp/shared_sums.py",
+        "sums[places[start]].add_samples(",
+        "sums[places[0]].add_samples(",
+        ("tests/client/dp/test_shared_sums.py", "shared_blocks_give_each_training_its_own_bits"),
+    ),
+    Mutation(
+        "a shared pass adds an example to another customer",
+        "client/dp/shared_sums.py",
+        "torch.from_numpy(owners[block.rows[start:end]])",
+        "torch.from_numpy(owners[start:end])",
+        ("tests/client/dp/test_shared_sums.py", "shared_blocks_give_each_training_its_own_bits"),
+    ),
+    Mutation(
+        "an institution goes on from the adapter that the one before it has trained",
+        "simulation/together.py",
+        "            model.load(self._adapter)\n            self._end(each, own)\n",
+        "            self._end(each, own)\n",
+        ("tests/simulation/test_together.py", "a_shared_pass_changes_no_bit_of_a_run"),
     ),
 )
 

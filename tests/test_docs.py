@@ -23,6 +23,7 @@ from common.config.personalisation import PersonalisationConfig
 from common.config.privacy import PrivacyConfig
 from common.config.run import parse_run
 from common.config.sections import Range, Section
+from common.config.token import TokenSettings
 from common.config.training import ModelConfig, TrainingConfig
 from common.tasks import TASKS
 from server.hub import config as hub
@@ -68,10 +69,17 @@ def test_every_key_of_both_settings_files_is_documented_and_no_other() -> None:
         institution.ReleaseConfig,
         institution.PersonalConfig,
         MetricsSettings,
+        TokenSettings,
     ]
     expected = {"institution.name"} | {f"{part.section}.{key}" for part in own for key in keys(part)}
     assert set(documented("institution.toml")) == expected
-    theirs: list[type[Section]] = [hub.GatewaySettings, hub.CertificateSettings, hub.TestData, MetricsSettings]
+    theirs: list[type[Section]] = [
+        hub.GatewaySettings,
+        hub.CertificateSettings,
+        hub.TestData,
+        MetricsSettings,
+        TokenSettings,
+    ]
     assert set(documented("hub.toml")) == {f"{part.section}.{key}" for part in theirs for key in keys(part)}
 
 
@@ -142,7 +150,7 @@ def test_the_allowed_values_in_the_page_are_the_codes(place: str) -> None:
 def test_the_page_lists_the_keys_of_the_run_and_every_task_that_a_federation_trains() -> None:
     assert list(documented("[run]")) == ["name", "seed", "rounds"]
     tasks = documented("[task]")
-    assert list(tasks) == ["name", "labels"]
+    assert list(tasks) == ["name", "labels", "answers"]
     assert re.findall("`([^`]+)`", tasks["name"][0]) == list(TASKS)
 
 

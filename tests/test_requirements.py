@@ -2,7 +2,10 @@
 
 import re
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
 
 from tools.hashes import only_pinned, pins
 
@@ -23,6 +26,20 @@ def test_each_package_of_the_images_is_pinned_as_elsewhere_and_has_a_hash() -> N
     assert pins(REQUIREMENTS).items() <= CONSTRAINTS.items()
 
 
+def test_each_locked_package_can_be_installed_by_the_oldest_and_the_newest_python() -> None:
+    """Debian 12 has Python 3.11.2, and a package that asks for 3.11.5 would end `make env` there."""
+    wanted = {found.name: found.metadata["Requires-Python"] for found in distributions()}
+    refused = {
+        f"{name} {needs}"
+        for name, needs in wanted.items()
+        if needs and names([name]) <= CONSTRAINTS.keys()
+        for version in ("3.11.0", "3.13.0")
+        if not SpecifierSet(needs).contains(version)
+    }
+    assert refused == set()
+    assert SpecifierSet(PROJECT["requires-python"]).contains("3.11.0")
+
+
 def test_the_images_have_every_dependency_but_torch_and_no_more_than_they_need() -> None:
     assert names(PROJECT["dependencies"]) - pins(REQUIREMENTS).keys() == {"torch"}
     assert (
@@ -31,11 +48,11 @@ def test_the_images_have_every_dependency_but_torch_and_no_more_than_they_need()
     )
 
 
-def test_only_code_of_an_extra_imports_ray_datasets_and_trl_and_late() -> None:
+def test_only_code_of_an_extra_imports_ray_datasets_trl_and_pkcs11_and_late() -> None:
     for room in ("common", "client", "server", "simulation", "fedfin"):
         for path in (ROOT / room).rglob("*.py"):
             text = path.read_text()
-            assert not re.search(r"^(import|from) (ray|datasets|trl)\b", text, re.MULTILINE), path
+            assert not re.search(r"^(import|from) (ray|datasets|trl|pkcs11)\b", text, re.MULTILINE), path
 
 
 def test_packages_that_only_another_torch_needs_are_left_out() -> None:

@@ -1,6 +1,7 @@
 """The agent's process: `python -m client.agent DIR`. Started by `fedfin-institution start`."""
 
 import argparse
+import functools
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from client.agent.server import AgentService, serve
 from client.institution.directory import InstitutionDirectory
+from client.institution.peers import read_peers
 from client.node.processes import single_instance_lock
 from common import cli
 from common.errors import FedfinError
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         home = InstitutionDirectory(given.directory)
-        receive(home.lock_path)
+        receive(home.lock_path, signs=home.settings().token is not None)
         run_agent(home, stop)
     except FedfinError as error:
         log.error("%s", error)
@@ -77,7 +79,9 @@ def run_agent(home: InstitutionDirectory, stop: threading.Event) -> None:
         rows = probe_data(settings, data)
         models = LocalModels(settings, keys.fingerprint_key())
         service = AgentService(lambda sealed: agent.handle(sealed), home.agent_status_path)
-        agent = Agent(home.directory, settings, keys, package.hub, models, (service,))
+        agent = Agent(
+            home.directory, settings, keys, package.hub, models, (service,), functools.partial(read_peers, home)
+        )
         server, health = serve(service, home.socket)
         look = look_in_background(data.train.name, rows, home.inspection_path, service)
         log.info("agent of %s ready: %d rows, %s", keys.name, len(rows), home.socket)

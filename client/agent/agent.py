@@ -1,19 +1,21 @@
 """The vault: keys, data, ledger and the loaded model, behind one question.
 
-`Agent.handle` takes a sealed assignment and returns a sealed answer. Nothing else of an institution can be reached
-from outside, and nothing in the answer is private and un-noised: an adapter trained under differential privacy,
-the parameters the run fixed, the declared units, or a refusal code.
+`Agent.handle` takes a sealed assignment and returns a sealed answer. `Agent.answering` is the same work. A simulation
+can pause it before the gradients, to compute those of several institutions at once. Nothing else of an institution can
+be reached from outside, and nothing in the answer is private and un-noised: an adapter trained under differential
+privacy, the parameters the run fixed, the declared units, or a refusal code.
 """
 
+import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from client.agent.outbox import answer_name, forget_before, latest_answered
 from client.agent.run_facts import run_facts
-from client.agent.secure import QUESTIONS, SecureSessions
+from client.agent.secure import QUESTIONS, Peers, SecureSessions
+from client.dp.pause import Pausing, to_end
 from client.federation import local_round
 from client.federation.local_round import PreparedData
 from client.federation.secure_sum import noised_sum, range_of_sums
@@ -33,9 +35,10 @@ from common.events import Observer, Stopping
 from common.files import write_atomic
 from common.identity.keys import PrivateKeys
 from common.privacy.ledger import PrivacyLedger
-from common.protocol.adapter_codec import Tensors, decode, encode
+from common.protocol.adapter_codec import Tensors, decode
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek, seal
 from common.protocol.messages import Assignment, Contribution, Receipt, Refusal, RefusalCode
+from common.protocol.updates import encode_update
 from common.secure_aggregation.messages import MaskedSum
 from common.secure_aggregation.participant import Participant
 from common.source import code_digest
@@ -43,6 +46,9 @@ from common.source import code_digest
 __all__ = ["Agent", "LocalModel"]
 
 log = logging.getLogger("fedfin.institution")
+
+_run_config = functools.lru_cache(maxsize=4)(RunConfig.from_json)
+"""Each round brings the text of the run's configuration again. It is parsed and checked once."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Agent:
         keys: the institution's own signing and sealing keys.
         hub: the public keys that assignments must be signed with, and answers are sealed to.
         prepare: loads the model a run asks for and this institution's data for it, or raises `AssignmentRefused`.
-        peers: Public keys of the institutions that the officer approved for secure aggregation, by name.
+        peers: Returns the institutions that the officer approved for secure aggregation.
     """
 
     def __init__(
@@ -80,7 +86,7 @@ class Agent:
         hub: PublicKeys,
         prepare: Callable[[RunConfig], LocalModel],
         observers: Sequence[Observer] = (),
-        peers: Mapping[str, PublicKeys] = MappingProxyType({}),
+        peers: Peers = dict,
     ) -> None:
         self.directory = directory
         self.institution = institution
@@ -89,7 +95,7 @@ class Agent:
         self.prepare = prepare
         self.observers = tuple(observers)
         units = institution.release.declared_units
-        self._secure = SecureSessions(keys, peers, units, self._masked, self._finish_secure)
+        self.secure = SecureSessions(keys, peers, units, self._masked, self._finish_secure)
 
     def handle(self, sealed: bytes) -> bytes:
         """Answer one assignment. A retransmission is answered with the same bytes and costs nothing.
@@ -98,12 +104,16 @@ class Agent:
             EnvelopeError, MessageError: not an assignment of this hub to this institution. Nobody is there to be
             answered.
         """
+        return to_end(self.answering(sealed))
+
+    def answering(self, sealed: bytes) -> Pausing[bytes]:
+        """Do as `handle`, and pause once the ledger is charged and the batch is drawn. See `client.dp.pause`."""
         context = peek(sealed)
         kind = context.kind if context.kind in QUESTIONS else "assignment"
         expected = MessageContext(context.run_id, context.round, kind, self.hub.name, self.keys.name)
         payload = open_sealed(sealed, self.keys, self.hub, expected)
         if kind in QUESTIONS:
-            return self._answer_secure(payload, context)
+            return (yield from self._answer_secure(payload, context))
         assignment = Assignment.from_bytes(payload)
         if (assignment.run_id, assignment.round) != (context.run_id, context.round):
             raise MessageError("the assignment inside the envelope is for another run or round: nothing was done")
@@ -115,8 +125,8 @@ class Agent:
             latest = latest_answered(outbox)
             if assignment.round <= latest:
                 raise AssignmentRefused(RefusalCode.REPLAY, f"round {latest} of this run was answered already")
-            config = RunConfig.from_json(assignment.config_json)
-            answer = self._answer(assignment, config, outbox)
+            config = _run_config(assignment.config_json)
+            answer = yield from self._answer(assignment, config, outbox)
         except FedfinError as error:
             return self._refuse(error, context)
         write_atomic(outbox / "config", config.digest().encode())
@@ -127,13 +137,13 @@ class Agent:
         forget_before(outbox, assignment.round)
         return reply
 
-    def _answer_secure(self, payload: bytes, context: MessageContext) -> bytes:
+    def _answer_secure(self, payload: bytes, context: MessageContext) -> Pausing[bytes]:
         """Answer a question of secure aggregation. Only the masked sum of a round is computed from rows."""
         question = QUESTIONS[context.kind].from_bytes(payload)
         if question.round != context.round:
             raise MessageError("the question inside the envelope is for another round: nothing was done")
         try:
-            answer = self._secure.answer(context.run_id, question)
+            answer = yield from self.secure.answering(context.run_id, question)
         except FedfinError as error:
             return self._refuse(error, context)
         return self._seal(answer.to_bytes(), context, answer.kind())
@@ -187,14 +197,14 @@ class Agent:
     def _ledger(self) -> PrivacyLedger:
         return PrivacyLedger.open(self.directory / "ledger.jsonl", self.keys, begun=True)
 
-    def _masked(self, assignment: Assignment, party: Participant, members: tuple[str, ...]) -> MaskedSum:
+    def _masked(self, assignment: Assignment, party: Participant, members: tuple[str, ...]) -> Pausing[MaskedSum]:
         """Train one round and mask its noised sum. The ledger is charged first."""
         outbox = InstitutionPaths(self.directory).outbox(assignment.run_id)
         latest, name = latest_answered(outbox), answer_name(assignment.round, assignment.to_bytes())
         # A round whose result was lost in a crash is done again, with the same assignment alone.
         if assignment.round < latest or (assignment.round == latest and not (outbox / name).exists()):
             raise AssignmentRefused(RefusalCode.REPLAY, f"round {latest} of this run was answered already")
-        config = RunConfig.from_json(assignment.config_json)
+        config = _run_config(assignment.config_json)
         if config.digest() != party.terms.config_digest:
             raise AssignmentRefused(RefusalCode.CONFIG, "the configuration is not that of the session")
         self._check(assignment, config, outbox)
@@ -206,7 +216,7 @@ class Agent:
             watch = RoundTracker(run_directory(self.directory, job.run_id), job.round, config.rounds)
             watched = replace(job, observers=(*job.observers, watch))
             range_ = range_of_sums(job, party.bits, len(party.terms.roster))
-            outcome, noised = noised_sum(watched, range_)
+            outcome, noised = yield from noised_sum(watched, range_)
             findings = InstitutionPaths(self.directory).inspection_path
             watch.finish(run_facts(job.run_id, config, job.model, outcome), findings)
         if outcome.statement is None or outcome.epsilon_alone is None:
@@ -233,7 +243,7 @@ class Agent:
         write_atomic(outbox / answer_name(round_, assignment), b"", mode=0o600)
         forget_before(outbox, round_)
 
-    def _answer(self, assignment: Assignment, config: RunConfig, outbox: Path) -> Contribution | Receipt:
+    def _answer(self, assignment: Assignment, config: RunConfig, outbox: Path) -> Pausing[Contribution | Receipt]:
         is_final = self._check(assignment, config, outbox)
         local = self.prepare(config)
         shared = decode(assignment.adapter, travelling_spec(local.adapted, config))
@@ -243,9 +253,9 @@ class Agent:
             if is_final:
                 _make_personal(job, part, shared, local)
                 return Receipt(assignment.run_id, assignment.round)
-            return self._contribute(job, part, shared)
+            return (yield from self._contribute(job, part, shared))
 
-    def _contribute(self, job: local_round.FederatedJob, part: PersonalPart, shared: Tensors) -> Contribution:
+    def _contribute(self, job: local_round.FederatedJob, part: PersonalPart, shared: Tensors) -> Pausing[Contribution]:
         """Train one round from the tensors that travelled and those that stayed. Only what travels is returned."""
         config, model = job.config, job.model
         method = method_of(config.personalisation)
@@ -254,7 +264,7 @@ class Agent:
         if config.personalisation.method != "none":
             begin(job, part)
         watch = RoundTracker(run_directory(self.directory, job.run_id), job.round, config.rounds)
-        outcome = local_round.run(replace(job, observers=(*job.observers, watch)))
+        outcome = yield from local_round.pausing_run(replace(job, observers=(*job.observers, watch)))
         findings = InstitutionPaths(self.directory).inspection_path
         watch.finish(run_facts(job.run_id, config, model, outcome), findings)
         sent, stays = method.send(shared, started, model.export())
@@ -262,7 +272,7 @@ class Agent:
         return Contribution(
             run_id=job.run_id,
             round=job.round,
-            adapter=encode(sent),
+            adapter=encode_update(sent, shared, config.aggregation.update_dtype),
             spec_digest=travelling_spec(model, config).digest(),
             code_digest=code_digest(),
             statement=outcome.statement,

@@ -1,12 +1,18 @@
 """The institution's sessions of secure aggregation: one at a time for each run, in memory alone.
 
-Everything that a session rests on is drawn when it begins. After a restart the hub begins another one, and a round that
-is done again is a new training with new noise, which is charged.
+Everything that a session rests on is drawn when it begins, and nothing of it is ever written. So a process that was
+killed, or a directory that was restored from a backup, holds no secret with which a round could be masked twice. The
+institution is absent for the rest of that session, and takes part in the next one. A round that is done again is a new
+training with new noise, which is charged.
+
+A question that comes again, because its answer was lost on the way, gets the same bytes again.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from client.dp.pause import Pausing
 from common.config.run import RunConfig
 from common.errors import AssignmentRefused, EnvelopeError, SecureAggregationRefused
 from common.identity.keys import PrivateKeys, PublicKeys
@@ -25,7 +31,7 @@ from common.secure_aggregation.participant import Participant
 from common.secure_aggregation.terms import Terms
 from common.source import code_digest
 
-__all__ = ["QUESTIONS", "SecureSessions"]
+__all__ = ["QUESTIONS", "Peers", "SecureSessions"]
 
 QUESTIONS: Mapping[str, type[SecureMessage]] = {
     kind.kind(): kind
@@ -40,13 +46,21 @@ QUESTIONS: Mapping[str, type[SecureMessage]] = {
 }
 """The hub's questions by kind of their envelope."""
 
-Train = Callable[[Assignment, Participant, tuple[str, ...]], MaskedSum]
+_MOST_SESSIONS = 4
+"""Runs whose sessions are held at once. The oldest gives way."""
+Train = Callable[[Assignment, Participant, tuple[str, ...]], Pausing[MaskedSum]]
+Peers = Callable[[], Mapping[str, PublicKeys]]
+"""Returns the public keys of the institutions that the officer approved, by name. Read when a session begins."""
 
 
 @dataclass
 class _Session:
+    """One session, the assignment that was answered last, and the last question with its answer."""
+
     participant: Participant
     assignment: bytes = b""
+    question: bytes = b""
+    answer: SecureMessage | None = None
 
 
 class SecureSessions:
@@ -54,44 +68,60 @@ class SecureSessions:
 
     Args:
         keys: The institution's keys.
-        peers: Public keys of the institutions that the officer approved, by name.
+        peers: Returns the institutions that the officer approved.
         declared_units: The size that the officer declares, or None.
         train: Trains a round and masks its sum. It charges the ledger first.
         finish: Called with round and assignment before the own mask of a round is released.
+
+    Attributes:
+        held: The sessions by run, the oldest first.
     """
 
     def __init__(
         self,
         keys: PrivateKeys,
-        peers: Mapping[str, PublicKeys],
+        peers: Peers,
         declared_units: int | None,
         train: Train,
         finish: Callable[[str, int, bytes], None],
     ) -> None:
         self._keys, self._peers, self._declared_units = keys, peers, declared_units
         self._train, self._finish = train, finish
-        self._sessions: dict[str, _Session] = {}
+        self.held: dict[str, _Session] = {}
 
-    def answer(self, run_id: str, question: SecureMessage) -> SecureMessage:
-        """Return the answer to one question of run `run_id`.
+    def answering(self, run_id: str, question: SecureMessage) -> Pausing[SecureMessage]:
+        """Answer one question of run `run_id`. A training pauses: see `client.dp.pause`.
 
         Raises:
             AssignmentRefused: The institution does not answer, and the code says why.
         """
         try:
-            return self._answer(run_id, question)
+            return (yield from self._answer(run_id, question))
         except SecureAggregationRefused as refused:
             code = RefusalCode.REPLAY if refused.code == "replay" else RefusalCode.CONFIG
             raise AssignmentRefused(code, str(refused)) from refused
         except EnvelopeError as error:
             raise AssignmentRefused(RefusalCode.CONFIG, f"a packet of another institution: {error}") from error
 
-    def _answer(self, run_id: str, question: SecureMessage) -> SecureMessage:
+    def _answer(self, run_id: str, question: SecureMessage) -> Pausing[SecureMessage]:
+        session, digest = self.held.get(run_id), hashlib.sha256(question.to_bytes()).digest()
+        if session is not None and session.answer is not None and session.question == digest:
+            return session.answer
         if isinstance(question, AnnouncementRequest):
-            return self._begin(run_id, question)
-        session = self._sessions.get(run_id)
-        if session is None or session.participant.terms.digest != question.terms:
+            session = _Session(self._begin(run_id, question))
+            answer: SecureMessage = session.participant.announce()
+            self.held.pop(run_id, None)
+            self.held[run_id] = session
+            for oldest in list(self.held)[:-_MOST_SESSIONS]:
+                del self.held[oldest]
+        elif session is None or session.participant.terms.digest != question.terms:
             raise SecureAggregationRefused("config", "secure aggregation: no session of these terms has begun here")
+        else:
+            answer = yield from self._answer_in(session, run_id, question)
+        session.question, session.answer = digest, answer
+        return answer
+
+    def _answer_in(self, session: _Session, run_id: str, question: SecureMessage) -> Pausing[SecureMessage]:
         party = session.participant
         if isinstance(question, SharesRequest):
             return party.deal(question.bits, question.announcements)
@@ -103,7 +133,7 @@ class SecureSessions:
                 raise SecureAggregationRefused("config", "secure aggregation: the assignment is for another round")
             # Before the ledger is charged.
             party.check_round(question.round, question.members)
-            answered = self._train(assignment, party, question.members)
+            answered = yield from self._train(assignment, party, question.members)
             session.assignment = question.assignment
             return answered
         if isinstance(question, ConfirmationRequest):
@@ -114,7 +144,7 @@ class SecureSessions:
             return answer
         raise SecureAggregationRefused("config", "secure aggregation: an unknown question")
 
-    def _begin(self, run_id: str, question: AnnouncementRequest) -> SecureMessage:
+    def _begin(self, run_id: str, question: AnnouncementRequest) -> Participant:
         terms, config = Terms.from_json(question.terms_json), RunConfig.from_json(question.config_json)
         if question.code_digest != code_digest():
             raise SecureAggregationRefused("config", "the hub runs other code than this institution reviewed")
@@ -122,8 +152,11 @@ class SecureSessions:
         stated = (terms.run_id, terms.config_digest, terms.threshold, terms.honest, terms.digest)
         if stated != (run_id, config.digest(), decided.threshold, decided.honest, question.terms):
             raise SecureAggregationRefused("config", "secure aggregation: its terms are not those of the run")
-        if not self._peers:
+        try:
+            peers = self._peers()
+        except EnvelopeError as error:
+            why = f"the approved institutions cannot be read: {error}"
+            raise AssignmentRefused(RefusalCode.CONFIG, why) from error
+        if not peers:
             raise SecureAggregationRefused("config", "secure aggregation: the officer has approved no institution yet")
-        participant = Participant(self._keys, terms, self._peers, self._declared_units)
-        self._sessions[run_id] = _Session(participant)
-        return participant.announce()
+        return Participant(self._keys, terms, peers, self._declared_units)

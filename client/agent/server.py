@@ -24,7 +24,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from client.institution.paths import MAX_SOCKET_PATH
 from client.institution.sharing import is_shared
 from common.canonical import AGENT_METHOD, MAX_SEALED_BYTES
-from common.errors import ConfigurationError, EnvelopeError, MessageError
+from common.errors import ConfigurationError, EnvelopeError, MessageError, TokenError
 from common.events import Observer, StepEvent, Stopping
 from common.files import write_atomic
 from common.protocol.envelope import peek
@@ -131,6 +131,9 @@ class AgentService(Observer):
         except Stopping:
             outcome = "stopped"
             return grpc.StatusCode.CANCELLED, b""
+        except TokenError as error:
+            log.error("%s: not answered: %s", self._place(), error)
+            return grpc.StatusCode.INTERNAL, b""
         except Exception as error:
             # Place and type of the error, without its text, which may quote private values.
             trace = "".join(traceback.format_tb(error.__traceback__))

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client.commands.options import add_log_to, add_probe, probes_of
+from client.commands.options import add_log_to, add_probe, probes_of, refuse_absent
 from common import cli
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def add_how(parser: argparse.ArgumentParser) -> Any:
 
 
 def _run(args: argparse.Namespace) -> int:
+    refuse_absent(args, "corpus", "held_out", "reference_text", "terms", "probe_train", "probe_test")
     from client.finetune.domain import adapt_to_domain
     from client.finetune.job import AdapterOptions, TrainingOptions
     from client.finetune.training.time_budget import describe_time_budget

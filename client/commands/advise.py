@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client.commands.options import LABELLED_TASKS
+from client.commands.options import LABELLED_TASKS, refuse_absent
 from common import cli
 from common.errors import ConfigurationError
 from common.tasks import Head, task
@@ -60,6 +60,7 @@ def _run(args: argparse.Namespace) -> int:
     kind = task(args.task)
     if args.memory_gb is not None and not args.memory_gb > 0:
         raise ConfigurationError(f"--memory-gb is {args.memory_gb:g}: use a number above 0")
+    refuse_absent(args, "train", "corpus")
     from common.data.reading import read_labelled
 
     rows = read_labelled(args.train, kind, args.text_column, args.label_column)

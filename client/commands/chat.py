@@ -32,12 +32,13 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from common.adapters.manifest import read_manifest
+    from client.inference.served import read_served
 
-    recipe = read_manifest(args.adapter)[0]
-    if recipe.head is not Head.INSTRUCTION:
-        name = next(iter(recipe.tasks))
-        raise ConfigurationError(f"{args.adapter}: its task is {name}, so it does not respond to prompts: use predict")
+    kind = read_served(args.adapter, None, args.base_model).task
+    if kind.head is not Head.INSTRUCTION:
+        raise ConfigurationError(
+            f"{args.adapter}: its task is {kind.name}, so it does not respond to prompts: use predict"
+        )
     from client.inference.predictor import RESPONSE_TOKENS, load_adapter
 
     predictor = load_adapter(args.adapter, None, args.device, args.base_model)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.commands.adapt import add_how
-from client.commands.options import add_task_rows
+from client.commands.options import add_task_rows, refuse_absent
 from common import cli
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    refuse_absent(args, "train", "test", "other")
     from client.finetune import AdapterOptions, TaskData, TrainingOptions, finetune
     from client.finetune.strategies.domain_adversarial import AdversarialJob
     from client.tracking.progress_bar import ProgressBar

@@ -26,12 +26,16 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from client.inference.predictor import load_adapter
+    from client.inference.served import read_served
     from common.data.reading import read_labelled
 
+    served = read_served(args.adapter, args.task, args.base_model)
+    columns = (args.text_column, args.label_column)
+    rows = read_labelled(args.test, served.task, *columns, served.labels, answers=served.answers)
+    from client.inference.predictor import load_adapter  # imports torch, so mistakes are found before
+
     predictor = load_adapter(args.adapter, args.task, args.device, args.base_model)
-    rows = read_labelled(args.test, predictor.task, args.text_column, args.label_column, predictor.labels)
-    metrics = predictor.evaluate(rows).to_json()
+    metrics = predictor.figures(rows)
     if args.json:
         cli.print_json({"task": predictor.task.name, "rows": len(rows), "metrics": metrics})
     else:

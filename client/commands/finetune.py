@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.commands.finetune_options import STRATEGIES, add_finetune_options
-from client.commands.options import ENVIRONMENT, probes_of
+from client.commands.options import ENVIRONMENT, probes_of, refuse_absent
 from common import cli
 from common.config.sections import did_you_mean
 from common.errors import ConfigurationError
-from common.tasks import Task, task
+from common.tasks import Head, Task, task
 
 if TYPE_CHECKING:
     from client.finetune import FineTuningJob, FineTuningResult, Previous, PrivacyOptions, TaskData
+    from common.config.answers import Answers
     from common.data.datasets import Dataset
 
 __all__ = ["add"]
@@ -59,6 +60,7 @@ def _data(args: argparse.Namespace) -> "tuple[TaskData, ...]":
     """Read each task's files. Test rows must have labels of the training rows."""
     from client.finetune.job import TaskData
     from common.data.labels import read_label_file
+    from common.data.reading import refuse_unused_kinds
 
     kinds = [task(name) for name in args.task]
     for name in ("train", "test"):
@@ -72,9 +74,23 @@ def _data(args: argparse.Namespace) -> "tuple[TaskData, ...]":
             raise ConfigurationError(f"--labels is given, but {kind.name} writes text: leave it out")
         labels = read_label_file(file) if file else _previous_labels(args, kind)
         labels = labels or _declared_labels(args, kind)
-        rows = _read(args, place, train, labels)
-        found.append(TaskData(kind, rows, _read(args, place, test, rows.labels, rows.numbered)))
+        answers = _answers(args, kind)
+        rows = _read(args, place, train, labels, answers=answers)
+        refuse_unused_kinds(rows, "--answers")
+        found.append(TaskData(kind, rows, _read(args, place, test, rows.labels, rows.numbered, answers)))
     return tuple(found)
+
+
+def _answers(args: argparse.Namespace, kind: Task) -> "Answers":
+    """Return the declared answers: those of the option, or of the institution's settings."""
+    from client.institution.directory import InstitutionDirectory
+    from common.config.answers import read_answers
+
+    if args.answers is not None:
+        return read_answers(args.answers, kind)
+    home = _home(args)
+    data = None if home is None or kind.head is not Head.INSTRUCTION else InstitutionDirectory(home).settings().data
+    return data.answers if data else {}
 
 
 def _is_private(args: argparse.Namespace) -> bool:
@@ -99,14 +115,19 @@ def _declared_labels(args: argparse.Namespace, kind: Task) -> Sequence[str]:
 
 
 def _read(
-    args: argparse.Namespace, place: int, path: Path, labels: Sequence[str], numbered: Sequence[str] = ()
+    args: argparse.Namespace,
+    place: int,
+    path: Path,
+    labels: Sequence[str],
+    numbered: Sequence[str] = (),
+    answers: "Answers | None" = None,
 ) -> "Dataset":
     from common.data.reading import read_labelled
 
     kind = task(args.task[place])
     text, label = (_each(args, name, None)[place] for name in ("text_column", "label_column"))
-    private = _is_private(args) and bool(labels)
-    return read_labelled(path, kind, text, label, labels, numbered=numbered, leave_out_others=private)
+    private = _is_private(args) and bool(labels or answers)
+    return read_labelled(path, kind, text, label, labels, numbered=numbered, leave_out_others=private, answers=answers)
 
 
 def _previous_labels(args: argparse.Namespace, kind: Task) -> Sequence[str]:
@@ -151,6 +172,7 @@ def _job(args: argparse.Namespace, *observers: Any) -> "FineTuningJob":
     if args.strategy == "single_task" and len(args.task) > 1:
         raise ConfigurationError("--task is given several times: add --strategy multi_task, or give one")
     data = _data(args)
+    refuse_absent(args)
     modules = args.target_modules
     if modules not in (None, "task", "all-linear"):
         modules = tuple(modules.split(","))

@@ -34,6 +34,8 @@ def _add_rows(parser: argparse.ArgumentParser) -> None:
         "privacy those of institution.toml or of the task)"
     )
     rows.add_argument("--labels", action="append", default=[], type=Path, metavar="FILE", help=labels)
+    answers = "of instruction_tuning: a TOML file with the allowed answers of each kind, such as trend = ['up', 'down']"
+    rows.add_argument("--answers", type=Path, metavar="FILE", help=answers)
     old = parser.add_argument_group("incremental: continue an adapter")
     old.add_argument(
         "--from", type=Path, dest="previous", metavar="DIR", help="the --out directory of an earlier finetune"

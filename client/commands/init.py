@@ -29,16 +29,23 @@ def _run(args: argparse.Namespace) -> int:
     from common.errors import ConfigurationError
     from common.identity.enrolment import format_fingerprint
 
+    if args.renew and args.token is not None:
+        raise ConfigurationError(
+            "--token: a key in a token is another identity: make it with `init` in a new directory"
+        )
     if args.renew and args.encrypt:
         raise ConfigurationError("--encrypt: run `fedfin-institution passphrase` to encrypt the keys that are there")
     passphrase = None if args.renew else cli.chosen_passphrase(args)
-    request = make_request(args.home, args.name, args.renew, args.node_group, passphrase)
+    token = cli.chosen_token(args)
+    request = make_request(args.home, args.name, args.renew, args.node_group, passphrase, token)
     home = InstitutionDirectory(args.home)
     if args.json:
         facts = {"name": args.name, "request": str(home.request_path), "fingerprint": request.fingerprint}
         cli.print_json(facts | {"settings": str(home.settings_path)})
         return 0
     print(f"{args.home}: keys made. They never leave this directory.")
+    if token is not None:
+        print(f"   The signing key is {token.key} in the token {token.label}, and nothing else can sign.")
     print(f"1. Name your rows, models and limits in {home.settings_path}")
     print(f"2. Send {home.request_path} to the hub's operator, and read this fingerprint to them by telephone:")
     print(f"   {format_fingerprint(request.fingerprint)}")

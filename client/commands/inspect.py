@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from client.commands.options import refuse_absent
 from common import cli
 from common.errors import ConfigurationError, DataError
 
@@ -41,7 +42,6 @@ def _run(args: argparse.Namespace) -> int:
 
     from client.inspection import inspect_rows
     from client.inspection.report import lines
-    from common.base_models.pretrained import load_tokenizer
     from common.presets import preset
     from common.tasks import task
 
@@ -51,8 +51,11 @@ def _run(args: argparse.Namespace) -> int:
         raise ConfigurationError("a file is named twice: name each once")
     console = Console(stderr=True, quiet=args.json)
     with console.status("reading files") as status:
-        tokenizer = load_tokenizer(args.base_model)
+        refuse_absent(args, "files")
         splits = {str(path): read_rows_of(path, args.text_column, args.label_column) for path in args.files}
+        from common.base_models.pretrained import load_tokenizer  # imports torch, so mistakes are found before
+
+        tokenizer = load_tokenizer(args.base_model)
         words = any("O" in rows.labels for rows in splits.values())
         usual = preset(task("financial_ner" if words else "sentiment_analysis"), private=False).max_tokens
         found = inspect_rows(splits, tokenizer, args.max_tokens or usual, status.update).to_json()

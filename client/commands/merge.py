@@ -16,16 +16,22 @@ def add(commands: cli.Commands) -> None:
         "--adapter", required=True, type=Path, metavar="DIR", help="the directory that finetune or a run wrote"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory")
+    gguf = "also write a new file for llama.cpp (of a model that writes text, on a base from a GGUF file: smollm2)"
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help=gguf)
     parser.add_argument("--base-model", metavar="DIR", help="place of the base model, if it was moved")
     parser.add_argument("--task", metavar="TASK", help="the task, if the adapter serves several")
 
 
 def _run(args: argparse.Namespace) -> int:
-    from client.inference.merge import merge_adapter
+    from common.adapters.manifest import read_manifest
 
-    line = merge_adapter(args.adapter, args.out, args.task, args.base_model)
+    read_manifest(args.adapter)
+    from client.inference.merge import merge_adapter  # imports torch, so a wrong path is found before
+
+    line = merge_adapter(args.adapter, args.out, args.task, args.base_model, args.gguf)
+    file = {} if args.gguf is None else {"gguf": str(args.gguf)}
     if args.json:
-        cli.print_json({"model": str(args.out), "load": line})
+        cli.print_json({"model": str(args.out), "load": line} | file)
     else:
-        print(f"model  {args.out}\nload   {line}")
+        print(f"model  {args.out}\nload   {line}" + "".join(f"\ngguf   {each}" for each in file.values()))
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.tracking.kinds import LOG_KINDS
-from common.errors import ConfigurationError
+from common.errors import ConfigurationError, DataError
 from common.tasks import MULTI_TASK, TASKS
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "home_of",
     "open_home",
     "probes_of",
+    "refuse_absent",
 ]
 
 LABELLED_TASKS = tuple(
@@ -94,3 +95,24 @@ def open_home(args: argparse.Namespace) -> "InstitutionDirectory":
     home = home_of(args)
     home.settings()
     return home
+
+
+def refuse_absent(args: argparse.Namespace, *names: str) -> None:
+    """Refuse paths that do not exist, before a command imports torch to use them.
+
+    Args:
+        args: The command's arguments, `base_model` among them.
+        names: Its arguments that are paths of data: one, a list, or None.
+
+    Raises:
+        DataError: A file or folder is absent.
+        ModelError: The base model is absent.
+    """
+    from common.base_models.resolve import resolve_base
+
+    for name in names:
+        given = getattr(args, name)
+        for path in given if isinstance(given, list) else [given]:
+            if path is not None and not path.exists() and not set("*?[") & set(str(path)):
+                raise DataError(f"{path}: no such data file or folder: check the path")
+    resolve_base(args.base_model)

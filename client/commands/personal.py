@@ -2,7 +2,7 @@
 
 import argparse
 
-from client.commands.options import add_home, home_of
+from client.commands.options import add_home, open_home
 from common import cli
 
 __all__ = ["add"]
@@ -18,7 +18,7 @@ def add(commands: cli.Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     from client.personalisation.record import read_records
 
-    home = home_of(args)
+    home = open_home(args)
     records = read_records(home.directory)
     if args.json:
         cli.print_json({"runs": [record.to_json() for record in records]})

@@ -35,25 +35,31 @@ def add(commands: cli.Commands) -> None:
     parser.add_argument("--text-column", metavar="NAME", help=column)
     length = "length of a response at most, in tokens (default: 256)"
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help=length)
+    kind = "choose the likeliest of the declared answers of this kind of instruction, instead of writing a response"
+    parser.add_argument("--kind", metavar="NAME", help=kind)
     parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="format of the output (default: csv)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="output file (default: standard output)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
 
 
 def _run(args: argparse.Namespace) -> int:
-    from common.adapters.manifest import read_manifest
+    from client.inference.served import read_served
 
-    responds = read_manifest(args.adapter)[0].head is Head.INSTRUCTION
+    responds = read_served(args.adapter, args.task, args.base_model).task.head is Head.INSTRUCTION
     if args.max_new_tokens is not None and not responds:
         raise ConfigurationError("--max-new-tokens: this adapter does not respond to prompts: leave it out")
+    if args.kind is not None and (not responds or args.max_new_tokens is not None):
+        why = "an answer is chosen, not written" if responds else "this adapter does not respond to prompts"
+        raise ConfigurationError(f"--{'max-new-tokens' if responds else 'kind'}: {why}: leave it out")
     prompts = _prompts(args) if responds else []
     texts = [] if responds else _texts(args)
-    from client.inference.predictor import RESPONSE_TOKENS, load_adapter
+    from client.inference.predictor import RESPONSE_TOKENS, load_adapter  # imports torch, so mistakes are found before
 
     predictor = load_adapter(args.adapter, args.task, args.device, args.base_model)
     if responds:
         longest = RESPONSE_TOKENS if args.max_new_tokens is None else args.max_new_tokens
-        written = predictor.respond(prompts, longest)
+        chosen = args.kind is not None
+        written = predictor.choose(prompts, args.kind) if chosen else predictor.respond(prompts, longest)
         rows: list[dict[str, Any]] = [{"row": row, "response": each} for row, each in enumerate(written, start=1)]
     else:
         rows = _rows(predictor, texts)

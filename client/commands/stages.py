@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.commands.adapt import add_corpus, add_how, corpus_of, terms_of
-from client.commands.options import add_task_rows
+from client.commands.options import add_task_rows, refuse_absent
 from common import cli
 from common.errors import ConfigurationError
 
@@ -44,6 +44,8 @@ def add(commands: cli.Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    refuse_absent(args, "train", "test", "intermediate_train", "intermediate_test", "corpus", "held_out")
+    refuse_absent(args, "reference_text", "terms")
     from client.finetune.strategies import stages
     from client.tracking.progress_bar import ProgressBar
 

@@ -46,10 +46,22 @@ class ClippedSum:
             owners: the customer of each example, if the unit is the customer. A customer's gradients are added up over
                 all physical batches until `close_units`.
         """
+        self.add_samples(self.samples(losses, examples), owners)
+
+    def samples(self, losses: Tensor, examples: int | None = None) -> Tensor:
+        """Backward through `losses` and return the gradients of the examples, in memory that the next call overwrites.
+
+        Args:
+            losses: See `accumulate`.
+            examples: See `accumulate`.
+
+        Returns:
+            (n, P) float32.
+        """
         losses.sum().backward()  # type: ignore[no-untyped-call]
         if self._space is None or len(self._space) < len(losses):
             self._space = torch.empty(len(losses), self.size, device=losses.device)
-        self._add_samples(self.take_samples(self._space[: len(losses)])[:examples], owners)
+        return self.take_samples(self._space[: len(losses)])[:examples]
 
     def take_samples(self, out: Tensor | None = None) -> Tensor:
         """(B, P) gradients of the last backward pass's examples, float32, each of which is used once.
@@ -69,7 +81,13 @@ class ClippedSum:
             parameter.grad = None
         return torch.cat(parts, dim=1) if out is None else torch.cat(parts, dim=1, out=out)
 
-    def _add_samples(self, samples: Tensor, owners: Tensor | None) -> None:
+    def add_samples(self, samples: Tensor, owners: Tensor | None = None) -> None:
+        """Clip the gradients of units and add them to the sum.
+
+        Args:
+            samples: (n, P) float32 gradients of examples, to be overwritten.
+            owners: See `accumulate`.
+        """
         if (owners is None) is (self._unit == "customer"):
             raise RuntimeError("owners of the examples are needed if the unit is the customer, and only then")
         if owners is None:

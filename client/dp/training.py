@@ -6,7 +6,6 @@ function of that example, the adapter and the configuration alone.
 """
 
 import hashlib
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,21 +19,26 @@ from torch import Tensor
 
 from client.dp.clipped_sum import ClippedSum
 from client.dp.gradient_check import verify_exactness, verify_model
+from client.dp.mechanism import PrivateOptimizer
 from client.dp.noise import NoiseSource, SystemNoise
+from client.dp.pause import Draw, Pausing, to_end
 from client.dp.plan import DpTrainingPlan, DpTrainingStats, SumRelease, optimizer_for
 from client.dp.threads import one_thread
+from client.dp.watcher import Watcher
 from client.dp.workers import Workers, private_workers
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
 from common.adapters.losses import batch_losses
 from common.errors import ConfigurationError, DataError
-from common.events import Observer, StepEvent, tell_step
+from common.events import Observer
 from common.tokenization.batches import TokenizedSet, minibatches, token_batches
 from common.tokenization.blocks import Block
 
 __all__ = [
     "Gradients",
     "accumulate_batch",
+    "customers_at_once",
+    "pausing_train",
     "train",
     "training_mode",
     "verify_training",
@@ -70,6 +74,20 @@ def train(
         ConfigurationError: `noise` does not go with `plan.dp`.
         ModelError: see `verify_training`; nothing was changed.
     """
+    return to_end(pausing_train(model, data, plan, noise, cache, observers, gradients, release))
+
+
+def pausing_train(
+    model: AdaptedModel,
+    data: TokenizedSet,
+    plan: DpTrainingPlan,
+    noise: NoiseSource | None,
+    cache: FeatureCache | None = None,
+    observers: Sequence[Observer] = (),
+    gradients: Gradients | None = None,
+    release: SumRelease | None = None,
+) -> Pausing[DpTrainingStats]:
+    """Do as `train`, and pause after the draw of a private training of one step. See `client.dp.pause`."""
     started = time.monotonic()
     if (not len(data) and plan.dp is None) or data.labels is None:
         raise DataError("training data: it holds no labelled example: nothing can be trained")
@@ -77,28 +95,39 @@ def train(
         raise ConfigurationError("training: privacy settings and a noise source come together or not at all")
     owners = _owners(data, plan)
     cache = cache or FeatureCache()
-    if plan.dp is not None and gradients is None:
+    if gradients is None:
         verify_training(model, plan)
-    watcher = _Watcher(model, data, plan, observers) if observers else None
+    batches, given = _logical_batches(len(data), owners, plan, noise), None
+    if plan.steps == 1 and plan.dp is not None and model.verified is not None and gradients is None:
+        rows = next(batches)
+        given = yield Draw(model, model.verified, data, rows, owners, plan, cache)
+        batches = iter((rows,))
+        started = started if given is None else time.monotonic() - given.seconds
+    watcher = Watcher(model, data, plan, observers, started) if observers else None
     drawn: list[int] = []
     losses: list[float] = []
     clipped: list[float] = []
     with ExitStack() as stack:
-        threads = 1 if plan.dp is None else stack.enter_context(one_thread())
-        if gradients is None:
-            cache.fill(model, data, plan.max_batch_tokens)
-        stack.enter_context(training_mode(model, plan))
-        stepper = _stepper(model, data, plan, noise, threads if gradients is None else 1, stack)
-        for step, rows in enumerate(_logical_batches(len(data), owners, plan, noise), start=1):
-            if isinstance(stepper, Workers):
-                if gradients is None:
-                    total = accumulate_batch(data, rows, plan, stepper, cache)
-                else:
-                    total = 0.0
-                    for start in range(0, len(rows), _UNITS_AT_ONCE):
-                        stepper.private.add_units(gradients(rows[start : start + _UNITS_AT_ONCE]))
-            else:
+        if given is None or plan.dp is None or noise is None:
+            threads = 1 if plan.dp is None else stack.enter_context(one_thread())
+            if gradients is None:
+                cache.fill(model, data, plan.max_batch_tokens)
+            stack.enter_context(training_mode(model, plan))
+            stepper = _stepper(model, data, plan, noise, threads if gradients is None else 1, stack)
+        else:
+            stepper = Workers(model, PrivateOptimizer(optimizer_for(model, plan), plan.dp, noise))
+        for step, rows in enumerate(batches, start=1):
+            if not isinstance(stepper, Workers):
                 total = _plain_batch(model, data, rows, plan, stepper, cache)
+            elif given is not None:
+                stepper.private.absorb(given.clipped)
+                total = given.loss
+            elif gradients is None:
+                total = accumulate_batch(data, rows, plan, stepper, cache)
+            else:
+                total = 0.0
+                for start in range(0, len(rows), _UNITS_AT_ONCE):
+                    stepper.private.add_units(gradients(rows[start : start + _UNITS_AT_ONCE]))
             if release is not None and isinstance(stepper, Workers):
                 release.receive(stepper.private.take_noised_sum(release.largest).numpy())
             else:
@@ -109,35 +138,6 @@ def train(
             if watcher is not None:
                 watcher.tell(step, rows, losses[-1])
     return DpTrainingStats(plan.steps, tuple(drawn), tuple(losses), tuple(clipped), time.monotonic() - started)
-
-
-class _Watcher:
-    """Tells observers each step of a training."""
-
-    def __init__(
-        self, model: AdaptedModel, data: TokenizedSet, plan: DpTrainingPlan, observers: Sequence[Observer]
-    ) -> None:
-        self._plan, self._lengths, self._observers = plan, data.lengths, observers
-        self._trained = list(model.trainable().values())
-        self._before = [parameter.detach().clone() for parameter in self._trained]
-        self._started = time.monotonic()
-
-    def tell(self, step: int, drawn: Rows, loss: float) -> None:
-        moved = torch.stack([(p.detach() - b).norm() for p, b in zip(self._trained, self._before, strict=True)])
-        self._before = [parameter.detach().clone() for parameter in self._trained]
-        event = StepEvent(
-            step=step,
-            steps=self._plan.steps,
-            epoch=1 + math.floor((step - 1) * self._plan.sampling_probability),
-            loss=loss,
-            learning_rate=self._plan.learning_rate,
-            gradient_norm=None,
-            update_norm=float(moved.norm()),
-            examples=len(drawn),
-            tokens=int(self._lengths[drawn].sum()),
-            seconds=time.monotonic() - self._started,
-        )
-        tell_step(self._observers, event)
 
 
 def verify_training(model: AdaptedModel, plan: DpTrainingPlan) -> None:
@@ -187,14 +187,20 @@ def accumulate_batch(
         clipped.accumulate(losses, len(block.rows), whose)
         return float(losses.detach()[: len(block.rows)].sum())
 
-    for group in _groups(rows, owners, workers.private.size):
+    for group in customers_at_once(rows, owners, workers.private.size):
         total += sum(workers.share(cache.blocks(data, group, plan.max_batch_tokens), add))
         workers.private.close_units()
     return total
 
 
-def _groups(rows: Rows, owners: Rows | None, size: int) -> Iterator[Rows]:
-    """`rows`, or if there are `owners`, the rows of as many customers at a time as memory has room for."""
+def customers_at_once(rows: Rows, owners: Rows | None, size: int) -> Iterator[Rows]:
+    """Divide rows so that memory has room for the gradients of the customers of each part.
+
+    Args:
+        rows: (n,) indices of examples.
+        owners: (N,) the customer of each example. None yields all rows as they are.
+        size: Numbers of a gradient.
+    """
     if owners is None:
         yield rows
         return

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from client.dp.mechanism import DpSettings
 from client.dp.noise import FixedNoise, NoiseSource, SystemNoise
+from client.dp.pause import Pausing, to_end
 from client.dp.plan import DpTrainingPlan, DpTrainingStats, SumRelease
-from client.dp.training import train, verify_training
+from client.dp.training import pausing_train, verify_training
 from client.federation.planning import event_of_round, propose_training, steps_of_run, steps_per_round
 from client.institution.config import InstitutionConfig
 from client.institution.limits import charge_training
@@ -25,7 +26,7 @@ from common.privacy.ledger import PrivacyLedger
 from common.protocol.messages import PrivacyStatement, RefusalCode
 from common.tokenization.batches import TokenizedSet
 
-__all__ = ["FederatedJob", "PreparedData", "charge_and_train", "plan_training", "run"]
+__all__ = ["FederatedJob", "PreparedData", "charge_and_train", "pausing_run", "plan_training", "run"]
 
 
 @dataclass(frozen=True)
@@ -167,21 +168,24 @@ def _charge(job: FederatedJob, event: DpSgdEvent, num_units: int) -> Charge:
     return Charge(charge_training(job.ledger, job.institution, training, event, context))
 
 
-def charge_and_train(
-    job: FederatedJob, event: DpSgdEvent, plan: DpTrainingPlan, num_units: int, release: SumRelease | None = None
-) -> DpTrainingStats:
+def charge_and_train(job: FederatedJob, event: DpSgdEvent, plan: DpTrainingPlan, num_units: int) -> DpTrainingStats:
     """Charge the ledger, then train `job.model` in place.
 
     Args:
         event: The mechanism that is charged.
         plan: The training. Without `dp` in a private run its result stays inside, and nothing is charged.
         num_units: Number of records or customers.
-        release: Takes the noised sums in place of an optimiser.
 
     Raises:
         AssignmentRefused: The institution's limits or its budget forbid this training, or the model cannot be trained
             privately at the adapter that it holds. Nothing was charged.
     """
+    return to_end(_charge_and_train(job, event, plan, num_units, None))
+
+
+def _charge_and_train(
+    job: FederatedJob, event: DpSgdEvent, plan: DpTrainingPlan, num_units: int, release: SumRelease | None
+) -> Pausing[DpTrainingStats]:
     cache = job.data.cache or FeatureCache()
     try:
         verify_training(job.model, plan)
@@ -189,7 +193,9 @@ def charge_and_train(
         raise AssignmentRefused(RefusalCode.BASE_MODEL, str(error)) from error
     charge = None if event.noise_multiplier and plan.dp is None else _charge(job, event, num_units)
     noise = None if plan.dp is None else noise_source(job)
-    stats = train(job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers, release=release)
+    stats = yield from pausing_train(
+        job.model, job.data.tokens, plan, noise, cache=cache, observers=job.observers, release=release
+    )
     if plan.dp is not None and charge is not None and charge.steps_done is None:
         job.ledger.settle(charge.reservation, plan.steps)
     return stats
@@ -206,6 +212,11 @@ def run(job: FederatedJob, release: SumRelease | None = None) -> RoundAnswer:
         AssignmentRefused: The institution's limits or its budget forbid this training, or the model cannot be trained
             privately at the adapter that the hub sent. Nothing was charged.
     """
+    return to_end(pausing_run(job, release))
+
+
+def pausing_run(job: FederatedJob, release: SumRelease | None = None) -> Pausing[RoundAnswer]:
+    """Do as `run`, and pause once the ledger is charged and the batch is drawn. See `client.dp.pause`."""
     privacy = job.config.privacy
     if job.config.aggregation.secure is (release is None):
         # Its own noise alone would not be that of the run.
@@ -213,7 +224,7 @@ def run(job: FederatedJob, release: SumRelease | None = None) -> RoundAnswer:
     num_units = job.data.units(privacy.unit)
     event = event_of_round(job.config, job.institution, num_units)
     plan = _plan(job.config, job.institution, event, job.round)
-    stats = charge_and_train(job, event, plan, num_units, release)
+    stats = yield from _charge_and_train(job, event, plan, num_units, release)
     if plan.dp is None or privacy.delta is None:
         return RoundAnswer(statement=None, seconds=stats.seconds)
     statement = PrivacyStatement(

@@ -20,6 +20,7 @@ from common.errors import AssignmentRefused, DataError
 from common.privacy.accounting import DpSgdEvent, calibrate
 from common.privacy.charges import alone
 from common.protocol.messages import RefusalCode
+from common.spelling import plain_answer
 from common.tasks import Head, task
 
 __all__ = [
@@ -57,6 +58,13 @@ def select_rows(institution: InstitutionConfig, config: RunConfig) -> DataConfig
         raise AssignmentRefused(
             RefusalCode.CONFIG, "the run protects customers, but no column of the data names them: set customer_column"
         )
+    for kind in sorted(config.answers.keys() & data.answers.keys()):
+        if {*map(plain_answer, config.answers[kind])} != {*map(plain_answer, data.answers[kind])}:
+            raise AssignmentRefused(
+                RefusalCode.CONFIG,
+                f'the run and this institution\'s [data.answers] declare different answers of kind "{kind}": agree on '
+                "one set",
+            )
     return data
 
 
@@ -93,8 +101,8 @@ def own_labels(data: DataConfig, config: RunConfig) -> tuple[str, ...]:
 def read_for_run(data: DataConfig, config: RunConfig, labels: tuple[str, ...] | None = None) -> Dataset:
     """Read the rows that a run may train on. They may be none.
 
-    For a language model these are all texts. Otherwise each row with a label that the run does not have is left out.
-    That is a decision about each row alone, so that no answer to the hub shows whether some row carries a label.
+    For a language model these are all texts. Otherwise each row with a label or an answer that the run does not have is
+    left out. That is a decision about each row alone, so that no answer to the hub shows whether some row carries one.
 
     Args:
         labels: See `own_labels`. None works them out.
@@ -108,7 +116,9 @@ def read_for_run(data: DataConfig, config: RunConfig, labels: tuple[str, ...] | 
         return read_text_dataset(data.train, data.text_column)
     records = _read_records(data, head)
     known = own_labels(data, config) if labels is None else labels
-    rows = to_dataset(records, head, known, numbered=data.labels, leave_out_others=True)
+    rows = to_dataset(
+        records, head, known, numbered=data.labels, leave_out_others=True, answers=config.answers or data.answers
+    )
     log_notes(rows)
     return rows
 

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from client.dp.pause import Pausing
 from client.dp.plan import SumRelease, optimizer_for
-from client.federation.local_round import FederatedJob, RoundAnswer, plan_training, run
+from client.federation.local_round import FederatedJob, RoundAnswer, pausing_run, plan_training
 from common.errors import AssignmentRefused, ConfigurationError
 from common.protocol.messages import RefusalCode
 from common.secure_aggregation.sums import SumRange, grid_step
@@ -32,8 +33,8 @@ def range_of_sums(job: FederatedJob, bits: int, institutions: int) -> SumRange:
         raise AssignmentRefused(RefusalCode.CONFIG, str(error)) from error
 
 
-def noised_sum(job: FederatedJob, range_: SumRange) -> tuple[RoundAnswer, NDArray[np.int64]]:
-    """Charge and train one round, whose one step is not taken.
+def noised_sum(job: FederatedJob, range_: SumRange) -> Pausing[tuple[RoundAnswer, NDArray[np.int64]]]:
+    """Charge and train one round, whose one step is not taken. It pauses: see `client.dp.pause`.
 
     Returns:
         The answer, and the noised integers, (P,), in order of the names of the tensors.
@@ -42,7 +43,7 @@ def noised_sum(job: FederatedJob, range_: SumRange) -> tuple[RoundAnswer, NDArra
         AssignmentRefused: See `client.federation.local_round.run`.
     """
     sums: list[NDArray[np.int64]] = []
-    answer = run(job, SumRelease(range_.largest, sums.append))
+    answer = yield from pausing_run(job, SumRelease(range_.largest, sums.append))
     if len(sums) != 1:
         raise AssignmentRefused(RefusalCode.CONFIG, "with secure aggregation a round has one local step")
     names = {id(parameter): name for name, parameter in job.model.trainable().items()}

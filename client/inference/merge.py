@@ -1,5 +1,6 @@
 """An adapter merged into its base model: a directory that transformers loads, with nothing of PEFT or fedfin."""
 
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,11 @@ import transformers
 from torch import nn
 
 from client.inference import merged_head
+from client.inference.gguf import check_gguf, write_gguf
+from client.inference.served import chosen_task
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Manifest, at_base_model, build, read_manifest, restore_adapter, unprotected
+from common.adapters.manifest import Manifest, at_base_model, read_manifest, unprotected
+from common.adapters.restore import build, restore_adapter
 from common.base_models.files import MERGED_CODE
 from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.provenance import Provenance, read_provenance, write_provenance
@@ -23,7 +27,9 @@ from common.tasks import Head
 __all__ = ["merge_adapter"]
 
 
-def merge_adapter(adapter: Path, out: Path, task: str | None = None, base_model: str | None = None) -> str:
+def merge_adapter(
+    adapter: Path, out: Path, task: str | None = None, base_model: str | None = None, gguf: Path | None = None
+) -> str:
     """Write the stand-alone model, and return the line of Python that loads it.
 
     The base model is taken in full precision, also if the adapter was trained on a 4-bit one.
@@ -31,9 +37,10 @@ def merge_adapter(adapter: Path, out: Path, task: str | None = None, base_model:
     Args:
         task: the task whose head to keep, if the adapter serves several.
         base_model: the place of the base model, if it was moved.
+        gguf: a new file that gets the model for llama.cpp too, see `client.inference.gguf`.
 
     Raises:
-        ConfigurationError: `out` is not new, or the task is not named, or not the adapter's.
+        ConfigurationError: `out` or `gguf` is not new, or the task is not named, or not the adapter's.
         ModelError: no adapter, or one that cannot be merged: a soft prompt is no weight of the base model.
     """
     recipe, digest, facts = read_manifest(adapter)
@@ -43,29 +50,30 @@ def merge_adapter(adapter: Path, out: Path, task: str | None = None, base_model:
     name = chosen_task(recipe, task)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigurationError(f"{out}: it is not an empty directory: choose another output directory")
+    source = None
+    if gguf is not None:
+        if not _head(recipe, name).writes_text:
+            raise ConfigurationError(f"{gguf}: {name} writes no text, which llama.cpp would run: leave --gguf out")
+        source = check_gguf(gguf, recipe.base_model)
     recipe = at_base_model(adapter, recipe, digest, base_model)
     model = build(replace(recipe, adapter=replace(settings, method="lora")))
     restore_adapter(model, adapter)
     before = read_provenance(recipe.base_model)
     # Rows shape weights as they shape an adapter: without differential privacy no federation may take it as its base.
     private = before.private_text or unprotected(facts)
-    return _write(model, recipe, name, out, Provenance(recipe.base_model, before.new_tokens, private))
+    origin = Provenance(recipe.base_model, before.new_tokens, private)
+    whole, line = _write(model, recipe, name, out, origin)
+    if gguf is not None and source is not None:
+        try:
+            write_gguf(whole, str(model.base.tokenizer.chat_template), source, gguf)
+        except BaseException:
+            shutil.rmtree(out, ignore_errors=True)  # so that the same command can be given again
+            raise
+    return line
 
 
-def chosen_task(recipe: Manifest, task: str | None) -> str:
-    """The task asked for, or the only one.
-
-    Raises:
-        ConfigurationError: none is named although there are several, or the adapter does not serve it.
-    """
-    if task is None and len(recipe.tasks) == 1:
-        return next(iter(recipe.tasks))
-    if task is None or task not in recipe.tasks:
-        raise ConfigurationError(f"task: name one that this adapter serves: {', '.join(recipe.tasks)}")
-    return task
-
-
-def _write(model: AdaptedModel, recipe: Manifest, name: str, out: Path, origin: Provenance) -> str:
+def _write(model: AdaptedModel, recipe: Manifest, name: str, out: Path, origin: Provenance) -> tuple[Any, str]:
+    """Write the merged directory. Return the model, and the line of Python that loads it."""
     module: Any = model.module
     merged = module.merge_and_unload()
     labels, head = recipe.tasks[name], _head(recipe, name)
@@ -82,7 +90,7 @@ def _write(model: AdaptedModel, recipe: Manifest, name: str, out: Path, origin: 
         if code:
             (draft / f"{code}.py").write_text(_code_file(whole))
         _refuse_unloadable(draft, _loader(whole) if code else getattr(transformers, auto))
-    return f'transformers.{auto}.from_pretrained("{out}"{", trust_remote_code=True" if code else ""})'
+    return whole, f'transformers.{auto}.from_pretrained("{out}"{", trust_remote_code=True" if code else ""})'
 
 
 def _code_file(whole: Any) -> str:

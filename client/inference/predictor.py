@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.inference.merge import chosen_task
-from common.adapters import manifest as manifests
+from client.inference.served import served
+from common.adapters import restore
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.manifest import Manifest
 from common.base_models.architecture import max_positions
@@ -16,12 +16,13 @@ from common.data.conll import split_words
 from common.data.conversations import check_prompt
 from common.data.datasets import Dataset, Example, Turn
 from common.errors import ConfigurationError, DataError
+from common.evaluation.choosing import choose
 from common.evaluation.evaluate import predict_words, probabilities
 from common.evaluation.evaluator import make_evaluator
 from common.evaluation.metrics import ConfusionMatrix
 from common.evaluation.task_metrics import Metrics, task_metrics
 from common.evaluation.writing import summarise, write
-from common.tasks import MULTI_TASK, Head, Task, task
+from common.tasks import Head
 
 __all__ = ["RESPONSE_TOKENS", "Label", "Predictor", "load_adapter"]
 
@@ -47,30 +48,17 @@ class Predictor:
         base_model: the place of the base model, if it was moved.
 
     Raises:
-        ModelError, ConfigurationError: see `load_adapter` and `chosen_task`.
+        ModelError, ConfigurationError: see `load_adapter`.
     """
 
     def __init__(
         self, adapter: Path, name: str | None = None, device: str = "cpu", base_model: str | None = None
     ) -> None:
-        loaded: tuple[AdaptedModel, Manifest, object] = manifests.load_adapter(adapter, device, base_model)
+        loaded: tuple[AdaptedModel, Manifest, object] = restore.load_adapter(adapter, device, base_model)
         self.model, recipe, _ = loaded
-        own: Sequence[int] | None = None
-        if several := self.model.base.tasks:
-            # A federation of several tasks: one head, whose labels say which task they are of.
-            if name not in several:
-                raise ConfigurationError(f"task: name one that it serves: {', '.join(dict.fromkeys(several))}")
-            own = [place for place, of in enumerate(several) if of == name]
-            self.task: Task = task(name)
-            self.labels = tuple(recipe.tasks[MULTI_TASK][place].partition("/")[2] for place in own)
-        else:
-            self.task = task(chosen_task(recipe, name))
-            self.labels = recipe.tasks[self.task.name]
-        self._own = own
-        if self.task.head.is_language_modelling:
-            raise ConfigurationError(
-                f"{adapter}: it was taught to read and labels nothing: fine-tune the base model beside it on a task"
-            )
+        chosen = served(adapter, recipe, name)
+        self.task, self.labels, self.answers = chosen.task, chosen.labels, chosen.answers
+        self._own = chosen.places
         if isinstance(self.model.base.model, SharedEncoder):
             self.model.base.model.select(self.task.name)
 
@@ -118,6 +106,29 @@ class Predictor:
             )
         return write(self.model, self.model.head.encode_prompts(prompts, most - max_new_tokens), max_new_tokens)
 
+    def choose(self, prompts: Sequence[Sequence[Turn]], kind: str) -> list[str]:
+        """Return the likeliest of the declared answers of a kind for each prompt, see `common.evaluation.choosing`.
+
+        Every choice is a declared answer. `respond` shows the text that the model writes itself.
+
+        Args:
+            prompts: See `respond`.
+            kind: A kind of instruction whose answers were declared when the adapter was trained.
+
+        Raises:
+            ConfigurationError: No answers of this kind were declared.
+            DataError: The turns of a prompt are in a wrong order, or none.
+        """
+        if kind not in self.answers:
+            known = ", ".join(self.answers)
+            raise ConfigurationError(
+                f"kind {kind[:40]}: this adapter was trained with declared answers of "
+                + (f"{known}: name one of them" if known else "no kind: leave it out")
+            )
+        for number, turns in enumerate(prompts, start=1):
+            check_prompt(turns, f"prompt {number}")
+        return choose(self.model, prompts, self.answers[kind])
+
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Return one string for each text: its label, its words' labels, its summary, or the response to it.
 
@@ -134,7 +145,11 @@ class Predictor:
         return [each.label for each in self.classify(texts)]
 
     def evaluate(self, rows: Dataset) -> Metrics:
-        """Return the adapter's metrics on labelled rows that it was not trained on.
+        """Return the adapter's metrics on labelled rows that it was not trained on. See `figures`."""
+        return Metrics.from_json(self.figures(rows))
+
+    def figures(self, rows: Dataset) -> dict[str, float]:
+        """Return the metrics by name, with those of each kind of instruction whose answers are declared.
 
         Raises:
             DataError: The rows have other labels than the adapter, or there are none.
@@ -144,12 +159,12 @@ class Predictor:
         if rows.labels != self.labels:
             raise DataError(f"{rows.name}: its labels are not those of the adapter: read it with labels=model.labels")
         if self._own is None:
-            return Metrics.from_json(make_evaluator(self.model, self.task, rows)())
+            return make_evaluator(self.model, self.task, rows)()
         labelled = [example for example in rows.examples if isinstance(example, Example)]
         found = probabilities(self.model, [example.text for example in labelled], self._own)
         predicted = [int(row.argmax()) for row in found]
         counts = ConfusionMatrix.of([example.label for example in labelled], predicted, len(self.labels))
-        return Metrics.from_json(task_metrics(self.task, self.labels, counts))
+        return task_metrics(self.task, self.labels, counts)
 
 
 def load_adapter(

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from common.canonical import MAX_DECLARED_UNITS, is_name
+from common.config.answers import check_answers
 from common.config.metrics import MetricsSettings
 from common.config.personalisation import METHODS
 from common.config.sections import Range, Section, build, error_prefix, format_value, refuse_unknown
+from common.config.token import TokenSettings
 from common.config.toml import load_toml
 from common.errors import ConfigurationError
 from common.privacy.accounting import PrivacyLimit
-from common.tasks import TASKS
+from common.tasks import TASKS, task
 
 __all__ = [
     "UNDECLARED_UNITS",
@@ -49,6 +51,7 @@ class DataConfig(Section):
         test: The institution's own test rows, in the format of `train`. Only the institution sees figures on them.
         customer_column: Name of the column with the customer's id. It is needed if a customer is the unit of privacy.
             In a CoNLL file each document belongs to one customer.
+        answers: By kind of instruction, the answers of the data. A run that declares others for a kind is refused.
     """
 
     section = "data"
@@ -58,6 +61,10 @@ class DataConfig(Section):
     labels: tuple[str, ...] = ()
     test: Path | None = None
     customer_column: str | None = None
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    def check(self) -> None:
+        check_answers(self.answers, task("instruction_tuning"), "data.answers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +177,7 @@ class InstitutionConfig:
         data: None until the file names a data set, because an institution may enrol before it has one.
         noise: "system" draws noise from the operating system. "fixed" repeats itself and protects nobody. Only a
             simulation sets it. No file can.
+        token: The token that holds the signing key. None if the key is in a file.
     """
 
     name: str
@@ -180,6 +188,7 @@ class InstitutionConfig:
     personalisation: PersonalConfig = field(default_factory=PersonalConfig)
     noise: Literal["system", "fixed"] = "system"
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    token: TokenSettings | None = None
 
     @property
     def assumed_units(self) -> int:
@@ -190,7 +199,7 @@ class InstitutionConfig:
         return self.release.declared_units or UNDECLARED_UNITS
 
 
-_SECTIONS = ("institution", "data", "model", "limits", "release", "personalisation", "metrics")
+_SECTIONS = ("institution", "data", "model", "limits", "release", "personalisation", "metrics", "token")
 
 
 def load_institution_config(path: Path) -> InstitutionConfig:
@@ -219,6 +228,7 @@ def _parse(tables: Mapping[str, Any], start: Path) -> InstitutionConfig:
         release=build(ReleaseConfig, tables.get("release", {})),
         personalisation=build(PersonalConfig, tables.get("personalisation", {})),
         metrics=build(MetricsSettings, tables.get("metrics", {})),
+        token=build(TokenSettings, tables["token"]) if "token" in tables else None,
     )
 
 

@@ -1,16 +1,20 @@
 """Open an institution's directory: settings, keys, ledger and enrolment. It holds everything that must not be lost."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from client.institution.config import DataConfig, InstitutionConfig, load_institution_config
 from client.institution.paths import InstitutionPaths, Slot
+from common.config.token import TokenSettings, token_section
 from common.errors import ConfigurationError
 from common.files import write_atomic
 from common.identity.authority import Certificate
 from common.identity.enrolment import EnrolmentPackage
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.passphrase import Lock, unlock
+from common.identity.pin import PinSource
+from common.identity.token import TokenKey
 from common.privacy.ledger import PrivacyLedger
 
 __all__ = ["InstitutionDirectory"]
@@ -70,29 +74,33 @@ class InstitutionDirectory(InstitutionPaths):
     """The directory of one institution: its settings, keys, ledger and enrolment."""
 
     @classmethod
-    def create(cls, directory: Path, name: str, passphrase: bytes | None = None) -> "InstitutionDirectory":
+    def create(
+        cls, directory: Path, name: str, passphrase: bytes | None = None, token: TokenSettings | None = None
+    ) -> "InstitutionDirectory":
         """Create the directory with keys (0600), an empty ledger (0600) and a commented `institution.toml`.
 
         Args:
             directory: The directory.
             name: Name of the institution.
             passphrase: Encrypts all private keys, if given.
+            token: The place of the signing key, which is made there if it is absent. None keeps it in a file.
 
         Raises:
             ConfigurationError: It is an institution's directory already.
             EnvelopeError: The name cannot be used, or the keys cannot be written.
             LedgerError: The ledger cannot be written.
+            TokenError, PassphraseError: See `TokenKey.make`. Nothing was written.
         """
         home = cls(directory)
         if home.settings_path.exists() or home.keys_path.exists():
             raise ConfigurationError(f"{directory}: it holds an institution already: choose another directory")
-        keys = PrivateKeys.generate(name)
+        keys = PrivateKeys.generate(name, TokenKey.make(token.key_place, home.pins)[0] if token else None)
         if passphrase is not None:
             home.tls.mkdir(parents=True, exist_ok=True, mode=0o700)
             Lock.create(home.lock_path, tuple(Slot), passphrase)
         keys.save(home.keys_path, home.secret(Slot.KEYS))
         PrivacyLedger.open(home.ledger_path, keys).close()
-        write_atomic(home.settings_path, TEMPLATE.format(name=name).encode(), mode=0o600)
+        write_atomic(home.settings_path, (TEMPLATE.format(name=name) + token_section(token)).encode(), mode=0o600)
         return home
 
     def settings(self) -> InstitutionConfig:
@@ -162,10 +170,19 @@ class InstitutionDirectory(InstitutionPaths):
         """
         return unlock(self.lock_path, slot)
 
+    @property
+    def pins(self) -> PinSource:
+        """Where the PIN of the token comes from."""
+        return PinSource(self.lock_path, self.refused_pin_path)
+
     def keys(self) -> PrivateKeys:
-        """Load the private keys.
+        """Load the private keys, and log in to the token if the settings name one.
 
         Raises:
-            EnvelopeError, PassphraseError: See `PrivateKeys.load`.
+            ConfigurationError: See `settings`.
+            EnvelopeError, PassphraseError, TokenError: See `PrivateKeys.load`.
         """
-        return PrivateKeys.load(self.keys_path, self.secret(Slot.KEYS))
+        # A simulated institution has keys in files and no institution.toml.
+        token = self.settings().token if self.settings_path.is_file() else None
+        open_token = None if token is None else partial(TokenKey.open, token.key_place, self.pins)
+        return PrivateKeys.load(self.keys_path, self.secret(Slot.KEYS), open_token)

@@ -9,6 +9,7 @@ from client.institution.directory import InstitutionDirectory
 from client.institution.node_keys import write_node_key
 from client.institution.paths import Slot
 from client.institution.sharing import directory_mode, secret_mode, share_with_node
+from common.config.token import TokenSettings
 from common.errors import ConfigurationError, EnrolmentError
 from common.files import read_limited, write_atomic
 from common.flower.bundle import bundle_sha256
@@ -26,6 +27,7 @@ def make_request(
     renew: bool = False,
     node_group: str | None = None,
     passphrase: bytes | None = None,
+    token: TokenSettings | None = None,
 ) -> EnrolmentRequest:
     """Lay out an institution's directory (see `Home.create`) with keys of every kind, and its signed request.
 
@@ -36,17 +38,19 @@ def make_request(
             sealing keys stay, and with them its ledger.
         node_group: the group of the user that the node runs as, if it is another user than the agent's.
         passphrase: for a new institution: encrypts all private keys.
+        token: for a new institution: the place of its signing key, if that is in a token.
 
     Raises:
         ConfigurationError: it holds a complete institution already, or another one. Or the group cannot be used.
         EnrolmentError: a name that no certificate can carry.
         EnvelopeError: the keys cannot be written or read.
         PassphraseError: the keys are encrypted, and the passphrase is missing or wrong.
+        TokenError: the signing key is in a token that cannot be used.
     """
     check_name(name)
     home = InstitutionDirectory(directory)
     if not renew and (home.request_path.exists() or not home.settings_path.exists()):
-        home = InstitutionDirectory.create(directory, name, passphrase)
+        home = InstitutionDirectory.create(directory, name, passphrase, token)
     keys = home.keys()
     if keys.name != name:
         raise ConfigurationError(f"{directory}: it holds institution {keys.name} already: choose another directory")

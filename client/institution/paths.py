@@ -40,6 +40,16 @@ class InstitutionPaths:
         return self.directory / "keys"
 
     @property
+    def peers(self) -> Path:
+        """Directory of the public keys of the institutions that the officer approved for secure aggregation."""
+        return self.directory / "peers"
+
+    @property
+    def refused_pin_path(self) -> Path:
+        """If it exists, the token with the signing key refused the PIN, and no process tries it again."""
+        return self.keys_path / "pin-refused"
+
+    @property
     def ledger_path(self) -> Path:
         """The one privacy ledger over all runs and models that used this institution's rows."""
         return self.directory / "ledger.jsonl"

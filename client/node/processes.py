@@ -43,7 +43,7 @@ def services(home: InstitutionPaths, part: Part, hub_address: str) -> list[Servi
     container, or as its own user, with the agent's socket between them.
 
     If the key files are encrypted, agent and SuperNode each get the secret of their own keys, which this process holds,
-    through a pipe. SuperExec and relays get none.
+    through a pipe. If the signing key is in a token, the agent gets its PIN as well. SuperExec and relays get none.
 
     Args:
         part: The processes that run on this machine.
@@ -54,7 +54,7 @@ def services(home: InstitutionPaths, part: Part, hub_address: str) -> list[Servi
         for directory in (home.run, home.state):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         service = _service(home, home.state, "agent", ("client.agent", str(home.directory)), ready=True)
-        started.append(replace(service, given=hand_over(home.lock_path, [Slot.KEYS])))
+        started.append(replace(service, given=hand_over(home.lock_path, [Slot.KEYS], signs=True)))
     if part in ("all", "node"):
         home.node_state.mkdir(parents=True, exist_ok=True, mode=0o700)
         _prepare_node(home)

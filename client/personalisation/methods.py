@@ -84,7 +84,8 @@ class Proximal(Method):
 
     Each round trains the own adapter w from w' = (w + lambda g) / (1 + lambda), the proximal step toward the global
     adapter g, to w''. The change w'' - w' travels, as g + (w'' - w'), and w'' stays. With equal weights the mean of
-    the travelling adapters moves as the mean of the own adapters does, which is MR-MTL's global model.
+    the travelling adapters moves as the mean of the own adapters does, which is MR-MTL's global model. With updates in
+    bfloat16 the change is rounded on its way, and w'' is not.
 
     Accounting: w'' is a function of the noised sums of the rounds so far and of the global adapters. The same sums are
     all that leaves. So the own adapter is post-processing of charged mechanisms, and costs no further epsilon.

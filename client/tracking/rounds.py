@@ -7,7 +7,9 @@ hub keeps a record of its own, of what it may see. A round counts as an epoch.
 import contextlib
 import json
 import logging
+import math
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,10 @@ from common.events import EpochEvent, Observer, StepEvent
 __all__ = ["RoundTracker", "run_directory"]
 
 log = logging.getLogger("fedfin.institution")
+
+
+_PAGE_EVERY_S = 60.0
+"""Seconds between two pages of one run. Rounds may be much shorter, and a page takes longer than their other work."""
 
 
 def run_directory(home: Path, run_id: str) -> Path:
@@ -49,7 +55,7 @@ class RoundTracker(Observer):
         self._seconds = 0.0
         with contextlib.suppress(Exception):  # there may be no earlier record, or one with numbers that are not finite
             self._seconds = read_history(directory / "tracker.json").steps[-1].seconds if round_ > 1 else 0.0
-        self._tracker = Tracker(directory)
+        self._directory, self._tracker = directory, Tracker(directory)
 
     def on_step(self, event: StepEvent) -> None:
         """Keep the step, counted over all rounds."""
@@ -64,7 +70,7 @@ class RoundTracker(Observer):
         self._write(lambda: self._tracker.on_step(self._last) if self._last else None)
 
     def finish(self, run: Mapping[str, Any], findings: Path | None = None) -> None:
-        """Close the round, and write both files.
+        """Close the round, and write the record, and the page if it is older than a minute or the round is the last.
 
         Args:
             run: Facts about the run and its settings, with the keys of `FineTuningResult.to_json`.
@@ -82,8 +88,9 @@ class RoundTracker(Observer):
             best=True,
             seconds=last.seconds,
         )
-        self._write(lambda: self._tracker.on_epoch(event))
-        self._write(lambda: self._tracker.finish(_with_findings(run, findings)))
+        self._write(lambda: self._tracker.keep_epoch(event))
+        is_due = self._round == self._rounds or _age_s(self._directory / "report.html") > _PAGE_EVERY_S
+        self._write(lambda: self._tracker.finish(_with_findings(run, findings), is_due))
 
     def _write(self, call: Callable[[], object]) -> None:
         if self._failed:
@@ -94,6 +101,14 @@ class RoundTracker(Observer):
             self._failed = True
             why = error if isinstance(error, OSError | CheckpointError) else type(error).__name__
             log.warning("the record of this run could not be written: %s", why)
+
+
+def _age_s(path: Path) -> float:
+    """Return the seconds since a file was written. Infinity if there is none."""
+    try:
+        return abs(time.time() - path.stat().st_mtime)
+    except OSError:
+        return math.inf
 
 
 def _with_findings(run: Mapping[str, Any], path: Path | None) -> Mapping[str, Any]:

@@ -59,20 +59,25 @@ class Tracker(Observer):
 
     def on_epoch(self, event: EpochEvent) -> None:
         """Keep the epoch, and write the record so far."""
+        self.keep_epoch(event)
+        self._write({})
+
+    def keep_epoch(self, event: EpochEvent) -> None:
+        """Keep the epoch of a training that `finish` follows at once. The file is then written once."""
         self._continue_at(event.step + 1)
         self._epochs.append(event)
-        self._write({})
 
     @property
     def has_record(self) -> bool:
         """Whether something was observed, now or before."""
         return self._begun or self._path.exists()
 
-    def finish(self, run: Mapping[str, Any]) -> dict[str, Any]:
+    def finish(self, run: Mapping[str, Any], page: bool = True) -> dict[str, Any]:
         """Add the result, write both files, and return the content of `tracker.json`.
 
         Args:
             run: The result, as in `FineTuningResult.to_json`.
+            page: Whether to write `report.html` too.
 
         Raises:
             CheckpointError: The training was finished before, and its record is absent or damaged.
@@ -80,7 +85,8 @@ class Tracker(Observer):
         if not self._begun:  # finished before: nothing was trained now
             self._take(read_history(self._path))
         content, track = self._write(run)
-        write_atomic(self._report, render(track).encode(), mode=0o600)
+        if page:
+            write_atomic(self._report, render(track).encode(), mode=0o600)
         return content
 
     def _continue_at(self, step: int) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from common.adapters.adapted_model import AdaptedModel, adapt
     from common.adapters.feature_cache import FeatureCache
     from common.adapters.losses import batch_losses
-    from common.adapters.manifest import Manifest, build, load_adapter, write_manifest
+    from common.adapters.manifest import Manifest, write_manifest
+    from common.adapters.restore import build, load_adapter
     from common.adapters.soft_prompts import adapt_prompt
     from common.adapters.task_heads import TaskHead
 
@@ -38,8 +39,8 @@ _PLACES = {
     "adapt": "common.adapters.adapted_model:adapt",
     "adapt_prompt": "common.adapters.soft_prompts:adapt_prompt",
     "batch_losses": "common.adapters.losses:batch_losses",
-    "build": "common.adapters.manifest:build",
-    "load_adapter": "common.adapters.manifest:load_adapter",
+    "build": "common.adapters.restore:build",
+    "load_adapter": "common.adapters.restore:load_adapter",
     "write_manifest": "common.adapters.manifest:write_manifest",
 }
 

@@ -154,6 +154,7 @@ class AdaptedModel:
                 raise ModelError(f"adapter tensor {name}: absent or misshapen: it was trained on another model")
         if len(tensors) != len(self._parameters):
             raise ModelError(f"adapter: {len(tensors)} tensors: this model holds {len(self._parameters)}")
+        self.verified = None  # it speaks of the trained tensors alone, and a frozen A may change here
         write(self._parameters, tensors)
 
     def export(self) -> Tensors:
@@ -242,6 +243,7 @@ class AdaptedModel:
             raise ModelError(
                 f"base model {self.base.name} ({self.base.family}): it has no gradient checkpointing: leave it out"
             )
+        self.verified = None  # gradients are computed in another way from now on
         bodies[0].activation_checkpointing_enable()
         # Blocks look at their own flag, and at none below them: nothing of the frozen base drops anything by this.
         self._owners += [block for block in bodies[0].modules() if isinstance(block, GradientCheckpointingLayer)]

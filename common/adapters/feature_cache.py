@@ -1,12 +1,15 @@
 """The frozen part's output of each example, kept while a model trains, by the loops with and without privacy."""
 
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.frozen_blocks import FrozenFeatures
 from common.errors import ConfigurationError
-from common.tokenization.batches import Batch, TokenizedSet
+from common.tokenization.batches import Batch, TokenizedSet, joined
 from common.tokenization.blocks import Block, block_batch, fixed_blocks, pooled_blocks
 
 __all__ = ["FeatureCache"]
@@ -39,6 +42,46 @@ class FeatureCache:
             self._owner = (model, data)
         elif self._owner[0] is not model or self._owner[1] is not data:
             raise ConfigurationError("prefix cache: it belongs to another model or data set: use a new one")
+
+    @classmethod
+    def fill_all(
+        cls, caches: Sequence[tuple["FeatureCache", TokenizedSet]], model: AdaptedModel, max_batch_tokens: int
+    ) -> None:
+        """Fill several caches, in blocks that their examples share. Each gets the bits that `fill` gives it.
+
+        Args:
+            caches: The caches, each with its examples.
+            model: See `fill`.
+            max_batch_tokens: See `fill`.
+
+        Raises:
+            ConfigurationError: See `fill`.
+        """
+        empty = [(cache, data) for cache, data in caches if cache._owner is None]
+        together = joined([(data, np.arange(len(data))) for _, data in empty]) if empty else None
+        features = None if together is None else model.features(together, max_batch_tokens)
+        start = 0
+        for cache, data in empty:
+            cache._owner = (model, data)
+            cache._features = None if features is None else features.part(start, start + len(data))
+            start += len(data)
+        for cache, data in caches:
+            cache.fill(model, data, max_batch_tokens)
+
+    @classmethod
+    def of(cls, model: AdaptedModel, data: TokenizedSet, parts: Sequence[tuple["FeatureCache", Rows]]) -> Self:
+        """Return the cache of examples of several filled caches.
+
+        Args:
+            model: The model of all of them.
+            data: The examples, in the order of the parts.
+            parts: The filled caches, and indices of examples of each.
+        """
+        cache = cls()
+        cache._owner = (model, data)
+        features = [(part._features, rows) for part, rows in parts if part._features is not None]
+        cache._features = FrozenFeatures.of(features) if features else None
+        return cache
 
     @property
     def is_pooled(self) -> bool:

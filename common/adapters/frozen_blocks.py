@@ -272,6 +272,24 @@ class FrozenFeatures:
         values = torch.cat([rows[index] for index in range(len(data))]) if rows else torch.zeros(0, 1)
         return cls(values, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), pooled)
 
+    @classmethod
+    def of(cls, parts: "Sequence[tuple[FrozenFeatures, NDArray[np.int64]]]") -> Self:
+        """Return the features of examples of several sets, in the order of the parts.
+
+        Args:
+            parts: One or more sets of one model, and indices of examples of each.
+        """
+        examples = [example for features, rows in parts for example in features._parts(rows)]
+        offsets = np.cumsum([0, *(len(example) for example in examples)]).astype(np.int64)
+        filled = next((features for features, _ in parts if len(features.offsets) > 1), parts[0][0])
+        values = torch.cat(examples) if examples else filled.values[:0]
+        return cls(values, offsets, filled.pooled)
+
+    def part(self, start: int, end: int) -> Self:
+        """Return the features of the examples from `start` to `end`, over the same memory."""
+        offsets = self.offsets[start : end + 1]
+        return replace(self, values=self.values[offsets[0] : offsets[-1]], offsets=offsets - offsets[0])
+
     def batch(self, data: TokenizedSet, indices: Sequence[int] | NDArray[np.int64], device: str = "cpu") -> Batch:
         """Return `data.batch(indices)` with `hidden` filled in."""
         batch = data.batch(indices, device)

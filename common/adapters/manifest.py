@@ -1,23 +1,19 @@
-"""The description of the model that an adapter belongs to, as a value and as the file `fedfin.json` beside it."""
+"""The description of the model that an adapter belongs to, as a value and as the file `fedfin.json` beside it.
+
+It is read without torch, so that a wrong path is refused at once. `common.adapters.restore` makes the model.
+"""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
-from common.adapters.adapted_model import AdaptedModel
-from common.adapters.attach import attach
-from common.adapters.saving import TEMPLATE
 from common.base_models.digest import base_digest
-from common.base_models.load import load_base, load_shared_base
-from common.base_models.provenance import read_provenance
 from common.base_models.resolve import resolve_base
-from common.config.adapter import AdapterConfig, AdapterSettings, adapter_from_record, adapter_record
-from common.config.training import ModelConfig
+from common.config.adapter import AdapterSettings, adapter_from_record, adapter_record
+from common.config.answers import Answers
+from common.config.sections import check_value
 from common.errors import ConfigurationError, ModelError
 from common.tasks import Head, Task, task
 
@@ -26,10 +22,8 @@ __all__ = [
     "Manifest",
     "adapter_directory",
     "at_base_model",
-    "build",
-    "load_adapter",
+    "base_place",
     "read_manifest",
-    "restore_adapter",
     "unprotected",
     "write_manifest",
 ]
@@ -45,6 +39,7 @@ class Manifest:
     tasks: name and labels of each task, in the order of the model's outputs. Several tasks share one encoder.
     adapter: method and settings of the adapter.
     seed: of the weights it starts from.
+    answers: by kind of instruction, the answers that were declared.
     """
 
     base_model: str
@@ -53,12 +48,15 @@ class Manifest:
     tasks: Mapping[str, tuple[str, ...]]
     adapter: AdapterSettings
     seed: int
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """Return the record that `fedfin.json` holds."""
         model = {"base_model": self.base_model, "pooling": self.pooling, "max_tokens": self.max_tokens}
         tasks = {name: list(labels) for name, labels in self.tasks.items()}
-        return model | {"tasks": tasks} | adapter_record(self.adapter) | {"seed": self.seed}
+        record = model | {"tasks": tasks} | adapter_record(self.adapter) | {"seed": self.seed}
+        answers = {kind: list(allowed) for kind, allowed in self.answers.items()}
+        return record | ({"answers": answers} if answers else {})
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Manifest":
@@ -66,7 +64,7 @@ class Manifest:
 
         Raises:
             KeyError, TypeError, ValueError, AttributeError: The record is damaged.
-            ConfigurationError: A setting of the adapter is out of range.
+            ConfigurationError: A setting of the adapter is out of range, or the answers are no lists of texts.
         """
         return cls(
             base_model=record["base_model"],
@@ -75,6 +73,7 @@ class Manifest:
             tasks={name: tuple(labels) for name, labels in record["tasks"].items()},
             adapter=adapter_from_record(record),
             seed=record["seed"],
+            answers=check_value(record.get("answers", {}), Answers, "answers"),
         )
 
     @property
@@ -86,27 +85,6 @@ class Manifest:
     def head(self) -> Head:
         """Of a single task."""
         return self.kinds[0].head
-
-
-def build(recipe: Manifest, device: str = "cpu") -> AdaptedModel:
-    """The base model with the recipe's adapter attached, at its starting point.
-
-    Raises:
-        ModelError: the base model is absent, or cannot take this adapter or do this task. The message names another.
-    """
-    kind, adapter = recipe.kinds[0], recipe.adapter
-    quantized = adapter.method == "qlora"
-    settings = ModelConfig(base=recipe.base_model, pooling=recipe.pooling, max_tokens=recipe.max_tokens)
-    if len(recipe.tasks) > 1:
-        heads = {each.name: (each.head, len(recipe.tasks[each.name])) for each in recipe.kinds}
-        base = load_shared_base(settings, heads, device, quantized)
-    else:
-        base = load_base(settings, kind, tuple(recipe.tasks[kind.name]), device, quantized)
-    if isinstance(adapter, AdapterConfig):
-        # Words that were added to the base model's vocabulary are learned while it reads, and fixed afterwards.
-        new_tokens = read_provenance(recipe.base_model).new_tokens if kind.head.is_language_modelling else 0
-        adapter = replace(adapter, new_tokens=new_tokens)
-    return attach(base, adapter, kind, recipe.seed)
 
 
 def write_manifest(recipe: Manifest, digest: str, facts: Mapping[str, Any]) -> bytes:
@@ -150,42 +128,6 @@ def unprotected(facts: Mapping[str, Any]) -> bool:
     return privacy is None or bool(privacy.get("unprotected_before", False))
 
 
-def load_adapter(
-    directory: Path, device: str = "cpu", base_model: str | None = None
-) -> tuple[AdaptedModel, Manifest, dict[str, Any]]:
-    """Load the trained model in `directory`, ready to predict, with its manifest and its facts.
-
-    Args:
-        base_model: the place of the base model, if it is no longer at the manifest's path. Its files must be the
-            ones that the adapter was trained on.
-
-    Raises:
-        ModelError: as `read_manifest` and `build`, or the base model or the weights are not those of the adapter.
-    """
-    recipe, digest, facts = read_manifest(directory)
-    recipe = at_base_model(directory, recipe, digest, base_model)
-    model = build(recipe, device)
-    restore_adapter(model, directory)
-    return model, recipe, facts
-
-
-def restore_adapter(model: AdaptedModel, directory: Path) -> None:
-    """Give a model that `build` made the weights in `directory`, and its tokenizer the template of the prompts there.
-
-    Raises:
-        ModelError: A file is absent or damaged, or the weights are not those of this model.
-    """
-    files = adapter_directory(directory)
-    try:
-        if model.base.head.writes_text and (files / TEMPLATE).is_file():
-            model.base.tokenizer.chat_template = (files / TEMPLATE).read_text(encoding="utf-8")
-        model.restore(load_file(files / "adapter_model.safetensors"))
-    except (OSError, UnicodeDecodeError, SafetensorError):
-        raise ModelError(
-            f"{directory}: the adapter's weights are absent or damaged: copy the directory again"
-        ) from None
-
-
 def at_base_model(directory: Path, recipe: Manifest, digest: str, base_model: str | None = None) -> Manifest:
     """Return `recipe` with its base model at `base_model`, or at the manifest's own path if that is None.
 
@@ -193,18 +135,26 @@ def at_base_model(directory: Path, recipe: Manifest, digest: str, base_model: st
         ModelError: there is no base model, or its SHA-256 is not `digest`.
     """
     name = base_model or recipe.base_model
-    try:
-        path = resolve_base(name)
-    except ModelError as error:
-        if base_model is not None:
-            raise
-        raise ModelError(f"{error}, or say where it is with --base-model") from None
-    if base_digest(path) != digest:
+    if base_digest(base_place(recipe, base_model)) != digest:
         raise ModelError(
             f"{directory}: the adapter was trained on another copy of {name}: give the one with SHA-256 "
             f"{digest[:16]}... with --base-model"
         )
     return replace(recipe, base_model=name)
+
+
+def base_place(recipe: Manifest, base_model: str | None) -> str:
+    """Return the directory of the base model: at `base_model`, or at the manifest's own path if that is None.
+
+    Raises:
+        ModelError: There is no base model.
+    """
+    try:
+        return resolve_base(base_model or recipe.base_model)
+    except ModelError as error:
+        if base_model is not None:
+            raise
+        raise ModelError(f"{error}, or say where it is with --base-model") from None
 
 
 def adapter_directory(directory: Path) -> Path:

@@ -46,10 +46,7 @@ def warm_up(
         epochs: Passes over the texts.
         max_batch_tokens: Bound on the tokens that are computed at once. It changes no result.
         seed: Of the masked tokens, the order of the texts, and dropout.
-        on_step: Called with the steps done and the number of all steps.
-
-    Args:
-        observers: called after each step.
+        observers: Called after each step.
 
     Raises:
         DataError: There is no text.

@@ -7,13 +7,13 @@ import torch
 import transformers
 from torch import nn
 
+from common.base_models import files
 from common.base_models.files import json_object
 from common.base_models.transformers_logging import quiet
 from common.errors import ModelError
 
 __all__ = ["generator_class", "hidden_size", "is_decoder", "max_positions", "read_config"]
 
-_DECODERS = frozenset(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"))
 _WITHOUT_LIMIT = 131_072
 """Tokens of the longest text for a model whose positions have no table: more than any text here."""
 
@@ -66,7 +66,7 @@ def _shapes(config: Any) -> nn.Module:
 
 def is_decoder(config: Any) -> bool:
     """Whether the architecture is one of those decoders (gated, seven projections a block) that are trained here."""
-    return config.model_type in _DECODERS
+    return files.is_decoder(config.model_type)
 
 
 def generator_class(name: str, config: Any) -> Any:
@@ -79,7 +79,4 @@ def generator_class(name: str, config: Any) -> Any:
         return transformers.AutoModelForSeq2SeqLM
     if is_decoder(config):
         return transformers.AutoModelForCausalLM
-    raise ModelError(
-        f"base model {name} ({config.model_type}): it cannot write text: use a decoder such as smollm2, or an "
-        "encoder-decoder such as t5 or bart"
-    )
+    raise files.no_writer(name, config.model_type)

@@ -10,10 +10,22 @@ from typing import Any
 from common.base_models.digest import WEIGHTS
 from common.errors import ModelError
 
-__all__ = ["MERGED_CODE", "check_files", "check_sizes", "json_object", "refuse_long_texts", "refuse_small_embeddings"]
+__all__ = [
+    "MERGED_CODE",
+    "check_files",
+    "check_sizes",
+    "check_writer",
+    "is_decoder",
+    "json_object",
+    "no_writer",
+    "refuse_long_texts",
+    "refuse_small_embeddings",
+]
 
 MERGED_CODE = "modeling_fedfin"
 """Name of the module that `merge` writes beside a merged model, for other programs. It is never run here either."""
+
+_DECODERS = frozenset(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"))
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _POINTER = b"version https://git-lfs"
@@ -87,6 +99,30 @@ def check_sizes(name: str, path: Path, max_tokens: int = 0) -> None:
         return  # not read here: the tokenizer is checked again when it is loaded
     if isinstance(rows, int):
         refuse_small_embeddings(name, highest, rows)
+
+
+def is_decoder(model_type: object) -> bool:
+    """Whether the architecture is one of those decoders (gated, seven projections a block) that are trained here."""
+    return model_type in _DECODERS
+
+
+def check_writer(name: str, path: Path) -> None:
+    """Refuse a base model that cannot write texts, by its config.json alone.
+
+    Raises:
+        ModelError: it is neither an encoder-decoder nor one of the decoders.
+    """
+    config = json_object(path / "config.json")
+    if not config.get("is_encoder_decoder") and not is_decoder(config.get("model_type")):
+        raise no_writer(name, config.get("model_type"))
+
+
+def no_writer(name: str, model_type: object) -> ModelError:
+    """Return the error about a base model of an architecture that cannot write texts."""
+    return ModelError(
+        f"base model {name} ({str(model_type)[:40]}): it cannot write text: use a decoder such as smollm2, or an "
+        "encoder-decoder such as t5 or bart"
+    )
 
 
 def refuse_small_embeddings(name: str, highest: int, rows: int) -> None:

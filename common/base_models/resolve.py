@@ -11,7 +11,7 @@ from common.base_models.files import check_files, check_sizes
 from common.config.training import ModelConfig
 from common.errors import ModelError
 
-__all__ = ["PACKAGED", "pinned", "resolve_base"]
+__all__ = ["PACKAGED", "packaged_gguf", "pinned", "resolve_base"]
 
 PACKAGED = {
     "minilm": (
@@ -48,7 +48,27 @@ def resolve_base(name: str) -> str:
     return _checked(name, _download(name))
 
 
+def packaged_gguf(name: str) -> Path | None:
+    """Return the GGUF file that a packaged base model comes from. None if it comes from none.
+
+    Raises:
+        ModelError: The package is not installed, or its file is another one.
+    """
+    path = _package_path(name) if name in PACKAGED else None
+    return path if path is not None and path.suffix == ".gguf" else None
+
+
 def _packaged(name: str) -> Path:
+    path = _package_path(name)
+    if path.suffix != ".gguf":
+        return path
+    from common.base_models.gguf import plain_directory  # reads tensors: torch
+
+    return plain_directory(path)
+
+
+def _package_path(name: str) -> Path:
+    """Return the directory or the GGUF file in the package of a base model, after a check of its digest."""
     package, inside, digest = PACKAGED[name]
     # Located without importing it: the import would load another library and a second copy of the weights.
     spec = importlib.util.find_spec(package)
@@ -60,11 +80,7 @@ def _packaged(name: str) -> Path:
             f"base model {name}: the files of package {package.replace('_', '-')} are not those that this release "
             "knows: install it anew, in the version of constraints.txt"
         )
-    if path.suffix != ".gguf":
-        return path
-    from common.base_models.gguf import plain_directory  # reads tensors: torch
-
-    return plain_directory(path)
+    return path
 
 
 @cache

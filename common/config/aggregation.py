@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 from common.config.sections import Range, Section
 from common.weighting import Weighting
 
-__all__ = ["AggregationConfig", "EvaluationConfig"]
+__all__ = ["AggregationConfig", "EvaluationConfig", "NumberType"]
+
+NumberType = Literal["float32", "bfloat16"]
+"""The type of an adapter's numbers on the wire. In memory they are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +20,10 @@ class AggregationConfig(Section):
     learning rate falls to nothing, so that the noise of single rounds averages out. None keeps it.
     institutions_per_round: None asks all. quorum: contributions below which a round fails. max_update_norm: L2 norm of
         one institution's change. None sets no limit. deadline_s: seconds the hub waits in a round.
+    update_dtype: type of the numbers of an update on the wire, see `common.protocol.updates`.
     secure: whether the hub learns the sum of the updates alone, see `common.secure_aggregation`. Each institution then
-        adds 1 / honest of the variance of the noise. threshold: contributions that a round needs. honest: institutions
-        assumed honest among any `threshold` of them.
+        adds 1 / honest of the variance of the noise. threshold: contributions that a round needs. honest:
+        institutions assumed honest among any `threshold` of them.
     """
 
     section = "aggregation"
@@ -32,6 +36,7 @@ class AggregationConfig(Section):
     quorum: Annotated[int, Range(1, 1_000_000)] = 1
     max_update_norm: Annotated[float | None, Range(0, above=True)] = None
     deadline_s: Annotated[float, Range(0, 604_800, above=True)] = 3600.0
+    update_dtype: NumberType = "float32"
     secure: bool = False
     honest: Annotated[int | None, Range(2, 1000)] = None
     threshold: Annotated[int | None, Range(2, 1000)] = None
@@ -47,6 +52,11 @@ class AggregationConfig(Section):
         if self.institutions_per_round is not None and self.quorum > self.institutions_per_round:
             asked = f"institutions_per_round = {self.institutions_per_round}"
             self.refuse("quorum", f"is {self.quorum}, but {asked}: lower the quorum or ask more of them")
+
+    @property
+    def needed(self) -> int:
+        """Contributions that a round needs: the threshold of secure aggregation, or the quorum."""
+        return self.threshold if self.threshold is not None else self.quorum
 
     def check_institutions(self, number: int) -> None:
         """Refuse a threshold and an assumption that give no guarantee for a roster of `number` institutions.
@@ -71,6 +81,9 @@ class AggregationConfig(Section):
         if self.weighting != "declared_units":
             way = f'is "{self.weighting}", but with secure = true the sum weights by size: use "declared_units"'
             self.refuse("weighting", way)
+        if self.update_dtype != "float32":
+            way = f'is "{self.update_dtype}", but with secure = true updates travel as masked integers: leave it out'
+            self.refuse("update_dtype", way)
         if self.institutions_per_round is not None:
             self.refuse("institutions_per_round", "is given, but with secure = true all are asked: leave it out")
         if self.quorum != 1:

@@ -4,6 +4,7 @@ The hub signs `RunConfig.digest()` into every message. An institution parses the
 checks and holds them against its own limits. Nothing here is an institution's to keep secret.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 from common.canonical import canonical, parse_object
 from common.config.adapter import VIRTUAL_TOKENS, AdapterConfig, AdapterSettings, PromptConfig, adapter_kind
 from common.config.aggregation import AggregationConfig, EvaluationConfig
+from common.config.answers import check_answers
 from common.config.personalisation import PersonalisationConfig
 from common.config.privacy import PrivacyConfig, fixed_by
 from common.config.sections import Range, Section, build, check_value, error_prefix, format_value, refuse_unknown
@@ -29,7 +31,11 @@ __all__ = ["RUN_SECTIONS", "RunConfig", "parse_run"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Section):
-    """Everything that hub and institutions agree on. `labels` may be empty until the hub has seen its data."""
+    """Everything that hub and institutions agree on.
+
+    labels: in the order of the model's outputs. They may be empty until the hub has seen its data.
+    answers: by kind of instruction, the answers that its rows may have. Kinds that are not named answer freely.
+    """
 
     section = "run"
     name: str
@@ -37,6 +43,7 @@ class RunConfig(Section):
     rounds: Annotated[int, Range(1, 1_000_000)]
     task: str
     labels: tuple[str, ...] = ()
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     model: ModelConfig
     adapter: AdapterSettings
     training: TrainingConfig
@@ -47,7 +54,7 @@ class RunConfig(Section):
 
     @classmethod
     def place(cls, key: str) -> str:
-        return {"task": "task.name", "labels": "task.labels"}.get(key, f"run.{key}")
+        return {"task": "task.name", "labels": "task.labels", "answers": "task.answers"}.get(key, f"run.{key}")
 
     def check(self) -> None:
         if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9 _.-]{0,79}", self.name):
@@ -55,6 +62,7 @@ class RunConfig(Section):
         kind = task(self.task)
         if self.labels and kind.head.writes_text:
             self.refuse("labels", f"is given, but {self.task} writes text: leave it out")
+        check_answers(self.answers, kind, "task.answers")
         if kind.name == MULTI_TASK:
             tasks_of(self.labels)
         least = max(kind.high_risk, default=1) + 1
@@ -130,14 +138,23 @@ class RunConfig(Section):
     def to_json(self) -> str:
         """Canonical JSON: equal configurations give equal text.
 
-        A run without a personal part, or without secure aggregation, has no such section or keys.
+        A run without a personal part, secure aggregation, bfloat16 updates or declared answers has no such section or
+        keys.
         """
+        return self._json
+
+    @functools.cached_property
+    def _json(self) -> str:
         values = asdict(self)
         if not self.aggregation.secure:
             for key in ("secure", "honest", "threshold"):
                 del values["aggregation"][key]
+        if self.aggregation.update_dtype == "float32":
+            del values["aggregation"]["update_dtype"]
         if self.personalisation == PersonalisationConfig():
             del values["personalisation"]
+        if not self.answers:
+            del values["answers"]
         return canonical(values).decode()
 
     def to_tables(self) -> dict[str, dict[str, Any]]:
@@ -145,7 +162,7 @@ class RunConfig(Section):
         tables: dict[str, dict[str, Any]] = {"run": {}, "task": {}}
         for key, value in json.loads(self.to_json()).items():
             section, _, inner = self.place(key).partition(".")
-            if isinstance(value, dict):
+            if isinstance(value, dict) and section == "run":
                 tables[key] = {name: each for name, each in value.items() if each is not None}
             else:
                 tables[section][inner] = value
@@ -174,6 +191,10 @@ class RunConfig(Section):
 
     def digest(self) -> str:
         """SHA-256 of `to_json()`, in hex."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
@@ -215,7 +236,7 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
         refuse_unknown(mapping, RUN_SECTIONS)
         tables = {name: _table(mapping, name) for name in RUN_SECTIONS}
         refuse_unknown(tables["run"], ("name", "seed", "rounds"), "run")
-        refuse_unknown(tables["task"], ("name", "labels"), "task")
+        refuse_unknown(tables["task"], ("name", "labels", "answers"), "task")
         for section, key in (("run", "name"), ("run", "seed"), ("run", "rounds"), ("task", "name")):
             if key not in tables[section]:
                 raise ConfigurationError(f"{section}.{key} is missing: add it under [{section}]")
@@ -226,6 +247,7 @@ def parse_run(mapping: Mapping[str, Any], source: str) -> RunConfig:
             **tables["run"],
             task=kind.name,
             labels=tables["task"].get("labels", kind.labels),
+            answers=tables["task"].get("answers", {}),
             model=build(ModelConfig, filled["model"]),
             adapter=build(adapter_kind(filled["adapter"]["method"]), filled["adapter"]),
             training=build(TrainingConfig, filled["training"]),

@@ -80,7 +80,8 @@ def build(cls: type[S], given: object) -> S:
         raise ConfigurationError(f"{cls.section} is {format_value(given)}: write it as a table, [{cls.section}]")
     refuse_unknown(given, _hints(cls), cls.section)
     for field in fields(cls):  # type: ignore[arg-type]
-        if field.default is MISSING and field.name not in given:
+        is_required = field.default is MISSING and field.default_factory is MISSING
+        if is_required and field.name not in given:
             raise ConfigurationError(f"{cls.place(field.name)} is missing: give {_words(_hints(cls)[field.name])}")
     return cls(**given)
 
@@ -121,13 +122,15 @@ def error_prefix(source: str) -> Iterator[None]:
 def check_value(value: object, hint: Any, place: str) -> Any:
     """`value` as the type `hint` wants it (an integer becomes a float, a list a tuple, a text a path).
 
-    Understood are bool, int, float, str, Path, tuple[str, ...], Literal of texts, Section classes, unions of these
-    with each other and None, and `Annotated` with a `Range`.
+    Understood are bool, int, float, str, Path, tuple[str, ...], Mapping[str, tuple[str, ...]], Literal of texts,
+    Section classes, unions of these with each other and None, and `Annotated` with a `Range`.
 
     Raises:
         ConfigurationError: it is of another type, out of range, not finite, or an empty or many-lined text.
     """
     kinds, limits = _parts(hint)
+    if kinds and get_origin(kinds[0]) is Mapping and isinstance(value, Mapping):
+        return _lists_by_name(value, get_args(kinds[0])[1], place)
     for kind in kinds:
         fitted = _fit(value, kind)
         if fitted is not _UNFIT and (limits is None or fitted is None or fitted in limits):
@@ -161,6 +164,23 @@ def _fit(value: object, kind: Any) -> Any:
     return value if isinstance(kind, type) and isinstance(value, kind) else _UNFIT
 
 
+def _lists_by_name(table: Mapping[Any, object], kind: Any, place: str) -> dict[str, Any]:
+    """Return a table of lists, sorted by name, so that its order changes no digest."""
+    one_line = "of one line without blanks at its ends"
+    if not all(_is_text(name) for name in table):
+        raise ConfigurationError(f"{place} is a table with a name that is no text {one_line}: rename it")
+    found = {}
+    for name in sorted(table):
+        value = table[name]
+        if _fit(value, kind) is _UNFIT or not value:
+            shown = "a list of other values, or of none" if isinstance(value, list | tuple) else format_value(value)
+            raise ConfigurationError(
+                f"{place} is a table whose {format_value(name)} is {shown}: use {_words(kind)}, each {one_line}"
+            )
+        found[name] = _fit(value, kind)
+    return found
+
+
 def _finite(value: object) -> float | None:
     if type(value) not in (int, float):
         return None
@@ -187,6 +207,8 @@ def _words(hint: Any) -> str:
             found.append(" or ".join(f'"{choice}"' for choice in get_args(kind)))
         elif get_origin(kind) is tuple:
             found.append("a list of different texts")
+        elif get_origin(kind) is Mapping:
+            found.append("a table whose values are lists of different texts")
         else:
             found.append(words.get(kind) or f"a table, [{kind.section}]")
     return ", or ".join(dict.fromkeys(found))

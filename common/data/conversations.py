@@ -6,7 +6,9 @@
 | instruction | `instruction` and `output`, and `input` if there is one |
 | prompt | `prompt` and `completion`: texts, or lists of turns |
 
-Other columns are left aside. A row becomes the turns before the last one of the user, that turn, and the response.
+A row becomes the turns before the last one of the user, that turn, and the response. A column `kind` names the kind of
+instruction of its row. Without it, rows that share an instruction (or a system turn) are of one kind. Other columns are
+left aside.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,15 +19,19 @@ from common.data.cells import as_text, is_utf8
 from common.data.datasets import Turn
 from common.data.table import Table, listed_columns
 from common.errors import DataError
+from common.spelling import clean_label
 
 __all__ = ["Conversation", "Form", "check_prompt", "find_form", "has_conversations", "turns_of"]
+
+_KIND = "kind"
+"""Column with the name of a row's kind of instruction."""
 
 _ROLES = "give an optional system turn first, then turns of user and assistant in alternation"
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """One row: the prompt as turns that end with the user's, and the response. `kind` is its shared instruction."""
+    """One row: the prompt as turns that end with the user's, and the response. `kind` names its kind of instruction."""
 
     turns: tuple[Turn, ...]
     response: str
@@ -62,7 +68,8 @@ class Form:
         Raises:
             DataError: A text is absent, or the roles are in a wrong order.
         """
-        turns, kind = self._prompt(path, number, row)
+        turns, instruction = self._prompt(path, number, row)
+        kind = clean_label(as_text(path, number, _KIND, row.get(_KIND))) or instruction
         if not self.response and (answered or turns[-1][0] == "assistant"):
             return _split(path, number, turns, kind, self.prompt[0])
         if not answered:

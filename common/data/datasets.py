@@ -58,7 +58,8 @@ class ResponseExample:
         text: The text, or the last turn of the user.
         response: The text to be written.
         before: The turns before the last one, as (role, content). The roles are "system", "user" and "assistant".
-        kind: The instruction that rows of one kind share. Answers of one kind may form a closed set of labels.
+        kind: The name of the kind of instruction: of the row's column `kind`, or the instruction itself. Answers of
+            one kind may form a closed set of labels.
     """
 
     text: str
@@ -96,6 +97,7 @@ class Dataset:
         respelled: Number of rows whose label differs from the label of the data set by case, blanks, gaps or invisible
             characters, and was read as that label.
         by_number: Number of rows with a number that stands for a label.
+        answers: The declared answers by kind of instruction. Each row of such a kind has one of them.
     """
 
     examples: tuple[AnyExample, ...]
@@ -106,6 +108,7 @@ class Dataset:
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     respelled: int = field(default=0, compare=False)
     by_number: int = field(default=0, compare=False)
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(

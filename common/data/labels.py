@@ -1,62 +1,20 @@
-"""Spellings of labels: which of them are one label, and which label a number stands for."""
+"""Sets of labels: which spellings are one label of the set, and which label a number stands for."""
 
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 from common.data.raw_text import read_text
 from common.errors import DataError
+from common.spelling import clean_label, label_key, plain_label
 
-__all__ = ["LabelSet", "clean_label", "iob", "label_set", "labels_of", "plain_label", "read_label_file"]
+__all__ = ["LabelSet", "iob", "label_set", "labels_of", "read_label_file"]
 
-_JOINERS = "\u200c\u200d"
-"""Zero-width joiners. Scripts such as Persian need them between two letters, so they stay in the name of a label."""
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-"""Characters that print nothing and are of no category of invisible characters."""
-_WHOLE = re.compile(r"(?:[+](?=\d))?(-?\d+)(?:\.0*|,0{1,2})?")
-"""A whole number with a sign, or with an empty fraction. Data frames write 1.0, and in some countries 1,0."""
-_MINUS = "\u2212"
 _NUMBER = re.compile(r"\d+")
-
-
-@lru_cache(maxsize=65_536)  # every word of a corpus has a tag, and there are few tags
-def clean_label(label: str) -> str:
-    """Return a label without invisible characters, with single blanks, and as a whole number if it is one.
-
-    >>> clean_label(" very\\u00a0 high\\u200b"), clean_label("3.0"), clean_label("+1"), clean_label("2.5")
-    ('very high', '3', '1', '2.5')
-    """
-    visible = "".join(character for character in _INVISIBLE.sub("", label) if not _is_invisible(character))
-    text = unicodedata.normalize("NFC", " ".join(_blanks(visible).split())).strip(_JOINERS)
-    whole = _WHOLE.fullmatch(text.replace(_MINUS, "-"))
-    return whole[1] if whole else text
-
-
-def plain_label(label: str) -> str:
-    """Return a label without case, and with one kind of gap.
-
-    >>> plain_label("Very High")
-    'very_high'
-    """
-    return _key(label).replace(" ", "_").replace("-", "_")
-
-
-def _key(label: str) -> str:
-    """Return the form that labels share if they differ by case, blanks and invisible characters only."""
-    folded = unicodedata.normalize("NFKC", clean_label(label)).casefold()
-    return clean_label("".join(character for character in folded if character not in _JOINERS))
-
-
-def _is_invisible(character: str) -> bool:
-    return unicodedata.category(character) == "Cf" and character not in _JOINERS
-
-
-def _blanks(text: str) -> str:
-    return "".join(" " if unicodedata.category(each) == "Cc" or each == "\u2800" else each for each in text)
 
 
 @dataclass(frozen=True)
@@ -74,7 +32,7 @@ class LabelSet:
     @cached_property
     def _places(self) -> tuple[dict[str, int], ...]:
         """By each form of the names, from the exact to the loosest, the place of the name that alone has it."""
-        return tuple(_places(self.names, form) for form in (str, clean_label, _key, plain_label))
+        return tuple(_places(self.names, form) for form in (str, clean_label, label_key, plain_label))
 
     def index(self, label: str, *, is_named: bool = False) -> tuple[int | None, bool]:
         """Return the place of a label as a row has it, and whether it is spelled differently there.
@@ -97,7 +55,7 @@ class LabelSet:
             return exact, False
         if not is_named and self.is_number(text):
             return self._place_of(int(text)), False
-        for places, form in ((folded, _key), (plain, plain_label)):
+        for places, form in ((folded, label_key), (plain, plain_label)):
             if (place := places.get(form(text))) is not None:
                 return place, True
         return None, False
@@ -151,9 +109,9 @@ def label_set(values: Iterable[str], own: Sequence[str] = (), usual: Sequence[st
     counts = Counter(clean_label(value) for value in values)
     preferred = {clean_label(name) for name in (*own, *usual)}
     ranked = sorted(counts, key=lambda label: (label not in preferred, -counts[label], label))
-    spelled: dict[str, str] = {_key(name): name for name in reversed(own)}
+    spelled: dict[str, str] = {label_key(name): name for name in reversed(own)}
     for label in ranked:
-        spelled.setdefault(_key(label), label)
+        spelled.setdefault(label_key(label), label)
     found = tuple(spelled.values())
     if own:
         extra = [label for label in found if label not in own]

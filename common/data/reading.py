@@ -4,13 +4,15 @@ A message names file, row and column, never a value: label and text columns are 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from common.data.datasets import AnyExample, Dataset, Example, ResponseExample, TokenExample
 from common.data.labels import LabelSet, iob, label_set
 from common.data.records import Columns, Record, Records, read_records, scores_as_classes
 from common.errors import ConfigurationError, DataError
+from common.spelling import plain_answer
 from common.tasks import MULTI_TASK, Head, Task, as_task
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "log_notes",
     "read_labelled",
     "reading_notes",
+    "refuse_unused_kinds",
     "to_dataset",
 ]
 
@@ -39,6 +42,7 @@ def read_labelled(
     customer_column: str | None = None,
     numbered: Sequence[str] = (),
     leave_out_others: bool = False,
+    answers: Mapping[str, Sequence[str]] | None = None,
 ) -> Dataset:
     """Read the rows of a task from a file of any format, a folder of files, or a pattern such as `train-*.parquet`.
 
@@ -62,8 +66,9 @@ def read_labelled(
         labels: The label set, in the order of the model's outputs.
         customer_column: Name of the column of the customer, if customers are the unit of privacy.
         numbered: The labels that 0, 1, ... stand for in a file that does not name its numbers. If empty, `labels`.
-        leave_out_others: Whether rows with other labels than `labels` are left out one by one. Otherwise they are an
-            error. A private training needs it: an error would depend on the rows.
+        leave_out_others: Whether rows with other labels than `labels`, or other answers than `answers`, are left out
+            one by one. Otherwise they are an error. A private training needs it: an error would depend on the rows.
+        answers: Of instructions, the allowed answers by kind. Kinds that are not named answer freely.
 
     Returns:
         The rows, with the label set.
@@ -80,9 +85,19 @@ def read_labelled(
     records = read_records(path, task.head, Columns(text=text_column, label=label_column, customer=customer_column))
     if not leave_out_others:
         records = scores_as_classes(records, task.head, labels or task.labels)
-    dataset = to_dataset(records, task.head, labels, task.labels, numbered=numbered, leave_out_others=leave_out_others)
+    dataset = to_dataset(
+        records,
+        task.head,
+        labels,
+        task.labels,
+        numbered=numbered,
+        leave_out_others=leave_out_others,
+        answers=answers or {},
+    )
     log_notes(dataset)
     if leave_out_others and not len(dataset):
+        if task.head.writes_text:
+            raise DataError(f"{path}: no row has one of the declared answers: correct --answers")
         raise DataError(
             f"{path}: no row has one of the labels {', '.join(dataset.labels)}: name its labels with --labels"
         )
@@ -119,26 +134,24 @@ def to_dataset(
     numbered: Sequence[str] = (),
     leave_out_others: bool = False,
     name: str | None = None,
+    answers: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Dataset:
     """Return records as a data set. See `read_labelled` for the order of the labels.
 
     Args:
         records: The rows.
         head: Kind of the task.
-        labels, numbered, leave_out_others: See `read_labelled`.
+        labels, numbered, leave_out_others, answers: See `read_labelled`.
         usual: The task's own labels.
         name: Name of the data set for messages. None takes that of the records.
 
     Raises:
-        DataError: A row has a label that is not in the label set, or a tag is none.
+        DataError: A row has a label that is not in the label set, an answer that is not declared, or a tag is none.
     """
     name = records.name if name is None else name
     left_out = {"rows without any value": records.num_blank} if records.num_blank else {}
     if head.writes_text:
-        responses = (
-            ResponseExample(str(row.text), str(row.label), row.customer, row.before, row.kind) for row in records.rows
-        )
-        return Dataset(tuple(responses), (), name, left_out=left_out)
+        return _responses(records, name, answers, left_out, leave_out_others)
     known = _label_set(records, head, labels, usual, numbered)
     examples: list[AnyExample] = []
     respelled = others = by_number = 0
@@ -170,6 +183,56 @@ def to_dataset(
         respelled=respelled,
         by_number=by_number,
     )
+
+
+def _responses(
+    records: Records,
+    name: str,
+    answers: Mapping[str, Sequence[str]],
+    left_out: Mapping[str, int],
+    leave_out_others: bool,
+) -> Dataset:
+    """Return prompts with responses. Each row of a kind with declared answers has one of them."""
+    known = {kind: frozenset(map(plain_answer, allowed)) for kind, allowed in answers.items()}
+    examples, others = [], 0
+    for row in records.rows:
+        allowed = known.get(row.kind)
+        if allowed is not None and plain_answer(str(row.label)) not in allowed:
+            if not leave_out_others:
+                raise DataError(
+                    f"{row.where(records.columns[1])} holds an answer that is not one of {_listed(answers[row.kind])}: "
+                    "correct the row, or leave it out"
+                )
+            others += 1
+            continue
+        examples.append(ResponseExample(str(row.text), str(row.label), row.customer, row.before, row.kind))
+    counts = dict(left_out) | ({"rows with answers that are not declared": others} if others else {})
+    return Dataset(
+        tuple(examples), (), name, left_out=counts, answers={kind: tuple(each) for kind, each in answers.items()}
+    )
+
+
+def refuse_unused_kinds(dataset: Dataset, place: str) -> None:
+    """Refuse declared answers of a kind of instruction that no row of public or own data has.
+
+    Args:
+        dataset: The rows.
+        place: The place of the declaration, for messages.
+
+    Raises:
+        DataError: The message names the first such kind.
+    """
+    found = {example.kind for example in dataset.examples if isinstance(example, ResponseExample)}
+    for kind in dataset.answers:
+        if kind not in found:
+            raise DataError(
+                f'{dataset.name}: no row is of kind "{kind}", which {place} declares: name the kinds as column "kind" '
+                "does, or by their instruction"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _MOST_LISTED else f"the {len(names)} answers of its kind"
 
 
 def _label_set(

@@ -10,11 +10,11 @@ from common.data.conll import DOCUMENT
 from common.data.conversations import Form, find_form
 from common.data.datasets import Turn
 from common.data.files import data_files, known_formats, opener_of
-from common.data.labels import clean_label
 from common.data.raw_text import file_kind, read_text, visible_files
 from common.data.scores import CLASSES, SCORE_RULE, are_scores, class_of_score, score_of
 from common.data.table import Table, missing_column
 from common.errors import DataError
+from common.spelling import clean_label
 from common.tasks import Head
 
 __all__ = ["Columns", "Record", "Records", "is_number", "read_records", "scores_as_classes"]
@@ -119,6 +119,8 @@ def read_records(path: Path, head: Head, columns: Columns) -> Records:
         rows.extend(reader.records())
         own.update(dict.fromkeys(reader.names))
         blank += reader.num_blank
+        if head is Head.INSTRUCTION:  # each form has columns of its own
+            text, label = reader.text, reader.label
     if not rows:
         raise DataError(f"{path}: the file holds no rows")
     if head.labels_texts and all(isinstance(row.text, str) and is_number(row.text) for row in rows):

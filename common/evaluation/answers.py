@@ -2,11 +2,12 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from common.data.labels import plain_label
 from common.evaluation.ratios import f1, ratio
+from common.spelling import plain_answer
 
 __all__ = ["Answer", "ResponseCounts", "label_sets", "rouge_l"]
 
@@ -22,11 +23,13 @@ class Answer:
         expected: The response of the row.
         written: The response of the model.
         kind: Rows of one kind share their instruction, and may share a set of labels. None: the text is no label.
+        allowed: The declared answers of its kind. Empty if none are declared.
     """
 
     expected: str
     written: str
     kind: str | None = None
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,27 +63,39 @@ class ResponseCounts:
         `accuracy` is the share of the answers that are the expected ones, without regard to case, blanks and a final
         full stop. Of answers that are labels (see `label_sets`) also `macro_f1`, the mean F1 of all labels that are
         expected, and `valid_answers`, the share of the answers that are one of the labels. Of other answers `rouge_l`.
+        If the answers of several kinds are declared, the first three also of each, after the name of the kind.
         """
         found = {"perplexity": self.perplexity}
         if not self.answers:
             return found
-        found["accuracy"] = ratio(sum(_same(each) for each in self.answers), len(self.answers))
-        sets = label_sets(self.answers)
-        labels = [each for each in self.answers if each.kind in sets]
-        free = [each for each in self.answers if each.kind not in sets]
-        if labels:
-            found["macro_f1"] = _macro_f1(labels)
-            valid = sum(_plain(each.written) in sets[each.kind or ""] for each in labels)
-            found["valid_answers"] = ratio(valid, len(labels))
-        if free:
-            found["rouge_l"] = rouge_l((each.expected, each.written) for each in free)
+        found |= _judged(self.answers)
+        declared = sorted({each.kind for each in self.answers if each.kind and each.allowed})
+        for kind in declared if len({each.kind for each in self.answers}) > 1 else ():
+            own = _judged([each for each in self.answers if each.kind == kind])
+            found |= {f"{kind} {name.replace('_', ' ').replace('f1', 'F1')}": value for name, value in own.items()}
         return found
+
+
+def _judged(answers: Sequence[Answer]) -> dict[str, float]:
+    """Return the figures of `ResponseCounts.figures` that the written texts decide."""
+    found = {"accuracy": ratio(sum(_same(each) for each in answers), len(answers))}
+    sets = label_sets(answers)
+    labels = [each for each in answers if each.kind in sets]
+    free = [each for each in answers if each.kind not in sets]
+    if labels:
+        found["macro_f1"] = _macro_f1(labels)
+        valid = sum(plain_answer(each.written) in sets[each.kind or ""] for each in labels)
+        found["valid_answers"] = ratio(valid, len(labels))
+    if free:
+        found["rouge_l"] = rouge_l((each.expected, each.written) for each in free)
+    return found
 
 
 def label_sets(answers: Sequence[Answer]) -> Mapping[str, frozenset[str]]:
     """Return the labels of each kind of question whose expected answers form a small closed set.
 
-    They do if there are 2 to 200 of them, none has more than eight words, and each occurs twice on average.
+    If the answers of a kind are declared, these are its labels. Otherwise the expected answers are, if there are 2 to
+    200 of them, none has more than eight words, and each occurs twice on average.
 
     >>> told = [Answer(label, "up", "Did it rise?") for label in ("Up", "down", "up", "down.")]
     >>> {kind: sorted(labels) for kind, labels in label_sets(told).items()}
@@ -90,31 +105,29 @@ def label_sets(answers: Sequence[Answer]) -> Mapping[str, frozenset[str]]:
     for each in answers:
         if each.kind is not None:
             expected.setdefault(each.kind, []).append(each.expected)
-    found = {}
+    declared = {each.kind: each.allowed for each in answers if each.kind and each.allowed}
+    found = {kind: frozenset(map(plain_answer, allowed)) for kind, allowed in declared.items()}
     for kind, texts in expected.items():
-        labels = frozenset(map(_plain, texts))
+        if kind in found:
+            continue
+        labels = frozenset(map(plain_answer, texts))
         short = all(len(text.split()) <= _MOST_WORDS for text in texts)
         if short and 2 <= len(labels) <= _MOST_LABELS and len(texts) >= 2 * len(labels):
             found[kind] = labels
     return found
 
 
-def _plain(text: str) -> str:
-    return plain_label(text.strip().removesuffix("."))
-
-
 def _same(answer: Answer) -> bool:
-    return _plain(answer.expected) == _plain(answer.written)
+    return plain_answer(answer.expected) == plain_answer(answer.written)
 
 
 def _macro_f1(answers: Sequence[Answer]) -> float:
     """Mean F1 of the labels of all kinds. A written text that is no label is a miss of the expected one."""
-    pairs = [(each.kind, _plain(each.expected), _plain(each.written)) for each in answers]
-    figures = []
-    for kind, label in sorted({(kind or "", label) for kind, label, _ in pairs}):
-        own = [(expected == label, written == label) for of, expected, written in pairs if of == kind]
-        hits = own.count((True, True))
-        figures.append(f1(hits, own.count((False, True)), own.count((True, False))))
+    pairs = [(each.kind, plain_answer(each.expected), plain_answer(each.written)) for each in answers]
+    expected = Counter((kind, label) for kind, label, _ in pairs)
+    written = Counter((kind, label) for kind, _, label in pairs)
+    hits = Counter((kind, label) for kind, label, own in pairs if label == own)
+    figures = [f1(hits[each], written[each] - hits[each], count - hits[each]) for each, count in expected.items()]
     return ratio(sum(figures), len(figures))
 
 

@@ -97,8 +97,9 @@ def _evaluate_responses(model: AdaptedModel, prepared: Prepared, max_batch_token
     written = write(model, prompts_of(model, tokens), min(longest + _MORE_TOKENS, SUMMARY_TOKENS))
     is_summary = model.base.head is Head.SUMMARY
     pairs = (example for example in prepared.dataset.examples if isinstance(example, ResponseExample))
+    declared = prepared.dataset.answers
     answers = tuple(
-        Answer(example.response, text, None if is_summary else example.kind)
+        Answer(example.response, text, None if is_summary else example.kind, declared.get(example.kind, ()))
         for example, text in zip(pairs, written, strict=True)
     )
     return replace(counts, answers=answers)

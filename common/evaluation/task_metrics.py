@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from common.data.labels import plain_label
 from common.evaluation.answers import ResponseCounts
 from common.evaluation.entities import EntityCounts
 from common.evaluation.metrics import AnyCounts, TokenCounts, headline
+from common.spelling import plain_label
 from common.tasks import Task
 
 __all__ = ["Metrics", "high_risk_levels", "selection_metric", "task_metrics"]

@@ -3,6 +3,7 @@
 Flower is pinned exactly. A new release is taken by making that test pass here, and nothing else has to change.
 """
 
+import json
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Self
 
 import httpx
 import uvicorn.config
+from flwr.app import Array
 from flwr.common.constant import TIMESTAMP_HEADER as _TIMESTAMP_HEADER
 from flwr.common.constant import ErrorCode
 from flwr.proto.control_pb2 import (
@@ -26,6 +28,7 @@ from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import FlowerError
 from flwr.supercore.inflatable import inflatable_utils
+from flwr.supercore.inflatable.inflatable_object import get_object_body
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.protobuf.client import ProtobufClient
 
@@ -42,6 +45,7 @@ __all__ = [
     "NodeState",
     "prove_clients",
     "prove_servers",
+    "refuse_repeated_pieces",
     "shorten_pull_backoff",
 ]
 
@@ -191,3 +195,20 @@ def shorten_pull_backoff() -> None:
     """
     for pull in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
         pull.__kwdefaults__["initial_backoff"] = 0.1
+
+
+def refuse_repeated_pieces() -> None:
+    """Make this process refuse an array that names one of its pieces twice, with ValueError and before it is built.
+
+    Flower repeats a piece as often as an array names it. So a sender of some megabytes could fill any memory. Sealed
+    bytes are ciphertext, in which no piece of 5 MiB comes twice.
+    """
+    inflate = Array.inflate.__func__
+
+    def once(cls: type[Array], object_content: bytes, children: dict[str, Any] | None = None) -> Array:
+        named = json.loads(get_object_body(object_content, cls))["arraychunk_ids"]
+        if named != list(range(len(children or {}))):
+            raise ValueError("an array does not name each of its pieces once")
+        return inflate(cls, object_content, children)
+
+    Array.inflate = classmethod(once)

@@ -1,8 +1,12 @@
-"""Content of Flower's messages: sealed bytes as one record with one value, or an error from a closed list."""
+"""Content of Flower's messages: sealed bytes as one record with one value, or an error from a closed list.
+
+Long sealed bytes are an array, which Flower divides into pieces of 5 MiB. Each piece is a request of its own, below the
+limits of the hub's gateway. If a transfer is cut, the pieces that arrived are not sent again.
+"""
 
 from enum import StrEnum
 
-from flwr.app import ConfigRecord, Error, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, RecordDict
 
 from common.errors import MessageError
 
@@ -10,6 +14,9 @@ __all__ = ["RelayError", "from_error", "from_record", "to_error", "to_record"]
 
 _RECORD = "fedfin"
 _VALUE = "sealed"
+_PIECE_BYTES = 5 * 2**20
+"""Size of Flower's pieces. Shorter bytes are one object, which costs fewer requests."""
+_BYTES = "bytes"
 _ERROR_CODE = 700  # Flower's own codes are below 100
 
 
@@ -25,7 +32,10 @@ class RelayError(StrEnum):
 
 def to_record(sealed: bytes) -> RecordDict:
     """`sealed` as the only value of a Flower message's content."""
-    return RecordDict({_RECORD: ConfigRecord({_VALUE: sealed})})
+    if len(sealed) <= _PIECE_BYTES:
+        return RecordDict({_RECORD: ConfigRecord({_VALUE: sealed})})
+    array = Array(dtype="uint8", shape=(len(sealed),), stype=_BYTES, data=sealed)
+    return RecordDict({_RECORD: ArrayRecord({_VALUE: array})})
 
 
 def from_record(record: RecordDict) -> bytes:
@@ -35,9 +45,10 @@ def from_record(record: RecordDict) -> bytes:
         MessageError: another record, another value, or more than the one.
     """
     content = record.get(_RECORD)
-    if len(record) != 1 or not isinstance(content, ConfigRecord) or list(content) != [_VALUE]:
+    if len(record) != 1 or not isinstance(content, ConfigRecord | ArrayRecord) or list(content) != [_VALUE]:
         raise MessageError("Flower message: not one sealed value: the sender may run another app")
-    sealed = content[_VALUE]
+    value = content[_VALUE]
+    sealed = value.data if isinstance(value, Array) and value.stype == _BYTES else value
     if not isinstance(sealed, bytes):
         raise MessageError("Flower message: its sealed value is not bytes: the sender may run another app")
     return sealed

@@ -1,13 +1,14 @@
 """A party's keys: one to sign with, one to be sealed to. Private ones never leave their directory.
 
 Files: `private.json` (0600) and `public.json` (to hand out) in a directory of mode 0700. An encrypted `private.json`
-holds the same text under AES-256-GCM.
+holds the same text under AES-256-GCM. If the signing key is in a token, `private.json` holds its public half instead.
 """
 
 import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from common.canonical import canonical, is_name, parse_object
 from common.errors import EnvelopeError, PassphraseError
-from common.files import write_atomic
+from common.files import read_limited, write_atomic
+from common.identity.signer import Signer
 
 __all__ = ["PrivateKeys", "PublicKeys"]
 
@@ -32,6 +34,8 @@ _PRIVATE, _PUBLIC = "private.json", "public.json"
 _FORMAT = "fedfin-keys-1"
 _ENCRYPTED = "fedfin-encrypted-keys-1"
 _NONCE_BYTES = 12
+_ELSEWHERE = "public_signing"
+"""Field with the public signing key, instead of `signing`, if the private one is in a token."""
 _MLKEM_PUBLIC_BYTES = 1184
 _MAX_FILE_BYTES = 16_384
 
@@ -101,9 +105,7 @@ class PublicKeys:
             EnvelopeError: code "keys": absent, unreadable or damaged.
         """
         try:
-            with path.open("rb") as file:
-                text = file.read(_MAX_FILE_BYTES + 1)
-            return cls.from_json(text.decode())
+            return cls.from_json(read_limited(path, _MAX_FILE_BYTES).decode())
         except OSError as error:
             raise _bad(str(path), f"cannot be read ({error.strerror}): give an institution's public.json") from None
         except (ValueError, EnvelopeError):
@@ -114,12 +116,14 @@ class PublicKeys:
 class PrivateKeys:
     """A party's private keys, as seeds (32 bytes each, 64 for ML-KEM). They never show in a `repr`.
 
+    `signing` may be a key in a token instead of a seed.
+
     Raises:
         EnvelopeError: code "keys": a name or a seed that cannot be one.
     """
 
     name: str
-    signing: bytes = field(repr=False)
+    signing: bytes | Signer = field(repr=False)
     mlkem768: bytes = field(repr=False)
     x25519: bytes = field(repr=False)
 
@@ -130,19 +134,21 @@ class PrivateKeys:
             raise _bad("private keys", "a key is damaged: restore the file from its backup") from None
 
     @classmethod
-    def generate(cls, name: str) -> Self:
-        """Fresh keys from the operating system's entropy."""
+    def generate(cls, name: str, signer: Signer | None = None) -> Self:
+        """Fresh keys from the operating system's entropy. `signer`: the signing key, if it is in a token."""
         return cls(
             name=name,
-            signing=Ed25519PrivateKey.generate().private_bytes_raw(),
+            signing=signer or Ed25519PrivateKey.generate().private_bytes_raw(),
             mlkem768=MLKEM768PrivateKey.generate().private_bytes_raw(),
             x25519=X25519PrivateKey.generate().private_bytes_raw(),
         )
 
     @cached_property
-    def signing_key(self) -> Ed25519PrivateKey:
+    def signing_key(self) -> Signer:
         """Sign as this party. Sign only data that begins with a label of its own."""
-        return Ed25519PrivateKey.from_private_bytes(self.signing)
+        if isinstance(self.signing, bytes):
+            return Ed25519PrivateKey.from_private_bytes(self.signing)
+        return self.signing
 
     @cached_property
     def sealing_key(self) -> MLKEM768X25519PrivateKey:
@@ -159,8 +165,12 @@ class PrivateKeys:
         return PublicKeys(self.name, self.signing_key.public_key().public_bytes_raw(), mlkem + x25519)
 
     def fingerprint_key(self) -> bytes:
-        """32 bytes derived from the signing seed, to key this institution's data fingerprints with."""
-        return HKDF(SHA256(), length=32, salt=None, info=b"fedfin data fingerprint 1").derive(self.signing)
+        """32 bytes to key this institution's data fingerprints with, derived from the signing seed.
+
+        They are derived from the X25519 seed if the signing key is in a token.
+        """
+        seed = self.signing if isinstance(self.signing, bytes) else self.x25519
+        return HKDF(SHA256(), length=32, salt=None, info=b"fedfin data fingerprint 1").derive(seed)
 
     def save(self, directory: Path, secret: bytes | None = None) -> None:
         """Write both files. `directory` gets mode 0700. Other keys already there are never overwritten.
@@ -174,8 +184,9 @@ class PrivateKeys:
             PassphraseError: encrypted keys are there, and the secret does not open them.
         """
         path = directory / _PRIVATE
-        fields = {"name": self.name, "signing": self.signing, "mlkem768": self.mlkem768, "x25519": self.x25519}
-        text = canonical({"format": _FORMAT} | {k: v.hex() if isinstance(v, bytes) else v for k, v in fields.items()})
+        signing = {"signing": self.signing} if isinstance(self.signing, bytes) else {_ELSEWHERE: self.public.signing}
+        seeds = {**signing, "mlkem768": self.mlkem768, "x25519": self.x25519}
+        text = canonical({"format": _FORMAT, "name": self.name} | {key: seed.hex() for key, seed in seeds.items()})
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.chmod(0o700)
@@ -187,25 +198,35 @@ class PrivateKeys:
             raise _bad(str(path), f"cannot be written ({error.strerror})") from None
 
     @classmethod
-    def load(cls, directory: Path, secret: bytes | None = None) -> Self:
+    def load(cls, directory: Path, secret: bytes | None = None, open_token: Callable[[], Signer] | None = None) -> Self:
         """Read the keys that `save` wrote.
 
         Args:
             directory: Directory of the files.
             secret: 32 bytes that open the private file if it is encrypted.
+            open_token: Returns the signing key in the token that the settings name. None if they name no token.
 
         Raises:
             EnvelopeError: code "permissions" if anyone but the owner may touch the file, "keys" if it is absent,
-                unreadable or damaged.
+                unreadable or damaged, or if the signing key is not where the settings say.
             PassphraseError: it is encrypted, and the secret is missing or another one.
+            TokenError: The token cannot be used.
         """
         path = directory / _PRIVATE
         text = _decrypted(path, _read_private(path), secret)
+        damaged = _bad(str(path), "damaged, or of another version: restore it from its backup")
         try:
-            fields = _fields(text, {"signing", "mlkem768", "x25519"})
+            fields = _fields(text, {"mlkem768", "x25519"}, either=("signing", _ELSEWHERE))
+        except ValueError:
+            raise damaged from None
+        if _ELSEWHERE in fields:
+            fields["signing"] = _from_token(path, fields.pop(_ELSEWHERE), open_token)
+        elif open_token is not None:
+            raise _bad(str(path), "it holds the signing key, but the settings name a token: remove [token] from them")
+        try:
             return cls(**fields)
-        except (ValueError, EnvelopeError):
-            raise _bad(str(path), "damaged, or of another version: restore it from its backup") from None
+        except EnvelopeError:
+            raise damaged from None
 
 
 def _read_private(path: Path) -> bytes:
@@ -249,11 +270,23 @@ def _decrypted(path: Path, data: bytes, secret: bytes | None) -> bytes:
         ) from None
 
 
-def _fields(text: str | bytes, keys: set[str]) -> dict[str, Any]:
-    """Return the name and the decoded keys of a key file. Raise ValueError for anything else."""
+def _from_token(path: Path, public: bytes, open_token: Callable[[], Signer] | None) -> Signer:
+    if open_token is None:
+        raise _bad(str(path), "its signing key is in a token, and the settings name none: restore [token] in them")
+    signer = open_token()
+    if signer.public_key().public_bytes_raw() != public:
+        raise _bad(str(path), "the token holds another signing key: use the token and the key of this directory")
+    return signer
+
+
+def _fields(text: str | bytes, keys: set[str], either: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the name and the decoded keys of a key file, with one of `either`. Raise ValueError for anything else."""
     if len(text) > _MAX_FILE_BYTES:
         raise ValueError
     fields = parse_object(text)
+    keys = keys.union(key for key in either if key in fields)
+    if len(keys.intersection(either)) != min(len(either), 1):
+        raise ValueError
     if fields.pop("format", None) != _FORMAT or set(fields) != keys | {"name"}:
         raise ValueError
     if not all(isinstance(value, str) for value in fields.values()):

@@ -4,16 +4,12 @@ Key files are encrypted with random secrets of 32 bytes. One file, the lock, hol
 (slot) and wrapped by scrypt and AES-256-GCM under the passphrase. So a change of the passphrase replaces one file, and
 a process can be given the secret of one slot without the passphrase and without the other secrets.
 
-A passphrase comes from a file, from the systemd credential `fedfin-passphrase`, or from the terminal. It is never an
-argument or an environment variable, which other processes can see.
+A passphrase comes from a file, from the systemd credential `fedfin-passphrase`, or from the terminal.
 """
 
-import getpass
 import json
-import os
 import secrets
 import stat
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +24,7 @@ from common.canonical import canonical, parse_object
 from common.errors import PassphraseError
 from common.files import read_limited, write_atomic
 from common.identity.keyring import recall, remember
+from common.identity.secret_input import ask, forget_credentials, has_terminal, read_credential, read_secret_file
 
 __all__ = [
     "CREDENTIAL",
@@ -44,9 +41,8 @@ __all__ = [
 CREDENTIAL = "fedfin-passphrase"
 """Name of the systemd credential that holds the passphrase."""
 LEAST_CHARACTERS = 12
-_CREDENTIALS = "CREDENTIALS_DIRECTORY"
+_NOUN = "passphrase"
 _FORMAT = "fedfin-passphrase-1"
-_MOST_BYTES = 1024
 _HEAD_BYTES = 48
 _MOST_LOCK_BYTES = 16_384
 _COST = 2**16
@@ -180,12 +176,12 @@ def unlock(lock: Path, slot: str) -> bytes | None:
             return secret
     if given:
         raise PassphraseError(f"{lock}: the passphrase does not open the private keys: give the right one")
-    if not _has_terminal():
+    if not has_terminal():
         raise PassphraseError(
             f"{lock}: the private keys are encrypted: give --passphrase-file FILE, set the systemd credential "
             f"{CREDENTIAL}, or run the command at a terminal"
         )
-    typed = _ask(f"Passphrase of {lock.parent} ({slot}): ")
+    typed = ask(f"Passphrase of {lock.parent} ({slot}): ", _NOUN)
     if (secret := wrapped.open(slot, typed)) is None:
         raise PassphraseError(f"{lock}: the passphrase does not open the private keys: try again")
     _typed.append(typed)
@@ -200,7 +196,7 @@ def forget() -> None:
     """
     _typed.clear()
     _stretch.cache_clear()
-    os.environ.pop(_CREDENTIALS, None)
+    forget_credentials()
 
 
 def new_passphrase() -> bytes:
@@ -214,15 +210,15 @@ def new_passphrase() -> bytes:
 
 def changed_passphrase(file: Path | None) -> bytes:
     """Return the passphrase that follows the present one: from `file`, else typed twice. Raises as `new_passphrase`."""
-    return _chosen([] if file is None else [_read_file(file)])
+    return _chosen([] if file is None else [read_secret_file(file, _NOUN)])
 
 
 def _chosen(given: list[bytes]) -> bytes:
     if given:
         chosen = given[0]
-    elif _has_terminal():
-        chosen = _ask("New passphrase: ")
-        if _ask("Again: ") != chosen:
+    elif has_terminal():
+        chosen = ask("New passphrase: ", _NOUN)
+        if ask("Again: ", _NOUN) != chosen:
             raise PassphraseError("passphrase: the two differ: try again")
     else:
         raise PassphraseError(
@@ -231,18 +227,6 @@ def _chosen(given: list[bytes]) -> bytes:
     if len(chosen) < LEAST_CHARACTERS:
         raise PassphraseError(f"passphrase: too short: use at least {LEAST_CHARACTERS} characters")
     return chosen
-
-
-def _has_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
-
-
-def _ask(prompt: str) -> bytes:
-    """Return the passphrase that is typed. Raises PassphraseError for the end of the input or for no text in UTF-8."""
-    try:
-        return getpass.getpass(prompt).encode()
-    except (EOFError, UnicodeError):
-        raise PassphraseError("no passphrase was typed, or it is no text in UTF-8: try again") from None
 
 
 def is_encrypted(key_file: Path) -> bool:
@@ -254,26 +238,9 @@ def is_encrypted(key_file: Path) -> bool:
 def _given() -> list[bytes]:
     """Return the passphrases that can be had without asking: those of the named files, else the credential's."""
     if _files:
-        return [_read_file(path) for path in _files]
-    directory = os.environ.get(_CREDENTIALS)
-    path = Path(directory) / CREDENTIAL if directory else None
-    # systemd sets the owner and mode of a credential.
-    return [_read_file(path, private=False)] if path is not None and path.exists() else []
-
-
-def _read_file(path: Path, private: bool = True) -> bytes:
-    """Return the first line of a file. It must be the owner's alone if it is `private`."""
-    try:
-        if private and path.stat().st_mode & 0o077:
-            raise PassphraseError(f"{path}: others may read it: run chmod 600 on it")
-        line = read_limited(path, _MOST_BYTES).split(b"\n")[0].rstrip(b"\r")
-    except OSError as error:
-        raise PassphraseError(f"{path}: cannot be read ({error.strerror}): name a file with the passphrase") from None
-    except ValueError:
-        raise PassphraseError(f"{path}: no file of one line: name a file with the passphrase") from None
-    if not line:
-        raise PassphraseError(f"{path}: empty: name a file with the passphrase")
-    return line
+        return [read_secret_file(path, _NOUN) for path in _files]
+    found = read_credential(CREDENTIAL, _NOUN)
+    return [] if found is None else [found]
 
 
 @lru_cache(maxsize=8)

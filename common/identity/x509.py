@@ -132,9 +132,11 @@ def read_whole(certificate: x509.Certificate) -> x509.Certificate:
     """Return the certificate after its lazy parts were read once.
 
     Raises:
-        UNREADABLE: a part is damaged or of an unknown kind.
+        UNREADABLE: a part is damaged or of an unknown kind, or the serial number is not positive (RFC 5280, 4.1.2.2).
     """
     _read_parts(certificate)
+    if certificate.serial_number <= 0:
+        raise ValueError("serial number")
     _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return certificate
 

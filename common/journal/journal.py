@@ -89,7 +89,7 @@ class Journal:
             os.fsync(handle)
         journal = cls(path, keys, handle, known, entries)
         if head is None or len(entries) > head.count:
-            journal._acknowledge(len(entries), length, last_digest(entries, purpose))
+            journal._acknowledge(journal._signed_head(len(entries), length, last_digest(entries, purpose)))
         return journal
 
     @property
@@ -102,15 +102,18 @@ class Journal:
 
         Raises:
             LedgerError: not JSON, too long, or not written. After a failed write the journal must be reopened.
+            TokenError: The signing key is in a token that does not sign. Nothing was written.
         """
         with self._mutex:
             if not self._usable or self._process != os.getpid():
                 raise _bad(self._path, "this journal is closed, or belongs to the parent process: open it again")
             entry, line = self._next(kind, body)
+            # Both signatures come before the first byte: a token that does not sign leaves the journal as it was.
+            head = self._signed_head(entry.sequence, self._head.length + len(line), digest(line))
             self._usable = False
             try:
                 self._write(line)
-                self._acknowledge(entry.sequence, self._head.length + len(line), digest(line))
+                self._acknowledge(head)
             except OSError as error:
                 raise _bad(
                     self._path, f"cannot be written ({error.strerror}): nothing may go on before it can"
@@ -163,9 +166,11 @@ class Journal:
                 os.ftruncate(self._handle, self._head.length)
             raise
 
-    def _acknowledge(self, count: int, length: int, last: str) -> None:
+    def _signed_head(self, count: int, length: int, last: str) -> Head:
         bare = Head(self._head.purpose, count, length, last)
-        head = Head(**vars(bare) | {"signature": self._sign(bare.signed())})
+        return Head(**vars(bare) | {"signature": self._sign(bare.signed())})
+
+    def _acknowledge(self, head: Head) -> None:
         write_atomic(head_path(self._path), canonical(vars(head)) + b"\n", mode=0o600)
         self._head = head
 

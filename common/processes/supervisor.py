@@ -84,6 +84,7 @@ class Supervisor:
     ) -> None:
         self._children = [_Child(service) for service in services]
         self._state, self._say, self._given_up = state, say, given_up
+        self._is_state_written = True
 
     def start(self) -> None:
         """Start all services in order. Each is ready before the next begins.
@@ -100,8 +101,10 @@ class Supervisor:
             raise
 
     def tick(self) -> None:
-        """Restart services that have died, after a pause that grows while it keeps dying. Call this about twice a
+        """Restart services that have died, after a pause that grows while one keeps dying. Call this about twice a
         second.
+
+        If the file of the running services could not be written, it is written as soon as there is room.
         """
         now = time.monotonic()
         for child in self._children:
@@ -122,6 +125,8 @@ class Supervisor:
                     child.pause = min(child.pause * 2, _LONGEST_PAUSE_S)
                     child.due = now + child.pause
                     self._say(str(error))
+        if not self._is_state_written:
+            self._write_state()
 
     def restart(self, name: str, reason: str) -> None:
         """End a service that is up but does not work. `tick` starts it again."""
@@ -189,7 +194,11 @@ class Supervisor:
         try:
             write_atomic(self._state, json.dumps(value | {"services": services}).encode(), mode=0o600)
         except OSError as error:  # it only informs: a full disk must not end the processes
-            self._say(f"{self._state}: cannot be written ({error.strerror}): make room")
+            if self._is_state_written:
+                self._say(f"{self._state}: cannot be written ({error.strerror}): make room")
+            self._is_state_written = False
+        else:
+            self._is_state_written = True
 
 
 def running_services(state: Path) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ DISCLOSURES: Mapping[str, tuple[Basis, str]] = MappingProxyType(
         "Pads.terms": (Basis.CHOSEN, "the hub's own"),
         "Pads.round": (Basis.CHOSEN, "the hub's own"),
         "Pads.pads": (Basis.CHOSEN, "random numbers, encrypted"),
+        "Pads.unopened": (Basis.CHOSEN, "names, by the packets of random numbers that others sealed"),
         "MaskedSum.terms": (Basis.CHOSEN, "the hub's own"),
         "MaskedSum.round": (Basis.CHOSEN, "the hub's own"),
         "MaskedSum.values": (Basis.NOISED, "clipped, noised, charged before the rows were touched, and masked"),

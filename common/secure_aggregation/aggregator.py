@@ -4,6 +4,7 @@ It checks every answer by itself. One that is wrong is refused, and its institut
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -40,6 +41,7 @@ class Aggregator:
         self._dealt: dict[str, Mapping[str, bytes]] = {}
         self._digests: dict[str, dict[int, RoundDigests]] = {}
         self._pads: dict[str, Mapping[str, bytes]] = {}
+        self._unopened: dict[str, frozenset[str]] = {}
 
     def announce(self, name: str, answer: Announcement) -> None:
         """Accept the keys of an institution.
@@ -57,15 +59,16 @@ class Aggregator:
         Raises:
             SecureAggregationRefused: They are not those of this session.
         """
-        size = RoundDigests.size(len(self.terms.roster))
         others = set(self.announcements) - {name}
         if name not in self.announcements or set(answer.packets) != others:
             _refuse(f"{name} did not deal to each institution that announced its keys")
+        place = (len(self.terms.roster), self.terms.numbers[name])
+        size = RoundDigests.size(*place)
         if len(answer.digests) != size * self.terms.rounds:
             _refuse(f"the digests of {name} have another length")
         parts = [answer.digests[start : start + size] for start in range(0, len(answer.digests), size)]
         rounds = range(self.terms.first_round, self.terms.first_round + self.terms.rounds)
-        read = (RoundDigests.from_bytes(part, len(self.terms.roster)) for part in parts)
+        read = (RoundDigests.from_bytes(part, *place) for part in parts)
         self._dealt[name], self._digests[name] = answer.packets, dict(zip(rounds, read, strict=True))
 
     def dealers(self) -> tuple[str, ...]:
@@ -83,17 +86,29 @@ class Aggregator:
             SecureAggregationRefused: They are not those of this session.
         """
         numbers = self.terms.numbers
-        expected = {dealer for dealer in self._dealt if numbers[dealer] < numbers.get(name, 0)}
-        if name not in self._dealt or set(answer.pads) != expected:
+        unopened = frozenset(answer.unopened)
+        if name not in self._dealt or not unopened <= self._dealt.keys() - {name}:
+            _refuse(f"{name} dealt no shares, or names packets that it did not get")
+        if set(answer.pads) != {each for each in self._dealt if numbers[each] < numbers[name]} - unopened:
             _refuse(f"the pads of {name} are not those of the institutions before it")
         if any(len(each) != KEY_BYTES * self.terms.rounds for each in answer.pads.values()):
             _refuse(f"the pads of {name} have another length")
-        self._pads[name] = answer.pads
+        for dealer in answer.unopened:
+            log.warning("secure aggregation: %s says that the packet of %s does not open", name, dealer)
+        self._pads[name], self._unopened[name] = answer.pads, unopened
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The institutions that mask with each other, sorted: all that answered so far."""
-        return tuple(sorted(self._pads))
+        """The institutions that mask with each other, sorted: all that answered, and opened each other's packets.
+
+        If one says that the packet of another does not open, either of them may be at fault. A dealer is left out if
+        two or more say so, and more than may work with the hub. Otherwise the one that says so is left out. So those
+        that lie put nobody out but themselves, as long as they are no more than may work with the hub.
+        """
+        most = max(1, self.terms.threshold - self.terms.honest)
+        named = Counter(dealer for unopened in self._unopened.values() for dealer in unopened)
+        kept = {name for name in self._pads if named[name] <= most}
+        return tuple(sorted(name for name in kept if not self._unopened[name] & kept))
 
     @property
     def session(self) -> str:

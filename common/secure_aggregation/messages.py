@@ -177,9 +177,13 @@ class PadsRequest(SecureMessage):
 
 @dataclass(frozen=True)
 class Pads(SecureMessage):
-    """The seeds that others chose, encrypted under this institution's secret of each round, for its absence."""
+    """The seeds that others chose, encrypted under this institution's secret of each round, for its absence.
+
+    `unopened` names the dealers whose packets hold nothing that this institution can use.
+    """
 
     pads: Mapping[str, bytes]
+    unopened: tuple[str, ...]
 
 
 @dataclass(frozen=True)

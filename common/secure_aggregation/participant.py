@@ -5,7 +5,7 @@ one set of survivors a round, and releases for each other institution one share 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from common.errors import SecureAggregationRefused
+from common.errors import EnvelopeError, SecureAggregationRefused
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.protocol.envelope import open_sealed, seal
 from common.secure_aggregation.masks import SEED_BYTES, MaskAdder
@@ -65,9 +65,8 @@ class Participant:
         self.terms = terms
         self._keys = keys
         # The signing key is the institution's own. The keys to seal to belong to this session alone.
-        self._session_keys = PrivateKeys(
-            name=keys.name,
-            signing=keys.signing,
+        self._session_keys = replace(
+            keys,
             mlkem768=MLKEM768PrivateKey.generate().private_bytes_raw(),
             x25519=X25519PrivateKey.generate().private_bytes_raw(),
         )
@@ -117,8 +116,9 @@ class Participant:
         self._secrets = {round_: RoundSecrets.draw(self.terms) for round_ in self._rounds}
         packets = {name: self._packet(name) for name in found if name != self._keys.name}
         digests = [RoundDigests.of(self._secrets[r], self.terms, r, self._keys.name) for r in self._rounds]
+        mine = self.terms.numbers[self._keys.name]
         return DealtShares(
-            self.terms.digest, self.terms.first_round, packets, b"".join(each.to_bytes() for each in digests)
+            self.terms.digest, self.terms.first_round, packets, b"".join(each.to_bytes(mine) for each in digests)
         )
 
     def _packet(self, name: str) -> bytes:
@@ -140,25 +140,32 @@ class Participant:
     def receive(self, packets: Mapping[str, bytes]) -> Pads:
         """Open the packets of others, and encrypt the keys that they chose for the case of this one's absence.
 
+        A dealer whose packet does not open, was made for another session or has another length is named in the answer.
+        This institution holds no share of it, and masks no round of which it is a member.
+
         Raises:
-            SecureAggregationRefused: A packet is not of an institution that announced its keys, too few came, or
-                packets came before.
-            EnvelopeError: A packet does not open, or was made for another session.
+            SecureAggregationRefused: A packet is not of an institution that announced its keys, fewer than the
+                threshold hold shares, or packets came before.
         """
         if not self._announced or self._held:
             _refuse("packets come once, after shares were dealt", "replay")
         pads: dict[str, bytes] = {}
+        unopened: list[str] = []
         held: dict[int, dict[str, tuple[bytes, bytes]]] = {round_: {} for round_ in self._rounds}
         keys: dict[int, dict[str, bytes]] = {round_: dict(self._pair_keys.get(round_, {})) for round_ in self._rounds}
         for name, packet in packets.items():
             if name == self._keys.name or name not in self._announced:
                 _refuse(f"a packet of {name}, that announced no keys")
             place = packet_context(self.terms, name, self._keys.name)
-            content = open_sealed(packet, self._session_keys, self._announced[name], place)
             chosen = not self._chooses(name)
             size = 2 * SEED_BYTES + (KEY_BYTES if chosen else 0)
+            try:
+                content = open_sealed(packet, self._session_keys, self._announced[name], place)
+            except EnvelopeError:
+                content = b""
             if len(content) != size * len(self._rounds):
-                _refuse(f"the packet of {name} has another length")
+                unopened.append(name)
+                continue
             hidden: list[bytes] = []
             for place_, round_ in enumerate(self._rounds):
                 part = content[place_ * size : (place_ + 1) * size]
@@ -169,10 +176,11 @@ class Participant:
                     hidden.append(pad(seed, self.terms, round_, name, self._keys.name, key))
             if chosen:
                 pads[name] = b"".join(hidden)
-        if len(packets) + 1 < self.terms.threshold:
-            _refuse(f"{len(packets) + 1} institutions dealt shares, and the threshold is {self.terms.threshold}")
+        usable = len(packets) - len(unopened) + 1
+        if usable < self.terms.threshold:
+            _refuse(f"{usable} institutions dealt shares, and the threshold is {self.terms.threshold}")
         self._held, self._pair_keys = held, keys
-        return Pads(self.terms.digest, self.terms.first_round, pads)
+        return Pads(self.terms.digest, self.terms.first_round, pads, tuple(sorted(unopened)))
 
     def check_round(self, round_: int, members: tuple[str, ...]) -> None:
         """Refuse a round that may not be masked. Nothing changes.

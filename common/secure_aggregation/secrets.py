@@ -87,19 +87,21 @@ class RoundDigests:
             tuple(keys),
         )
 
-    def to_bytes(self) -> bytes:
-        """Return all digests, one after another."""
-        return b"".join((self.own_seed, self.pair_seed, *self.own_shares, *self.pair_shares, *self.pair_keys))
+    def to_bytes(self, number: int) -> bytes:
+        """Return all digests of institution `number`, one after another. Keys that it did not choose are left out."""
+        keys = self.pair_keys[number:]
+        return b"".join((self.own_seed, self.pair_seed, *self.own_shares, *self.pair_shares, *keys))
 
     @staticmethod
-    def size(institutions: int) -> int:
+    def size(institutions: int, number: int) -> int:
         """Return the length of `to_bytes`."""
-        return DIGEST_BYTES * (2 + 3 * institutions)
+        return DIGEST_BYTES * (2 + 3 * institutions - number)
 
     @classmethod
-    def from_bytes(cls, data: bytes, institutions: int) -> Self:
+    def from_bytes(cls, data: bytes, institutions: int, number: int) -> Self:
         """Read the bytes that `to_bytes` wrote, of the length `size`."""
         parts = [data[start : start + DIGEST_BYTES] for start in range(0, len(data), DIGEST_BYTES)]
         own, pair, rest = parts[0], parts[1], parts[2:]
         own_shares, pair_shares = rest[:institutions], rest[institutions : 2 * institutions]
-        return cls(own, pair, tuple(own_shares), tuple(pair_shares), tuple(rest[2 * institutions :]))
+        keys = [bytes(DIGEST_BYTES)] * number + rest[2 * institutions :]
+        return cls(own, pair, tuple(own_shares), tuple(pair_shares), tuple(keys))

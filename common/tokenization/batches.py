@@ -17,6 +17,7 @@ __all__ = [
     "SUMMARY_TOKENS",
     "Batch",
     "TokenizedSet",
+    "joined",
     "minibatches",
     "token_batches",
     "tokenize_dataset",
@@ -101,6 +102,18 @@ class TokenizedSet:
             array = _pad(chosen, IGNORED) if chosen[0].ndim else np.stack(chosen)
             labels = torch.from_numpy(array).to(device)
         return Batch(torch.from_numpy(padded).to(device), torch.from_numpy(mask).to(device), labels)
+
+
+def joined(parts: Sequence[tuple[TokenizedSet, IntArray]]) -> TokenizedSet:
+    """Return examples of several sets as one set without owners, in the order of the parts.
+
+    Args:
+        parts: One or more sets of one tokenizer, all with labels or all without, and indices of examples of each.
+    """
+    ids = tuple(data.input_ids[row] for data, rows in parts for row in rows)
+    with_labels = all(data.labels is not None for data, _ in parts)
+    labels = tuple(data.labels[row] for data, rows in parts if data.labels is not None for row in rows)
+    return TokenizedSet(ids, labels if with_labels else None, parts[0][0].pad_id)
 
 
 def _pad(rows: Sequence[IntArray], value: int) -> IntArray:

@@ -27,7 +27,8 @@ def _init(args: argparse.Namespace) -> int:
     from server.hub.audit_log import note
     from server.hub.directory import HubDirectory
 
-    home = HubDirectory.create(args.home, args.name, args.address, args.san, cli.chosen_passphrase(args))
+    passphrase, token = cli.chosen_passphrase(args), cli.chosen_token(args)
+    home = HubDirectory.create(args.home, args.name, args.address, args.san, passphrase, token)
     public = home.public_keys()
     note(home, "hub_created", {"hub": public.name, "keys": public.fingerprint})
     if args.json:

@@ -44,8 +44,8 @@ def _start(args: argparse.Namespace) -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    if home.lock_path.exists():
-        forbid_inspection()  # it will hold secrets of encrypted keys
+    if home.holds_secrets:
+        forbid_inspection()  # it will hold secrets of encrypted keys, or a PIN
     with starting(home):
         expiry = DailyReminder(partial(expiring, home), log.warning)
         supervisor = Supervisor(prepare_services(home), home.services_path, log.info, stopping.is_set)

@@ -28,6 +28,7 @@ from common.protocol.outcomes import RoundOutcome
 from server.flower.replies import ReplyPuller, Start, start_thread
 from server.hub.clocks import MOST_S
 from server.rounds.admission import Failure
+from server.rounds.spool import Spool
 
 __all__ = ["GridTransport", "OnProgress"]
 
@@ -73,6 +74,7 @@ class GridTransport:
             answer the same assignment once.
         monotonic: Clock in seconds.
         sleep: Waits for a number of seconds of that clock.
+        spool: Makes the place that holds the answers of an exchange, in memory by default.
         clocks: Returns the seconds by which the clock of each institution is ahead of the hub's. A message to it lives
             that much longer, since Flower's node compares the message's end with its own clock.
         start: Runs the pull of one institution's replies, by default in a thread.
@@ -89,13 +91,14 @@ class GridTransport:
         sleep: Callable[[float], None] = time.sleep,
         start: Start = start_thread,
         clocks: Callable[[], Mapping[str, float]] = dict,
+        spool: Callable[[], Spool[bytes | Failure]] = Spool,
     ) -> None:
         self._grid, self._connected, self._quorum, self._on_progress = grid, connected, quorum, on_progress
         self._call_after_s = call_after_s or math.inf
         self._monotonic, self._sleep, self._start = monotonic, sleep, start
-        self._clocks = clocks
+        self._clocks, self._spool = clocks, spool
 
-    def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
+    def exchange(self, round_: int, sealed: Mapping[str, bytes], deadline_s: float) -> Spool[bytes | Failure]:
         """Send each institution its assignment as soon as it is connected, and return the answers by the deadline.
 
         Args:
@@ -104,7 +107,7 @@ class GridTransport:
             deadline_s: Seconds from now.
         """
         begun = self._monotonic()
-        answers: dict[str, bytes | Failure] = {}
+        answers = self._spool()
         asked: dict[str, _Asked] = {}
         lost: set[str] = set()
         shown: object = None
@@ -129,11 +132,12 @@ class GridTransport:
         for name in asked:
             outcome = RoundOutcome.FAILED_LATE if name in connected else RoundOutcome.FAILED_SILENT
             answers[name] = Failure(outcome, "no answer by the deadline")
-        complete = {name: answers.get(name, Failure(RoundOutcome.FAILED_SILENT, "not connected")) for name in sealed}
-        for name, answer in complete.items():
-            if isinstance(answer, Failure):
+        for name in sealed:
+            if name not in answers:
+                answers[name] = Failure(RoundOutcome.FAILED_SILENT, "not connected")
+            if isinstance(answer := answers[name], Failure):
                 log.warning("round %d: no reply of %s: %s", round_, name, answer.message)
-        return complete
+        return answers
 
     def _new_entry(self) -> _Asked:
         now = self._monotonic()
@@ -150,7 +154,7 @@ class GridTransport:
         entry.pause *= 2
         entry.next_call = self._monotonic() + entry.pause
 
-    def _collect(self, asked: dict[str, _Asked], answers: dict[str, bytes | Failure]) -> set[str]:
+    def _collect(self, asked: dict[str, _Asked], answers: Spool[bytes | Failure]) -> set[str]:
         """Take the replies that have arrived, and return the institutions whose assignment was lost."""
         free, gone = set(), set()
         for name, entry in asked.items():
@@ -175,9 +179,8 @@ class GridTransport:
             del asked[name]
         return free & asked.keys()
 
-    def _is_enough(self, answers: Mapping[str, bytes | Failure], sealed: Mapping[str, bytes], waited_s: float) -> bool:
-        contributions = sum(isinstance(answer, bytes) for answer in answers.values())
-        return len(answers) == len(sealed) or (contributions >= self._quorum and waited_s >= _JOIN_WITHIN_S)
+    def _is_enough(self, answers: Spool[bytes | Failure], sealed: Mapping[str, bytes], waited_s: float) -> bool:
+        return len(answers) == len(sealed) or (answers.messages >= self._quorum and waited_s >= _JOIN_WITHIN_S)
 
 
 def _extra_s(ahead: Mapping[str, float], name: str) -> float:

@@ -84,7 +84,7 @@ def run_superexec(home: HubDirectory, port: int) -> None:
     prove_clients(home.loopback.client)
     AutoExecPlugin.supported_task_types = frozenset({TaskType.SERVER_APP})
     command = (sys.executable, "-P", "-m", _MODULE, "serverapp", str(home.directory))
-    superexec.get_executor = lambda *_, **__: run_executor(command, hand_over(home.lock_path, [Slot.KEYS]))
+    superexec.get_executor = lambda *_, **__: run_executor(command, hand_over(home.lock_path, [Slot.KEYS], signs=True))
     sys.argv = [
         "flower-superexec",
         *("--runtime-api-address", f"127.0.0.1:{port}"),
@@ -109,8 +109,8 @@ def run_serverapp(home: HubDirectory, ready: int) -> None:
     logging.getLogger("flwr").setLevel(logging.INFO)  # each line of its DEBUG is written twice
     prove_clients(home.loopback.client)
     serverapp.install_from_fab = approved_only(serverapp.install_from_fab)
-    if home.lock_path.exists():
-        forbid_inspection()  # before it has the secret of encrypted keys: it may wait for hours
+    if home.holds_secrets:
+        forbid_inspection()  # before it has the secret of encrypted keys or a PIN: it may wait for hours
     say_ready(ready)
     given = sys.stdin.read()
     if not given:  # the executor has ended without a run
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.part == "superlink":
             run_superlink(home, args.number)
         elif args.part == "superexec":
-            if receive(home.lock_path):
+            if receive(home.lock_path, signs=home.settings().token is not None):
                 forbid_inspection()
             run_superexec(home, args.number)
         else:

@@ -21,7 +21,7 @@ from common.base_models.provenance import refuse_private_base
 from common.config.run import RunConfig
 from common.errors import FedfinError, LedgerError, ModelError, QuorumError
 from common.files import write_json
-from common.flower.internals import shorten_pull_backoff
+from common.flower.internals import refuse_repeated_pieces, shorten_pull_backoff
 from common.journal.journal import Journal
 from common.journal.line_format import Entry
 from common.protocol.adapter_codec import Tensors
@@ -41,6 +41,8 @@ from server.rounds.admission import largest_reply
 from server.rounds.assignments import FederationContext
 from server.rounds.checkpoint import RunState
 from server.rounds.coordinator import Evaluation
+from server.rounds.secure_exchange import largest_answer
+from server.rounds.spool import Spool
 from server.runs.records import Progress
 from server.runs.run import FAILED, FINISHED, QUORUM, Run
 
@@ -73,6 +75,7 @@ def execute_run(grid: Grid, run: str, flower_run: str) -> None:
     """
     opened = Run.open(HubDirectory.open(None), run)
     shorten_pull_backoff()
+    refuse_repeated_pieces()
     with opened.executing(flower_run):
         if opened.ending() is not None:
             return
@@ -109,15 +112,21 @@ def _execute(grid: Grid, run: Run) -> None:
         config,
         travelling_spec(adapted, config),
         {name: entry.approved_units for name, entry in members.items()},
+        spool=functools.partial(_spool, run),
     )
+    if config.aggregation.secure:
+        reply_bytes = largest_answer(federation.spec, len(members))
+    else:
+        reply_bytes = largest_reply(federation.spec, config.aggregation.update_dtype)
     node_keys = {entry.request.node_key: name for name, entry in members.items()}
     transport = GridTransport(
         grid,
         connected=lambda: _connected(grid, node_keys),
-        quorum=config.aggregation.quorum,
-        on_progress=_Progress(run, largest_reply(adapted.spec)),
+        quorum=config.aggregation.needed,
+        on_progress=_Progress(run, reply_bytes),
         call_after_s=_CALL_AFTER_S,
         clocks=functools.partial(read_clocks, run.home),
+        spool=functools.partial(_spool, run),
     )
     with Journal.open(run.directory / "audit.jsonl", federation.keys, RUN_PURPOSE) as journal:
         state = coordinator.run(
@@ -129,6 +138,11 @@ def _execute(grid: Grid, run: Run) -> None:
             audit=functools.partial(_audit, run, journal),
         )
     _finish(run, state, config, adapted, evaluator(state.adapter) if evaluator else None)
+
+
+def _spool(run: Run) -> Spool[Any]:
+    """Return the place for the messages of an exchange, on the disk of the run."""
+    return Spool(run.directory, functools.partial(await_room, run.directory))
 
 
 def _first_state(run: Run, config: RunConfig, adapted: AdaptedModel, public: list[str]) -> RunState:

@@ -34,12 +34,15 @@ def prepare_services(home: HubDirectory) -> list[Service]:
         ServiceError: The gateway's port is taken.
         EnrolmentError, ConfigurationError: The hub's own files cannot be used.
         PassphraseError: The private keys are encrypted, and the passphrase is missing or wrong.
+        TokenError: The signing key is in a token that cannot be used.
     """
     settings = home.settings().gateway
     listen = split_address(settings.listen)
     _check_free(*listen, home)
     for slot in (Slot.KEYS, Slot.GATEWAY):
         home.secret(slot)
+    if home.settings().token is not None:
+        home.keys()  # asks for the PIN
     forget()
     state, port = home.state, free_port()
     for name in ("logs", "flwr", "work"):
@@ -53,8 +56,8 @@ def prepare_services(home: HubDirectory) -> list[Service]:
     environment, work, logs = _environment(home), state / "work", state / "logs"
     healthy = partial(_is_healthy, upstream, home)
     superlink, superexec, gateway = _commands(home, port, upstream)
-    # The SuperExec passes its secret on to the processes of runs.
-    signing, tls = (hand_over(home.lock_path, [slot]) for slot in (Slot.KEYS, Slot.GATEWAY))
+    # The SuperExec passes its secrets on to the processes of runs.
+    signing, tls = hand_over(home.lock_path, [Slot.KEYS], signs=True), hand_over(home.lock_path, [Slot.GATEWAY])
     listening = partial(_is_listening, *listen)
     return [
         Service("superlink", superlink, work, logs / "superlink.log", environment, healthy),

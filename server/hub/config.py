@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from common.config.metrics import MetricsSettings
 from common.config.sections import Range, Section, build, error_prefix, refuse_unknown
+from common.config.token import TokenSettings
 from common.config.toml import load_toml
 from common.errors import ConfigurationError, EnrolmentError
 from common.identity.authority import WARN_DAYS
@@ -94,12 +95,13 @@ class TestData(Section):
 
 @dataclass(frozen=True)
 class HubConfig:
-    """All sections of `hub.toml`."""
+    """All sections of `hub.toml`. `token` is None if the signing key is in a file."""
 
     gateway: GatewaySettings
     certificates: CertificateSettings = field(default_factory=CertificateSettings)
     data: TestData | None = None
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    token: TokenSettings | None = None
 
 
 def load_hub_config(path: Path) -> HubConfig:
@@ -110,7 +112,7 @@ def load_hub_config(path: Path) -> HubConfig:
     """
     tables = load_toml(path)
     with error_prefix(str(path)):
-        refuse_unknown(tables, ("gateway", "certificates", "data", "metrics"))
+        refuse_unknown(tables, ("gateway", "certificates", "data", "metrics", "token"))
         if "gateway" not in tables:
             raise ConfigurationError("[gateway] is missing: restore it, or compare with a new `fedfin-hub init`")
         return HubConfig(
@@ -118,6 +120,7 @@ def load_hub_config(path: Path) -> HubConfig:
             certificates=build(CertificateSettings, tables.get("certificates", {})),
             data=test_data(tables, path.parent),
             metrics=build(MetricsSettings, tables.get("metrics", {})),
+            token=build(TokenSettings, tables["token"]) if "token" in tables else None,
         )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.canonical import MAX_DECLARED_UNITS
+from common.config.token import TokenSettings, token_section
 from common.errors import ConfigurationError, EnrolmentError, ServiceError
 from common.files import write_atomic
 from common.identity.authority import Authority, Certificate, check_addresses, check_name, new_key_and_request
@@ -18,8 +20,10 @@ from common.identity.chains import authority_of, read_authorities
 from common.identity.enrolment import EnrolmentRequest
 from common.identity.keys import PrivateKeys, PublicKeys
 from common.identity.passphrase import Lock, unlock
+from common.identity.pin import PinSource
 from common.identity.revocations import Revocations
 from common.identity.tls import split_address
+from common.identity.token import TokenKey
 from server.hub.config import TEMPLATE, HubConfig, load_hub_config
 from server.hub.paths import HubPaths, Slot
 
@@ -63,7 +67,13 @@ class HubDirectory(HubPaths):
 
     @classmethod
     def create(
-        cls, directory: Path, name: str, address: str, names: Sequence[str], passphrase: bytes | None = None
+        cls,
+        directory: Path,
+        name: str,
+        address: str,
+        names: Sequence[str],
+        passphrase: bytes | None = None,
+        token: TokenSettings | None = None,
     ) -> "HubDirectory":
         """Create a hub: authority, server certificate, keys (0600) and a commented `hub.toml`.
 
@@ -73,10 +83,12 @@ class HubDirectory(HubPaths):
             address: host:port that institutions connect to.
             names: Further names and IP addresses for the server certificate, beside that host.
             passphrase: Encrypts all private keys, if given.
+            token: The place of the signing key, which is made there if it is absent. None keeps it in a file.
 
         Raises:
             ConfigurationError: The directory is not empty.
             EnrolmentError: The name or an address is not usable.
+            TokenError, PassphraseError: See `TokenKey.make`. Nothing was written.
         """
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise ConfigurationError(f"{directory}: the directory is not empty: choose another one for the hub")
@@ -87,6 +99,7 @@ class HubDirectory(HubPaths):
         bound = host if _is_loopback(host) else "0.0.0.0"  # noqa: S104 - a hub that others dial listens for them
         listen = f"[{bound}]:{port}" if ":" in bound else f"{bound}:{port}"
         quoted = ", ".join(json.dumps(entry) for entry in certified)
+        keys = PrivateKeys.generate(name, TokenKey.make(token.key_place, home.pins)[0] if token else None)
         if passphrase is not None:
             home.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             Lock.create(home.lock_path, tuple(Slot), passphrase)
@@ -96,8 +109,9 @@ class HubDirectory(HubPaths):
         home.directory.chmod(0o700)
         write_atomic(home.server_key, key, mode=0o600)
         write_atomic(home.server_certificate, certificate.encode())
-        PrivateKeys.generate(name).save(home.keys_path, home.secret(Slot.KEYS))
-        write_atomic(home.settings_path, TEMPLATE.format(address=address, listen=listen, names=quoted).encode())
+        keys.save(home.keys_path, home.secret(Slot.KEYS))
+        text = TEMPLATE.format(address=address, listen=listen, names=quoted) + token_section(token)
+        write_atomic(home.settings_path, text.encode())
         return home
 
     @classmethod
@@ -128,9 +142,26 @@ class HubDirectory(HubPaths):
         """Read the hub's public keys. Raises EnvelopeError if they are absent or damaged."""
         return PublicKeys.load(self.keys_path / "public.json")
 
+    @property
+    def holds_secrets(self) -> bool:
+        """Whether its processes hold secrets of encrypted keys, or the PIN of a token."""
+        return self.lock_path.exists() or (self.settings_path.is_file() and self.settings().token is not None)
+
+    @property
+    def pins(self) -> PinSource:
+        """Where the PIN of the token comes from."""
+        return PinSource(self.lock_path, self.refused_pin_path)
+
     def keys(self) -> PrivateKeys:
-        """Load the hub's private keys. Raises EnvelopeError and PassphraseError as `PrivateKeys.load` does."""
-        return PrivateKeys.load(self.keys_path, self.secret(Slot.KEYS))
+        """Load the hub's private keys, and log in to the token if `hub.toml` names one.
+
+        Raises:
+            ConfigurationError: See `settings`.
+            EnvelopeError, PassphraseError, TokenError: See `PrivateKeys.load`.
+        """
+        token = self.settings().token
+        open_token = None if token is None else partial(TokenKey.open, token.key_place, self.pins)
+        return PrivateKeys.load(self.keys_path, self.secret(Slot.KEYS), open_token)
 
     def authority(self) -> Authority:
         """Load the authority with its key. Raises EnrolmentError and PassphraseError as `Authority.load` does."""

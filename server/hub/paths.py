@@ -40,6 +40,11 @@ class HubPaths:
         return self.directory / "keys"
 
     @property
+    def refused_pin_path(self) -> Path:
+        """If it exists, the token with the signing key refused the PIN, and no process tries it again."""
+        return self.keys_path / "pin-refused"
+
+    @property
     def lock_path(self) -> Path:
         """The secrets of encrypted key files, wrapped by the passphrase. If it is absent, no key is encrypted."""
         return self.directory / "passphrase.json"

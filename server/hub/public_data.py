@@ -3,7 +3,7 @@
 from common.config.run import RunConfig
 from common.data.corpora import public_texts, read_text_dataset
 from common.data.datasets import Dataset, validate
-from common.data.reading import log_notes, to_dataset
+from common.data.reading import log_notes, refuse_unused_kinds, to_dataset
 from common.data.records import Columns, read_records, scores_as_classes
 from common.tasks import task
 from server.hub.config import TestData
@@ -22,7 +22,8 @@ def read_test_set(data: TestData, config: RunConfig) -> Dataset:
         return read_text_dataset(data.test, data.text_column)
     records = read_records(data.test, kind.head, Columns(text=data.text_column, label=data.label_column))
     records = scores_as_classes(records, kind.head, config.labels or kind.labels)
-    rows = to_dataset(records, kind.head, config.labels, kind.labels)
+    rows = to_dataset(records, kind.head, config.labels, kind.labels, answers=config.answers)
+    refuse_unused_kinds(rows, "task.answers")
     log_notes(rows)
     validate(rows)
     return rows

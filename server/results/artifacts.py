@@ -59,6 +59,7 @@ def save_adapter(
         tasks={config.task: config.labels},
         adapter=config.adapter,
         seed=config.seed,
+        answers=config.answers,
     )
     spent = [value for value in epsilon.values() if value is not None]
     privacy = {"epsilon": max(spent), "delta": config.privacy.delta, "unit": config.privacy.unit} if spent else None

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common.canonical import LARGEST_NUMBER, MAX_NOISE_MULTIPLIER
+from common.config.aggregation import NumberType
 from common.config.run import RunConfig
 from common.errors import AdapterRefused, EnvelopeError, MessageError
 from common.identity.keys import PrivateKeys
-from common.protocol.adapter_codec import Spec, Tensors, decode
+from common.protocol.adapter_codec import Spec, Tensors
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, peek
 from common.protocol.messages import Contribution, PrivacyStatement, Receipt, Refusal
 from common.protocol.outcomes import RoundOutcome
+from common.protocol.updates import decode_update
 from server.rounds.aggregation import update_norm
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Failure",
     "NotAdmitted",
     "Verdict",
+    "adapter_of",
     "admit",
     "largest_reply",
     "matches_run",
@@ -63,7 +66,7 @@ class Expected:
         spec: Names and shapes of the tensors that travel.
         code_digest: SHA-256 of the installed code, in hex.
         adapter: The global adapter that was sent.
-        seen: SHA-256 digests of all adapters that were combined in earlier rounds. None of them counts again.
+        seen: SHA-256 digests of all updates that were combined in earlier rounds. None of them counts again.
     """
 
     run_id: str
@@ -80,9 +83,11 @@ class Expected:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A contribution that passed every check. `digest` is the SHA-256 of its adapter, in hex."""
+    """The facts of a contribution that passed every check. `adapter_of` reads its adapter again.
 
-    adapter: Tensors
+    `digest` is the SHA-256 of its update as it travelled, in hex.
+    """
+
     digest: str
     declared_units: int | None
     statement: PrivacyStatement | None
@@ -158,18 +163,39 @@ def _admit_one(name: str, reply: bytes | Failure, expected: Expected) -> Admitte
     _require(contribution.code_digest == expected.code_digest, RoundOutcome.REFUSED_CODE)
     _require(contribution.spec_digest == expected.spec.digest(), RoundOutcome.REFUSED_SPEC)
     _require(matches_run(contribution.statement, expected.config), RoundOutcome.REFUSED_STATEMENT)
-    adapter = decode(contribution.adapter, expected.spec)
+    adapter = _decode(contribution, expected)
     digest = hashlib.sha256(contribution.adapter).hexdigest()
     norm = update_norm(adapter, expected.adapter)
     # An unchanged global adapter is an update of zero, which may well be sent twice.
     _require(digest not in expected.seen or norm == 0, RoundOutcome.REFUSED_REPLAYED)
     _require(norm <= _norm_limit(contribution, expected), RoundOutcome.REFUSED_NORM)
-    return Admitted(adapter, digest, contribution.declared_units, contribution.statement)
+    return Admitted(digest, contribution.declared_units, contribution.statement)
 
 
-def largest_reply(spec: Spec) -> int:
-    """Return the largest size of a reply that is opened, in bytes."""
-    return len(spec.header) + spec.data_bytes + _OVERHEAD_BYTES
+def adapter_of(name: str, reply: bytes | Failure, expected: Expected) -> Tensors:
+    """Return the adapter of a reply that was admitted. It is opened again, so that no adapter is held until then.
+
+    Args:
+        name: The institution.
+        reply: The same reply.
+        expected: The facts of the round.
+    """
+    return _decode(Contribution.from_bytes(open_answer(name, reply, expected, "contribution")), expected)
+
+
+def _decode(contribution: Contribution, expected: Expected) -> Tensors:
+    numbers = expected.config.aggregation.update_dtype
+    return decode_update(contribution.adapter, expected.spec, expected.adapter, numbers)
+
+
+def largest_reply(spec: Spec, numbers: NumberType = "float32") -> int:
+    """Return the largest size of a reply that is opened, in bytes.
+
+    Args:
+        spec: The tensors that travel.
+        numbers: `aggregation.update_dtype` of the run.
+    """
+    return spec.size(numbers) + _OVERHEAD_BYTES
 
 
 def open_answer(
@@ -190,7 +216,8 @@ def open_answer(
     _require(name in expected.asked, RoundOutcome.REFUSED_NOT_ASKED)
     if isinstance(reply, Failure):
         raise NotAdmitted(reply.outcome)
-    max_bytes = largest_reply(expected.spec) if max_bytes is None else max_bytes
+    if max_bytes is None:
+        max_bytes = largest_reply(expected.spec, expected.config.aggregation.update_dtype)
     context = peek(reply, max_bytes)
     _require(context.sender == name, RoundOutcome.REFUSED_WRONG_SENDER)
     _require(context.run_id == expected.run_id, RoundOutcome.REFUSED_WRONG_RUN)

@@ -4,7 +4,7 @@ Averaging is exact if one LoRA factor is common to all (`trained_factors = "B"`)
 of the products differs from the product of the means by the covariance of the factors (FFA-LoRA, arXiv 2403.12313).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,13 @@ from common.config.aggregation import AggregationConfig
 from common.errors import AdapterRefused
 from common.protocol.adapter_codec import Tensors
 
-__all__ = ["OptimizerState", "ServerOptimizer", "optimizer_of_round", "update_norm", "weighted_mean"]
+__all__ = [
+    "OptimizerState",
+    "ServerOptimizer",
+    "optimizer_of_round",
+    "update_norm",
+    "weighted_mean",
+]
 
 _SECOND_DECAY = 0.99
 _ADAPTIVITY = 1e-3
@@ -26,29 +32,29 @@ OptimizerState = dict[str, Tensors]
 """The moments of a server optimiser. Each has the shapes of the adapter."""
 
 
-def weighted_mean(contributions: Mapping[str, Tensors], shares: Mapping[str, float]) -> Tensors:
+def weighted_mean(adapter_of: Callable[[str], Tensors], shares: Mapping[str, float]) -> Tensors:
     """Return the weighted mean of each tensor, added in float64 in order of name and rounded to float32 once.
 
+    One adapter at a time is held beside the sum.
+
     Args:
-        contributions: Adapters by institution, with the same names and shapes and finite values.
+        adapter_of: Returns the adapter of an institution. All have the same names and shapes and finite values.
         shares: Weight of each institution. They sum to 1.
     """
-    names = sorted(contributions)
-    combined: Tensors = {}
-    for tensor in sorted(contributions[names[0]]):
-        total = np.zeros(contributions[names[0]][tensor].shape, dtype=np.float64)
-        for name in names:
-            total += shares[name] * contributions[name][tensor].astype(np.float64)
-        combined[tensor] = total.astype(np.float32)
-    return combined
+    totals: dict[str, NDArray[np.float64]] = {}
+    for name, share in sorted(shares.items()):
+        for tensor, values in sorted(adapter_of(name).items()):
+            total = totals.setdefault(tensor, np.zeros(values.shape))
+            total += share * values.astype(np.float64)
+    return {tensor: total.astype(np.float32) for tensor, total in totals.items()}
 
 
 def update_norm(adapter: Tensors, base: Tensors) -> float:
     """Return the Euclidean norm of `adapter - base` over all tensors, in float64."""
     squares = 0.0
     for name in sorted(base):
-        difference = (adapter[name].astype(np.float64) - base[name]).ravel()
-        squares += float(difference @ difference)
+        difference = adapter[name].astype(np.float64) - base[name]
+        squares += float(np.square(difference).sum())
     return float(np.sqrt(squares))
 
 

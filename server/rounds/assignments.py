@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from common.config.run import RunConfig
@@ -13,6 +13,7 @@ from common.protocol.messages import Assignment
 from common.report.by_institution import mean_shares
 from common.source import code_digest
 from server.rounds.checkpoint import RunState
+from server.rounds.spool import Spool
 
 __all__ = ["FederationContext", "assignments", "counted_units", "sample_institutions", "seal_to", "sealed_assignments"]
 
@@ -24,7 +25,8 @@ class FederationContext:
     """The fixed facts of a federation: the hub's keys, the institutions' keys, the run, and the tensors that travel.
 
     `approved_units` is the largest size with which an institution counts in weights, whatever it declares. An
-    institution that is absent there counts with the size that it declares.
+    institution that is absent there counts with the size that it declares. `spool` makes the place that holds the
+    messages of a round, in memory by default.
     """
 
     keys: PrivateKeys
@@ -33,6 +35,7 @@ class FederationContext:
     spec: Spec
     approved_units: Mapping[str, int] = field(default_factory=dict)
     head_names: frozenset[str] = frozenset()
+    spool: Callable[[], Spool[bytes]] = Spool
 
 
 def sample_institutions(state: RunState, federation: FederationContext) -> tuple[str, ...]:
@@ -51,13 +54,12 @@ def sample_institutions(state: RunState, federation: FederationContext) -> tuple
     return tuple(sorted(drawn[:per_round]))
 
 
-def sealed_assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> dict[str, bytes]:
+def sealed_assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> Spool[bytes]:
     """Return the sealed assignment of each institution."""
-    written = assignments(state, federation, names)
-    return {
-        name: seal_to(assignment.to_bytes(), "assignment", state, federation, name)
-        for name, assignment in written.items()
-    }
+    sealed = federation.spool()
+    for name, assignment in assignments(state, federation, names).items():
+        sealed[name] = seal_to(assignment.to_bytes(), "assignment", state, federation, name)
+    return sealed
 
 
 def assignments(state: RunState, federation: FederationContext, names: tuple[str, ...]) -> dict[str, Assignment]:

@@ -115,7 +115,7 @@ def _read(data: bytes) -> RunState:
     header, body = unframe(_BODY, data, _MAX_HEADER_BYTES)
     values = parse_object(header)
     spec, moments = Spec.from_json(values["spec"]), values["moments"]
-    size = len(spec.header) + spec.data_bytes
+    size = spec.size()
     parts = [bytes(body[start : start + size]) for start in range(0, len(body), size)]
     adapter, *remembered = [decode(part, spec) for part in parts]
     return RunState(

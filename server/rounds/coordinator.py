@@ -20,7 +20,7 @@ from common.report.records import RoundRecord
 from common.source import code_digest
 from common.weighting import weights
 from server.rounds import aggregation
-from server.rounds.admission import Expected, Failure, Verdict, admit, receipts
+from server.rounds.admission import Expected, Failure, Verdict, adapter_of, admit, receipts
 from server.rounds.aggregation import optimizer_of_round
 from server.rounds.assignments import FederationContext, counted_units, sample_institutions, sealed_assignments
 from server.rounds.checkpoint import RunState
@@ -170,7 +170,8 @@ def _gather(state: RunState, federation: FederationContext, transport: Transport
         return Gathered(record, needed, None, {})
     declared = {name: counted_units(name, reply.declared_units, federation) for name, reply in verdict.accepted.items()}
     shares = weights(declared, federation.config.aggregation.weighting)
-    mean = aggregation.weighted_mean({name: reply.adapter for name, reply in verdict.accepted.items()}, shares)
+    # The weights follow from all that counts. So each reply is opened once to admit it, and once more to add it.
+    mean = aggregation.weighted_mean(lambda name: adapter_of(name, replies[name], expected), shares)
     return Gathered(record, needed, mean, shares)
 
 

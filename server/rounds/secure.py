@@ -2,18 +2,21 @@
 
 The hub learns the sum of the noised integers of at least `threshold` institutions. It takes the step that institutions
 otherwise take: the sum divided by the sampling rate times the declared sizes of those that are in it, times the
-learning rate. Every institution that fails at an exchange is left out from there on.
+learning rate. Every institution that fails at an exchange is left out from there on. The rest go on down to the
+threshold. After a round without all of them another session begins, so that those that are back take part again. If
+that did not help, the pause until the next one doubles.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
 
-from common.errors import AdapterRefused, EnvelopeError, MessageError, SecureAggregationRefused
+from common.errors import SecureAggregationRefused
 from common.privacy.accounting import DpSgdEvent, calibrate
 from common.privacy.charges import alone
+from common.protocol.messages import PrivacyStatement
 from common.protocol.outcomes import RoundOutcome
 from common.report.records import RoundRecord
 from common.secure_aggregation.aggregator import Aggregator, RoundSum
@@ -27,24 +30,17 @@ from common.secure_aggregation.messages import (
     MaskedSumRequest,
     Pads,
     PadsRequest,
-    SecureMessage,
     SharesRequest,
     Unmasking,
     UnmaskingRequest,
 )
 from common.secure_aggregation.sums import SumRange, grid_step
 from common.secure_aggregation.terms import MOST_ROUNDS, Terms
-from server.rounds.admission import (
-    UNDECLARED_UNITS,
-    Expected,
-    NotAdmitted,
-    largest_reply,
-    matches_run,
-    open_answer,
-)
-from server.rounds.assignments import FederationContext, assignments, counted_units, seal_to
+from server.rounds.admission import UNDECLARED_UNITS, Expected, NotAdmitted, matches_run
+from server.rounds.assignments import FederationContext, assignments, counted_units
 from server.rounds.checkpoint import RunState
 from server.rounds.gathered import Gathered
+from server.rounds.secure_exchange import Exchanges, Traffic
 from server.rounds.summed_step import step_from_sum
 from server.rounds.transport import Transport
 
@@ -52,30 +48,34 @@ __all__ = ["SecureRounds"]
 
 log = logging.getLogger("fedfin.run")
 
-A = TypeVar("A", bound=SecureMessage)
-_BYTES_BY_PEER = 2**14
-"""Bytes of an answer that are allowed for each institution of the roster: packets, shares and digests."""
 
+@dataclass(frozen=True)
+class _Summand:
+    """The facts of a masked sum that has been added. The integers themselves are not kept."""
 
-@dataclass
-class _Traffic:
-    """Everything that one round has asked and heard."""
+    digest: str
+    declared_units: int | None
+    statement: PrivacyStatement
+    epsilon_alone: float
 
-    state: RunState
-    expected: Expected
-    outcomes: dict[str, RoundOutcome] = field(default_factory=dict)
-    bytes_up: int = 0
-    bytes_down: int = 0
+    @classmethod
+    def of(cls, answer: MaskedSum) -> Self:
+        digest = hashlib.sha256(answer.values).hexdigest()
+        return cls(digest, answer.declared_units, answer.statement, answer.epsilon_alone)
 
 
 class SecureRounds:
-    """Gathers the rounds of a run. A session is in memory alone: after a restart the next round begins another."""
+    """Gathers the rounds of a run. A session is in memory alone: after a restart the next round begins another.
+
+    A round that was cut in the middle is done again in that session, as a new training under new masks.
+    """
 
     def __init__(self, federation: FederationContext, transport: Transport) -> None:
-        self._federation, self._transport = federation, transport
+        self._federation, self._exchanges = federation, Exchanges(federation, transport)
         self._session: Aggregator | None = None
         self._range: SumRange | None = None
         self._left: dict[str, RoundOutcome] = {}
+        self._pause = 1
 
     def gather(self, state: RunState, expected: Expected) -> Gathered:
         """Return the mean of a round, or the reasons why there is none.
@@ -84,12 +84,12 @@ class SecureRounds:
             state: State of the run.
             expected: The facts that every answer must match.
         """
-        traffic = _Traffic(state, expected)
+        traffic = Traffic(state, expected)
         try:
             session, range_ = self._session_of(traffic)
             masked, total = self._masked_sums(traffic, session, range_)
             self._unmask(traffic, session, total)
-            units = {name: self._units(name, answer) for name, answer in masked.items()}
+            units = {name: self._units(name, answer.declared_units) for name, answer in masked.items()}
             try:
                 batch = (self._federation.config.training.sampling_rate or 1.0) * sum(units.values())
                 mean = step_from_sum(state.adapter, total.total(), range_.bits, batch, self._federation)
@@ -103,13 +103,23 @@ class SecureRounds:
             self._session, self._left = None, {}
             return Gathered(record, self._threshold, None, {})
         shares = {name: size / sum(units.values()) for name, size in units.items()}
-        return Gathered(self._record(traffic, masked), self._threshold, mean, shares)
+        gathered = Gathered(self._record(traffic, masked), self._threshold, mean, shares)
+        self._renew(session.terms, state.next_round, is_complete=len(masked) == len(session.terms.roster))
+        return gathered
+
+    def _renew(self, terms: Terms, done: int, is_complete: bool) -> None:
+        """End the session after round `done` if one was absent, unless earlier ends did not bring it back."""
+        if is_complete:
+            self._pause = 1
+        elif done + 1 >= terms.first_round + self._pause:
+            self._session, self._left = None, {}
+            self._pause *= 2
 
     @property
     def _threshold(self) -> int:
         return self._federation.config.aggregation.threshold or 0
 
-    def _session_of(self, traffic: _Traffic) -> tuple[Aggregator, SumRange]:
+    def _session_of(self, traffic: Traffic) -> tuple[Aggregator, SumRange]:
         """Return the session of the round that is due. It begins if there is none."""
         session, range_, due = self._session, self._range, traffic.state.next_round
         if session is None or range_ is None or due >= session.terms.first_round + session.terms.rounds:
@@ -118,7 +128,7 @@ class SecureRounds:
             self._left = {name: why for name, why in traffic.outcomes.items() if name not in session.members}
         return session, range_
 
-    def _begin(self, traffic: _Traffic) -> tuple[Aggregator, SumRange]:
+    def _begin(self, traffic: Traffic) -> tuple[Aggregator, SumRange]:
         config, decided = self._federation.config, self._federation.config.aggregation
         terms = Terms(
             run_id=traffic.state.run_id,
@@ -132,14 +142,21 @@ class SecureRounds:
         session = Aggregator(terms)
         place = (terms.digest, terms.first_round)
         first = AnnouncementRequest(*place, terms.to_json(), config.to_json(), traffic.expected.code_digest)
-        self._ask(traffic, terms, dict.fromkeys(terms.names, first), Announcement, session.announce)
+        whole = config.aggregation.deadline_s
+        self._exchanges.ask(traffic, terms, terms.names, lambda _: first, Announcement, session.announce, whole)
         self._need(traffic, session.announcements)
         range_ = self._range_of(session)
         second = SharesRequest(*place, range_.bits, session.announcements)
-        self._ask(traffic, terms, dict.fromkeys(session.announcements, second), DealtShares, session.deal)
+        self._exchanges.ask(traffic, terms, session.announcements, lambda _: second, DealtShares, session.deal)
         self._need(traffic, session.dealers())
-        third = {name: PadsRequest(*place, session.packets_for(name)) for name in session.dealers()}
-        self._ask(traffic, terms, third, Pads, session.pads)
+
+        def third(name: str) -> PadsRequest:
+            return PadsRequest(*place, session.packets_for(name))
+
+        self._exchanges.ask(traffic, terms, session.dealers(), third, Pads, session.pads)
+        for name, outcome in traffic.outcomes.items():
+            if outcome is RoundOutcome.CONTRIBUTED and name not in session.members:
+                traffic.outcomes[name] = RoundOutcome.REFUSED_MASKS
         self._need(traffic, session.members)
         return session, range_
 
@@ -148,7 +165,7 @@ class SecureRounds:
         config, terms = self._federation.config, session.terms
         privacy, rate = config.privacy, config.training.sampling_rate or 1.0
         step, norm = grid_step(privacy.clipping_norm), privacy.clipping_norm
-        largest = max(units or UNDECLARED_UNITS for units in session.declared_units.values())
+        largest = max(self._units(name, units) for name, units in session.declared_units.items())
         batch = max(1.0, 2 * largest * rate)
         sigma = privacy.noise_multiplier
         if sigma is None:  # the institutions calibrate it in the same way
@@ -157,11 +174,11 @@ class SecureRounds:
         return SumRange.narrowest(len(terms.roster), own * norm / step, batch * norm / step)
 
     def _masked_sums(
-        self, traffic: _Traffic, session: Aggregator, range_: SumRange
-    ) -> tuple[dict[str, MaskedSum], RoundSum]:
+        self, traffic: Traffic, session: Aggregator, range_: SumRange
+    ) -> tuple[dict[str, _Summand], RoundSum]:
         state, members = traffic.state, session.members
         total = session.begin(state.next_round, range_, traffic.expected.spec.parameters)
-        masked: dict[str, MaskedSum] = {}
+        masked: dict[str, _Summand] = {}
 
         def add(name: str, answer: MaskedSum) -> None:
             for holds, otherwise in (
@@ -172,68 +189,30 @@ class SecureRounds:
                 if not holds:
                     raise NotAdmitted(otherwise)
             total.add(name, answer.values)
-            masked[name] = answer
+            masked[name] = _Summand.of(answer)
 
         written = assignments(state, self._federation, members)
-        questions = {
-            name: MaskedSumRequest(session.terms.digest, state.next_round, assignment.to_bytes(), members)
-            for name, assignment in written.items()
-        }
-        self._ask(traffic, session.terms, questions, MaskedSum, add)
+
+        def question(name: str) -> MaskedSumRequest:
+            return MaskedSumRequest(session.terms.digest, state.next_round, written[name].to_bytes(), members)
+
+        whole = self._federation.config.aggregation.deadline_s
+        self._exchanges.ask(traffic, session.terms, members, question, MaskedSum, add, whole)
         self._need(traffic, masked)
         return masked, total
 
-    def _unmask(self, traffic: _Traffic, session: Aggregator, total: RoundSum) -> None:
+    def _unmask(self, traffic: Traffic, session: Aggregator, total: RoundSum) -> None:
         """Let the survivors agree on their set, and collect their shares."""
         place = (session.terms.digest, traffic.state.next_round)
         # One that leaves now is in the sum all the same, so its outcome stays.
         outcomes = dict(traffic.outcomes)
         first = ConfirmationRequest(*place, total.survivors)
-        self._ask(traffic, session.terms, dict.fromkeys(total.survivors, first), Confirmation, total.confirm)
+        self._exchanges.ask(traffic, session.terms, total.survivors, lambda _: first, Confirmation, total.confirm)
         second = UnmaskingRequest(*place, total.signatures)
-        self._ask(traffic, session.terms, dict.fromkeys(total.signatures, second), Unmasking, total.unmask)
+        self._exchanges.ask(traffic, session.terms, total.signatures, lambda _: second, Unmasking, total.unmask)
         traffic.outcomes = outcomes
 
-    def _ask(
-        self,
-        traffic: _Traffic,
-        terms: Terms,
-        questions: Mapping[str, SecureMessage],
-        kind: type[A],
-        accept: Callable[[str, A], None],
-    ) -> None:
-        """Send each institution its question, and pass each right answer to `accept`, in order of name."""
-        state, federation = traffic.state, self._federation
-        sealed = {
-            name: seal_to(question.to_bytes(), question.kind(), state, federation, name)
-            for name, question in questions.items()
-        }
-        replies = self._transport.exchange(state.next_round, sealed, federation.config.aggregation.deadline_s)
-        traffic.bytes_down += sum(map(len, sealed.values()))
-        traffic.bytes_up += sum(len(reply) for reply in replies.values() if isinstance(reply, bytes))
-        numbers = traffic.expected.spec.data_bytes
-        max_bytes = largest_reply(traffic.expected.spec) + numbers + _BYTES_BY_PEER * len(terms.roster)
-        for name in sorted(questions):
-            try:
-                if name not in replies:
-                    raise NotAdmitted(RoundOutcome.FAILED_SILENT)
-                payload = open_answer(name, replies[name], traffic.expected, kind.kind(), max_bytes)
-                answer = kind.from_bytes(payload)
-                if (answer.terms, answer.round) != (terms.digest, questions[name].round):
-                    raise NotAdmitted(RoundOutcome.REFUSED_WRONG_ROUND)
-                accept(name, answer)
-                traffic.outcomes[name] = RoundOutcome.CONTRIBUTED
-            except NotAdmitted as refusal:
-                traffic.outcomes[name] = refusal.outcome
-            except (EnvelopeError, AdapterRefused) as error:
-                traffic.outcomes[name] = RoundOutcome(f"refused:{error.code}")
-            except SecureAggregationRefused as error:
-                log.warning("%s", error)
-                traffic.outcomes[name] = RoundOutcome.REFUSED_MASKS
-            except MessageError:
-                traffic.outcomes[name] = RoundOutcome.REFUSED_MESSAGE
-
-    def _need(self, traffic: _Traffic, present: Iterable[str]) -> None:
+    def _need(self, traffic: Traffic, present: Iterable[str]) -> None:
         """Stop the round if fewer institutions than the threshold are left."""
         left = set(present)
         if len(left) < self._threshold:
@@ -241,10 +220,10 @@ class SecureRounds:
             traffic.outcomes |= lost
             raise SecureAggregationRefused("error", "secure aggregation: too few institutions are left")
 
-    def _units(self, name: str, answer: MaskedSum) -> int:
-        return counted_units(name, answer.declared_units, self._federation) or UNDECLARED_UNITS
+    def _units(self, name: str, declared: int | None) -> int:
+        return counted_units(name, declared, self._federation) or UNDECLARED_UNITS
 
-    def _record(self, traffic: _Traffic, masked: Mapping[str, MaskedSum]) -> RoundRecord:
+    def _record(self, traffic: Traffic, masked: Mapping[str, _Summand]) -> RoundRecord:
         return RoundRecord(
             round=traffic.state.next_round,
             asked=tuple(traffic.expected.asked),
@@ -255,9 +234,9 @@ class SecureRounds:
             bytes_up=traffic.bytes_up,
             bytes_down=traffic.bytes_down,
             adapter_digest=traffic.state.adapter_digest,
-            contributions={name: hashlib.sha256(answer.values).hexdigest() for name, answer in sorted(masked.items())},
+            contributions={name: answer.digest for name, answer in sorted(masked.items())},
         )
 
-    def _outcomes(self, traffic: _Traffic) -> dict[str, RoundOutcome]:
+    def _outcomes(self, traffic: Traffic) -> dict[str, RoundOutcome]:
         """Return the outcome of everyone that was asked: of those that are not in the session, that of its start."""
         return dict.fromkeys(traffic.expected.asked, RoundOutcome.FAILED_SILENT) | self._left | traffic.outcomes

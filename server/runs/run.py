@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 import tomli_w
 
-from common.base_models.resolve import pinned
+from common.base_models.files import check_writer
+from common.base_models.resolve import pinned, resolve_base
 from common.canonical import is_name
 from common.config.run import RUN_SECTIONS, RunConfig, parse_run
 from common.config.sections import error_prefix, refuse_unknown
@@ -75,9 +76,6 @@ class Run:
         data = data or home.settings().data
         members = home.members()
         with error_prefix(str(source)):
-            if config.aggregation.secure:
-                way = "leave secure, honest and threshold out"
-                config.aggregation.refuse("secure", f"is true, but a hub has no secure aggregation yet: {way}")
             _check_members(config, len(members))
         if data is not None:
             read_test_set(data, config)
@@ -85,6 +83,8 @@ class Run:
                 read_public_texts(data, config)
         with error_prefix(str(source)):
             config = replace(config, model=pinned(config.model))
+        if task(config.task).head.writes_text:
+            check_writer(config.model.base, Path(resolve_base(config.model.base)))
         stem = config.name.replace(" ", "-")
         # A random end: the institutions' ledgers hold the run's name, so it must never be used twice.
         run = cls(home, name or f"{stem[:100]}-{secrets.token_hex(4)}")
@@ -251,3 +251,4 @@ def _check_members(config: RunConfig, members: int) -> None:
     for key in ("quorum", "institutions_per_round"):
         if (getattr(config.aggregation, key) or 0) > members:
             config.aggregation.refuse(key, f"is more than the {members} institutions that are enrolled: lower it")
+    config.aggregation.check_institutions(members)

@@ -48,6 +48,21 @@ def test_a_full_disk_is_one_line_and_another_error_of_the_system_is_not_hidden(
         cli.main(_parser(run), ["work"], "interrupted")
 
 
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP])
+def test_a_path_that_the_system_refuses_is_one_line_that_names_it(
+    capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise OSError(number, os.strerror(number), "a" * 5000)
+
+    assert cli.main(_parser(run), ["work"], "interrupted") == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert line.startswith("fedfin-x: aaa")
+    assert line.endswith(f"aaa...: {os.strerror(number)}: check the path and its permissions\n")
+    assert len(line) < 300
+
+
 def test_a_file_that_does_not_fit_into_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def run(_: argparse.Namespace) -> int:
         raise MemoryError

@@ -10,9 +10,10 @@ import pytest
 
 from common.config.run import RunConfig, parse_run
 from common.identity.keys import PrivateKeys
-from common.protocol.adapter_codec import Spec, Tensors, decode, digest, encode
+from common.protocol.adapter_codec import Spec, Tensors, decode, digest
 from common.protocol.envelope import MessageContext, PublicKeys, open_sealed, seal
 from common.protocol.messages import Assignment, Contribution, PrivacyStatement, Receipt
+from common.protocol.updates import encode_update
 from common.source import code_digest
 from server.rounds import coordinator
 from server.rounds.admission import Failure
@@ -67,11 +68,13 @@ class Institution:
 
     def contribution(self, question: Assignment) -> Contribution:
         spec = Spec.from_json(question.spec_json)
-        adapter = trained(self.keys.name, question.round, decode(question.adapter, spec))
+        here = decode(question.adapter, spec)
+        adapter = trained(self.keys.name, question.round, here)
+        numbers = RunConfig.from_json(question.config_json).aggregation.update_dtype
         return Contribution(
             run_id=question.run_id,
             round=question.round,
-            adapter=encode(adapter),
+            adapter=encode_update(adapter, here, numbers),
             spec_digest=spec.digest(),
             code_digest=code_digest(),
             statement=self.statement,

@@ -1,8 +1,10 @@
 """Flower's simulation engine carries the same run."""
 
 import importlib.util
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import Context, Message, RecordDict
@@ -18,13 +20,28 @@ from tests.simulation.helpers import write_simulation
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def test_both_engines_end_in_the_same_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SECURE = "[aggregation]\nsecure = true\nhonest = 2\nthreshold = 2\n"
+BFLOAT16 = '[aggregation]\nupdate_dtype = "bfloat16"\n'
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"extra": BFLOAT16}, {"local_steps": 1, "extra": SECURE}],
+    ids=["plain", "bfloat16", "secure"],
+)
+def test_both_engines_end_in_the_same_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
-    config = write_simulation(tmp_path, noise="fixed")
+    config = write_simulation(tmp_path, noise="fixed", **changes)
     in_process = run_simulation(Workspace.create(config, tmp_path / "plain"))
     flower = run_simulation(Workspace.create(config, tmp_path / "flower"), engine="flower")
     assert flower.adapter_digest == in_process.adapter_digest
     assert flower.epsilon == in_process.epsilon
+    assert flower.epsilon_alone == in_process.epsilon_alone
+    history = [json.loads((tmp_path / out / "history.json").read_bytes()) for out in ("plain", "flower")]
+    rounds = [[(each["outcomes"], each["weights"]) for each in rounds] for rounds in history]
+    assert rounds[0] == rounds[1]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client.inference.predictor import load_adapter
-from common.errors import ConfigurationError
+from common.errors import ConfigurationError, DataError
 from simulation.runner import run_simulation
 from simulation.workspace import Workspace
 from tests.client.finetune.example_data import save_tiny_writer
@@ -46,6 +46,22 @@ def test_a_run_is_judged_by_what_the_model_writes_for_each_institution_and_charg
     assert set(history[-1]["by_institution"]["north"]) == set(result.metrics)
     assert (tmp_path / "out" / "adapter" / "chat_template.jinja").exists()
     assert len(load_adapter(tmp_path / "out").predict(["the bank north loss"])) == 1
+
+
+def test_declared_answers_give_figures_of_each_kind_and_a_bank_with_others_is_named_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    path = write_instructed(tmp_path)
+    declared = "".join(f'"the bank {bank}" = ["falls", "rises"]\n' for bank in ("north", "south"))
+    path.write_text(f"{path.read_text()}\n[task.answers]\n{declared}")
+    result = run_simulation(Workspace.create(path, tmp_path / "out"))
+    assert {f"the bank {bank} valid answers" for bank in ("north", "south")} <= set(result.metrics)
+    assert load_adapter(tmp_path / "out").answers["the bank north"] == ("falls", "rises")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(rows.read_text().replace('"rises"', '"goes up"', 1))
+    with pytest.raises(DataError, match=r"row 2, column \"output\" holds an answer that is not one of falls, rises"):
+        Workspace.create(path, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_summaries_are_a_case_of_the_same(tmp_path: Path) -> None:

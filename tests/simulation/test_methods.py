@@ -8,7 +8,7 @@ import pytest
 from client.agent.models import LocalModels
 from client.dp import training as loop
 from client.institution.config import DataConfig, InstitutionConfig, LimitsConfig, LocalModelConfig
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.config.adapter import METHODS
 from common.config.run import RunConfig
 from common.errors import AssignmentRefused, ConfigurationError, ModelError, QuorumError

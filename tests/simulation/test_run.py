@@ -126,6 +126,25 @@ def test_only_adapter_tensors_travel_and_b_is_half(tmp_path: Path) -> None:
     assert only_b.bytes_up < both.bytes_up
 
 
+def test_updates_in_bfloat16_take_half_the_bytes_and_end_near_those_in_float32(tmp_path: Path) -> None:
+    bytes_up, adapters, epsilons = {}, {}, []
+    for dtype in ("float32", "bfloat16"):
+        config = write_simulation(tmp_path, noise="fixed", extra=f'[aggregation]\nupdate_dtype = "{dtype}"')
+        workspace = Workspace.create(config, tmp_path / dtype)
+        result = run_simulation(workspace)
+        bytes_up[dtype], spec = result.bytes_up, workspace.models.adapted.spec
+        adapters[dtype] = checkpoint.load(workspace.out / "checkpoint").adapter
+        epsilons.append(result.epsilon)
+    answers = 3 * 2
+    saved = answers * spec.data_bytes // 2
+    assert bytes_up["float32"] - bytes_up["bfloat16"] == pytest.approx(saved, abs=answers * 64)
+    assert epsilons[0] == epsilons[1]
+    start = workspace.models.adapted.initial()
+    for name, value in adapters["float32"].items():
+        moved = np.abs(value - start[name]).max()
+        np.testing.assert_allclose(adapters["bfloat16"][name], value, atol=max(float(moved) / 50, 1e-7))
+
+
 def test_the_ledger_holds_what_the_statement_says(tmp_path: Path) -> None:
     workspace = Workspace.create(write_simulation(tmp_path), tmp_path / "out")
     result = run_simulation(workspace)

@@ -1,7 +1,7 @@
 """A federation under secure aggregation, in process: its sums, its absences, its crashes and its figures."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from server.results.evaluation import HubEvaluator
 from server.rounds import checkpoint, coordinator
 from server.rounds.admission import Failure
 from server.rounds.assignments import sealed_assignments
-from simulation.cli import main
 from simulation.in_process import InProcessTransport, coordinate
 from simulation.runner import first_state, run_simulation, write_statements
 from simulation.workspace import Workspace
@@ -51,7 +50,7 @@ def summands(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[NDArray[np.int64
     found: dict[str, list[NDArray[np.int64]]] = {name: [] for name in NAMES}
 
     def noted(job: Any, range_: Any) -> Any:
-        answer, sums = noised_sum(job, range_)
+        answer, sums = yield from noised_sum(job, range_)
         found[job.institution.name].append(sums)
         return answer, sums
 
@@ -67,7 +66,7 @@ class Absent(InProcessTransport):
         self._lost = lost
         self.sent: list[tuple[str, bytes]] = []
 
-    def exchange(self, round_: int, sealed: dict[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
+    def exchange(self, round_: int, sealed: Mapping[str, bytes], deadline_s: float) -> dict[str, bytes | Failure]:
         answers = super().exchange(round_, sealed, deadline_s)
         self.sent += sealed.items()
         kind = peek(next(iter(sealed.values()))).kind if sealed else ""
@@ -231,6 +230,24 @@ def test_the_officer_limits_both_figures(tmp_path: Path) -> None:
     assert execute(limited(14.0), Absent(limited(14.0), {})).next_round == 2
 
 
+def test_a_hub_that_does_a_round_again_and_again_is_stopped_by_the_limit_without_the_assumption(tmp_path: Path) -> None:
+    workspace = begin(tmp_path, noise="system", rounds=1, target_epsilon=4.0)
+    officers = replace(workspace.simulation.institutions, max_epsilon=19.0, max_epsilon_alone=20.0)
+    workspace = replace(workspace, simulation=replace(workspace.simulation, institutions=officers))
+    lying = Absent(workspace, {"secure UnmaskingRequest": ("north", "south")})
+    for attempt in range(1, 9):
+        with pytest.raises(QuorumError) as error:
+            execute(workspace, lying)
+        charges = charges_of(workspace, "north")
+        assert epsilon([charge.event_alone for charge in charges], 1e-4) <= 20.0
+        if "north declined:budget" in str(error.value):
+            break
+        assert len(charges) == attempt
+    assert len(charges) == attempt - 1 > 1
+    # The limit with the assumption would have let it go on.
+    assert epsilon([charge.event for charge in charges] + [charges[0].event], 1e-4) < 19.0
+
+
 def test_the_hub_sees_uniform_numbers_and_no_summand(
     tmp_path: Path, summands: dict[str, list[NDArray[np.int64]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,13 +290,6 @@ def test_a_run_that_it_does_not_go_with_is_refused_before_anything_is_written(tm
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.name != "base"]
-
-
-def test_flowers_engine_refuses_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = write_simulation(tmp_path, local_steps=1, extra=SECURE)
-    assert main(["run", str(config), "--engine", "flower", "--out", str(tmp_path / "out")]) == 2
-    assert "secure aggregation runs in process alone" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_without_it_has_the_text_that_it_had_before(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def _manifest(job: FineTuningJob, settings: ResolvedSettings) -> Manifest:
         tasks={data.task.name: data.train.labels for data in job.data},
         adapter=settings.adapter,
         seed=job.seed,
+        answers=job.data[0].train.answers,
     )
 
 

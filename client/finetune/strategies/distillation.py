@@ -21,7 +21,7 @@ from client.finetune.strategies.scaffold import train, validator
 from client.finetune.strategies.session import Session, open_session, prepare_session
 from client.finetune.training.plan import TrainingSet
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.adapters.target_modules import block_stacks
 from common.base_models.architecture import read_config
 from common.base_models.extend import save_base

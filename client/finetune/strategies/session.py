@@ -18,7 +18,8 @@ from client.finetune.strategies.output_directory import claim, identity_of, keys
 from client.finetune.strategies.split import SplitData, split_rows
 from client.inspection.look import look_at_rows
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Manifest, build, load_adapter
+from common.adapters.manifest import Manifest
+from common.adapters.restore import build, load_adapter
 from common.base_models.check import check_base_model
 from common.base_models.device import select_device
 from common.data.datasets import Dataset

@@ -26,7 +26,7 @@ from client.finetune.strategies.output_directory import refuse_foreign
 from client.finetune.strategies.session import prepare_session
 from client.finetune.training.time_budget import TimeBudgetExceeded, describe_time_budget
 from client.tracking.kinds import LogKind
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.base_models.extend import write_merged_base
 from common.errors import CheckpointError, ConfigurationError
 from common.events import Observer, tell_stage

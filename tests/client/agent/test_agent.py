@@ -313,7 +313,7 @@ def test_a_crash_in_training_leaves_the_charge_and_no_answer(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(local_round, "train", crash)
+        patch.setattr(local_round, "pausing_train", crash)
         with pytest.raises(MemoryError):
             bank.agent.handle(sealed(ask()))
     assert [charge.steps_done for charge in bank.charges()] == [None]

@@ -63,15 +63,19 @@ def config(base: str, steps: int = STEPS, task: str = "sentiment_analysis", nois
 class Agent:
     """The process, and the questions that its hub can ask."""
 
-    def __init__(self, enrolled: Enrolled, base: str, program: str = "") -> None:
+    def __init__(self, enrolled: Enrolled, base: str, program: str = "", given: bytes | None = None) -> None:
         self.enrolled, self.base, self.home = enrolled, base, enrolled.home
         code = f"{program}\nimport sys; from client.agent.__main__ import main; sys.exit(main(sys.argv[1:]))"
         self.home.run.mkdir(exist_ok=True)
         self.log = self.home.state / "agent.log"
         with self.log.open("ab") as log:
+            stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code, str(self.home.directory)], stdout=log, stderr=log
+                [sys.executable, "-c", code, str(self.home.directory)], stdin=stdin, stdout=log, stderr=log
             )
+        if self.process.stdin is not None:
+            with self.process.stdin as pipe:
+                pipe.write(given or b"")
         self.wait_for(lambda: is_serving(self.home.socket))
 
     def wait_for(self, done: Callable[[], bool], seconds: float = 240) -> None:
@@ -105,7 +109,7 @@ class Agent:
         return (Refusal if context.kind == "refusal" else Contribution).from_bytes(payload)
 
     def charges(self) -> tuple[Charge, ...]:
-        return read_charges(self.home.ledger_path, self.home.keys().public)
+        return read_charges(self.home.ledger_path, self.home.public_keys())
 
     def progress(self) -> dict[str, Any]:
         return dict(json.loads(self.home.agent_status_path.read_text()))
@@ -208,7 +212,7 @@ training._logical_batches = slow
 """
 KILLED_AFTER_THE_CHARGE = """
 import os, client.federation.local_round as federated
-federated.train = lambda *_, **__: os.kill(os.getpid(), 9)
+federated.pausing_train = lambda *_, **__: os.kill(os.getpid(), 9)
 """
 
 

@@ -222,7 +222,7 @@ def test_examples_clipped_one_by_one_do_not_protect_a_customer(
     base: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_customer = load_subject(run(base("bert"), unit="customer"), 50)
-    monkeypatch.setattr(PrivateOptimizer, "_add_samples", lambda self, samples, _: self.add_units(samples))
+    monkeypatch.setattr(PrivateOptimizer, "add_samples", lambda self, samples, _: self.add_units(samples))
     assert "sensitivity" in failed(checks.check_sensitivity(by_customer))
 
 

@@ -87,6 +87,9 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
         Wrong("a turn that calls a tool", ASKED, {"train.jsonl": chat("user", "assistant").replace(
             '"role": "assistant"', '"tool_calls": [{"id": 1}], "role": "assistant"')}),
         Wrong("roles in a wrong order", ASKED, {"train.jsonl": chat("assistant", "user", "assistant")}),
+        Wrong("an answer that is not declared", f"{ASKED} --answers answers.toml",
+              {"answers.toml": 'system = ["up", "down"]\n',
+               "train.jsonl": json.dumps({"prompt": "did it rise?", "completion": "maybe", "kind": "system"}) + "\n"}),
         Wrong("no columns of prompts and responses", ASKED.replace("train.jsonl", "train.csv")),
     ),
     "Task, model and method": (
@@ -162,6 +165,7 @@ CASES: Mapping[str, tuple[Wrong, ...]] = {
         Wrong("weights that are damaged", "evaluate --adapter cut --test test.csv"),
         Wrong("another copy of the base model", "evaluate --adapter moved --test test.csv"),
         Wrong("merging into a directory that is not empty", "merge --adapter old --out old"),
+        Wrong("a model that labels for llama.cpp", "merge --adapter old --out merged --gguf merged.gguf"),
         Wrong("merging a soft prompt", "merge --adapter prompt --out merged"),
         Wrong("advice for no memory", "advise --task sentiment_analysis --train train.csv --memory-gb 0"),
     ),

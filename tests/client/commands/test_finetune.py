@@ -16,7 +16,7 @@ from client.inference.predictor import Predictor
 from client.inspection import look
 from client.institution.directory import InstitutionDirectory
 from client.tracking.progress_bar import ProgressBar
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.base_models.provenance import refuse_private_base
 from common.data.datasets import Dataset, Example, ResponseExample, TokenExample
 from common.errors import ConfigurationError

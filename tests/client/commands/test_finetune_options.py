@@ -22,7 +22,8 @@ def test_each_option_is_read_by_the_command() -> None:
     tree = ast.parse(Path(finetune.__file__).read_text())
     read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     read |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    elsewhere = {"probe_task", "probe_train", "probe_test", "passphrase_file"}  # by `probes_of`, and by `common.cli`
+    # By `probes_of`, and by `common.cli`.
+    elsewhere = {"probe_task", "probe_train", "probe_test", "passphrase_file", "pin_file"}
     assert sorted(set(vars(parser().parse_args(REQUIRED))) - read - elsewhere) == []
 
 

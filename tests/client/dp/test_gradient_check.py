@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from client.dp import training
 from client.dp.mechanism import DpSettings
@@ -110,3 +111,21 @@ def test_a_verified_adapter_is_not_verified_twice(model: AdaptedModel, monkeypat
     verify_training(model, PLAN)
     with pytest.raises(TypeError, match="not callable"):
         verify_training(model, replace(PLAN, max_batch_tokens=PLAN.max_batch_tokens + 64))
+
+
+def test_a_change_that_no_trained_tensor_shows_is_verified_anew(
+    model: AdaptedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen A that is put in place, and another way to compute the backward pass."""
+    model.save_pretrained(tmp_path / "adapter")
+    kept = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    others = {name: 2 * value if ".lora_A." in name else value for name, value in kept.items()}
+    trained, changes = model.export(), (lambda: model.restore(others), model.recompute)
+    for change in changes:
+        verify_training(model, PLAN)
+        change()
+        assert all(np.array_equal(trained[name], value) for name, value in model.export().items())
+        with monkeypatch.context() as patched:
+            patched.setattr(training, "verify_exactness", None)
+            with pytest.raises((TypeError, ModelError)):
+                verify_training(model, PLAN)

@@ -127,14 +127,14 @@ def test_the_reservation_is_on_disk_when_training_begins(
         seen.extend((charge.event, charge.steps_done) for charge in charges)
         raise Crash
 
-    monkeypatch.setattr(local_round, "train", watch)
+    monkeypatch.setattr(local_round, "pausing_train", watch)
     with pytest.raises(Crash):
         local_round.run(job())
     assert seen == [(EVENT, None)]
 
 
 def test_a_crash_in_training_counts_in_full(job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_round, "train", crash)
+    monkeypatch.setattr(local_round, "pausing_train", crash)
     with pytest.raises(Crash):
         local_round.run(job())
     assert ledger.spent() == (EVENT,)
@@ -146,7 +146,7 @@ def test_a_second_attempt_with_fresh_noise_is_charged_again(
     job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(local_round, "train", crash)
+        patch.setattr(local_round, "pausing_train", crash)
         with pytest.raises(Crash):
             local_round.run(job(noise="system"))
     outcome = local_round.run(job(noise="system"))
@@ -159,7 +159,7 @@ def test_a_second_attempt_with_the_same_noise_is_the_same_release_and_charged_on
     job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(local_round, "train", crash)
+        patch.setattr(local_round, "pausing_train", crash)
         with pytest.raises(Crash):
             local_round.run(job(noise="fixed"))
     first = job(noise="fixed")
@@ -179,7 +179,7 @@ def test_a_second_attempt_with_the_same_noise_is_the_same_release_and_charged_on
 def test_fixed_noise_shares_a_charge_within_one_round_of_one_run_only(
     job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(local_round, "train", crash)
+    monkeypatch.setattr(local_round, "pausing_train", crash)
     for arguments in ({}, changes):
         with pytest.raises(Crash):
             local_round.run(job(noise="fixed", **arguments))
@@ -221,7 +221,7 @@ def test_training_without_privacy_makes_the_ledgers_epsilon_infinite_for_ever(
     job: Job, ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(local_round, "train", crash)
+        patch.setattr(local_round, "pausing_train", crash)
         with pytest.raises(Crash):
             local_round.run(job(config(mode="none"), allow_without_privacy=True))
     assert ledger.epsilon(DELTA) == math.inf  # before the data was touched

@@ -126,3 +126,29 @@ def test_customers_without_a_column_are_refused_before_a_row_is_read() -> None:
     institution = institution_config("bank", delta=1e-4, unit="customer", data=DataConfig(train=Path("nowhere.csv")))
     with pytest.raises(AssignmentRefused, match="set customer_column"):
         select_rows(institution, config(unit="customer"))
+
+
+TRENDS = {"trend": ("up", "down")}
+
+
+def instructions(path: Path, *outputs: str) -> DataConfig:
+    path.write_text("instruction,kind,output\n" + "".join(f"Name it.,trend,{each}\n" for each in outputs))
+    return DataConfig(train=path, answers=TRENDS)
+
+
+def test_rows_with_answers_that_the_run_does_not_declare_are_left_out_one_by_one(tmp_path: Path) -> None:
+    asked = replace(config((), "instruction_tuning"), answers=TRENDS)
+    few = read_for_run(instructions(tmp_path / "few.csv", "up", "down"), asked)
+    more = read_for_run(instructions(tmp_path / "more.csv", "up", "flat", "down"), asked)
+    assert few.examples == more.examples
+    assert more.answers == TRENDS
+
+
+def test_an_answer_set_that_differs_from_the_runs_is_refused_before_a_row_is_read(tmp_path: Path) -> None:
+    institution = institution_config("bank", delta=1e-4, data=instructions(tmp_path / "rows.csv", "up"))
+    (tmp_path / "rows.csv").unlink()
+    same = replace(config((), "instruction_tuning"), answers={"trend": ("Down", "Up"), "other": ("a", "b")})
+    assert select_rows(institution, same) == institution.data
+    with pytest.raises(AssignmentRefused, match=r'declare different answers of kind "trend": agree on one set') as told:
+        select_rows(institution, replace(same, answers={"trend": ("rises", "falls")}))
+    assert told.value.code == RefusalCode.CONFIG

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.dp.pause import Pausing, to_end
 from client.federation.local_round import run
 from client.federation.secure_sum import noised_sum, range_of_sums
 from common.errors import AssignmentRefused
@@ -37,7 +38,7 @@ def test_the_noise_of_a_summand_is_its_part_of_the_whole(workspace: Workspace) -
     """With a range of one step the sums are next to nothing, so that the noise alone is left."""
 
     def use(job: Any) -> None:
-        answer, sums = noised_sum(job, SumRange(64, 1))
+        answer, sums = to_end(noised_sum(job, SumRange(64, 1)))
         (charge,) = job.ledger.charges
         step, norm = grid_step(0.5), 0.5
         expected = charge.event.noise_multiplier / math.sqrt(2) * norm / step
@@ -57,7 +58,7 @@ def test_a_summand_is_in_the_order_in_which_tensors_travel(
     def use(job: Any) -> None:
         marks = {id(p): float(place) for place, p in enumerate(job.model.trainable().values())}
 
-        def marked(_job: Any, release: Any) -> str:
+        def marked(_job: Any, release: Any) -> Pausing[str]:
             from client.dp.plan import optimizer_for
             from client.federation.local_round import plan_training
 
@@ -66,9 +67,10 @@ def test_a_summand_is_in_the_order_in_which_tensors_travel(
             parameters = [p for group in groups for p in group["params"]]
             release.receive(np.concatenate([np.full(p.numel(), marks[id(p)]) for p in parameters]).astype(np.int64))
             return "answer"
+            yield
 
-        monkeypatch.setattr("client.federation.secure_sum.run", marked)
-        _, sums = noised_sum(job, SumRange(32, 1))
+        monkeypatch.setattr("client.federation.secure_sum.pausing_run", marked)
+        _, sums = to_end(noised_sum(job, SumRange(32, 1)))
         expected = [np.full(math.prod(shape), place) for place, (_, shape, _) in enumerate(job.model.spec.tensors)]
         assert np.array_equal(sums, np.concatenate(expected))
 

@@ -22,10 +22,11 @@ from client.finetune import (
 from client.inference.merge import merge_adapter
 from client.inference.predictor import load_adapter
 from common.adapters.losses import example_losses
-from common.adapters.manifest import load_adapter as load_model
+from common.adapters.restore import load_adapter as load_model
 from common.data.datasets import Dataset, ResponseExample
 from common.errors import ConfigurationError, ModelError
 from common.evaluation.answers import ResponseCounts
+from common.evaluation.choosing import choose
 from common.evaluation.evaluate import evaluate, prepare
 from common.tokenization.batches import IGNORED, TokenizedSet
 from tests.client.finetune.example_data import TinyModels
@@ -95,6 +96,14 @@ def test_it_learns_to_answer_with_the_labels_and_the_saved_adapter_answers_alike
     assert sum(right) / 16 == measured["accuracy"]
     assert predictor.predict([turns[-1][1] for turns in asked[:2]]) == given[:2]
     assert predictor.evaluate(test).accuracy == pytest.approx(measured["accuracy"])
+
+
+def test_a_choice_is_a_declared_answer_and_the_one_that_the_model_learned(trained: FineTuningResult) -> None:
+    model, _, _ = load_model(trained.adapter)
+    asked = [example for example in rows(16, start=100).examples if isinstance(example, ResponseExample)]
+    chosen = choose(model, [example.turns for example in asked], ("the bank rises", "rises", "falls"))
+    assert sum(answer == example.response for answer, example in zip(chosen, asked, strict=True)) > 9
+    assert choose(model, [], ("rises", "falls")) == []
 
 
 def test_the_template_is_kept_with_the_adapter_and_prediction_uses_that_one(templated: str, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from client.finetune.options.defaults import ResolvedSettings
 from client.finetune.options.memory import MemoryEstimate, estimate_memory
 from client.inference.merge import merge_adapter
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Manifest, build, load_adapter
+from common.adapters.manifest import Manifest
+from common.adapters.restore import build, load_adapter
 from common.adapters.tensors import seeded
 from common.base_models.extend import write_extended_base
 from common.base_models.provenance import refuse_private_base

@@ -13,7 +13,8 @@ from transformers import AutoModel, AutoTokenizer, DebertaV2Config, MPNetConfig,
 from client.inference import merged_head
 from client.inference.merge import merge_adapter
 from client.inference.predictor import Predictor, load_adapter
-from common.adapters.manifest import Manifest, build, write_manifest
+from common.adapters.manifest import Manifest, write_manifest
+from common.adapters.restore import build
 from common.config.adapter import AdapterConfig
 from common.errors import ModelError
 from tests.tiny_models import VOCABULARY, save_tiny_model, shaken, tiny_tokenizer

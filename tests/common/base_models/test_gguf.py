@@ -24,6 +24,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def llama() -> LlamaForCausalLM:
+    return tiny_llama()
+
+
+def tiny_llama() -> LlamaForCausalLM:
     torch.manual_seed(3)
     config = LlamaConfig(
         vocab_size=len(TOKENS),
@@ -40,8 +44,13 @@ def llama() -> LlamaForCausalLM:
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory, llama: LlamaForCausalLM) -> Path:
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+def write_tiny_gguf(path: Path) -> Path:
+    """Write the tiny decoder with its tokenizer."""
+    llama = tiny_llama()
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_block_count(2)

@@ -40,6 +40,7 @@ WRONG: dict[str, list[Any]] = {
     "run.rounds": [0, -1, 1_000_001],
     "task.name": ["", "sentiment", "Sentiment_Analysis"],
     "task.labels": [["one"], ["a", "a"], ["a", ""], ["a", " b"], ["a", 3], "ab"],
+    "task.answers": [{"a": ["up", "up"]}, {"a": []}, {"a": "up"}, {"a": ["up"], "b": [1]}],
     "model.base": ["", " ", "a\nb"],
     "model.pooling": ["max", ""],
     "model.max_tokens": [3, 0, -64, 131073],
@@ -82,6 +83,7 @@ WRONG: dict[str, list[Any]] = {
     "aggregation.honest": [0, 1, 1001],
     "aggregation.threshold": [0, 1, 1001],
     "aggregation.deadline_s": [0, -1.0, 604_801, NAN, INF],
+    "aggregation.update_dtype": ["float16", "bf16", ""],
     "evaluation.every_rounds": [0, -1],
     "personalisation.method": ["own", ""],
     "personalisation.proximal_weight": [-1.0, 1e7, NAN, INF],
@@ -222,6 +224,11 @@ COMBINATIONS: dict[str, tuple[str, dict[str, Any], str]] = {
         "aggregation",
         {"server_decay_rounds": 10_000},
         "aggregation.server_decay_rounds is 10000, but the run has",
+    ),
+    "masked bfloat16": (
+        "aggregation",
+        {"secure": True, "honest": 2, "threshold": 3, "update_dtype": "bfloat16"},
+        'aggregation.update_dtype is "bfloat16", but with secure = true updates travel as masked integers',
     ),
     "five levels": ("task", {"name": "risk_classification", "labels": ["a", "b"]}, "task.labels holds 2"),
     "labels of no task": ("task", {"name": "multi_task", "labels": ["a", "b"]}, "write task/label"),
@@ -382,6 +389,8 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         if name == "multi_task":
             tasks = ("sentiment_analysis", "risk_classification")
             table["labels"] = [f"{tasks[place % 2]}/{label}" for place, label in enumerate(table["labels"])]
+    if name == "instruction_tuning" and draw(st.booleans()):
+        table["answers"] = {draw(st.sampled_from(["trend", "topic"])): ["up", draw(st.sampled_from(["down", "flat"]))]}
     layers = draw(st.sampled_from(["all", "none", "last:1", "last:12"]))
     modules = st.sampled_from(["task", "all-linear"]) | st.lists(NAMES, min_size=1, max_size=3, unique=True)
     adapter: dict[str, Any] = draw(
@@ -423,6 +432,7 @@ def valid_tables(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
             quorum=st.integers(1, 5),
             max_update_norm=POSITIVE,
             deadline_s=st.floats(1, 604_800),
+            update_dtype=st.sampled_from(["float32", "bfloat16"]),
         )
     )
     model = optional(
@@ -464,6 +474,8 @@ def test_toml_to_run_to_json_to_run_is_the_same_run(tables: dict[str, dict[str, 
         for key, value in table.items():
             held = getattr(first, "task" if (section, key) == ("task", "name") else key, None)
             held = held if section in ("run", "task") else getattr(getattr(first, section), key)
+            if key == "answers":
+                value = {kind: tuple(allowed) for kind, allowed in value.items()}
             assert held == (tuple(value) if isinstance(value, list) else value)
     second = RunConfig.from_json(first.to_json())
     assert second == first

@@ -10,7 +10,7 @@ import pytest
 
 from common.data.conversations import check_prompt, turns_of
 from common.data.datasets import Dataset, ResponseExample, text_of
-from common.data.reading import read_labelled
+from common.data.reading import read_labelled, refuse_unused_kinds
 from common.data.unlabelled import read_prompts
 from common.errors import DataError
 
@@ -147,3 +147,33 @@ def test_prompts_are_read_without_responses_or_with_those_left_out(tmp_path: Pat
     assert read_prompts(tmp_path / "c.txt") == [(("user", "one"),), (("user", "two"),)]
     with pytest.raises(DataError, match="neither messages, nor instruction, nor prompt"):
         read_prompts(written(tmp_path / "d.jsonl", {"text": "a"}))
+
+
+TRENDS = {"trend": ("up", "down")}
+
+
+def asked(kind: str | None, output: str) -> dict[str, Any]:
+    row = {"instruction": "Name the trend.", "input": "profit", "output": output}
+    return row if kind is None else row | {"kind": kind}
+
+
+def test_a_column_names_the_kind_of_a_row_and_otherwise_its_instruction_does(tmp_path: Path) -> None:
+    rows = read(tmp_path, asked("trend", "up"), asked(None, "down"), asked("", "down"))
+    kinds = [each.kind for each in rows.examples if isinstance(each, ResponseExample)]
+    assert kinds == ["trend", "Name the trend.", "Name the trend."]
+
+
+def test_an_answer_that_is_not_declared_is_an_error_or_its_row_is_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path / "rows.jsonl", asked("trend", "Up."), asked("trend", "flat"), asked("other", "flat"))
+    with pytest.raises(DataError, match=r'row 2, column "output" holds an answer that is not one of up, down'):
+        read_labelled(path, TASK, answers=TRENDS)
+    kept = read_labelled(path, TASK, answers=TRENDS, leave_out_others=True)
+    assert [each.response for each in kept.examples if isinstance(each, ResponseExample)] == ["Up.", "flat"]
+    assert kept.left_out == {"rows with answers that are not declared": 1}
+    assert kept.answers == TRENDS
+
+
+def test_a_declared_kind_that_no_row_has_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "rows.jsonl", asked("trnd", "up"))
+    with pytest.raises(DataError, match=r'no row is of kind "trend", which task.answers declares'):
+        refuse_unused_kinds(read_labelled(path, TASK, answers=TRENDS), "task.answers")

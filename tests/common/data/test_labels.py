@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common.data.labels import LabelSet, clean_label, iob, label_set, labels_of, plain_label, read_label_file
+from common.data.labels import LabelSet, iob, label_set, labels_of, read_label_file
 from common.errors import DataError
+from common.spelling import clean_label, plain_label
 
 SENTIMENT = ("negative", "neutral", "positive")
 

@@ -9,6 +9,7 @@ from common.errors import DataError
 from common.evaluation.answers import Answer, ResponseCounts, label_sets
 from common.evaluation.metrics import ConfusionMatrix, headline, total
 from common.evaluation.task_metrics import task_metrics
+from common.spelling import plain_answer
 from common.tasks import task
 
 EXPECTED = ["up", "down", "flat", "up", "down", "flat", "up", "down"]
@@ -40,6 +41,17 @@ def test_the_same_word_is_a_label_of_its_own_for_each_kind_of_question() -> None
     assert len(label_sets(both.answers)) == 2
 
 
+def test_declared_answers_are_the_labels_whatever_the_rows_hold_and_each_kind_has_figures_of_its_own() -> None:
+    rise = [Answer("up", text, "rise", ("up", "down")) for text in ("Down.", "sideways")]
+    grade = [Answer("a", text, "grade", ("a", "b")) for text in ("a", "b", "c", "a")]
+    figures = ResponseCounts(10, 6, 20.0, (*rise, *grade)).figures()
+    assert figures["valid_answers"] == 4 / 6, "down is an answer that no row expects"
+    assert (figures["rise accuracy"], figures["rise valid answers"]) == (0, 1 / 2)
+    assert (figures["grade accuracy"], figures["grade valid answers"]) == (1 / 2, 3 / 4)
+    assert figures["grade macro F1"] == pytest.approx(2 / 3)
+    assert "grade accuracy" not in ResponseCounts(10, 6, 20.0, tuple(grade)).figures(), "one kind is the whole"
+
+
 @pytest.mark.parametrize(
     ("expected", "closed"),
     [
@@ -66,3 +78,17 @@ def test_parts_add_up_and_reports_get_the_same_figures() -> None:
     assert measured == whole.figures() | {"log_likelihood": -2.0}
     with pytest.raises(DataError, match="different tasks"):
         total([whole, ConfusionMatrix.of([0], [0], 2)])
+
+
+def test_a_large_declared_set_is_read_once_and_not_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def noted(text: str) -> str:
+        seen.append(text)
+        return plain_answer(text)
+
+    monkeypatch.setattr("common.evaluation.answers.plain_answer", noted)
+    allowed = tuple(f"answer {number}" for number in range(1000))
+    rows = [Answer(text, text, "kind", allowed) for text in allowed[:20]]
+    assert label_sets(rows)["kind"] == {plain_answer(text) for text in allowed}
+    assert len(seen) == len(allowed)

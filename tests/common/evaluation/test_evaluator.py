@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from client.finetune import FineTuningJob, TrainingOptions, finetune
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.evaluation.evaluate import evaluate
 from common.evaluation.evaluator import make_evaluator
 from common.evaluation.task_metrics import task_metrics

@@ -1,6 +1,8 @@
 """The contract with the Flower release that is pinned: each private symbol is there with its known meaning."""
 
 import inspect
+import json
+import os
 import ssl
 import threading
 import time
@@ -11,13 +13,16 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from flwr.app import Array, RecordDict
 from flwr.common.constant import ErrorCode, Status
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode
+from flwr.supercore.inflatable.inflatable_object import add_header_to_object_body, get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import (
     ObjectUnavailableError,
+    inflate_object_from_contents,
     pull_and_inflate_object_from_tree,
     pull_objects,
 )
@@ -35,8 +40,10 @@ from common.flower.internals import (
     Control,
     prove_clients,
     prove_servers,
+    refuse_repeated_pieces,
     shorten_pull_backoff,
 )
+from common.flower.records import from_record, to_record
 from common.identity.loopback import LoopbackIdentity
 from common.processes.ports import free_port
 
@@ -149,3 +156,26 @@ def test_what_is_still_on_its_way_is_looked_for_again_soon(monkeypatch: pytest.M
     assert pull_objects(["x"], arrives) == {"x": b"content"}
     assert 0.2 < looked[-1] - looked[0] < 2  # as it comes: 2.4 at least
     assert pull_and_inflate_object_from_tree.__kwdefaults__["initial_backoff"] == 0.1
+
+
+def content_of(array: Array, pieces: object) -> bytes:
+    """An array's own object as a sender that lies about its pieces makes it."""
+    body = {"dtype": "uint8", "shape": [1], "stype": "bytes", "arraychunk_ids": pieces}
+    return bytes(add_header_to_object_body(object_body=json.dumps(body).encode(), obj=array))
+
+
+@pytest.mark.parametrize("pieces", [[0, 1, 0], [0] * 2**16, [1, 0], [0], [0, 2**31], [0, -1], 2**31, None, [0, 1, 2]])
+def test_an_array_that_names_a_piece_twice_or_not_at_all_is_refused_before_it_is_built(
+    monkeypatch: pytest.MonkeyPatch, pieces: object
+) -> None:
+    monkeypatch.setattr(Array, "inflate", Array.__dict__["inflate"])
+    refuse_repeated_pieces()
+    sealed = os.urandom(6 * 2**20)
+    record = to_record(sealed)
+    contents = {name: each.deflate() for name, each in get_all_nested_objects(record).items()}
+    whole = inflate_object_from_contents(record.object_id, contents)
+    assert isinstance(whole, RecordDict)
+    assert from_record(whole) == sealed
+    array = Array(dtype="uint8", shape=(1,), stype="bytes", data=sealed)
+    with pytest.raises(ValueError, match="each of its pieces once"):
+        Array.inflate(content_of(array, pieces), dict(array.children))

@@ -18,6 +18,8 @@ BANK = OutsideAuthority("bank")
 LEAF = ssl.PEM_cert_to_DER_cert(BANK.issue(CSR, up_to="leaf"))
 DIGEST = Certificate.of_der(LEAF).key
 BODY = base64.b64decode("".join(CSR.split("\n")[1:-2]))
+# `cryptography` only warns of a serial number that is not positive, and fedfin refuses it.
+pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
 
 
 def pem(kind: str, der: bytes) -> str:
@@ -63,3 +65,10 @@ def test_a_part_of_an_unknown_kind_is_refused(kind: str) -> None:
         place = der.find(start[kind]) + len(start[kind])
         for value in range(256):
             read(changed(der, place, value))
+
+
+@pytest.mark.parametrize("first", [0x80, 0xFF])
+def test_a_negative_serial_number_is_refused(first: int) -> None:
+    tag = LEAF.find(b"\xa0\x03\x02\x01\x02\x02") + 5  # the tag of the serial number follows that of the version
+    with pytest.raises(EnrolmentError):
+        Certificate.of_der(changed(LEAF, tag + 2, first))

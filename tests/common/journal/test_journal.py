@@ -157,7 +157,8 @@ def test_a_signature_that_the_chain_covers_but_the_key_did_not_make_is_found_off
     entry, line = opened._next("note", {"number": 9})
     opened._write(line)
     opened._keys = KEYS
-    opened._acknowledge(entry.sequence, opened._head.length + len(line), line_format.digest(line))
+    head = opened._signed_head(entry.sequence, opened._head.length + len(line), line_format.digest(line))
+    opened._acknowledge(head)
     opened.close()
     assert len(entries) == 4
     with pytest.raises(LedgerError, match="line 5 was edited"):

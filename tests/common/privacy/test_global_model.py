@@ -21,10 +21,10 @@ def test_the_ratio_is_that_of_the_noise_and_the_movement_that_the_hubs_mean_show
     rng, drawn = np.random.default_rng(1), 400_000
     shares = weights(SIZES, weighting)
     steps = {n: (NOISE * CLIP * rng.standard_normal(drawn)) / (RATE * size) for n, size in SIZES.items()}
-    spread = weighted_mean({n: {"w": value.astype(np.float32)} for n, value in steps.items()}, shares)["w"].std()
+    spread = weighted_mean(lambda n: {"w": steps[n].astype(np.float32)}, shares)["w"].std()
     for name in SIZES:
         one = {n: {"w": np.array([CLIP / (RATE * SIZES[n]) if n == name else 0.0], np.float32)} for n in SIZES}
-        multiplier = spread / float(weighted_mean(one, shares)["w"][0])
+        multiplier = spread / float(weighted_mean(one.__getitem__, shares)["w"][0])
         known = {n: Share(shares[n], NOISE * CLIP, RATE * SIZES[n]) for n in SIZES}
         assert NOISE * noise_ratio(known, name) == pytest.approx(multiplier, rel=0.01)
 

@@ -183,3 +183,32 @@ def test_a_disk_that_is_full_ends_no_process_and_is_said(tmp_path: Path, monkeyp
     supervisor.tick()
     supervisor.stop()
     assert any("cannot be written (No space left on device): make room" in line for line in said)
+
+
+def test_a_service_that_is_started_again_on_a_full_disk_is_shown_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    supervisor = Supervisor([service(tmp_path, "one", SLEEP)], tmp_path / "state.json", said.append)
+    supervisor.start()
+    try:
+        before = running_services(tmp_path / "state.json")[0]
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("common.processes.supervisor.write_atomic", full)
+            os.kill(before["pid"], signal.SIGKILL)
+
+            def is_started_again() -> bool:
+                supervisor.tick()
+                return any(line.startswith("one started") for line in said[1:])
+
+            until(is_started_again)
+        assert not running_services(tmp_path / "state.json")[0]["up"]
+        supervisor.tick()
+        assert running_services(tmp_path / "state.json")[0]["up"]
+        assert sum("cannot be written" in line for line in said) == 1
+    finally:
+        supervisor.stop()

@@ -138,3 +138,42 @@ def test_a_masked_vector_says_nothing_of_its_values() -> None:
         sent = federation.parties["bank00"].mask(round_, federation.members, np.full(2**16, value), RANGE)
         counts = np.bincount(np.frombuffer(sent, dtype=np.uint8), minlength=256)
         assert abs(counts / counts.mean() - 1).max() < 0.2
+
+
+COMPLAINTS: tuple[tuple[dict[str, tuple[str, ...]], tuple[str, ...]], ...] = (
+    ({"bank02": ("bank01",)}, ("bank00", "bank01", "bank03", "bank04")),
+    ({"bank02": ("bank00", "bank01", "bank03", "bank04")}, ("bank00", "bank01", "bank03", "bank04")),
+    (dict.fromkeys(("bank00", "bank02", "bank03"), ("bank01",)), ("bank00", "bank02", "bank03", "bank04")),
+    (dict.fromkeys(("bank00", "bank02"), ("bank01",)), ("bank01", "bank03", "bank04")),
+)
+"""Dealers whose packets are said not to open, by the one that says so, and the members: two may work with the hub."""
+
+
+@pytest.mark.parametrize(("unopened", "members"), COMPLAINTS)
+def test_a_dealer_is_left_out_if_more_name_it_than_may_lie_and_else_those_that_name_it(
+    unopened: dict[str, tuple[str, ...]], members: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = tuple(f"bank{place:02d}" for place in range(5))
+    federation = Federation(5, 4, 2, absent=((), (), names))
+    for name in names:
+        packets = federation.hub.packets_for(name)
+        spoiled = {dealer: packets[dealer][:-1] for dealer in unopened.get(name, ())}
+        if len(spoiled) == 4:  # it lies, since it could not take part itself
+            answer = federation.parties[name].receive(packets)
+            federation.hub.pads(name, replace(answer, pads={}, unopened=tuple(sorted(spoiled))))
+        else:
+            federation.hub.pads(name, federation.parties[name].receive(packets | spoiled))
+    assert federation.hub.members == members
+    assert "says that the packet of bank01 does not open" in caplog.text
+    if len(members) == 4:
+        federation.members = members
+        values = values_of(members, 3)
+        assert federation.round(1, values)[1].tolist() == slow_sum(values, members)
+
+
+def test_nobody_names_a_packet_that_it_did_not_get() -> None:
+    federation = Federation(4, 3, 2, absent=((), (), ("bank03",)))
+    answer = federation.parties["bank03"].receive(federation.hub.packets_for("bank03"))
+    for wrong in ("bank03", "ghost"):
+        with pytest.raises(SecureAggregationRefused, match="names packets that it did not get"):
+            federation.hub.pads("bank03", replace(answer, unopened=(wrong,)))

@@ -22,7 +22,7 @@ STATEMENT = PrivacyStatement(1.2, 1.0, 1, 1e-5, 3.0, 0.25)
 MESSAGES: tuple[SecureMessage, ...] = (
     Announcement("d", 1, b"key", 256, b"signature"),
     DealtShares("d", 1, {"b": b"two", "a": b"one"}, b"digests"),
-    Pads("d", 1, {}),
+    Pads("d", 1, {}, ("north",)),
     MaskedSum("d", 2, b"\1\2\3\4", "s", "c", None, STATEMENT, 8.0),
     Confirmation("d", 2, b"signature"),
     Unmasking("d", 2, b"seed", {"a": b"share"}),

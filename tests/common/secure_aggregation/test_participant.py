@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from common.errors import EnvelopeError, SecureAggregationRefused
+from common.errors import SecureAggregationRefused
 from common.secure_aggregation.aggregator import Aggregator
 from common.secure_aggregation.masks import MaskAdder
 from common.secure_aggregation.participant import Participant
@@ -63,8 +63,21 @@ def test_packets_of_another_session_or_for_another_party_do_not_open() -> None:
         party = fresh if name == "bank00" else one.parties[name]
         hub.announce(name, party.announce())
     fresh.deal(32, hub.announcements)
-    with pytest.raises(EnvelopeError):
-        fresh.receive({name: two.hub._dealt[name]["bank00"] for name in NAMES[1:]})
+    other = {name: two.hub._dealt[name]["bank00"] for name in NAMES[1:]}
+    with pytest.raises(SecureAggregationRefused, match="1 institutions dealt shares, and the threshold is 3"):
+        fresh.receive(other)
+
+
+def test_a_dealer_whose_packet_does_not_open_is_named_and_no_round_is_masked_with_it() -> None:
+    federation = Federation(4, 3, 2, absent=((), (), NAMES))
+    party = federation.parties["bank02"]
+    packets = federation.hub.packets_for("bank02")
+    answer = party.receive(packets | {"bank00": packets["bank00"][:-1] + b"?"})
+    assert answer.unopened == ("bank00",)
+    assert set(answer.pads) == {"bank01"}
+    with pytest.raises(SecureAggregationRefused, match="a member of this session dealt no shares"):
+        party.check_round(1, NAMES)
+    party.check_round(1, NAMES[1:])
 
 
 def test_no_round_is_masked_twice() -> None:

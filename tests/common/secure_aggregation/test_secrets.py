@@ -28,9 +28,10 @@ def test_no_two_places_share_a_key() -> None:
 def test_digests_are_those_of_the_shares_and_keys() -> None:
     secrets = RoundSecrets.draw(TERMS)
     found = RoundDigests.of(secrets, TERMS, 1, "bank01")
-    data = found.to_bytes()
-    assert len(data) == RoundDigests.size(4)
-    assert RoundDigests.from_bytes(data, 4) == found
+    data = found.to_bytes(2)
+    assert len(data) == RoundDigests.size(4, 2)
+    assert RoundDigests.from_bytes(data, 4, 2) == found
+    assert all(RoundDigests.of(secrets, TERMS, 1, name).to_bytes(n) for n, name in enumerate(NAMES, start=1))
     assert found.pair_shares[2] == digest(secrets.pair_shares[2])
     assert found.pair_keys[0] == found.pair_keys[1] == bytes(16)
     assert found.pair_keys[2] == digest(pair_key(secrets.pair_seed, TERMS, 1, "bank01", "bank02"))

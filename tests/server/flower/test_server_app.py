@@ -25,10 +25,13 @@ def test_a_run_whose_base_model_is_no_longer_the_same_ends_before_anybody_is_ask
     with (base / "tokenizer_config.json").open("a") as file:
         file.write("\n")
     monkeypatch.setenv(ENVIRONMENT, str(home.directory))
-    # It changes Flower for the whole process.
-    monkeypatch.setattr("server.flower.server_app.shorten_pull_backoff", lambda: None)
+    # These change Flower for the whole process.
+    changed: list[str] = []
+    for name in ("shorten_pull_backoff", "refuse_repeated_pieces"):
+        monkeypatch.setattr(f"server.flower.server_app.{name}", lambda name=name: changed.append(name))
     nobody: Any = object()
     execute_run(nobody, run.name, "7")
+    assert changed == ["shorten_pull_backoff", "refuse_repeated_pieces"]
     ending = run.ending()
     assert ending is not None
     assert ending.state == FAILED

@@ -12,7 +12,7 @@ from common.identity.keys import PrivateKeys
 from common.protocol.adapter_codec import Spec, decode, encode
 from common.protocol.messages import Assignment, Contribution, PrivacyStatement, Refusal, RefusalCode
 from common.protocol.outcomes import RoundOutcome
-from server.rounds.admission import Failure
+from server.rounds.admission import Failure, largest_reply
 
 BAD = "bank-b"
 Change = Callable[[Contribution], Contribution]
@@ -202,11 +202,12 @@ def test_bytes_of_an_earlier_round_do_not_count_again(federate: Any) -> None:
     assert [r.outcomes[BAD] for r in final.history] == ["contributed", "refused:wrong_round", "refused:wrong_round"]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("copied_from", [BAD, "bank-c"])
-def test_an_adapter_that_was_combined_before_does_not_count_again_in_a_new_envelope(
-    federate: Any, copied_from: str
+def test_an_update_that_was_combined_before_does_not_count_again_in_a_new_envelope(
+    federate: Any, copied_from: str, dtype: str
 ) -> None:
-    federation = limited(federate)
+    federation = federate(aggregation={"weighting": "uniform", "max_update_norm": 100.0, "update_dtype": dtype})
     first: dict[str, Contribution] = {}
 
     def keep(institution: Any, round_: int, reply: bytes) -> bytes:
@@ -233,6 +234,31 @@ def test_an_unchanged_global_adapter_may_come_again(federate: Any) -> None:
     final = federation.run()
     assert all(record.contributed == ("bank-a", "bank-b", "bank-c") for record in final.history)
     assert final.adapter["a.weight"].tobytes() == federation.start().adapter["a.weight"].tobytes()
+
+
+def test_the_limits_of_a_run_hold_for_updates_in_bfloat16(federate: Any) -> None:
+    """The norm is that of the change. Numbers of the other type, infinity and a longer answer are refused by name."""
+    start = {name: np.zeros_like(value) for name, value in federate().start().adapter.items()}
+
+    def change(value: float, dtype: Any = "bfloat16") -> Any:
+        update = {**start, "b.weight": np.array([value, 0, 0, 0, 0], np.float32)}
+        return changed(lambda m: replace(m, adapter=encode(update, dtype)))
+
+    for wrong, outcome in (
+        (change(99.0), "contributed"),
+        (change(101.0), "refused:norm"),
+        (change(1.0, "float32"), "refused:dtype"),
+        (change(float("inf")), "refused:non_finite"),
+        (lambda i, r, reply: reply + bytes(2**17), "refused:too_large"),
+    ):
+        federation = federate(rounds=1, aggregation={"max_update_norm": 100.0, "update_dtype": "bfloat16"})
+        federation.meddle[BAD] = wrong
+        assert federation.run().history[0].outcomes[BAD] == outcome
+
+
+def test_the_largest_reply_follows_the_type_of_the_numbers() -> None:
+    spec = Spec.of({"a.weight": np.zeros((300, 300), np.float32)})
+    assert largest_reply(spec) - largest_reply(spec, "bfloat16") == pytest.approx(spec.data_bytes / 2, abs=16)
 
 
 def test_the_norm_limit_is_the_limit(federate: Any) -> None:

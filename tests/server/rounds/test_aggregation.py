@@ -91,7 +91,8 @@ def test_where_nobody_declares_shares_are_equal() -> None:
 def test_the_mean_is_the_exact_mean_rounded_to_float32(rows: list[tuple[float, int]]) -> None:
     names = [f"bank-{i}" for i in range(len(rows))]
     shares = weights({name: 2**k for name, (_, k) in zip(names, rows, strict=True)}, "declared_units")
-    combined = weighted_mean({name: tensors(value) for name, (value, _) in zip(names, rows, strict=True)}, shares)
+    adapters = {name: tensors(value) for name, (value, _) in zip(names, rows, strict=True)}
+    combined = weighted_mean(adapters.__getitem__, shares)
     exact = sum(Fraction(value) * 2**k for value, k in rows) / sum(2**k for _, k in rows)
     largest = max(abs(value) for value, _ in rows)
     assert combined["a.weight"].dtype == np.float32
@@ -110,8 +111,8 @@ def test_the_mean_is_the_same_bits_in_whatever_order_contributions_come(random: 
     shares = weights(dict.fromkeys(contributions), "uniform")
     shuffled = list(contributions)
     random.shuffle(shuffled)
-    once = weighted_mean(contributions, shares)
-    again = weighted_mean({name: contributions[name] for name in shuffled}, {name: shares[name] for name in shuffled})
+    once = weighted_mean(contributions.__getitem__, shares)
+    again = weighted_mean(contributions.__getitem__, {name: shares[name] for name in shuffled})
     assert {name: value.tobytes() for name, value in once.items()} == {n: v.tobytes() for n, v in again.items()}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from common.events import Observer
 from common.protocol.messages import PrivacyStatement
 from common.report.records import RoundRecord
 from server.rounds import checkpoint
+from server.rounds.aggregation import weighted_mean
 from server.rounds.checkpoint import RunState
 
 BANKS = ("bank-a", "bank-b", "bank-c")
@@ -188,12 +190,32 @@ def test_a_missed_quorum_is_saved_and_the_round_is_still_to_be_played(federate: 
     assert len(set(questions)) == 1
 
 
+def test_updates_in_bfloat16_are_added_to_the_adapter_of_their_round(federate: Any) -> None:
+    federation = federate(rounds=2, aggregation={"weighting": "uniform", "update_dtype": "bfloat16"})
+    final = federation.run()
+    here = federation.start().adapter
+    for round_ in (1, 2):
+        moved = []
+        for name in BANKS:
+            trained = federation.institutions[name].train(name, round_, here)
+            change = {n: torch.from_numpy(trained[n] - here[n]).to(torch.bfloat16).float().numpy() for n in here}
+            moved.append({n: here[n] + change[n] for n in here})
+        here = weighted_mean(dict(zip(BANKS, moved, strict=True)).__getitem__, dict.fromkeys(BANKS, 1 / 3))
+    assert {n: v.tobytes() for n, v in final.adapter.items()} == {n: v.tobytes() for n, v in here.items()}
+
+
 # --- cut anywhere, it goes on
 
 
-@pytest.mark.parametrize("kind", ["none", "momentum", "adam"])
-def test_resuming_from_every_checkpoint_equals_the_uninterrupted_run(federate: Any, tmp_path: Path, kind: str) -> None:
-    settings = {"aggregation": {"server_optimizer": kind, "institutions_per_round": 2, "quorum": 1}}
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("none", "float32"), ("momentum", "float32"), ("adam", "float32"), ("adam", "bfloat16")]
+)
+def test_resuming_from_every_checkpoint_equals_the_uninterrupted_run(
+    federate: Any, tmp_path: Path, kind: str, dtype: str
+) -> None:
+    settings = {
+        "aggregation": {"server_optimizer": kind, "institutions_per_round": 2, "quorum": 1, "update_dtype": dtype}
+    }
     whole = federate(banks=4, rounds=4, **settings)
     final = whole.run()
     assert len(whole.states) == 4

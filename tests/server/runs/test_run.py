@@ -119,9 +119,8 @@ def test_a_run_is_laid_out_whole_and_read_back(home: HubDirectory, source: Path)
         ('labels = ["negative", "positive"]\n', "", None, ""),
         ("rounds = 2", "rounds = 0", ConfigurationError, "run.rounds"),
         ("[privacy]", "[aggregation]\nquorum = 3\n[privacy]", ConfigurationError, "2 institutions that are enrolled"),
-        ("[training]\nlocal_steps = 2", "[aggregation]\nsecure = true\nhonest = 2\nthreshold = 2\n[training]\n"
-         "local_steps = 1", ConfigurationError,
-         "aggregation.secure is true, but a hub has no secure aggregation yet: leave secure, honest and threshold out"),
+        ("[training]\nlocal_steps = 2", "[aggregation]\nsecure = true\nhonest = 2\nthreshold = 3\n[training]\n"
+         "local_steps = 1", ConfigurationError, "aggregation.threshold is 3, but 2 institutions take part: lower it"),
         ('"test.csv"', '"absent.csv"', DataError, "absent.csv"),
         ("[data]", "[dato]", ConfigurationError, "dato"),
         ("[data]", f'[model]\nbase_digest = "{"0" * 64}"\n[data]', ConfigurationError, "is not that of minilm"),
@@ -144,6 +143,20 @@ def test_a_run_that_cannot_be_played_is_refused_before_anything_is_written(
     with pytest.raises(error, match=words):
         Run.create(home, source)
     assert not home.runs_path.exists()
+
+
+@pytest.mark.parametrize("name", ["instruction_tuning", "document_summarization"])
+def test_a_base_model_that_cannot_write_is_refused_before_anything_is_written(
+    home: HubDirectory, source: Path, name: str
+) -> None:
+    labelled = 'name = "sentiment_analysis"\nlabels = ["negative", "positive"]'
+    source.write_text(source.read_text().replace(labelled, f'name = "{name}"'))
+    header = "prompt,completion" if name == "instruction_tuning" else "text,summary"
+    (source.parent / "test.csv").write_text(f"{header}\nprofit rises,positive\nloss widens,negative\n")
+    with pytest.raises(ModelError, match=r"base model minilm \(bert\): it cannot write text: use a decoder"):
+        Run.create(home, source)
+    assert not home.runs_path.exists()
+    Run.create(home, source, changes=['model.base="smollm2"'])
 
 
 def test_a_run_without_labels_reads_its_texts_before_anything_is_written(home: HubDirectory, source: Path) -> None:

@@ -14,7 +14,7 @@ from client.finetune.strategies.continual_pretraining import objective
 from client.finetune.strategies.domain_terms import mine
 from client.finetune.strategies.single_task import run as finetune_one
 from common.adapters.adapted_model import adapt
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.base_models.extend import extend
 from common.base_models.load import load_base
 from common.base_models.provenance import read_provenance

@@ -10,7 +10,7 @@ import torch
 from client.finetune.job import FineTuningJob, TaskData, TrainingOptions
 from client.finetune.strategies import distillation, single_task
 from client.finetune.strategies.distillation import DistillationJob, distillation_losses, teacher_logits, write_student
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.base_models.load import load_classifier
 from common.errors import ConfigurationError, ModelError
 from common.tasks import task

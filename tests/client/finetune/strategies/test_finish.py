@@ -10,7 +10,7 @@ from client.finetune import FineTuningJob, FineTuningResult, TrainingOptions
 from client.finetune.result import PrivacyGuarantee
 from client.finetune.strategies.finish import finish
 from client.finetune.strategies.session import Session, open_session
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from tests.client.finetune.example_data import TinyModels, task_data
 from tests.tiny_models import shaken
 

@@ -12,7 +12,7 @@ from client.finetune.job import TaskData
 from client.finetune.strategies import distillation, stages
 from client.finetune.strategies.stages import PUBLISHED, STAGES, Stage, StagesJob
 from client.finetune.training.time_budget import TimeBudgetExceeded
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.base_models.provenance import read_provenance
 from common.data.datasets import Dataset, TokenExample
 from common.errors import ConfigurationError, DataError, ModelError

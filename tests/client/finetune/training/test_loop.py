@@ -16,7 +16,8 @@ from client.finetune.training.loop import fit
 from client.finetune.training.plan import History, LoopPlan, Minibatch, Training, TrainingSet, grouped_minibatches
 from client.finetune.training.time_budget import TimeBudgetExceeded
 from common.adapters.adapted_model import AdaptedModel
-from common.adapters.manifest import Manifest, build
+from common.adapters.manifest import Manifest
+from common.adapters.restore import build
 from common.config.adapter import AdapterConfig
 from common.errors import CheckpointError, ConfigurationError
 from common.events import EpochEvent, Observer, StepEvent

@@ -17,7 +17,7 @@ from client.finetune.training.plan import LoopPlan
 from client.finetune.training.sft import instruct
 from common.adapters.adapted_model import AdaptedModel, adapt
 from common.adapters.losses import example_losses
-from common.adapters.manifest import load_adapter
+from common.adapters.restore import load_adapter
 from common.base_models.load import load_base
 from common.config.adapter import AdapterConfig
 from common.config.training import ModelConfig
