@@ -33,6 +33,7 @@ from server.rounds import coordinator
 from server.rounds.admission import Failure
 from server.rounds.assignments import FederationContext
 from server.rounds.checkpoint import RunState
+from server.rounds.secure_exchange import largest_answer
 from server.rounds.spool import Spool
 
 NUMBERS = 2**18
@@ -130,3 +131,9 @@ def test_twelve_institutions_take_the_memory_of_four(keys: dict[str, PrivateKeys
     assert many < few + 2 * BYTES
     assert run(keys, banks, None) > many + 8 * BYTES
     assert not list(tmp_path.iterdir())
+
+
+def test_the_largest_masked_sum_is_taken_and_hardly_more() -> None:
+    largest = np.full(NUMBERS, 2**63 - 1, dtype=np.uint64)
+    longest = MaskedSum("0" * 64, 1, largest.tobytes(), SPEC.digest(), code_digest(), 64, STATEMENT, 2.0)
+    assert len(longest.to_bytes()) <= largest_answer(SPEC, 2) < 2 * len(longest.to_bytes())
