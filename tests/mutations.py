@@ -288,7 +288,7 @@ MUTATIONS = (
         "frozen features are computed in blocks padded to the longest row of the file",
         "common/adapters/frozen_blocks.py",
         "        for block in fixed_blocks(\n"
-        "            texts, np.arange(len(data)), base.max_tokens, max_batch_tokens, one_size=not base.is_exact\n"
+        "            texts, np.arange(len(data)), base.max_tokens, max_batch_tokens, one_size=base.needs_one_size\n"
         "        ):",
         "        for block in [Block(np.arange(len(data)), len(data), int(lengths.max()) + 1)]:",
         ("tests/client/dp/test_training.py", "frozen_features_are_computed_at_a_length_that_follows_from_the_record"),
@@ -393,6 +393,13 @@ MUTATIONS = (
         "    if one_size:\n",
         "    if False:\n",
         ("tests/common/tokenization/test_blocks.py", "all_blocks_of_one_length_have_the_same_number_of_rows"),
+    ),
+    Mutation(
+        "a layer over few rows is computed as it comes",
+        "common/adapters/few_rows.py",
+        "len(rows) >= LEAST_ROWS:",
+        "len(rows) >= 2:",
+        ("tests/common/adapters/test_few_rows.py", "outputs_and_gradients_of_a_row_are_those_among_many_rows"),
     ),
     Mutation(
         "noise of other institutions is counted in each local step",

@@ -18,7 +18,7 @@ from client.dp.random_examples import random_examples
 from client.dp.workers import Workers
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
-from common.adapters.losses import batch_losses
+from common.adapters.losses import batch_losses, block_losses
 from common.errors import ModelError
 from common.tokenization.batches import IGNORED, TokenizedSet
 from common.tokenization.blocks import POOLED_SIZES, padded_length, sizes
@@ -120,7 +120,7 @@ def _verify_length(
         return random_examples(model, rng.choice(lengths, count).tolist(), rng)
 
     example = random_examples(model, [length], rng)
-    large, small = sizes(tokens, budget, one_size=not model.base.is_exact)
+    large, small = sizes(tokens, budget, one_size=model.base.needs_one_size)
     first = _gradient(model, workers.private, _joined(example, company(large - 1)), 0, budget, POOLED_SIZES[0])
     beside = [(_joined(company(small - 1), example), small - 1, POOLED_SIZES[1])]
     if alone:
@@ -152,7 +152,7 @@ def _gradient(
         others = np.resize(np.setdiff1d(rows, target), pooled - 1)
         rows = np.insert(others, 0 if target == 0 else pooled - 1, target)
     block = next(block for block in cache.blocks(data, rows, budget) if target in block.rows)
-    batch_losses(model, cache.block_batch(data, block, model.base.device)).sum().backward()  # type: ignore[no-untyped-call]
+    block_losses(model, cache.block_batch(data, block, model.base.device)).sum().backward()  # type: ignore[no-untyped-call]
     return clipped.take_samples()[int(np.flatnonzero(block.rows == target)[0])]
 
 

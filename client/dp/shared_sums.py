@@ -24,7 +24,7 @@ from client.dp.training import customers_at_once, training_mode
 from client.dp.workers import private_workers
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
-from common.adapters.losses import batch_losses
+from common.adapters.losses import block_losses
 from common.tokenization.batches import joined
 from common.tokenization.blocks import Block
 
@@ -60,7 +60,7 @@ def sums_together(draws: Sequence[Draw]) -> list[BatchSum]:
         sums = [ClippedSum(workers.private.params, dp.clipping_norm, dp.unit) for _ in draws]
 
         def add(own: AdaptedModel, clipped: ClippedSum, block: Block) -> None:
-            losses = batch_losses(own, cache.block_batch(data, block, own.base.device))
+            losses = block_losses(own, cache.block_batch(data, block, own.base.device))
             samples = clipped.samples(losses, len(block.rows))
             places = whose[block.rows]  # ascending: rows of one draw stand side by side
             cuts = np.flatnonzero(np.diff(places)) + 1

@@ -28,7 +28,7 @@ from client.dp.watcher import Watcher
 from client.dp.workers import Workers, private_workers
 from common.adapters.adapted_model import AdaptedModel
 from common.adapters.feature_cache import FeatureCache
-from common.adapters.losses import batch_losses
+from common.adapters.losses import batch_losses, block_losses
 from common.errors import ConfigurationError, DataError
 from common.events import Observer
 from common.tokenization.batches import TokenizedSet, minibatches, token_batches
@@ -182,7 +182,7 @@ def accumulate_batch(
     owners, total = _owners(data, plan), 0.0
 
     def add(model: AdaptedModel, clipped: ClippedSum, block: Block) -> float:
-        losses = batch_losses(model, cache.block_batch(data, block, model.base.device))
+        losses = block_losses(model, cache.block_batch(data, block, model.base.device))
         whose = None if owners is None else torch.from_numpy(owners[block.rows])
         clipped.accumulate(losses, len(block.rows), whose)
         return float(losses.detach()[: len(block.rows)].sum())

@@ -105,7 +105,7 @@ class FeatureCache:
         model = self._owner[0]
         if self.is_pooled:
             return pooled_blocks(rows)
-        masked, one_size = model.head.scores_some_tokens, not model.base.is_exact
+        masked, one_size = model.head.scores_some_tokens, model.base.needs_one_size
         return fixed_blocks(data, rows, model.base.max_tokens, max_batch_tokens, masked, one_size)
 
     def block_batch(self, data: TokenizedSet, block: Block, device: str) -> Batch:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from common.adapters.few_rows import FewRows
 from common.adapters.target_modules import block_stacks
 from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.load import LoadedBase
@@ -261,9 +262,10 @@ class FrozenFeatures:
         rows: dict[int, Tensor] = {}
         pooled = False
         for block in fixed_blocks(
-            texts, np.arange(len(data)), base.max_tokens, max_batch_tokens, one_size=not base.is_exact
+            texts, np.arange(len(data)), base.max_tokens, max_batch_tokens, one_size=base.needs_one_size
         ):
-            hidden = part.frozen_output(block_batch(texts, block, base.device)).to("cpu", torch.float32)
+            with FewRows():
+                hidden = part.frozen_output(block_batch(texts, block, base.device)).to("cpu", torch.float32)
             pooled = hidden.ndim == 2
             for row, index in enumerate(block.rows):
                 # A copy: a view would keep the padded batch alive.

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from common.adapters.adapted_model import AdaptedModel
+from common.adapters.few_rows import FewRows
 from common.errors import DataError
 from common.tokenization.batches import IGNORED, Batch
 
-__all__ = ["batch_losses", "example_losses"]
+__all__ = ["batch_losses", "block_losses", "example_losses"]
 
 
 def example_losses(logits: Tensor, labels: Tensor, chosen: Tensor | None = None) -> Tensor:
@@ -39,3 +40,9 @@ def batch_losses(model: AdaptedModel, batch: Batch) -> Tensor:
     if batch.labels is None:
         raise DataError("training data: a batch without labels")
     return example_losses(model.logits(batch), batch.labels, batch.chosen)
+
+
+def block_losses(model: AdaptedModel, batch: Batch) -> Tensor:
+    """Do as `batch_losses` for the batch of a block. The bits of each loss do not follow from the block's company."""
+    with FewRows():
+        return batch_losses(model, batch)

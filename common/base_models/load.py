@@ -69,6 +69,11 @@ class LoadedBase:
         return all(p.dtype in (torch.float32, torch.float64) for p in self.model.parameters())
 
     @property
+    def needs_one_size(self) -> bool:
+        """Whether the bits of a row follow from the number of rows beside it, as in bfloat16 and maybe on a GPU."""
+        return not self.is_exact or not self.device.startswith("cpu")
+
+    @property
     def is_encoder_decoder(self) -> bool:
         """Whether the base has an encoder and a decoder."""
         config: Any = self.model.config

@@ -5,8 +5,9 @@ batch does not change. So the shape that an example is computed in follows from 
 follows from its own length, and blocks have one of two fixed numbers of rows. Missing rows are filled with dummies.
 That both numbers of rows, and all places in a block, give equal bits is a property of the machine's libraries.
 `client.dp.gradient_check` verifies it before every private training. Between 2 and 15 rows they change their method,
-and the bits of the last row can differ, so blocks have 16 rows or more, or a single one. In bfloat16 the method also
-changes with the number of rows, so all blocks of one length then have the same number.
+and the bits of the last row can differ. Blocks have 8 rows or more, of 8 tokens or more each, or a single one. A layer
+over one vector an example gets more rows (`common.adapters.few_rows`). In bfloat16 the method also changes with the
+number of rows, so all blocks of one length then have the same number.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ IntArray = NDArray[np.int64]
 
 _MULTIPLE = 8  # tokens; padded lengths are multiples of it, of more for longer texts
 _BLOCK_TOKENS = 1024  # of a large block; with fewer, most time would pass between the matrix products
-_MOST_TOKENS = 2048  # of a block of 16 rows; longer examples are computed one by one
-_MOST_ROWS, _FEW_ROWS = 64, 16
+_LONGEST = 128  # tokens of an example; longer ones are computed one by one
+_MOST_ROWS, _FEW_ROWS, _ONLY_ROWS = 64, 8, 16  # the last if all blocks have the same number
 
 POOLED_SIZES = (256, 32)
 """Rows of the two kinds of blocks if one vector stands for an example."""
@@ -58,12 +59,13 @@ def sizes(tokens: int, max_batch_tokens: int, one_size: bool = False) -> tuple[i
     """Return the two numbers of rows of blocks `tokens` long, within `max_batch_tokens` if one row is.
 
     Args:
-        one_size: whether both are the same, as for a model that computes in bfloat16.
+        one_size: whether both are the same. See `common.base_models.load.LoadedBase.needs_one_size`.
     """
-    if _FEW_ROWS * tokens > min(_MOST_TOKENS, max_batch_tokens):
+    fewest = _ONLY_ROWS if one_size else _FEW_ROWS
+    if tokens > _LONGEST or fewest * tokens > max_batch_tokens:
         return 1, 1
     if one_size:
-        return _FEW_ROWS, _FEW_ROWS
+        return _ONLY_ROWS, _ONLY_ROWS
     large = min(_MOST_ROWS, _power(min(_BLOCK_TOKENS, max_batch_tokens) // tokens))
     return max(large, _FEW_ROWS), _FEW_ROWS
 

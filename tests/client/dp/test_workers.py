@@ -30,7 +30,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(threading.current_thread().name if torch.get_num_threads() == 1 else "several threads")
         return batch_losses(model, batch)
 
-    monkeypatch.setattr(training, "batch_losses", losses)
+    monkeypatch.setattr(training, "block_losses", losses)
     return seen
 
 
@@ -111,7 +111,7 @@ def test_an_error_of_any_worker_stops_the_training_and_leaves_the_model_as_a_sin
         stopped.wait(10)
         return batch_losses(model, batch)
 
-    monkeypatch.setattr(training, "batch_losses", fail)
+    monkeypatch.setattr(training, "block_losses", fail)
     torch.set_num_threads(2)
     try:
         with pytest.raises(DataError, match="no room"):

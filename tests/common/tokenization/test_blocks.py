@@ -47,7 +47,7 @@ def test_every_example_ends_with_padding_unless_it_fills_the_model(limit: int) -
 def test_blocks_stay_within_the_budget_and_both_numbers_of_rows_are_equal_or_large(tokens: int, budget: int) -> None:
     large, small = sizes(tokens, budget)
     assert large * tokens <= budget or large == 1
-    assert (large, small) == (1, 1) or (large >= 16 and small == 16)
+    assert (large, small) == (1, 1) or (large >= 8 and small == 8)
 
 
 @pytest.mark.parametrize("count", [1, 16, 17, 100])
