@@ -395,13 +395,6 @@ MUTATIONS = (
         ("tests/common/tokenization/test_blocks.py", "all_blocks_of_one_length_have_the_same_number_of_rows"),
     ),
     Mutation(
-        "a layer over few rows is computed as it comes",
-        "common/adapters/few_rows.py",
-        "len(rows) >= LEAST_ROWS:",
-        "len(rows) >= 2:",
-        ("tests/common/adapters/test_few_rows.py", "outputs_and_gradients_of_a_row_are_those_among_many_rows"),
-    ),
-    Mutation(
         "noise of other institutions is counted in each local step",
         "common/privacy/global_model.py",
         "events += [replace(event, steps=event.steps - 1), replace(event, noise_multiplier=noise, steps=1)]",
@@ -505,6 +498,13 @@ MUTATIONS = (
         "            model.load(self._adapter)\n            self._end(each, own)\n",
         "            self._end(each, own)\n",
         ("tests/simulation/test_together.py", "a_shared_pass_changes_no_bit_of_a_run"),
+    ),
+    Mutation(
+        "a layer over few rows is computed as it comes",
+        "common/adapters/few_rows.py",
+        "len(rows) >= LEAST_ROWS:",
+        "len(rows) >= 2:",
+        ("tests/common/adapters/test_few_rows.py", "outputs_and_gradients_of_a_row_are_those_among_many_rows"),
     ),
 )
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from common.base_models.architecture import generator_class, hidden_size, is_decoder, read_config
 from common.base_models.check import CheckedBase, check_base_model
+from common.base_models.device import warn_of_slow_bfloat16
 from common.base_models.digest import base_digest
 from common.base_models.heads import MeanPoolClassifier, SharedEncoder
 from common.base_models.masked_lm import MaskedLanguageModel
@@ -243,6 +244,8 @@ def _placement(cfg: ModelConfig, device: str, quantize4bit: bool) -> dict[str, A
     if quantize4bit:
         # The rest (embeddings, norms) is in the precision that the 4-bit layers compute in.
         return {"dtype": torch.bfloat16, "quantization_config": _nf4(), "device_map": {"": device}}
+    if cfg.dtype == "bfloat16":
+        warn_of_slow_bfloat16(device)
     return {"dtype": {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.dtype]}
 
 
