@@ -150,7 +150,7 @@ class Display(Observer):
             console.print(
                 f"perplexity before round 1: {before['perplexity']:.1f}; now: {result.metrics['perplexity']:.1f}"
             )
-        for line in (*describe_spreads(result), describe_say(result.little_say), describe_losers(result.losers)):
+        for line in (*describe_spreads(result), describe_say(result.little_say), describe_losers(result.institutions)):
             if line:
                 console.print(line, highlight=False)
         if result.noise == "fixed":

@@ -4,6 +4,7 @@ import argparse
 
 from client.commands.options import add_home, open_home
 from common import cli
+from common.report.by_institution import describe_behind, differences_behind
 
 __all__ = ["add"]
 
@@ -37,4 +38,6 @@ def _run(args: argparse.Namespace) -> int:
             shared = record.metrics_shared.get(name)
             before = "" if shared is None else f", global model {shared:.3f}"
             print(f"  {name} on own test rows: {value:.3f}{before}")
+        if behind := differences_behind(record.metrics_personal, {"shared": record.metrics_shared}):
+            print(f"  WORSE OFF: {describe_behind(behind)}")
     return 0

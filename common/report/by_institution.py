@@ -9,9 +9,11 @@ from common.report.formatting import METRICS, format_metric, join_names
 from common.report.records import InstitutionFigures, ResultRecord, RoundRecord, Spread
 
 __all__ = [
+    "describe_behind",
     "describe_losers",
     "describe_say",
     "describe_spreads",
+    "differences_behind",
     "figures_by_institution",
     "has_little_say",
     "little_say",
@@ -84,17 +86,16 @@ def figures_by_institution(
     """
     shares = mean_shares(rounds)
     shared = next((r.by_institution for r in reversed(rounds) if r.by_institution), {})
-    return tuple(
-        InstitutionFigures(
-            name=name,
-            share=shares.get(name),
-            epsilon=epsilon.get(name),
-            shared=shared.get(name, {}),
-            alone=alone.get(name, {}),
-            personal=personal.get(name, {}),
+    figures: list[InstitutionFigures] = []
+    for name in sorted({*shares, *epsilon, *personal}):
+        models = {"alone": alone.get(name, {}), "shared": shared.get(name, {})}
+        own = personal.get(name, {})
+        behind = differences_behind(own or models["shared"], models)
+        found = InstitutionFigures(
+            name=name, share=shares.get(name), epsilon=epsilon.get(name), personal=own, behind=behind, **models
         )
-        for name in sorted({*shares, *epsilon, *personal})
-    )
+        figures.append(found)
+    return tuple(figures)
 
 
 def spreads(institutions: Sequence[InstitutionFigures]) -> dict[str, Spread]:
@@ -107,21 +108,34 @@ def spreads(institutions: Sequence[InstitutionFigures]) -> dict[str, Spread]:
     return found
 
 
-def losers(institutions: Sequence[InstitutionFigures]) -> tuple[str, ...]:
-    """Return the institutions that end more than half a point below the model that they train alone, by name.
+def differences_behind(ends: Mapping[str, float], models: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return by how much an institution ends below each model that is more than half a point better.
 
-    An institution ends with its personal model, or with the global one if it has none.
+    Args:
+        ends: Metrics of the model that the institution ends with, on its own test rows.
+        models: Metrics of other models on the same rows.
+
+    Returns:
+        The difference in the first metric that both models have, by the name of the other model.
+
+    >>> differences_behind({"accuracy": 0.75}, {"alone": {"accuracy": 0.875}, "shared": {"accuracy": 0.754}})
+    {'alone': 0.125}
     """
-    names: list[str] = []
-    for figures in institutions:
-        ends = figures.personal or figures.shared
-        metric = next((m for m in METRICS if m in ends and m in figures.alone), None)
-        if metric is not None and ends[metric] < figures.alone[metric] - _HALF_A_POINT:
-            names.append(figures.name)
-    return tuple(sorted(names))
+    behind: dict[str, float] = {}
+    for name, metrics in models.items():
+        metric = next((m for m in METRICS if m in ends and m in metrics), None)
+        if metric is not None and ends[metric] < metrics[metric] - _HALF_A_POINT:
+            behind[name] = metrics[metric] - ends[metric]
+    return behind
+
+
+def losers(institutions: Sequence[InstitutionFigures]) -> tuple[str, ...]:
+    """Return the institutions that end behind the model that they train alone or behind the global one, by name."""
+    return tuple(sorted(figures.name for figures in institutions if figures.behind))
 
 
 _MODELS = {"shared": "global model", "alone": "each alone", "personal": "personal models"}
+_BEHIND = {"alone": "alone", "shared": "the global model"}
 
 
 def describe_spreads(result: ResultRecord) -> list[str]:
@@ -147,6 +161,18 @@ def describe_say(names: Sequence[str]) -> str:
     )
 
 
-def describe_losers(names: Sequence[str]) -> str:
-    """Return the sentence about institutions that end worse than alone. Empty if there are none."""
-    return f"worse off than alone, on its own test rows: {join_names(names)}" if names else ""
+def describe_behind(behind: Mapping[str, float]) -> str:
+    """Return how many points an institution ends below which model. Empty if it is behind none.
+
+    >>> describe_behind({"alone": 0.125, "shared": 0.0101})
+    '12.5 points below alone and 1.0 below the global model'
+    """
+    points = [f"{difference * 100:.1f}" for difference in behind.values()]
+    said = [f"{each} below {_BEHIND.get(name, name)}" for each, name in zip(points, behind, strict=True)]
+    return " and ".join(said).replace(" below", " points below", 1)
+
+
+def describe_losers(institutions: Sequence[InstitutionFigures]) -> str:
+    """Return the sentence about institutions that end behind a model that they could have had. Empty without any."""
+    worse = [f"{figures.name} ({describe_behind(figures.behind)})" for figures in institutions if figures.behind]
+    return f"worse off, on its own test rows: {join_names(worse)}" if worse else ""

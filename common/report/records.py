@@ -111,6 +111,8 @@ class InstitutionFigures:
         shared: Metrics of the global model on the institution's own test rows. Empty if the hub has none of them.
         alone: Metrics, on the same rows, of the model that it trains alone with the same privacy.
         personal: Metrics, on the same rows, of its personal model.
+        behind: By how much it ends below "alone" and "shared", for each of them that is more than half a point better.
+            An institution ends with its personal model, or with the global one if it has none.
     """
 
     name: str = ""
@@ -119,6 +121,7 @@ class InstitutionFigures:
     shared: Mapping[str, float] = field(default_factory=dict)
     alone: Mapping[str, float] = field(default_factory=dict)
     personal: Mapping[str, float] = field(default_factory=dict)
+    behind: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,7 @@ class ResultRecord(Record):
         institutions: Share, cost and metrics of each institution.
         over_institutions: Mean and worst of them, for the models "shared", "alone" and "personal" that all have.
         little_say: Institutions whose share in the weights is below a tenth of an equal one.
-        losers: Institutions that end more than half a point below the model that they train alone.
+        losers: Institutions that are `behind` the model that they train alone or the global one.
     """
 
     name: str = ""

@@ -1,7 +1,7 @@
 """The section of the report on utility: metrics by round, by institution and beside the baselines."""
 
 from common.report import page
-from common.report.by_institution import describe_losers, describe_say, describe_spreads
+from common.report.by_institution import describe_behind, describe_losers, describe_say, describe_spreads
 from common.report.formatting import METRICS, capitalised, format_epsilon, format_metric
 from common.report.html import Child, Html, join, table, tag
 from common.report.plots import Bar, Line, Reference, bars, grouped_bars, line_plot
@@ -62,13 +62,14 @@ def _own_rows(run: RunFiles) -> Html | None:
         share = "–" if each.share is None else f"{each.share:.3f}"
         values = [format_metric(getattr(each, model).get(metric)) for model in models]
         said = [*(["little say"] if each.name in run.result.little_say else [])]
-        said += ["worse than alone"] if each.name in run.result.losers else []
+        said += [describe_behind(each.behind)] if each.behind else []
         rows.append([each.name, share, format_epsilon(each.epsilon), *values, ", ".join(said)])
     columns = ["Institution", "Share", "ε", *(capitalised(_MODELS[model]) for model in models), ""]
     caption = (
         "Share: mean share in the weights of the rounds. Little say: below a tenth of an equal share. "
-        f"{capitalised(METRICS.get(metric, metric))} on the institution's own test rows. Worse than alone: more than "
-        "half a point below the model that it trains alone with the same privacy."
+        f"{capitalised(METRICS.get(metric, metric))} on the institution's own test rows. An institution ends with its "
+        "personal model, or with the global one if it has none. The last column says so if that is more than half a "
+        "point below the model that it trains alone with the same privacy, or below the global one."
         if models
         else "Share: mean share in the weights of the rounds. Little say: below a tenth of an equal share. "
         "The hub has no test rows of single institutions, so each institution sees its own figures, inside."
@@ -82,7 +83,7 @@ def _own_rows(run: RunFiles) -> Html | None:
     ]
     plotted = len(models) > 1 and metric in METRICS
     plot = grouped_bars(groups, [_MODELS[m] for m in models], "Models by institution") if plotted else None
-    warnings = [describe_say(run.result.little_say), describe_losers(run.result.losers)]
+    warnings = [describe_say(run.result.little_say), describe_losers(institutions)]
     return join(
         tag("h3", "By institution"),
         *(

@@ -37,8 +37,16 @@ def test_the_figures_of_both_models_stand_side_by_side(
     printed = shown(home, capsys)
     assert "accuracy on own test rows: 0.750, global model 0.500" in printed
     assert "NOT PRIVATE" not in printed
+    assert "WORSE" not in printed
     assert main(["personal", "--home", str(home.directory), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["runs"] == [record.to_json()]
+
+
+def test_an_institution_whose_own_model_is_worse_than_the_global_one_is_told(
+    home: InstitutionDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(home, method="after", metrics_shared={"accuracy": 0.75}, metrics_personal={"accuracy": 0.5})
+    assert "WORSE OFF: 25.0 points below the global model" in shown(home, capsys)
 
 
 def test_a_part_without_noise_is_marked_and_a_refusal_is_given(

@@ -14,7 +14,7 @@ from common.report.by_institution import (
     spreads,
 )
 from common.report.privacy_statement import paragraphs
-from common.report.records import InstitutionFigures, ResultRecord, RoundRecord, Spread
+from common.report.records import ResultRecord, RoundRecord, Spread
 from common.report.statement_record import StatementRecord
 
 ROUNDS = (
@@ -68,20 +68,36 @@ def test_the_sentence_holds_the_figure_over_all_rows_the_mean_and_the_worst() ->
 
 
 @pytest.mark.parametrize(
-    ("shared", "personal", "names"),
-    [(0.80, None, ()), (0.794, None, ("bank",)), (0.60, 0.80, ()), (0.90, 0.70, ("bank",))],
+    ("alone", "shared", "personal", "behind"),
+    [
+        (0.80, 0.80, None, {}),
+        (0.80, 0.796, None, {}),
+        (0.80, 0.794, None, {"alone": 0.6}),
+        (0.80, 0.60, 0.80, {}),
+        (0.80, 0.90, 0.70, {"alone": 10.0, "shared": 20.0}),
+        (0.60, 0.90, 0.85, {"shared": 5.0}),
+        (None, 0.90, 0.85, {"shared": 5.0}),
+        (None, 0.90, None, {}),
+    ],
 )
-def test_who_ends_half_a_point_below_its_own_model_loses(
-    shared: float, personal: float | None, names: tuple[str, ...]
+def test_who_ends_half_a_point_below_alone_or_the_global_model_loses(
+    alone: float | None, shared: float, personal: float | None, behind: dict[str, float]
 ) -> None:
-    figures = InstitutionFigures(
-        name="bank",
-        shared={"accuracy": shared},
-        alone={"accuracy": 0.80},
-        personal={} if personal is None else {"accuracy": personal},
+    last = RoundRecord(round=1, weights={"bank": 1.0}, by_institution={"bank": {"accuracy": shared}})
+    found = figures_by_institution(
+        [last],
+        {"bank": None},
+        {} if alone is None else {"bank": {"accuracy": alone}},
+        {} if personal is None else {"bank": {"accuracy": personal}},
     )
-    assert losers([figures]) == names
-    assert describe_losers(names).endswith("bank") == bool(names)
+    assert {name: round(100 * value, 6) for name, value in found[0].behind.items()} == behind
+    assert losers(found) == (("bank",) if behind else ())
+    models = {"alone": "alone", "shared": "the global model"}
+    assert (describe_losers(found) == "") == (not behind)
+    for name, points in behind.items():
+        assert models[name] in describe_losers(found)
+        assert f"{points:.1f}" in describe_losers(found)
+    assert ("global" in describe_losers(found)) == ("shared" in behind)
 
 
 @pytest.mark.parametrize("share", [0.004, 0.2])
