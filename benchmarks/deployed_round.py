@@ -29,12 +29,18 @@ ROUNDS = 7
 ROWS = 200
 BANKS = ("retail_bank", "fund_house")
 LABELS = ("negative", "neutral", "positive")
+_SECURE = "[aggregation]\nsecure = true\nhonest = 2\nthreshold = 2\n"
 
 
-def fedfin_rounds(root: Path, rank: int) -> tuple[list[float], list[float]]:
+def fedfin_rounds(root: Path, rank: int, secure: bool = False) -> tuple[list[float], list[float]]:
     """Return the seconds of each round, and the seconds that the slower institution's agent opened, trained and sealed.
 
     The first round (which loads the model) and the last (which is evaluated) are left out.
+
+    Args:
+        root: An empty directory.
+        rank: Rank of the adapter.
+        secure: Whether the rounds are under secure aggregation. The agents' seconds are then not known.
     """
     port = _free_port()
     hub = root / "hub"
@@ -51,6 +57,8 @@ def fedfin_rounds(root: Path, rank: int) -> tuple[list[float], list[float]]:
             '[model]\nallowed = ["minilm"]\ndevice = "cpu"\n[limits]\nmax_epsilon = 1e6\ndelta = 1e-4\n'
         )
     _write_rows(root / "test.csv", BANKS[0])
+    if secure:
+        _approve_each_other(root)
     (root / "run.toml").write_text(
         f"""
 [run]
@@ -74,7 +82,7 @@ delta = 1e-4
 every_rounds = 1000
 [data]
 test = "test.csv"
-"""
+{_SECURE if secure else ""}"""
     )
     with (
         _started(("-m", "server.cli", "start", "--home", str(hub)), root / "hub.log"),
@@ -87,7 +95,15 @@ test = "test.csv"
     closed = [datetime.fromisoformat(e["time"]).timestamp() for e in entries if e["kind"] == "round_closed"]
     at_work = [_at_work(root / name / "state" / "logs" / "agent.log") for name in BANKS]
     slower = [max(seconds) for seconds in zip(*at_work, strict=True)]
-    return [after - before for before, after in itertools.pairwise(closed[:-1])], slower[1:-1]
+    rounds = [after - before for before, after in itertools.pairwise(closed[:-1])]
+    return rounds, [] if secure else slower[1:-1]
+
+
+def _approve_each_other(root: Path) -> None:
+    shown = {name: _command("client.cli", "peers", "show", "--home", str(root / name)) for name in BANKS}
+    for name, other in (BANKS, BANKS[::-1]):
+        given = (shown[other]["file"], "--fingerprint", shown[other]["fingerprint"], "--home", str(root / name))
+        _command("client.cli", "peers", "add", *given)
 
 
 def _at_work(log: Path) -> list[float]:

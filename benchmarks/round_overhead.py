@@ -4,7 +4,8 @@ Four institutions answer a real, sealed assignment with the adapter they were se
 is the overhead of every round: signing, sealing, opening, checking, combining, the checkpoint and the audit log.
 
 With --deployed, two institutions and a hub run as processes on loopback, and are compared with a plain Flower app
-(`deployed_round.py`). This takes six minutes on two quiet cores.
+(`deployed_round.py`). This takes six minutes on two quiet cores. With --secure, their rounds without and with secure
+aggregation are compared.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from server.rounds.coordinator import Evaluation
 
 ROUNDS = 30
 INSTITUTIONS = 4
+SECURE_AIM_S = 1.3
 # The adapter of the shipped benchmark: B of rank 8 on all linear layers of two MiniLM blocks, and the head.
 SHAPES = {
     f"block.{i}.{name}.lora_B.weight": (1536 if name == "up" else 384, 8)
@@ -78,7 +80,11 @@ def main() -> None:
     """Print the milliseconds of a round in one process and, with --deployed, the seconds of a deployed round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deployed", action="store_true", help="also hub and institutions as processes on loopback")
+    parser.add_argument("--secure", action="store_true", help="instead, deployed rounds with and without secure sums")
     given = parser.parse_args()
+    if given.secure:
+        secure()
+        return
     in_process()
     if given.deployed:
         deployed()
@@ -96,6 +102,20 @@ def deployed() -> None:
             print(f"{what}, adapter of {adapter}: {middle:.1f} s a round ({spread}, {len(seconds)} rounds)", flush=True)
             if at_work:
                 print(f"  the agents were at work for {statistics.median(at_work):.1f} s of that", flush=True)
+
+
+def secure() -> None:
+    """Measure deployed rounds without and with secure aggregation in turn, twice."""
+    from benchmarks.deployed_round import fedfin_rounds
+
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for is_secure in (False, True, True, False):
+        with tempfile.TemporaryDirectory(prefix="round-") as directory:
+            seconds[is_secure] += fedfin_rounds(Path(directory), 8, is_secure)[0]
+    plain, masked = (statistics.median(seconds[each]) for each in (False, True))
+    spread = f"min {min(seconds[True]):.1f}, max {max(seconds[True]):.1f}, {len(seconds[True])} rounds"
+    print(f"secure aggregation, adapter of 0.7 MB: {masked:.1f} s a round ({spread}), without it {plain:.1f} s")
+    print(f"  {masked - plain:.1f} s more (aim: at most {SECURE_AIM_S})")
 
 
 def in_process() -> None:

@@ -15,6 +15,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -45,9 +46,11 @@ __all__ = [
     "relay_executor",
     "run_superexec",
     "run_supernode",
+    "shorter_sleep",
 ]
 
 _HEARTBEAT = "SendNodeHeartbeat"
+_ANSWER_POLL_SECONDS = 0.05
 
 
 class _Watch:
@@ -151,6 +154,11 @@ def node_key_file(home: InstitutionPaths) -> str:
     return f"/dev/fd/{reader}"
 
 
+def shorter_sleep(seconds: float) -> None:
+    """Sleep as Flower's node does, but look for a relay's answer after .05 seconds instead of half a second."""
+    time.sleep(_ANSWER_POLL_SECONDS if seconds < 1 else seconds)
+
+
 def run_supernode(home: InstitutionPaths, hub_address: str) -> None:
     """Run Flower's `flower-supernode` until it is ended or the hub refuses it. This process ends with it.
 
@@ -174,6 +182,7 @@ def run_supernode(home: InstitutionPaths, hub_address: str) -> None:
     fleet_http_connection.FleetHttpClient = mutual_tls(home, contact)
     pull = start_client_internal._pull_and_store_message
     start_client_internal._pull_and_store_message = approved_only(pull, Approved(bundle()), contact.turn)
+    start_client_internal.time = SimpleNamespace(sleep=shorter_sleep)
     sys.argv = [
         "flower-supernode",
         *("--superlink", hub_address, "--root-certificates", str(home.tls / "ca.pem")),

@@ -32,7 +32,7 @@ from server.rounds.spool import Spool
 
 __all__ = ["GridTransport", "OnProgress"]
 
-_POLL_S = 0.2
+_CONNECTED_POLL_S, _REPLY_POLL_S = 0.2, 0.05
 _JOIN_WITHIN_S = 10.0
 _CALL_TTL_S = 15.0
 """Time to live of an empty message, in seconds. A free node takes it within three."""
@@ -127,7 +127,8 @@ class GridTransport:
                 self._on_progress(round_, *shown)
             if not asked and self._is_enough(answers, sealed, self._monotonic() - begun):
                 break
-            self._sleep(min(_POLL_S, max(0.0, left)))
+            is_asked = asked.keys() | answers.keys() >= sealed.keys()
+            self._sleep(min(_REPLY_POLL_S if is_asked else _CONNECTED_POLL_S, max(0.0, left)))
         connected = self._connected() if asked else {}
         for name in asked:
             outcome = RoundOutcome.FAILED_LATE if name in connected else RoundOutcome.FAILED_SILENT
@@ -141,7 +142,7 @@ class GridTransport:
 
     def _new_entry(self) -> _Asked:
         now = self._monotonic()
-        puller = ReplyPuller(self._grid, self._start, now, _POLL_S)
+        puller = ReplyPuller(self._grid, self._start, now, _REPLY_POLL_S)
         return _Asked(now + self._call_after_s, self._call_after_s, puller)
 
     def _push(self, record: RecordDict, node_id: int, kind: str, ttl: float) -> str:

@@ -36,7 +36,7 @@ class ReplyPuller:
         grid: Flower's grid.
         start: Runs a pull.
         now: Time of the first message, in seconds of a monotonic clock.
-        pause_s: Seconds between two pulls. The pause grows to a fiftieth of the time waited, and to one second at most.
+        pause_s: Seconds between two pulls. The pause grows to a twentieth of the time waited, one second at most.
     """
 
     def __init__(self, grid: Grid, start: Start, now: float, pause_s: float) -> None:
@@ -62,7 +62,7 @@ class ReplyPuller:
             return [], None
         replies, error = self._replies, self._error
         self._replies, self._error, self._is_pulling = None, None, False
-        self._due = now + min(_LONGEST_PAUSE_S, max(self._pause_s, (now - self._begun) / 50))
+        self._due = now + min(_LONGEST_PAUSE_S, max(self._pause_s, (now - self._begun) / 20))
         return replies, error
 
     def _pull(self, identities: list[str]) -> None:

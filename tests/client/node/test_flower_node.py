@@ -18,9 +18,10 @@ from typing import Any
 import httpx
 import pytest
 
+from client.node import approved_bundle, flower_node
 from client.node.approved_bundle import Approved, approved_only, install_bundle
 from client.node.connection import HubContact
-from client.node.flower_node import mutual_tls
+from client.node.flower_node import mutual_tls, shorter_sleep
 from common.flower.bundle import bundle, bundle_sha256
 from tests.client.enrolled import enrol
 
@@ -51,6 +52,8 @@ def test_what_is_replaced_in_flower_is_there_and_called_as_it_is_here() -> None:
     assert {"receive", "get_run", "get_fab", "state", "object_store"} <= set(pull.parameters)
     source = inspect.getsource(start_client_internal.start_client_internal)
     assert "run_id = _pull_and_store_message(\n                state=state," in source  # by name, from the module
+    module = inspect.getsource(start_client_internal)
+    assert re.findall(r"\btime\.(\w.*)", module) == ["sleep(3)", "sleep(0.5)", "sleep(0.5)"]
     assert inspect.getsource(fleet_http_connection.http_request_response).count("FleetHttpClient.") == 1
     assert "executor = get_executor(" in inspect.getsource(run_superexec.run_superexec)
     assert SubprocessExecutor().launch.__name__ == "launch"
@@ -151,6 +154,45 @@ def test_the_bundle_of_the_installed_code_is_taken() -> None:
     assert node.pull() == 7
     assert node.state.get_run(7) is not None
     assert node.asked == ["confirmed"]
+
+
+def test_the_node_asks_often_after_an_answer_and_ever_less_until_flowers_own_pace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, pauses = 0.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        pauses.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr(approved_bundle, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    nothing, message = (lambda **_: None), Node(approved_run(), fab()).message
+    answers: list[Any] = [nothing, lambda receive, **_: receive() and 7, nothing]
+    pull = approved_only(lambda **given: answers[0](**given), Approved(bundle()))
+    given = {"receive": lambda: (message, None), "get_run": None, "get_fab": None}
+    assert pull(**given) is None
+    assert (min(pauses), max(pauses), now > 60) == (0.05, 0.25, True)
+    assert pauses == sorted(pauses)
+    asked_before = len(pauses)
+    assert pull(**given) is None  # nobody has asked for a minute
+    assert len(pauses) == asked_before
+    answers.pop(0)
+    assert pull(**given) == 7
+    now += 600.0  # the training
+    answers.pop(0)
+    assert pull(**given) is None
+    assert pauses[asked_before:] == pytest.approx(pauses[:asked_before])
+
+
+@pytest.mark.parametrize(("asked", "slept"), [(0.5, 0.05), (3, 3)])
+def test_the_node_looks_for_an_answer_more_often_than_flowers_and_no_more_often_for_a_message(
+    asked: float, slept: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(flower_node, "time", SimpleNamespace(sleep=pauses.append))
+    shorter_sleep(asked)
+    assert pauses == [slept]
 
 
 def test_the_approved_app_is_installed_anew_and_read_only(tmp_path: Path) -> None:

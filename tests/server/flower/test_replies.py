@@ -49,7 +49,7 @@ def test_no_second_pull_begins_while_one_is_under_way() -> None:
 def test_the_pause_grows_with_the_time_waited_to_one_second() -> None:
     grid = FakeGrid()
     patient = puller(grid)
-    for now in (0.0, 0.1, 0.3, 20.0, 20.3, 20.5, 600.0, 600.9, 601.0):
+    for now in (0.0, 0.1, 0.3, 10.0, 10.4, 10.5, 600.0, 600.9, 601.0):
         patient.pull(["m1"], now)
-    # Pulled at 0 (pause 0.2), 0.3 (0.2), 20 (0.4), 20.5 (0.41), 600 (1.0) and 601 seconds.
+    # Pulled at 0 (pause 0.2), 0.3 (0.2), 10 (0.5), 10.5 (0.525), 600 (1.0) and 601 seconds.
     assert len(grid.asked) == 6
