@@ -1,13 +1,15 @@
-"""Compare the training of a decoder on prompts and responses with TRL's.
+"""Compare the training of a decoder on prompts and responses with TRL's, and with privacy.
 
 FEDFIN_DATA=DIRECTORY python -m benchmarks.instruction_step
 
 DIRECTORY holds the rows of `benchmarks.instructions`. SmolLM2-135M with LoRA of rank 16 learns the same rows, in
-batches of similar length, with fedfin's loop and with TRL's SFTTrainer on the same PEFT model. Times are processor
-seconds of one process with one thread, so other work of the machine counts little.
+batches of similar length, with fedfin's loop and with TRL's SFTTrainer on the same PEFT model. Then the federation's
+loop takes steps over all rows without and with privacy in turn, whose check before a training is not counted. Times are
+processor seconds of one process with one thread, so other work of the machine counts little.
 """
 
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,10 +18,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.dp_step import AIM as AIM_PLAIN
+from benchmarks.dp_step import seconds as seconds_of_step
 from client.finetune.training.loop import fit
 from client.finetune.training.plan import LoopPlan, Training, TrainingSet, grouped_minibatches
 from client.finetune.training.sft import instruct
 from common.adapters.adapted_model import AdaptedModel
+from common.adapters.feature_cache import FeatureCache
 from common.adapters.manifest import Manifest
 from common.adapters.restore import build
 from common.config.adapter import AdapterConfig
@@ -74,6 +79,17 @@ def ours_and_trl(layers: str) -> tuple[float, float]:
     return found[0], found[1]
 
 
+def private_and_plain(layers: str, repeats: int = 3) -> tuple[float, float]:
+    """Return the median seconds of a private step over all rows, and of the same step without privacy."""
+    model, rows = prepared(layers)
+    cache, found = FeatureCache(), dict[str, list[float]](exact=[], plain=[])
+    for _ in range(repeats + 1):
+        for kind, measured in found.items():
+            measured.append(seconds_of_step(model, rows, kind, cache))
+    private, plain = (statistics.median(measured[1:]) for measured in found.values())
+    return private, plain
+
+
 def main() -> None:
     """Print the ratios."""
     torch.set_num_threads(1)
@@ -81,6 +97,10 @@ def main() -> None:
         ours, trl = ours_and_trl(layers)
         print(
             f"layers {layers}: {ours:.2f} s a step, TRL {trl:.2f} s, ratio {ours / trl:.2f} (aim {AIM_TRL})", flush=True
+        )
+        private, plain = private_and_plain(layers)
+        print(
+            f"  a private step {private:.2f} s, a plain one {plain:.2f} s, ratio {private / plain:.2f} (aim {AIM_PLAIN})"
         )
 
 

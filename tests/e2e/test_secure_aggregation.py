@@ -43,10 +43,15 @@ def approved(hub: Hub) -> Iterator[Hub]:
             remove_peer(home, other)
 
 
+def answered(hub: Hub, name: str, kind: str) -> int:
+    """The number of answers of a kind that an agent has given since its start."""
+    path = InstitutionDirectory(hub.institutions[name].directory).agent_status_path
+    return int(json.loads(path.read_bytes())["answers"].get(f"secure {kind}", 0))
+
+
 def masked(hub: Hub, name: str) -> int:
     """The number of masked sums that an agent has answered with since its start."""
-    path = InstitutionDirectory(hub.institutions[name].directory).agent_status_path
-    return int(json.loads(path.read_bytes())["answers"].get("secure MaskedSum", 0))
+    return answered(hub, name, "MaskedSum")
 
 
 def has_left(hub: Hub, name: str, agent: int) -> bool:
@@ -88,6 +93,48 @@ def test_the_sum_is_that_of_those_that_are_left_and_the_hub_has_nothing_else(app
     again = hub.run("run.rounds=1", text=secure_toml(hub, threshold=3))
     assert again.ended() == "finished"
     assert again.outcomes(1) == dict.fromkeys(BANKS, "contributed")
+
+
+def test_a_hub_killed_between_two_exchanges_does_the_round_again_under_new_masks(approved: Hub) -> None:
+    """What it had heard is lost with it, and nobody is asked for shares of a session that it has forgotten."""
+    hub = approved
+    sums, sessions = ({name: answered(hub, name, kind) for name in BANKS} for kind in ("MaskedSum", "Announcement"))
+    run = hub.run("run.rounds=2", text=secure_toml(hub, threshold=3))
+    until(lambda: masked(hub, "south") == sums["south"] + 1, "south has masked its sum", every=0.02)
+    first = run.executor_pid()
+    os.kill(first, signal.SIGKILL)
+    assert run.ended() == "finished"
+    assert run.executor_pid() != first
+    for record in run.history():
+        assert run.outcomes(record["round"]) == dict.fromkeys(BANKS, "contributed")
+    assert [record["round"] for record in run.history()] == [1, 2]
+    for name in BANKS:
+        trained = masked(hub, name) - sums[name]
+        assert answered(hub, name, "Announcement") - sessions[name] == 2
+        # The round that was done again is a training of its own, and is charged.
+        assert len(charges(hub, name, run)) == trained
+    assert len(charges(hub, "south", run)) == 3
+
+
+def test_an_institution_that_is_killed_before_its_masked_sum_is_left_out_and_owes_nothing(approved: Hub) -> None:
+    hub = approved
+    north, west = agent_of(hub, "north"), agent_of(hub, "west")
+    assert north is not None
+    assert west is not None
+    before = answered(hub, "west", "Announcement")
+    os.kill(north, signal.SIGSTOP)  # so that the hub waits at the first exchange
+    try:
+        run = hub.run("run.rounds=1", text=secure_toml(hub))
+        until(lambda: answered(hub, "west", "Announcement") == before + 1, "west has announced", every=0.02)
+        until(lambda: has_left(hub, "west", west), "west's relay has its announcement", every=0.02)
+        os.kill(west, signal.SIGKILL)
+    finally:
+        os.kill(north, signal.SIGCONT)
+    assert run.ended() == "finished"
+    assert run.outcomes(1) == {"north": "contributed", "south": "contributed", "west": "failed:unavailable"}
+    assert [len(charges(hub, name, run)) for name in BANKS] == [1, 1, 0]
+    socket = InstitutionDirectory(hub.institutions["west"].directory).socket
+    until(lambda: agent_of(hub, "west") not in (None, west) and is_serving(socket), "west's agent is back")
 
 
 def test_a_participant_of_the_hubs_own_is_refused_by_all_before_a_charge(approved: Hub) -> None:
