@@ -99,9 +99,8 @@ def main() -> None:
             f"layers {layers}: {ours:.2f} s a step, TRL {trl:.2f} s, ratio {ours / trl:.2f} (aim {AIM_TRL})", flush=True
         )
         private, plain = private_and_plain(layers)
-        print(
-            f"  a private step {private:.2f} s, a plain one {plain:.2f} s, ratio {private / plain:.2f} (aim {AIM_PLAIN})"
-        )
+        both = f"private step {private:.2f} s, plain {plain:.2f} s"
+        print(f"  {both}, ratio {private / plain:.2f} (aim {AIM_PLAIN})", flush=True)
 
 
 if __name__ == "__main__":
