@@ -20,7 +20,7 @@ from common.flower.bundle import bundle
 __all__ = ["Approved", "approved_only", "install_bundle"]
 
 _AGENT_APP = "flwr-agentapp"
-_SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 0.25
+_SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.1, 0.25
 _POLL_FAST_FOR_SECONDS = 60.0  # since the last answer, Flower's own three seconds afterwards
 _GRACE_SECONDS = 60.0  # for the answer to a message that comes at its last moment
 
@@ -54,7 +54,7 @@ def approved_only(
     """Wrap Flower's `_pull_and_store_message`, and refuse runs of any other bundle before it is stored or run.
 
     A refusal is Flower's own error for a bundle that could not be verified. While messages come, the node asks again
-    after a twentieth of the time since its last answer, between .05 and .25 seconds, instead of once in three seconds.
+    after a twentieth of the time since its last answer, between .1 and .25 seconds, instead of once in three seconds.
 
     Args:
         pull: Flower's function.

@@ -6,7 +6,9 @@ input and runs Flower's own client process in a fork of itself. A relay is still
 its message. The task's token stays off every command line.
 
 A relay runs the approved bundle or nothing: it holds the run and the bundle that the SuperNode hands it against the
-bundle that is installed here, before any of its code is loaded.
+bundle that is installed here, before any of its code is loaded. It does not unpack it: the node unpacks it when it starts
+(`client.node.approved_bundle.install_bundle`), read-only. Flower's own client unpacks hundreds of files for every
+message.
 
 It runs as a script, not as a module, and imports nothing of this package: in a fork, `client` and `common` must come
 from the app bundle that Flower installs.
@@ -21,6 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc  # noqa: F401 - loaded for the relays. It is not used before a fork
+import httpcore  # noqa: F401 - the same
 import httpx
 from flwr import clientapp  # noqa: F401 - the same
 from flwr.supercore.inflatable import inflatable_utils
@@ -40,7 +43,9 @@ def client_over(socket: str) -> type[Any]:
         def from_server_address(cls, *_: object, interceptors: Any, retry_invoker: Any = None, **__: object) -> Any:
             client = cls("http://supernode", interceptors=interceptors, retry_invoker=retry_invoker)
             client._client.close()
-            client._client = httpx.Client(transport=httpx.HTTPTransport(uds=socket), timeout=_TIMEOUT_SECONDS)
+            # Plain HTTP on a Unix socket: no certificates are loaded.
+            transport = httpx.HTTPTransport(uds=socket, verify=False)
+            client._client = httpx.Client(transport=transport, timeout=_TIMEOUT_SECONDS)
             return client
 
     return UnixClient
@@ -82,6 +87,7 @@ def _relay(socket: str, approved: Sequence[str], token: str, parent_pid: int) ->
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         run_clientapp.RuntimeHttpClient = client_over(socket)
         run_clientapp.pull_task_input = approved_input(run_clientapp.pull_task_input, approved)
+        run_clientapp.install_from_fab = lambda *_, **__: None
         run_clientapp.run_clientapp("supernode", token, insecure=True, parent_pid=parent_pid)
         code = 0
     except SystemExit as end:

@@ -32,7 +32,7 @@ from server.rounds.spool import Spool
 
 __all__ = ["GridTransport", "OnProgress"]
 
-_CONNECTED_POLL_S, _REPLY_POLL_S = 0.2, 0.05
+_CONNECTED_POLL_S, _REPLY_POLL_S = 0.2, 0.1
 _JOIN_WITHIN_S = 10.0
 _CALL_TTL_S = 15.0
 """Time to live of an empty message, in seconds. A free node takes it within three."""

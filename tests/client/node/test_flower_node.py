@@ -61,7 +61,9 @@ def test_what_is_replaced_in_flower_is_there_and_called_as_it_is_here() -> None:
     assert taken[:2] == ["runtime_api_address", "token"]
     assert {"insecure", "parent_pid"} <= set(taken)
     # Each of these is looked up by name, in the module that is changed.
-    assert "message, context, run, fab = pull_task_input(client)" in inspect.getsource(run_clientapp)
+    relayed = inspect.getsource(run_clientapp)
+    assert "message, context, run, fab = pull_task_input(client)" in relayed
+    assert "        install_from_fab(fab.content, skip_prompt=True)\n\n        app_path = get_project_dir(" in relayed
     for module in (run_clientapp, run_superexec):
         assert "client = RuntimeHttpClient.from_server_address(\n" in inspect.getsource(module)
     command = inspect.getsource(import_module("flwr.supernode.cli.flower_supernode"))
@@ -172,7 +174,7 @@ def test_the_node_asks_often_after_an_answer_and_ever_less_until_flowers_own_pac
     pull = approved_only(lambda **given: answers[0](**given), Approved(bundle()))
     given = {"receive": lambda: (message, None), "get_run": None, "get_fab": None}
     assert pull(**given) is None
-    assert (min(pauses), max(pauses), now > 60) == (0.05, 0.25, True)
+    assert (min(pauses), max(pauses), now > 60) == (0.1, 0.25, True)
     assert pauses == sorted(pauses)
     asked_before = len(pauses)
     assert pull(**given) is None  # nobody has asked for a minute
