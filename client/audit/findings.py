@@ -9,6 +9,7 @@ from scipy.stats import binom
 from client.audit.canaries import attack
 from client.audit.checks import SURPRISE, run_checks
 from client.audit.inversion import invert
+from client.audit.memorisation import memorise
 from client.audit.subject import default_run, load_subject
 from common.base_models.device import select_device
 from common.config.run import RunConfig
@@ -54,8 +55,11 @@ def audit(
     subject = load_subject(config, canaries // 2, select_device(device))
     found = attack(subject, canaries, confidence, noise_multiplier, progress)
     checks = run_checks(subject, noise_multiplier, progress)
+    writes = subject.base.head.writes_text
+    memorised = memorise(subject, confidence, noise_multiplier, progress) if writes else None
     inversion = invert(subject, noise_multiplier, progress)
     failed = ["canaries"] if found.lower_bound > subject.claimed else []
+    failed += ["sentences"] if memorised is not None and memorised.lower_bound > subject.claimed else []
     failed += [check.name for check in checks if not check.passed]
     failed += ["inversion"] if _more_than_chance(inversion) else []
     return AuditResult(
@@ -77,6 +81,7 @@ def audit(
         steps_attacked=found.steps,
         checks=tuple(checks),
         inversion=inversion,
+        memorisation=memorised,
         failed=tuple(failed),
         base_model=config.model.base,
         parameters_trained=subject.model.parameters_trained,

@@ -124,9 +124,16 @@ def invert(
 
 def _short(model: AdaptedModel, sentence: str, most: int) -> NDArray[np.int64]:
     """The sentence's ids, cut to `most` with the tokens that frame it."""
-    ids, frame = model.encode([sentence]).input_ids[0], model.encode([""]).input_ids[0]
+    ids, frame = _ids(model, sentence), _ids(model, "")
     end = ids[ids.size - len(frame[1:]) :]
     return ids if ids.size <= most else np.concatenate([ids[: most - end.size], end])
+
+
+def _ids(model: AdaptedModel, text: str) -> NDArray[np.int64]:
+    """The ids of a text, without the words that a chat puts around a prompt."""
+    if model.base.head.writes_text:
+        return np.array(model.base.tokenizer(text)["input_ids"], dtype=np.int64)
+    return model.encode([text]).input_ids[0]
 
 
 def _first_layer(model: AdaptedModel) -> tuple[str, Any]:
@@ -185,8 +192,9 @@ def _gradient(
 ) -> NDArray[np.float64]:
     """(out, rank) what one step of the real loop, on this sentence alone, does to the layer's B."""
     name, _ = layer
-    label = np.where(np.isin(ids, model.encode([""]).input_ids[0]), IGNORED, 1)
-    labels = label if model.base.head.labels_words else np.array(1)
+    head = model.base.head
+    label = np.where(np.isin(ids, _ids(model, "")), IGNORED, ids if head.writes_text else 1)
+    labels = np.array(1) if head.labels_texts else label
     data = TokenizedSet((ids,), (labels,), model.base.tokenizer.pad_token_id, np.zeros(1, dtype=np.int64))
     before = model.export()
     train(model, data, plan, None if plan.dp is None else SystemNoise(), FeatureCache())

@@ -54,13 +54,15 @@ def default_run() -> RunConfig:
 class Subject:
     """A run made ready to be attacked.
 
-    plan: the whole run of one institution as one training, with the noise that its claim needs.
+    training: the whole run of one institution as one training, with the noise that its claim needs.
+    plan: the same with SGD.
     claimed: epsilon of `plan`, at the run's delta.
     """
 
     config: RunConfig
     base: LoadedBase
     model: AdaptedModel
+    training: DpTrainingPlan
     plan: DpTrainingPlan
     claimed: float
 
@@ -100,8 +102,8 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
     if config.privacy.mode == "none":
         raise ConfigurationError('privacy.mode is "none": such a run claims nothing that could be audited')
     kind = task(config.task)
-    if not kind.head.is_linear:
-        raise ConfigurationError(f"task.name: {config.task} cannot be audited: choose one that labels texts or words")
+    if not kind.head.is_linear and not kind.head.writes_text:
+        raise ConfigurationError(f"task.name: {config.task} cannot be audited: choose one with labels or responses")
     if config.adapter.method != "lora":
         raise ConfigurationError(f"adapter.method: {config.adapter.method} cannot be audited: choose lora")
     size = power_of_two_at_most(units)
@@ -117,11 +119,12 @@ def load_subject(config: RunConfig, units: int, device: str = "cpu") -> Subject:
         raise ConfigurationError(f"audit: {refused}, with {units} of them: give more canaries") from None
     steps = plan.steps * config.rounds
     dp = replace(plan.dp, steps=steps) if plan.dp else None
-    plan = replace(plan, steps=steps, dp=dp, optimizer="sgd", adam_noise_correction=False)
+    training = replace(plan, steps=steps, dp=dp)
+    plan = replace(training, optimizer="sgd", adam_noise_correction=False)
     base = load_for_run(config, len(config.labels or _LABELS), device)
     model = attach_for_run(base, config)
     event = DpSgdEvent(dp.noise_multiplier, dp.sampling_probability, steps) if dp else DpSgdEvent(0.0, 1.0, steps)
-    return Subject(config, base, model, plan, epsilon([event], config.privacy.delta or 0.5))
+    return Subject(config, base, model, training, plan, epsilon([event], config.privacy.delta or 0.5))
 
 
 def random_texts(model: AdaptedModel, units: int, rows_a_unit: int = 1) -> TokenizedSet:

@@ -1,6 +1,7 @@
 """`fedfin-institution audit`: attack the privacy claim of a run, on the training loop that would run it."""
 
 import argparse
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from common.config.run import RunConfig
-    from common.report.records import AuditResult
+    from common.report.records import AuditResult, MemorisationResult
 
 __all__ = ["add"]
 
@@ -18,8 +19,9 @@ __all__ = ["add"]
 def add(commands: cli.Commands) -> None:
     """`audit`."""
     text = (
-        "attack the privacy claim of a run: canaries, direct checks of the mechanism, and text read from an update. "
-        "It trains on random tokens, reads no private row and costs no budget. Exit code 1 if a claim is refuted"
+        "attack the privacy claim of a run: canaries, direct checks of the mechanism, text read from an update, and "
+        "secrets that a model which writes gives back. It trains on random tokens, reads no private row and costs no "
+        "budget. Exit code 1 if a claim is refuted"
     )
     parser = cli.subcommand(commands, "audit", _run, text, "audit --canaries 2000")
     which = parser.add_mutually_exclusive_group()
@@ -95,6 +97,16 @@ class _Progress:
         self._bar.update(self._task, description=what, completed=done, total=total)
 
 
+def _show_secrets(found: "MemorisationResult", refuted: bool, row: Callable[..., None]) -> None:
+    trained, most = f"of {found.included} that were trained on", f"{found.most_bits:.0f}"
+    row(f"secrets written, {trained}, without privacy", str(found.plain), "nothing is claimed", None)
+    row("... with the run's noise", str(found.private), "nothing is claimed", None)
+    row(f"their exposure without privacy, of {most} bits", f"{found.plain_bits:.1f}", "nothing is claimed", None)
+    row("... with the run's noise", f"{found.private_bits:.1f}", f"not trained on: {found.absent_bits:.1f}", None)
+    guesses = f"{found.right_guesses} of {found.guesses} guesses right: epsilon at least {found.lower_bound:.2f}"
+    row(f"{found.canaries} canary sentences", guesses, "the claim above", refuted)
+
+
 def _show(findings: "AuditResult") -> None:
     from rich.console import Console
     from rich.table import Table
@@ -111,6 +123,8 @@ def _show(findings: "AuditResult") -> None:
     row(f"{findings.canaries} canaries", bound, claim, "canaries" in findings.failed)
     for check in findings.checks:
         row(check.quantity, f"{check.measured:.4g}", f"{check.stated:.4g}", not check.passed)
+    if findings.memorisation is not None:
+        _show_secrets(findings.memorisation, "sentences" in findings.failed, row)
     tokens = inversion.tokens
     row("tokens read from a plain update", f"{inversion.plain} of {tokens}", "nothing is claimed", None)
     row("... from a clipped one", f"{inversion.clipped} of {tokens}", "nothing is claimed", None)

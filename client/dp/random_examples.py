@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from common.adapters.adapted_model import AdaptedModel
 from common.tokenization.batches import IGNORED, TokenizedSet
 
-__all__ = ["random_examples"]
+__all__ = ["RESPONSE", "random_examples"]
 
-_RESPONSE = 5  # tokens of a random response
+RESPONSE = 5
+"""Tokens of a random response."""
 
 
 def random_examples(model: AdaptedModel, lengths: Sequence[int], rng: np.random.Generator) -> TokenizedSet:
@@ -38,7 +39,7 @@ def random_examples(model: AdaptedModel, lengths: Sequence[int], rng: np.random.
         elif head.labels_words:
             labels.append(np.where(np.isin(row, frame), IGNORED, rng.integers(0, model.base.labels, row.size)))
         elif model.base.is_encoder_decoder:
-            labels.append(rng.choice(words, _RESPONSE).astype(np.int64))
+            labels.append(rng.choice(words, RESPONSE).astype(np.int64))
         else:
-            labels.append(np.where(np.arange(row.size) < row.size - _RESPONSE, IGNORED, row))
+            labels.append(np.where(np.arange(row.size) < row.size - RESPONSE, IGNORED, row))
     return TokenizedSet(tokens.input_ids, tuple(labels), tokens.pad_id)

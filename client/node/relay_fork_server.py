@@ -6,7 +6,7 @@ input and runs Flower's own client process in a fork of itself. A relay is still
 its message. The task's token stays off every command line.
 
 A relay runs the approved bundle or nothing: it holds the run and the bundle that the SuperNode hands it against the
-bundle that is installed here, before any of its code is loaded. It does not unpack it: the node unpacks it when it starts
+bundle that is installed here, before any of its code is loaded. It does not unpack it: the node does so when it starts
 (`client.node.approved_bundle.install_bundle`), read-only. Flower's own client unpacks hundreds of files for every
 message.
 

@@ -19,6 +19,7 @@ __all__ = [
     "Check",
     "InstitutionFigures",
     "InversionResult",
+    "MemorisationResult",
     "ResultRecord",
     "RoundRecord",
     "Spread",
@@ -237,6 +238,33 @@ class InversionResult:
     example: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class MemorisationResult:
+    """The secrets that a model which writes gave back, of those that it was trained on.
+
+    Attributes:
+        canaries, included: Number of canary sentences, and of those that the coins put into the data.
+        most_bits: Exposure of a secret that ranks first among all candidates, in bits. By chance it is 1.4.
+        plain_bits, private_bits: Mean exposure of the included secrets, without privacy and with the run's noise.
+        absent_bits: The same of the secrets that were left out, with the run's noise.
+        plain, private: Included secrets that greedy decoding wrote, without privacy and with the run's noise.
+        guesses, right_guesses: Guesses about the coins, and right guesses.
+        lower_bound: Of epsilon, that the guesses showed.
+    """
+
+    canaries: int = 0
+    included: int = 0
+    most_bits: float = 0.0
+    plain_bits: float = 0.0
+    private_bits: float = 0.0
+    absent_bits: float = 0.0
+    plain: int = 0
+    private: int = 0
+    guesses: int = 0
+    right_guesses: int = 0
+    lower_bound: float = 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditResult(Record):
     """The findings of an audit. A lower bound is the least that the attack could show, never the guarantee.
@@ -250,6 +278,7 @@ class AuditResult(Record):
         planted: Whether the caller asked for other noise than the claim needs.
         checks: Noise, sampling and sensitivity, each measured beside its stated value.
         inversion: Sentences that were read back from an update.
+        memorisation: Secrets that came back from the trained model. None if it does not write.
         failed: Names of the attacks and checks that refute the claim. Empty if none does.
         config_digest: SHA-256 of the run's configuration, in hex.
     """
@@ -273,6 +302,7 @@ class AuditResult(Record):
     steps_attacked: int
     checks: tuple[Check, ...]
     inversion: InversionResult
+    memorisation: MemorisationResult | None = None
     failed: tuple[str, ...]
     base_model: str = ""
     parameters_trained: int = 0

@@ -5,7 +5,7 @@ import hashlib
 from common.canonical import canonical
 from common.report.formatting import format_count, format_epsilon, format_value
 from common.report.html import Child, Html, join, table, tag
-from common.report.records import AuditResult, InversionResult
+from common.report.records import AuditResult, InversionResult, MemorisationResult
 from server.report.run_files import RunFiles
 
 __all__ = ["audit_section"]
@@ -26,6 +26,7 @@ def audit_section(run: RunFiles) -> Html:
         _checks(audit),
         tag("h3", "Reading text back"),
         _inversion(audit.inversion),
+        None if audit.memorisation is None else _memorisation(audit.memorisation),
     )
 
 
@@ -83,6 +84,20 @@ def _checks(audit: AuditResult) -> Html:
     ]
     caption = "The training loop itself, run on random tokens: what came out of it against what the accountant assumes."
     return table(["Quantity", "Measured", "Stated", ""], rows, caption)
+
+
+def _memorisation(found: MemorisationResult) -> Html:
+    trained = format_count(found.included)
+    words = (
+        f"{format_count(found.canaries)} canary sentences, prompts with a secret of random tokens, of which {trained} "
+        f"were trained on by the run's own training. Greedy decoding wrote {format_count(found.plain)} of these "
+        f"{trained} secrets if nothing protected them, and {format_count(found.private)} with the run's noise. Their "
+        f"mean exposure is {found.plain_bits:.1f} and {found.private_bits:.1f} bits, of {found.most_bits:.0f} at most, "
+        f"and {found.absent_bits:.1f} for secrets that were not trained on. {format_count(found.right_guesses)} of "
+        f"{format_count(found.guesses)} guesses about which sentences were trained on were right: ε is at least "
+        f"{found.lower_bound:.2f}."
+    )
+    return join(tag("h3", "Secrets that come out"), tag("p", words))
 
 
 def _inversion(inversion: InversionResult) -> Html:
