@@ -7,6 +7,7 @@ The national summary is not in the data. The nearest substitute are the summarie
 2020. They are another kind of text than the training sections, from a year that no district trained on.
 """
 
+import argparse
 import gzip
 import json
 import os
@@ -34,11 +35,11 @@ def summaries() -> Dataset:
 
 def main() -> int:
     """Print perplexity before round 1 and after the last."""
-    if len(sys.argv) != 2:
-        print("beige_summaries: name the run's directory: python -m benchmarks.beige_summaries runs/beige")
-        return 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="directory of the finished run")
+    given = parser.parse_args()
     try:
-        workspace = Workspace.reopen(Path(sys.argv[1]))
+        workspace = Workspace.reopen(given.run)
         rows = summaries()
         evaluator = HubEvaluator(workspace.models.adapted, {"summaries": rows})
         states: dict[str, Tensors] = {

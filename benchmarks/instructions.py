@@ -7,6 +7,7 @@ questions) and the CFPB's complaints (products), and prints the accuracy of TF-I
 of each. Then `FEDFIN_DATA=DIRECTORY fedfin-simulate run benchmarks/instructions_three_banks.toml` trains on it.
 """
 
+import argparse
 import csv
 import gzip
 import io
@@ -92,12 +93,15 @@ def _bag_of_words(rows: Sequence[dict[str, str]]) -> float:
     return float(model.score([row["input"] for row in test], [row["output"] for row in test]))
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> int:
     """Write the file, and print the baseline of each institution."""
-    if len(arguments) != 1 or "FEDFIN_DATA" not in os.environ:
-        print("usage: FEDFIN_DATA=... python -m benchmarks.instructions DIRECTORY", file=sys.stderr)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path, help="where to write the file")
+    out: Path = parser.parse_args().directory
+    if "FEDFIN_DATA" not in os.environ:
+        print("instructions: name the directory of the data in FEDFIN_DATA", file=sys.stderr)
         return 2
-    data, out = Path(os.environ["FEDFIN_DATA"]), Path(arguments[0])
+    data = Path(os.environ["FEDFIN_DATA"])
     headlines = _read(data / "sentfin" / "desks.csv", "text", "label")
     questions = [_read(data / "banking77" / f"{split}.csv", "text", "category") for split in ("train", "test")]
     letters = _read(
@@ -119,4 +123,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

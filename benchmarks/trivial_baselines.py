@@ -3,6 +3,7 @@
 python -m benchmarks.trivial_baselines benchmarks/sentfin_desks.toml
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -15,8 +16,12 @@ from simulation.loading import load_federation
 
 def main() -> int:
     """Print majority guess and bag of words, on all rows pooled without privacy."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    usual = Path("benchmarks/sentfin_desks.toml")
+    parser.add_argument("config", type=Path, nargs="?", default=usual, help=f"default: {usual}")
+    given = parser.parse_args()
     try:
-        simulation = load_simulation(Path(sys.argv[1] if len(sys.argv) > 1 else "benchmarks/sentfin_desks.toml"))
+        simulation = load_simulation(given.config)
         head = task(simulation.run.task).head
         run = simulation.run
         federation = load_federation(simulation.data, run.labels, head, task=run.task, seed=run.seed)

@@ -4,6 +4,7 @@ python -m benchmarks.tuning_split desks_tuning.csv
 fedfin-simulate run benchmarks/sentfin_desks.toml --set data.train=$PWD/desks_tuning.csv --out runs/tuning
 """
 
+import argparse
 import csv
 import io
 import sys
@@ -21,9 +22,9 @@ COLUMNS = ("text", "label", "desk", "split")
 
 def main() -> int:
     """Write the file that the command line names."""
-    if len(sys.argv) != 2:
-        print("tuning_split: name the file to write: python -m benchmarks.tuning_split desks_tuning.csv")
-        return 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="the file to write")
+    file: Path = parser.parse_args().file
     try:
         data = load_simulation(Path("benchmarks/sentfin_desks.toml")).data
         train = data.train if data is not None else None
@@ -37,7 +38,7 @@ def main() -> int:
     for row in rows:
         held_out = zlib.crc32(row["text"].encode()) % HELD_OUT == 0
         writer.writerow({key: row[key] for key in COLUMNS} | {"split": "test" if held_out else "train"})
-    write_atomic(Path(sys.argv[1]), text.getvalue().encode())
+    write_atomic(file, text.getvalue().encode())
     return 0
 
 

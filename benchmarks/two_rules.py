@@ -6,6 +6,7 @@ and in the test rows. All other rows keep their labels. So two institutions of s
 FEDFIN_DATA=... python -m benchmarks.two_rules runs/desks_two_rules.csv
 """
 
+import argparse
 import csv
 import io
 import re
@@ -43,9 +44,9 @@ def relabel(row: Mapping[str, str]) -> dict[str, str]:
 
 def main() -> int:
     """Write the file that the command line names."""
-    if len(sys.argv) != 2:
-        print("two_rules: name the file to write: python -m benchmarks.two_rules runs/desks_two_rules.csv")
-        return 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="the file to write")
+    file: Path = parser.parse_args().file
     try:
         data = load_simulation(Path("benchmarks/sentfin_desks.toml")).data
         rows = list(read_rows((data.train if data else None) or Path(), COLUMNS))
@@ -56,7 +57,7 @@ def main() -> int:
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
     writer.writerows(relabel({key: row[key] for key in COLUMNS}) for row in rows)
-    write_atomic(Path(sys.argv[1]), text.getvalue().encode())
+    write_atomic(file, text.getvalue().encode())
     return 0
 
 
