@@ -61,7 +61,8 @@ def test_a_ledger_verifies_and_costs_the_same(directory: str) -> None:
     record = json.loads(Path("private/result.json").read_text())["privacy"]
     stated = json.loads(Path("federated/institutions/north/statement.json").read_text())
     expected = record["epsilon"] if directory == "private" else stated["epsilon_run"]
-    assert run.epsilon == expected
+    # The last bits of a Fourier transform follow from the processor.
+    assert run.epsilon == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_finished_run_is_read_and_reported() -> None:
