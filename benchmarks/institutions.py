@@ -77,13 +77,13 @@ def federation(institutions: int) -> Federation:
     return Federation(parts, test, {"all": test})
 
 
-def rounds(institutions: int, directory: Path) -> list[float]:
-    """Return the processor seconds of each round."""
-    simulation = SimulationConfig(config(), None, InstitutionsConfig(), None, "")
+def records(run: RunConfig, institutions: int, directory: Path) -> list[tuple[float, RoundRecord]]:
+    """Return the processor seconds and the record of each round of `run`."""
+    simulation = SimulationConfig(run, None, InstitutionsConfig(), None, "")
     workspace = Workspace.begin(simulation, federation(institutions), directory / f"run{institutions}")
     state = first_state(workspace, ())
     evaluator = HubEvaluator(workspace.models.adapted, workspace.federation.test_by_institution)
-    seconds: list[float] = []
+    found: list[tuple[float, RoundRecord]] = []
     last = time.process_time()
 
     class Clock(Observer):
@@ -91,18 +91,18 @@ def rounds(institutions: int, directory: Path) -> list[float]:
             nonlocal last
             if len(record.contributed) != institutions:
                 raise RuntimeError(f"only {len(record.contributed)} contributed: {record.outcomes}")
-            seconds.append(time.process_time() - last)
+            found.append((time.process_time() - last, record))
             last = time.process_time()
 
     last = time.process_time()
     run_in_process(workspace, state, evaluator, (Clock(),))
-    return seconds
+    return found
 
 
 def measured(institutions: int) -> list[float]:
     """Return the processor seconds of each round of a run in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="institutions-") as directory:
-        return rounds(institutions, Path(directory))
+        return [seconds for seconds, _ in records(config(), institutions, Path(directory))]
 
 
 def peak_mebibytes(institutions: int) -> float:
